@@ -1,0 +1,105 @@
+"""Every error that h5video_data raises on purpose.
+
+    H5VideoError
+    ├── ArgumentError                   (ValueError)         an argument makes no sense
+    ├── VideoFileNotFoundError          (FileNotFoundError)  no such file, or a glob without a match
+    ├── NotHDF5Error                    (OSError)            not an HDF5 file, or a truncated one
+    ├── FileInUseError                  (OSError)            open for writing elsewhere
+    ├── DatasetNotFoundError            (KeyError)           no dataset of that name in the file
+    ├── FileFormatError                 (ValueError)         shapes, lengths or sample_count do not fit
+    │   └── UnsupportedDtypeError       (TypeError)          strings, references, compounds ...
+    ├── MissingFilterError              (OSError)            the file needs an HDF5 filter plugin
+    ├── ReadError                       (OSError)            a sample could not be read or decoded
+    │   └── FileChangedError                                 the file is not the one that was opened
+    ├── SamplerError                    (ValueError)         a sampler broke its promise
+    ├── StateError                      (ValueError)         a saved state belongs to other data
+    ├── ClosedError                     (RuntimeError)       the loader was closed
+    └── PackingError                    (ValueError)         no video could be packed
+
+Catch `H5VideoError` for all of them. Errors that cross TensorFlow come out as a
+`tf.errors.OpError`, which carries the original's name, message and traceback as text.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "ClosedError",
+    "DatasetNotFoundError",
+    "FileChangedError",
+    "FileFormatError",
+    "FileInUseError",
+    "H5VideoError",
+    "MissingFilterError",
+    "NotHDF5Error",
+    "PackingError",
+    "ReadError",
+    "SamplerError",
+    "StateError",
+    "UnsupportedDtypeError",
+    "VideoFileNotFoundError",
+]
+
+
+class H5VideoError(Exception):
+    """The root of all errors of this package."""
+
+
+class ArgumentError(H5VideoError, ValueError):
+    """An argument, or a combination of arguments, makes no sense."""
+
+
+class VideoFileNotFoundError(H5VideoError, FileNotFoundError):
+    """A file does not exist, or a glob matches none."""
+
+
+class NotHDF5Error(H5VideoError, OSError):
+    """A file is not an HDF5 file, or only the beginning of one."""
+
+
+class FileInUseError(H5VideoError, OSError):
+    """A file is open for writing elsewhere."""
+
+
+class DatasetNotFoundError(H5VideoError, KeyError):
+    """A file has no dataset of the name asked for."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would put the message in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class FileFormatError(H5VideoError, ValueError):
+    """The datasets of a file do not fit together: shapes, lengths, or `sample_count`."""
+
+
+class UnsupportedDtypeError(FileFormatError, TypeError):
+    """A dataset's dtype has no counterpart in a TensorFlow tensor of numbers."""
+
+
+class MissingFilterError(H5VideoError, OSError):
+    """A dataset was written with an HDF5 filter that is not installed here."""
+
+
+class ReadError(H5VideoError, OSError):
+    """A sample could not be read or decoded: truncated, corrupt, or the disk failed."""
+
+
+class FileChangedError(ReadError):
+    """A file is not the one that was opened: its size, time of change or inode differ."""
+
+
+class SamplerError(H5VideoError, ValueError):
+    """A sampler returned something other than valid positions of the promised number."""
+
+
+class StateError(H5VideoError, ValueError):
+    """A saved state does not belong to this loader's data and settings."""
+
+
+class ClosedError(H5VideoError, RuntimeError):
+    """The loader was closed and cannot be iterated any more."""
+
+
+class PackingError(H5VideoError, ValueError):
+    """No video could be packed."""
