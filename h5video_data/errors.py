@@ -6,9 +6,10 @@
     ├── NotHDF5Error                    (OSError)            not an HDF5 file, or a truncated one
     ├── FileInUseError                  (OSError)            open for writing elsewhere
     ├── DatasetNotFoundError            (KeyError)           no dataset of that name in the file
-    ├── FileFormatError                 (ValueError)         shapes, lengths or sample_count do not fit
+    ├── FileFormatError                 (ValueError)         shapes, lengths, sample_count
     │   └── UnsupportedDtypeError       (TypeError)          strings, references, compounds ...
     ├── MissingFilterError              (OSError)            the file needs an HDF5 filter plugin
+    ├── MissingDependencyError          (ImportError)        an optional package is not installed
     ├── ReadError                       (OSError)            a sample could not be read or decoded
     │   └── FileChangedError                                 the file is not the one that was opened
     ├── SamplerError                    (ValueError)         a sampler broke its promise
@@ -30,6 +31,7 @@ __all__ = [
     "FileFormatError",
     "FileInUseError",
     "H5VideoError",
+    "MissingDependencyError",
     "MissingFilterError",
     "NotHDF5Error",
     "PackingError",
@@ -79,6 +81,10 @@ class UnsupportedDtypeError(FileFormatError, TypeError):
 
 class MissingFilterError(H5VideoError, OSError):
     """A dataset was written with an HDF5 filter that is not installed here."""
+
+
+class MissingDependencyError(H5VideoError, ImportError):
+    """An optional package, which only some tools need, is not installed."""
 
 
 class ReadError(H5VideoError, OSError):

@@ -1,0 +1,61 @@
+"""Train tf.keras models on video in HDF5, at the speed of the machine.
+
+import h5video_data as h5v
+
+train, val = h5v.video_dataset_from_hdf5(
+"video_data.h5", batch_size=32, validation_split=0.3, subset="both", seed=0)
+model.fit(train, validation_data=val, epochs=100)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import errors, samplers
+from .errors import H5VideoError
+
+if TYPE_CHECKING:
+    from . import testing, transforms
+    from .dataset import video_dataset_from_hdf5
+    from .inspection import inspect
+    from .loader import VideoLoader
+    from .packing import pack
+    from .subsets import split_samples
+
+__all__ = [
+    "H5VideoError",
+    "VideoLoader",
+    "errors",
+    "inspect",
+    "pack",
+    "samplers",
+    "split_samples",
+    "testing",
+    "transforms",
+    "video_dataset_from_hdf5",
+]
+
+__version__ = "0.1.0"
+
+# Importing these takes TensorFlow (seconds) or h5py and imagecodecs (tenths): only when needed.
+_LAZY = {
+    "VideoLoader": "loader",
+    "inspect": "inspection",
+    "pack": "packing",
+    "split_samples": "subsets",
+    "testing": "testing",
+    "transforms": "transforms",
+    "video_dataset_from_hdf5": "dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_LAZY[name]}", __name__)
+    return module if name == _LAZY[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

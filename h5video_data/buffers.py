@@ -1,0 +1,70 @@
+"""Batch buffers that TensorFlow takes without a copy, reused only once nobody sees them.
+
+TensorFlow's `py_func` takes an array as it is if its data starts at a multiple of 64 bytes (Eigen's
+EIGEN_MAX_ALIGN_BYTES in the released wheels); the tensor then *is* the buffer. It keeps the array
+alive for as long as any tensor, slice or `numpy()` view of it lives.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALIGNMENT = 64
+
+
+def aligned_empty(num_bytes: int) -> NDArray[np.uint8]:
+    """Uninitialised bytes, uint8 (num_bytes,), that start at a multiple of `ALIGNMENT`."""
+    block = np.empty(num_bytes + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + num_bytes]
+
+
+class BufferPool:
+    """Lends out blocks of one size as arrays, and keeps those that come back for the next loan.
+
+    A block belongs to the array that it was lent as, and to every view of that array. When the last
+    of them is collected, the block comes back: never earlier, so nobody who holds a batch, in
+    whatever form, sees it change. `lend` never waits: if no block is at hand, it allocates one.
+
+    Blocks come back on whatever thread drops the last reference; `lend` may be called on any.
+
+    Args:
+        block_nbytes: Size of a block in bytes.
+        max_kept: Blocks kept for reuse at most; more than that are freed when they come back.
+    """
+
+    def __init__(self, block_nbytes: int, *, max_kept: int) -> None:
+        self.block_nbytes = block_nbytes
+        self.max_kept = max_kept
+        self.num_allocated = 0
+        # Only appended to and popped from, which the interpreter does in one step. A finalizer may
+        # run at any point of any thread, in the middle of `lend` too: a lock could be a deadlock.
+        self._free: list[NDArray[np.uint8]] = []
+
+    def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An uninitialised C-contiguous array of at most `block_nbytes`, aligned.
+
+        Args:
+            shape: Its shape.
+            dtype: Its dtype.
+        """
+        try:
+            block = self._free.pop()
+        except IndexError:
+            block = aligned_empty(self.block_nbytes)
+            self.num_allocated += 1
+        # NumPy gives every view of an array that array's own base. An array over a memoryview is
+        # where such a chain ends: all views of a loan keep just this one alive.
+        root = np.frombuffer(block.data, np.uint8)
+        weakref.finalize(root, _give_back, self._free, block, self.max_kept).atexit = False
+        count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        return root[:count].view(dtype).reshape(shape)
+
+
+def _give_back(free: list[NDArray[np.uint8]], block: NDArray[np.uint8], max_kept: int) -> None:
+    if len(free) < max_kept:
+        free.append(block)

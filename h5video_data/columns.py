@@ -1,0 +1,236 @@
+"""The datasets that make up a set of samples, over one file or several that follow each other."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArgumentError, FileFormatError, VideoFileNotFoundError
+from .layout import StoredArray, describe
+from .opening import find_dataset, open_file, read_sample_count, text
+
+Names = str | Mapping[str, str]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+SAMPLES = "(samples, frames, channels, rows, columns)"
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One dataset of a set, over all of its files."""
+
+    name: str
+    parts: tuple[StoredArray, ...]
+    """How it is stored in each file."""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.parts[0].shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of its values in memory."""
+        return self.parts[0].dtype
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one sample in memory."""
+        return self.parts[0].row_nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class VideoSet:
+    """The samples of one file, or of several that follow each other.
+
+    Sample i of the set is row `i - starts[f]` of file f, the last one that starts at or before i.
+    """
+
+    paths: tuple[str, ...]
+    counts: NDArray[np.int64]
+    """Samples in use of each file."""
+    columns: tuple[Column, ...]
+    """The datasets, each once, even if it is asked for under several keys."""
+    element: tuple[Any, ...]
+    """What an element is made of: (x,), (x, y) or (x, y, sample_weight), where each is the number
+    of a column, or a dict of them."""
+    class_names: tuple[str, ...] | None
+    """The attribute `class_names` of the first file, if it has one."""
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """The number of each file's first sample."""
+        return np.cumsum(self.counts) - self.counts
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in all files."""
+        return int(self.counts.sum())
+
+    def build(self, of_column: Callable[[int], Any]) -> Any:
+        """An element in the form that Keras takes: x, (x, y) or (x, y, sample_weight).
+
+        Args:
+            of_column: Gives what stands for a column, by its number.
+        """
+
+        def leaf(tree: Any) -> Any:
+            if isinstance(tree, dict):
+                return {key: of_column(number) for key, number in tree.items()}
+            return of_column(tree)
+
+        parts = tuple(leaf(tree) for tree in self.element)
+        return parts[0] if len(parts) == 1 else parts
+
+
+def expand_paths(path: Paths) -> tuple[str, ...]:
+    """The files that a path, a list of paths or a glob names; a glob's matches are sorted.
+
+    Raises:
+        VideoFileNotFoundError: A glob matches no file.
+        ArgumentError: There is no path at all.
+    """
+    if isinstance(path, (str, os.PathLike)):
+        name = os.path.expanduser(os.fspath(path))
+        if os.path.exists(name) or not glob.has_magic(name):
+            return (name,)
+        found = tuple(sorted(glob.glob(name, recursive=True)))
+        if not found:
+            raise VideoFileNotFoundError(f"No file matches. Received: path={name!r}")
+        return found
+    paths = tuple(found for item in path for found in expand_paths(item))
+    if not paths:
+        raise ArgumentError("`path` must name at least one file. Received: an empty list")
+    return paths
+
+
+def open_video_set(
+    path: Paths, x: Names = "X", y: Names | None = "Y", sample_weight: str | None = None
+) -> VideoSet:
+    """Opens files, checks that their datasets fit together, and closes them again.
+
+    Args:
+        path: A path, a list of paths, or a glob.
+        x: Name of the dataset of samples, or a dict of names.
+        y: Name of the dataset of labels, or a dict of names; None: no labels.
+        sample_weight: Name of the dataset of weights; None: no weights.
+
+    Raises:
+        FileFormatError: The datasets do not fit together.
+        H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
+    """
+    if sample_weight is not None and y is None:
+        raise ArgumentError(
+            f"`sample_weight` goes with labels. Received: sample_weight={sample_weight!r}, y=None"
+        )
+    wanted = [names for names in (x, y, sample_weight) if names is not None]
+    for names in wanted:
+        if not names or not isinstance(names, (str, Mapping)):
+            raise ArgumentError(
+                f"`x` and `y` are a dataset's name, or a dict of names. Received: {names!r}"
+            )
+    datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
+    paths = expand_paths(path)
+    parts: list[list[StoredArray]] = []
+    counts: list[int] = []
+    class_names = None
+    for number, file_path in enumerate(paths):
+        with open_file(file_path) as file:
+            stored = [describe(find_dataset(file, name)) for name in datasets]
+            _check_file(file_path, stored, x if isinstance(x, str) else None)
+            counts.append(read_sample_count(file, stored[0].shape[0]))
+            if number == 0 and "class_names" in file.attrs:
+                class_names = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
+        parts.append(stored)
+    columns = tuple(map(Column, datasets, zip(*parts, strict=True)))
+    for column in columns:
+        _check_column(column)
+    if not sum(counts):
+        raise FileFormatError(f"There is no sample in {', '.join(paths)}: `sample_count` is 0.")
+
+    def number_of(names: Names) -> Any:
+        if isinstance(names, str):
+            return datasets.index(names)
+        return {key: datasets.index(name) for key, name in names.items()}
+
+    return VideoSet(
+        paths=paths,
+        counts=np.array(counts, np.int64),
+        columns=columns,
+        element=tuple(number_of(names) for names in wanted),
+        class_names=class_names,
+    )
+
+
+def _listed(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names.values())
+
+
+def _check_file(path: str, stored: list[StoredArray], video: str | None) -> None:
+    """Raises a FileFormatError if the datasets of one file do not fit together."""
+    first = stored[0]
+    if video is not None and len(first.shape) < 2:
+        raise FileFormatError(
+            f"{path}: {video!r} should have the shape {SAMPLES}, or 2 dimensions at the least. "
+            f"Received: {first.shape}"
+        )
+    for item in stored:
+        if 0 in item.shape[1:]:
+            raise FileFormatError(
+                f"{path}: the samples of {item.name!r} are empty. Received: shape {item.shape}"
+            )
+        if item.shape[0] != first.shape[0]:
+            hint = ""
+            if len(item.shape) == 2 and item.shape[1] == first.shape[0]:
+                hint = " It looks transposed: the samples come first."
+            raise FileFormatError(
+                f"{path}: the datasets should have as many samples as each other. Received: "
+                f"{first.name!r} of shape {first.shape}, {item.name!r} of shape {item.shape}.{hint}"
+            )
+    if not first.shape[0]:
+        raise FileFormatError(f"{path}: {first.name!r} holds no sample. Received: {first.shape}")
+
+
+def _check_column(column: Column) -> None:
+    """Raises a FileFormatError if a dataset differs from one file to another."""
+    first = column.parts[0]
+    for part in column.parts[1:]:
+        if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
+            raise FileFormatError(
+                f"The samples of {column.name!r} should be alike in all files. Received: "
+                f"{first.dtype} of shape {first.shape[1:]} in {first.path}, "
+                f"{part.dtype} of shape {part.shape[1:]} in {part.path}"
+            )
+
+
+def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
+    """All the values of a small dataset, of the samples in use: labels, or the ids of groups.
+
+    Args:
+        video_set: The set.
+        name: Name of the dataset, which need not be one of the set's columns. Strings are read as
+            objects of bytes.
+
+    Returns:
+        The values, (samples, ...).
+
+    Raises:
+        FileFormatError: A file holds fewer values than samples.
+    """
+    values = []
+    for path, count in zip(video_set.paths, video_set.counts.tolist(), strict=True):
+        with open_file(path) as file:
+            dataset = find_dataset(file, name)
+            if not dataset.shape or dataset.shape[0] < count:
+                raise FileFormatError(
+                    f"{path}: {name!r} should hold a value for each of the {count} samples. "
+                    f"Received: shape {dataset.shape}"
+                )
+            values.append(dataset[:count])
+    return np.concatenate(values)

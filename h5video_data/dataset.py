@@ -1,0 +1,181 @@
+"""From a loader's batches to a `tf.data.Dataset` that Keras trains on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .columns import Names, Paths, open_video_set
+from .loader import VideoLoader
+from .samplers import Sampler
+from .subsets import SplitBy, check_split
+
+# Finished batches that wait for the training step, so that it never waits for the hand-over.
+PREFETCH_BATCHES = 2
+
+
+def video_dataset_from_hdf5(
+    path: Paths,
+    *,
+    x: Names = "X",
+    y: Names | None = "Y",
+    sample_weight: str | None = None,
+    batch_size: int | None = 32,
+    shuffle: bool | str | Sampler = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    split_by: SplitBy = None,
+    map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+    drop_remainder: bool = False,
+    read_ahead_bytes: int | None = None,
+    num_threads: int | None = None,
+) -> Any:
+    """Makes a `tf.data.Dataset` of the samples in HDF5 files.
+
+    It follows `keras.utils.image_dataset_from_directory` wherever the two mean the same thing.
+
+        train, val = video_dataset_from_hdf5(
+            "video_data.h5", batch_size=32, validation_split=0.3, subset="both", seed=0)
+        model.fit(train, validation_data=val, epochs=100)
+
+    Args:
+        path: A path, a list of paths, or a glob (its matches sorted). Several files are one set, in
+            the order given. If a file has the attribute `sample_count`, that many samples of it are
+            used, else all.
+        x: Name of the dataset of samples, of shape (samples, ...), such as
+            (samples, frames, channels, rows, columns); `"group/X"` for a nested one. Or a dict of
+            names: x is then a dict of tensors.
+        y: Name of the dataset of labels, (samples, classes) if one-hot, (samples,) if class
+            numbers. Or a dict of names. None: elements are x alone.
+        sample_weight: Name of the dataset of weights, (samples,). Elements are then
+            (x, y, sample_weight).
+        batch_size: Samples in a batch. None: elements are single samples; map functions then see
+            groups of samples whose size is not said.
+        shuffle: True or `"exact"`: a uniform permutation of all samples, drawn anew each epoch.
+            False: the order of the files. Or a `samplers.Sampler`.
+        seed: Seed of the split, of the orders of the epochs, and of random map functions. None:
+            drawn at random, so that no two runs are alike.
+        validation_split: Fraction of the samples for validation, between 0 and 1.
+        subset: `"training"`, `"validation"`, or `"both"` for the pair of them. For `"both"`, the
+            validation side comes in the order of the files, as in Keras.
+        split_by: How to split: None (at random), `"label"` (each class in the same proportion), or
+            the name of a dataset, or an array (samples,), of group ids: no group comes on both
+            sides. The split depends on (seed, split_by, validation_split) alone.
+        map_fn: A function on batches, or several, each a parallel map stage of its own. It gets
+            what an element is made of: (x, y), or x. If it has a keyword-only parameter `seeds`, it
+            gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch and the
+            sample (and on which stage it is) and on nothing else. See `transforms`.
+        drop_remainder: Whether to leave out a last batch that would be smaller.
+        read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
+            read, and buffers for their next turn. At least one batch is always being read. Default:
+            12 batches, 256 MiB at most.
+        num_threads: Threads that read and decode, and calls of a map stage at once. Default: the
+            processors that this process may use.
+
+    Returns:
+        A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
+        the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
+        static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known.
+        If the file has an attribute `class_names`, so has the dataset.
+
+    Raises:
+        VideoFileNotFoundError: There is no such file.
+        NotHDF5Error: A file is not an HDF5 file, or its end is missing.
+        FileInUseError: A file is open for writing elsewhere.
+        DatasetNotFoundError: A file has no dataset of that name.
+        FileFormatError: Shapes, lengths or `sample_count` do not fit together; no samples.
+        UnsupportedDtypeError: A dataset holds something other than numbers.
+        MissingFilterError: A dataset needs a filter that is not installed.
+        ArgumentError: An argument makes no sense.
+        tf.errors.OpError: While iterating: carries what a reader, a sampler or a map function
+            raised, with its traceback, as text.
+    """
+    check_split(validation_split, subset, bool(shuffle), seed)
+    video_set = open_video_set(path, x, y, sample_weight)
+
+    def load(side: str | None, order: bool | str | Sampler) -> tf.data.Dataset:
+        return VideoLoader(
+            video_set,
+            batch_size=batch_size,
+            shuffle=order,
+            seed=seed,
+            validation_split=validation_split,
+            subset=side,
+            split_by=split_by,
+            map_fn=map_fn,
+            drop_remainder=drop_remainder,
+            read_ahead_bytes=read_ahead_bytes,
+            num_threads=num_threads,
+        ).dataset()
+
+    if subset == "both":
+        return load("training", shuffle), load("validation", False)
+    return load(subset, shuffle)
+
+
+def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
+    """A dataset of a loader's elements: from_generator, map stages, prefetch."""
+    columns = loader.video_set.columns
+    element_spec = loader.video_set.build(
+        lambda number: tf.TensorSpec(
+            (loader.static_batch_size, *columns[number].sample_shape), columns[number].dtype
+        )
+    )
+    seeds_spec = tf.TensorSpec((loader.static_batch_size, 2), tf.int32)
+    dataset = tf.data.Dataset.from_generator(
+        loader.batches_with_seeds, output_signature=(element_spec, seeds_spec)
+    )
+    takes_seeds = [_takes_seeds(function) for function in loader.map_fns]
+    for stage, function in enumerate(loader.map_fns):
+        dataset = dataset.map(
+            _map_stage(function, stage, takes_seeds[stage]),
+            num_parallel_calls=loader.num_threads,
+            deterministic=True,
+        )
+    dataset = dataset.map(lambda element, _: element)
+    if loader.batch_size is None:
+        dataset = dataset.unbatch()
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(loader.steps_per_epoch))
+    dataset = dataset.prefetch(PREFETCH_BATCHES)
+    dataset = dataset.with_options(_options())
+    if loader.video_set.class_names is not None:
+        dataset.class_names = list(loader.video_set.class_names)
+    return dataset
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    # With the autotuner on, deleting an iterator can wait until the tuner's sleep is over, which
+    # grows to the length of the epoch; all numbers of threads are explicit here.
+    options.autotune.enabled = False
+    # The order of the samples is decided before they are read; a stage must not change it.
+    options.deterministic = True
+    # Shards would each read everything and throw most of it away.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options
+
+
+def _takes_seeds(function: Callable[..., Any]) -> bool:
+    try:
+        parameter = inspect.signature(function).parameters.get("seeds")
+    except (TypeError, ValueError):  # a callable without a signature
+        return False
+    return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def _map_stage(
+    function: Callable[..., Any], stage: int, takes_seeds: bool
+) -> Callable[[Any, tf.Tensor], tuple[Any, tf.Tensor]]:
+    def apply(element: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        arguments = element if isinstance(element, tuple) else (element,)
+        if not takes_seeds:
+            return function(*arguments), seeds
+        # Stages must not make the same random choices: each has its own number in its seeds.
+        own = tf.bitwise.bitwise_xor(seeds, tf.constant([stage << 16, 0], tf.int32))
+        return function(*arguments, seeds=own), seeds
+
+    return apply

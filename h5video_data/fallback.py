@@ -1,0 +1,90 @@
+"""Reads samples by h5py: correct for every dataset that HDF5 can read, and slow.
+
+h5py has one lock for the whole process, so these reads take turns. What positioned reads can have
+never comes here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layout import StoredArray
+from .opening import connect, find_dataset
+from .sources import ReadStats, Rows, check_identity, read_error
+
+# HDF5's chunk cache holds the chunks that cross one sample, within these bounds. Without, a chunk
+# that holds many samples would be decoded anew for each; HDF5's own default is the lower one.
+MIN_CACHE_BYTES = 1 << 20
+MAX_CACHE_BYTES = 64 << 20
+# A prime, about a hundred times the number of chunks that fit, is what HDF5's manual advises.
+CACHE_SLOTS = 100_003
+
+MAX_OPEN_FILES = 64
+
+
+class Hdf5Files:
+    """Keeps datasets open, the least recently used ones up to `MAX_OPEN_FILES`."""
+
+    def __init__(self) -> None:
+        # The file stays open for as long as somebody holds the pair.
+        self.open = functools.lru_cache(MAX_OPEN_FILES)(_open_dataset)
+
+    def close(self) -> None:
+        """Lets go of all of them."""
+        self.open.cache_clear()
+
+
+def _open_dataset(stored: StoredArray) -> tuple[Any, Any]:
+    file = connect(
+        stored.path, rdcc_nbytes=_cache_bytes(stored), rdcc_nslots=CACHE_SLOTS, rdcc_w0=0.0
+    )
+    check_identity(stored.path, stored.identity)
+    return file, find_dataset(file, stored.name)
+
+
+def _cache_bytes(stored: StoredArray) -> int:
+    if stored.chunk_shape is None:
+        return MIN_CACHE_BYTES
+    crossed = math.prod(
+        -(-whole // length)
+        for whole, length in zip(stored.shape[1:], stored.chunk_shape[1:], strict=True)
+    )
+    wanted = crossed * math.prod(stored.chunk_shape) * stored.dtype.itemsize
+    return min(max(wanted, MIN_CACHE_BYTES), MAX_CACHE_BYTES)
+
+
+class Hdf5Source:
+    """Reads samples of one dataset of one file through h5py. See `sources.Source`."""
+
+    def __init__(self, stored: StoredArray, files: Hdf5Files) -> None:
+        self._stored = stored
+        self._files = files
+
+    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+        """Reads rows in the order of the file, each once, into their places."""
+        begin = time.perf_counter()
+        _, dataset = self._files.open(self._stored)
+        order = np.argsort(rows, kind="stable")
+        ordered, targets = rows[order], places[order]
+        is_new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+        wanted, firsts = ordered[is_new], targets[is_new]
+        # Rows that follow each other both in the file and in the batch are read as one.
+        breaks = np.flatnonzero((np.diff(wanted) != 1) | (np.diff(firsts) != 1)) + 1
+        for run in np.split(np.arange(len(wanted)), breaks):
+            first, target, count = int(wanted[run[0]]), int(firsts[run[0]]), len(run)
+            try:
+                dataset.read_direct(
+                    out, np.s_[first : first + count], np.s_[target : target + count]
+                )
+            except (OSError, ValueError, RuntimeError) as error:
+                raise read_error(self._stored, first, str(error)) from error
+        repeated = ~is_new
+        out[targets[repeated]] = out[firsts[np.searchsorted(wanted, ordered[repeated])]]
+        stats.read_seconds += time.perf_counter() - begin
+        stats.read_bytes += len(wanted) * self._stored.row_nbytes

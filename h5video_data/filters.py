@@ -1,0 +1,98 @@
+"""Decodes one chunk through its HDF5 filters, outside the interpreter's lock and HDF5's.
+
+imagecodecs releases the interpreter's lock in all the codecs used here, and NumPy in its copies.
+On image-like bytes, two threads on two cores decoded 1.8 (deflate), 1.7 (lzf) and 2.0 (fletcher32)
+times as fast as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from .layout import Filter
+
+Bytes = NDArray[np.uint8]
+
+# Registered numbers: HDF5's H5Zpublic.h, and the list of registered filter plugins.
+DEFLATE = 1
+SHUFFLE = 2
+FLETCHER32 = 3
+LZF = 32000
+
+_DECODED = frozenset({DEFLATE, SHUFFLE, FLETCHER32, LZF})
+
+
+def undecodable(filters: Sequence[Filter]) -> list[Filter]:
+    """The filters among these that `decode_chunk` does not know."""
+    return [item for item in filters if item.id not in _DECODED]
+
+
+def decode_chunk(filters: Sequence[Filter], mask: int, stored: bytes, out: Bytes) -> None:
+    """Decodes a chunk.
+
+    Args:
+        filters: The dataset's filter pipeline, in the order of writing, all known here.
+        mask: The chunk's filter mask: bit i set means that filter i was not applied.
+        stored: The chunk's bytes in the file.
+        out: Bytes of the whole chunk in memory, which this fills. Contiguous.
+
+    Raises:
+        ValueError: The bytes are corrupt: a checksum differs, or they decode to another number
+            of bytes than `out` has.
+    """
+    applied = [item for i, item in enumerate(filters) if not mask >> i & 1]
+    data: bytes | Bytes = stored
+    for position, item in enumerate(reversed(applied)):
+        is_last = position == len(applied) - 1
+        if item.id == FLETCHER32:
+            data = _verified(data)
+            continue
+        # All steps but the last one need a place of their own for their result.
+        target = out if is_last else np.empty_like(out)
+        if item.id == SHUFFLE:
+            _unshuffle(np.frombuffer(data, np.uint8), item.params[0], target)
+            data = target
+        else:
+            data = _decompressed(item, data, target)
+    if len(data) != len(out):
+        raise ValueError(f"decoded to {len(data)} bytes instead of {len(out)}")
+    if data is not out:
+        out[:] = np.frombuffer(data, np.uint8)
+
+
+def _verified(data: bytes | Bytes) -> bytes | Bytes:
+    # The checksum is over the bytes as the next filter left them, behind which it stands.
+    if len(data) < 4:
+        raise ValueError(f"too short for a checksum: {len(data)} bytes")
+    body, checksum = data[:-4], int.from_bytes(data[-4:], "little")
+    if imagecodecs.h5checksum_fletcher32(body) != checksum:
+        raise ValueError("the fletcher32 checksum is wrong")
+    return body
+
+
+def _decompressed(item: Filter, data: bytes | Bytes, target: Bytes) -> Bytes:
+    try:
+        if item.id == DEFLATE:
+            result: Bytes = imagecodecs.deflate_decode(data, out=target)
+        else:
+            result = imagecodecs.lzf_decode(data, header=False, out=target)
+    except (imagecodecs.DeflateError, imagecodecs.LzfError) as error:
+        raise ValueError(f"{item.name}: {error}") from error
+    return target if len(result) == len(target) else result
+
+
+def _unshuffle(data: Bytes, item_size: int, target: Bytes) -> None:
+    # H5Zshuffle.c: byte k of all items stands together; the bytes beyond whole items are left as
+    # they are. A column at a time is three times as fast in NumPy as one transposed copy.
+    if len(data) != len(target):
+        raise ValueError(f"shuffled bytes are {len(data)} instead of {len(target)}")
+    count = len(data) // item_size
+    body = count * item_size
+    columns = target[:body].reshape(count, item_size)
+    for k in range(item_size):
+        columns[:, k] = data[k * count : (k + 1) * count]
+    target[body:] = data[body:]

@@ -1,0 +1,314 @@
+"""`VideoLoader`: epochs, their order, the window of batches read ahead, and statistics."""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import Names, Paths, VideoSet, open_video_set
+from .errors import ArgumentError, ClosedError
+from .reader import PendingBatch, Reader
+from .samplers import (
+    Sampler,
+    SequentialSampler,
+    ShuffleSampler,
+    checked_positions,
+    sample_seeds,
+)
+from .sources import ReadStats
+from .subsets import SplitBy, check_split, split_set
+
+if TYPE_CHECKING:
+    import tensorflow as tf  # noqa: TID251 - only for the annotation
+
+# What the feed may hold if `read_ahead_bytes` is not given: these many batches, but no more bytes
+# than this.
+DEFAULT_BATCHES = 12
+DEFAULT_READ_AHEAD_BYTES = 256 << 20
+
+# Single samples (batch_size=None) are read in groups of about this many bytes.
+GROUP_BYTES = 8 << 20
+MAX_GROUP = 64
+
+
+@dataclass
+class FeedStats(ReadStats):
+    """What feeding cost since the loader was made: seconds, bytes and counts."""
+
+    wait_seconds: float = 0.0
+    """Time that whoever takes the batches waited for one to be read."""
+    delivered_bytes: int = 0
+    """Bytes of the batches handed over."""
+    num_batches: int = 0
+    num_samples: int = 0
+
+
+class VideoLoader:
+    """The object behind `video_dataset_from_hdf5`, for those who need more than its dataset.
+
+    It takes the same arguments, see there, but `subset="both"`. Iterating over it gives the batches
+    of an epoch as NumPy arrays, without TensorFlow; `dataset()` gives a `tf.data.Dataset`. Every
+    `iter()` of either is the next epoch, unless `set_epoch` said which.
+
+    Several iterators may run at once, each in a thread of its own. The threads that read start with
+    the first iterator; they end when the loader is closed, or collected together with its datasets.
+    After a fork, the child starts threads of its own. As a context manager, it closes itself.
+
+    Attributes:
+        sample_indices: int64 (num_samples,), the numbers of its samples in the set, ascending.
+        num_samples: How many those are.
+        steps_per_epoch: Elements of an epoch: batches, or samples if `batch_size` is None.
+        seed: The seed in use; drawn at random if none was given.
+    """
+
+    def __init__(
+        self,
+        path: Paths | VideoSet,
+        *,
+        x: Names = "X",
+        y: Names | None = "Y",
+        sample_weight: str | None = None,
+        batch_size: int | None = 32,
+        shuffle: bool | str | Sampler = True,
+        seed: int | None = None,
+        validation_split: float | None = None,
+        subset: str | None = None,
+        split_by: SplitBy = None,
+        map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+        drop_remainder: bool = False,
+        read_ahead_bytes: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        _check_at_least("batch_size", batch_size, 1)
+        _check_at_least("seed", seed, 0)
+        _check_at_least("read_ahead_bytes", read_ahead_bytes, 0)
+        _check_at_least("num_threads", num_threads, 1)
+        check_split(validation_split, subset, bool(shuffle), seed)
+        if subset == "both":
+            raise ArgumentError(
+                'A loader is one side of the split. Received: subset="both", which '
+                "video_dataset_from_hdf5 takes"
+            )
+        self._set = (
+            path if isinstance(path, VideoSet) else open_video_set(path, x, y, sample_weight)
+        )
+        if validation_split is None:
+            self.sample_indices = np.arange(self._set.num_samples, dtype=np.int64)
+        else:
+            training, validation = split_set(self._set, validation_split, seed, split_by)
+            self.sample_indices = training if subset == "training" else validation
+        self.num_samples = len(self.sample_indices)
+        self.seed = secrets.randbits(32) if seed is None else seed
+        self.batch_size = batch_size
+        self.map_fns = (map_fn,) if callable(map_fn) else tuple(map_fn or ())
+        self.num_threads = num_threads or len(os.sched_getaffinity(0))
+
+        self._sampler = _make_sampler(shuffle, self.num_samples, self.seed)
+        self._epoch_size = (
+            self.num_samples
+            if isinstance(self._sampler, (SequentialSampler, ShuffleSampler))
+            else len(checked_positions(self._sampler, 0, self.num_samples))
+        )
+        row_nbytes = max(1, sum(column.row_nbytes for column in self._set.columns))
+        self._step_size = batch_size or min(max(1, GROUP_BYTES // row_nbytes), MAX_GROUP)
+        self._drop_remainder = drop_remainder and batch_size is not None
+        self._num_steps = (
+            self._epoch_size // self._step_size
+            if self._drop_remainder
+            else -(-self._epoch_size // self._step_size)
+        )
+        if not self._num_steps:
+            raise ArgumentError(
+                "drop_remainder=True leaves no batch at all. Received: "
+                f"batch_size={batch_size} for {self._epoch_size} samples"
+            )
+        self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
+
+        # Half of the memory is for batches being read, half for buffers that wait for their next
+        # turn while TensorFlow works on others.
+        step_nbytes = row_nbytes * self._step_size
+        if read_ahead_bytes is None:
+            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
+        num_buffers = read_ahead_bytes // step_nbytes
+        self._window = max(1, num_buffers // 2)
+        self._max_kept = max(0, num_buffers - self._window)
+
+        self._lock = threading.Lock()
+        self._next_epoch = 0
+        self._stats = FeedStats()
+        self._reader: Reader | None = None
+        self._is_closed = False
+
+    @property
+    def video_set(self) -> VideoSet:
+        """The files and datasets that it reads."""
+        return self._set
+
+    @property
+    def static_batch_size(self) -> int | None:
+        """The size of all batches, or None if the last one is smaller."""
+        whole = self._drop_remainder or self._epoch_size % self._step_size == 0
+        return self._step_size if whole else None
+
+    @property
+    def stats(self) -> FeedStats:
+        """What feeding cost so far: a copy, which does not change any more."""
+        with self._lock:
+            return copy.copy(self._stats)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next `iter()` that epoch; those after it follow on.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
+        _check_at_least("epoch", epoch, 0)
+        with self._lock:
+            self._next_epoch = epoch
+
+    def dataset(self) -> tf.data.Dataset:
+        """A `tf.data.Dataset` of the elements, with the map functions applied and prefetched."""
+        from .dataset import make_dataset
+
+        return make_dataset(self)
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        """The elements of the next epoch, without the map functions, as NumPy arrays."""
+        for _, _, arrays in self.batches():
+            if self.batch_size is not None:
+                yield self._set.build(arrays.__getitem__)
+                continue
+            for row in range(len(arrays[0])):
+                yield self._set.build([array[row] for array in arrays].__getitem__)
+
+    def batches_with_seeds(self) -> Iterator[tuple[Any, NDArray[np.int32]]]:
+        """The batches of the next epoch, each with its samples' seeds, int32 (batch, 2)."""
+        for epoch, indices, arrays in self.batches():
+            element = self._set.build(arrays.__getitem__)
+            yield element, sample_seeds(self.seed, epoch, indices)
+
+    def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
+        """The batches of the next epoch, column by column.
+
+        Yields:
+            The epoch's number, the samples' numbers (batch,), and an array for each column. The
+            arrays are the caller's for as long as he holds them, or a view of them.
+
+        Raises:
+            ClosedError: The loader is closed.
+            SamplerError: The sampler broke its promise.
+            ReadError: A sample cannot be read, or a file has changed.
+        """
+        reader = self._open_reader()
+        with self._lock:
+            epoch = self._next_epoch
+            self._next_epoch += 1
+        positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
+        order = self.sample_indices[positions]
+        reader.check_files()
+        steps = iter(range(self._num_steps))
+        window: deque[tuple[NDArray[np.int64], PendingBatch]] = deque()
+
+        def fill_window() -> None:
+            while len(window) < self._window and (step := next(steps, None)) is not None:
+                indices = order[step * self._step_size : (step + 1) * self._step_size]
+                window.append((indices, reader.start(indices)))
+
+        try:
+            fill_window()
+            while window:
+                indices, pending = window.popleft()
+                self._wait(pending, len(indices))
+                fill_window()
+                yield epoch, indices, pending.arrays
+                # The buffers go back when nobody holds them, this frame included.
+                del pending
+        except (CancelledError, RuntimeError) as error:
+            if self._is_closed:
+                raise ClosedError("The loader was closed while it was iterated.") from error
+            raise
+        finally:
+            for _, pending in window:
+                pending.cancel()
+
+    def _wait(self, pending: PendingBatch, num_samples: int) -> None:
+        begin = time.perf_counter()
+        cost = pending.wait()
+        waited = time.perf_counter() - begin
+        with self._lock:
+            self._stats.add(cost)
+            self._stats.wait_seconds += waited
+            self._stats.delivered_bytes += sum(array.nbytes for array in pending.arrays)
+            self._stats.num_batches += 1
+            self._stats.num_samples += num_samples
+
+    def _open_reader(self) -> Reader:
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError("The loader is closed and cannot be iterated any more.")
+            if self._reader is None or self._reader.pid != os.getpid():
+                self._reader = Reader(
+                    self._set,
+                    num_threads=self.num_threads,
+                    batch_size=self._step_size,
+                    max_kept=self._max_kept,
+                    tasks_per_batch=-(-self.num_threads // self._window),
+                )
+            return self._reader
+
+    def close(self) -> None:
+        """Ends the threads and closes the files. Batches that were handed over stay valid."""
+        with self._lock:
+            self._is_closed = True
+            reader, self._reader = self._reader, None
+        if reader is not None and reader.pid == os.getpid():
+            reader.close()
+
+    def __enter__(self) -> VideoLoader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _make_sampler(shuffle: bool | str | Sampler, num_samples: int, seed: int) -> Sampler:
+    if shuffle is True or shuffle == "exact":
+        return ShuffleSampler(num_samples, seed=seed)
+    if shuffle is False:
+        return SequentialSampler(num_samples)
+    if isinstance(shuffle, Sampler):
+        return shuffle
+    raise ArgumentError(
+        '`shuffle` must be True, "exact", False, or a Sampler, an object with a method '
+        f"`epoch`. Received: shuffle={shuffle!r}"
+    )
+
+
+def _check_at_least(name: str, value: int | None, least: int) -> None:
+    if value is None:
+        return
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ArgumentError(
+            f"`{name}` must be a whole number, {least} or more. Received: {name}={value!r}"
+        )

@@ -1,0 +1,194 @@
+"""Opens HDF5 files and finds datasets in them; errors say what is wrong and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import (
+    DatasetNotFoundError,
+    FileFormatError,
+    FileInUseError,
+    H5VideoError,
+    MissingFilterError,
+    NotHDF5Error,
+    ReadError,
+    VideoFileNotFoundError,
+)
+from .layout import StoredArray
+
+SAMPLE_COUNT = "sample_count"
+
+# How many datasets an error message lists.
+_NAMES_SHOWN = 20
+
+
+@contextlib.contextmanager
+def open_file(path: str, **options: Any) -> Iterator[Any]:
+    """Opens an HDF5 file for reading; what goes wrong becomes an error of this package.
+
+    Args:
+        path: The file's path.
+        **options: Passed on to `h5py.File`.
+
+    Yields:
+        The `h5py.File`, closed when the context ends.
+
+    Raises:
+        VideoFileNotFoundError: There is no such file.
+        NotHDF5Error: It is not an HDF5 file, or its end is missing.
+        FileInUseError: It is open for writing elsewhere.
+        ReadError: It may not be read.
+    """
+    file = connect(path, **options)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def connect(path: str, **options: Any) -> Any:
+    """Does the same as `open_file`, but it is the caller who closes the `h5py.File`."""
+    try:
+        return h5py.File(path, "r", **options)
+    except FileNotFoundError:
+        raise VideoFileNotFoundError(f"No such file. Received: path={path!r}") from None
+    except IsADirectoryError:
+        raise NotHDF5Error(
+            f"{path} is a directory. Name its files, or use a glob: {os.path.join(path, '*.h5')!r}"
+        ) from None
+    except PermissionError as error:
+        raise ReadError(f"{path} may not be read: {error.strerror or error}") from error
+    except OSError as error:
+        raise _open_error(path, str(error)) from error
+
+
+def _open_error(path: str, message: str) -> H5VideoError:
+    if "unable to lock" in message or "already open for" in message:
+        return FileInUseError(
+            f"{path} is open for writing elsewhere; close it there first. If the program that "
+            "wrote it crashed, `h5clear -s` clears its mark; on a file system without locks, set "
+            f"HDF5_USE_FILE_LOCKING=FALSE. HDF5 says: {message}"
+        )
+    size = os.path.getsize(path)
+    if "truncated file" in message:
+        return NotHDF5Error(
+            f"{path} is cut short ({size} bytes): it was not written or copied to its end. "
+            f"HDF5 says: {message}"
+        )
+    if "file signature not found" in message:
+        return NotHDF5Error(f"{path} ({size} bytes) is not an HDF5 file.")
+    return ReadError(f"{path} cannot be opened. HDF5 says: {message}")
+
+
+def dataset_names(file: Any) -> list[str]:
+    """The names of all datasets of an open `h5py.File`, nested ones with their groups."""
+    names: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+
+    file.visititems(visit)
+    return names
+
+
+def find_dataset(file: Any, name: str) -> Any:
+    """The `h5py.Dataset` of that name, or an error that tells what is there instead."""
+    try:
+        item = file[name]
+    except (KeyError, ValueError):
+        raise DatasetNotFoundError(_not_found(file, name)) from None
+    except OSError as error:
+        raise DatasetNotFoundError(f"{_not_found(file, name)} HDF5 says: {error}") from error
+    if not isinstance(item, h5py.Dataset):
+        inside = dataset_names(item) if isinstance(item, h5py.Group) else []
+        inside = [f"{name.rstrip('/')}/{key}" for key in inside]
+        raise DatasetNotFoundError(
+            f"{file.filename}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
+            + (f" It holds {_listed(inside)}." if inside else "")
+        )
+    return item
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_NAMES_SHOWN])
+    return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
+
+
+def _not_found(file: Any, name: str) -> str:
+    names = dataset_names(file)
+    message = f"{file.filename} has no dataset {name!r}"
+    try:
+        link = file.get(name, getlink=True)
+    except (KeyError, ValueError, OSError):
+        link = None
+    if isinstance(link, h5py.SoftLink):
+        message += f": the link of that name leads to {link.path!r}, which is not there"
+    elif isinstance(link, h5py.ExternalLink):
+        message += (
+            f": the link of that name leads to {link.path!r} in {link.filename!r}, "
+            "which is not there or cannot be opened"
+        )
+    message += f". It holds {_listed(names)}." if names else ". It holds no dataset at all."
+    by_lower_case = {key.lower(): key for key in names}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    return message + (f" Did you mean {by_lower_case[near[0]]!r}?" if near else "")
+
+
+def read_sample_count(file: Any, length: int) -> int:
+    """The number of samples in use: the attribute `sample_count`, else the datasets' length.
+
+    Args:
+        file: The open `h5py.File`.
+        length: The length of its datasets.
+
+    Raises:
+        FileFormatError: The attribute is no whole number, negative, or larger than `length`.
+    """
+    if SAMPLE_COUNT not in file.attrs:
+        return length
+    value = np.asarray(file.attrs[SAMPLE_COUNT])
+    whole = value.size == 1 and value.dtype.kind in "iuf" and float(value.item()).is_integer()
+    if not whole:
+        raise FileFormatError(
+            f"{file.filename}: the attribute {SAMPLE_COUNT!r} should be a whole number. "
+            f"Received: {file.attrs[SAMPLE_COUNT]!r}"
+        )
+    count = int(value.item())
+    if not 0 <= count <= length:
+        raise FileFormatError(
+            f"{file.filename}: the attribute {SAMPLE_COUNT!r} should be between 0 and {length}, "
+            f"the length of the datasets. Received: {count}"
+        )
+    return count
+
+
+def require_filters(stored: StoredArray) -> None:
+    """Makes sure that HDF5 can undo the filters of a dataset that it has to read.
+
+    Raises:
+        MissingFilterError: A filter's plugin is not installed.
+    """
+    missing = [item for item in stored.filters if not h5py.h5z.filter_avail(item.id)]
+    if missing:
+        with contextlib.suppress(ImportError):
+            import hdf5plugin  # noqa: F401 - registers its filters with HDF5
+        missing = [item for item in missing if not h5py.h5z.filter_avail(item.id)]
+    if missing:
+        names = ", ".join(f"{item.name} (number {item.id})" for item in missing)
+        raise MissingFilterError(
+            f"{stored.path}: dataset {stored.name!r} was written with a filter that is not "
+            f"installed: {names}. Try: pip install hdf5plugin"
+        )
+
+
+def text(value: Any) -> str:
+    """A string attribute or value, which h5py gives as `str` or as `bytes`."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,118 @@
+"""Which bytes of a file a batch needs, and where each range lands. Pure data, no files.
+
+A dataset can be planned here if each sample is made of whole byte ranges of the file: a contiguous
+dataset, or chunks that hold (part of) one sample and come out as contiguous bytes of it:
+
+    chunk (1, 16, 3, 112, 112)    the whole sample
+    chunk (1, 4, 3, 112, 112)     four frames
+    chunk (1, 1, 1, 112, 112)     a channel of a frame
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layout import StoredArray
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPlan:
+    """Byte ranges of one file, and where each lands; the arrays are parallel, (ranges,)."""
+
+    offsets: NDArray[np.int64]
+    """First byte in the file; -1: never written, so the range is filled with the fill value."""
+    sizes: NDArray[np.int64]
+    """Stored bytes."""
+    masks: NDArray[np.uint32]
+    """Filter mask of the chunk."""
+    starts: NDArray[np.int64]
+    """First byte in the destination."""
+    stops: NDArray[np.int64]
+    """End (exclusive) in the destination. An unfiltered range is read to just there; a filtered
+    one may decode to more bytes, the rest of an edge chunk, which are dropped."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class RowPlanner:
+    """Plans the reading of whole samples of one dataset.
+
+    Each sample is made of the same number of pieces, one a chunk: piece i of a sample holds its
+    bytes from `starts[i]` to `stops[i]` (exclusive).
+    """
+
+    stored: StoredArray
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of a decoded chunk; an edge chunk is stored whole, so it has as many."""
+        shape = self.stored.chunk_shape or self.stored.shape[1:]
+        return math.prod(shape) * self.stored.dtype.itemsize
+
+    def plan(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> ReadPlan:
+        """Plans the reading of samples into rows of a buffer.
+
+        Args:
+            rows: int64 (n,), positions along the first axis, in any order, repeats allowed.
+            places: int64 (n,), the row of the buffer where each lands.
+
+        Returns:
+            The ranges, in the order of `rows`. Unfiltered ranges that follow each other both in the
+            file and in the buffer are one.
+        """
+        stored = self.stored
+        begin = (places * stored.row_nbytes)[:, np.newaxis]
+        starts, stops = (begin + self.starts).ravel(), (begin + self.stops).ravel()
+        if stored.chunk_shape is None:
+            offsets = stored.offsets[0] + rows * stored.row_nbytes
+            sizes, masks = stops - starts, np.zeros(len(rows), np.uint32)
+        else:
+            pieces = len(self.starts)
+            chunks = (rows[:, np.newaxis] * pieces + np.arange(pieces)).ravel()
+            offsets, sizes, masks = (
+                stored.offsets[chunks],
+                stored.sizes[chunks],
+                stored.masks[chunks],
+            )
+        if stored.filters:
+            return ReadPlan(offsets, sizes, masks, starts, stops)
+        return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
+
+
+def row_planner(stored: StoredArray) -> RowPlanner | str:
+    """The planner of a dataset, or what stands in the way, as text for a person."""
+    if stored.chunk_shape is None:
+        return RowPlanner(stored, np.array([0]), np.array([stored.row_nbytes]))
+    if stored.chunk_shape[0] != 1:
+        return f"its chunks hold {stored.chunk_shape[0]} samples each"
+    shape, chunk = stored.shape[1:], stored.chunk_shape[1:]
+    if not chunk:
+        return RowPlanner(stored, np.array([0]), np.array([stored.dtype.itemsize]))
+    # Chunks of length 1 along the leading axes, then one axis cut anywhere, then whole axes.
+    axis = next((i for i, length in enumerate(chunk[:-1]) if length != 1), len(chunk) - 1)
+    if chunk[axis + 1 :] != shape[axis + 1 :]:
+        return f"its chunks of {stored.chunk_shape} cut through the rows of a sample"
+    inner = math.prod(shape[axis + 1 :]) * stored.dtype.itemsize
+    cuts = np.arange(0, shape[axis], chunk[axis])
+    ends = np.minimum(cuts + chunk[axis], shape[axis])
+    blocks = (np.arange(math.prod(shape[:axis])) * shape[axis])[:, np.newaxis]
+    return RowPlanner(stored, (inner * (blocks + cuts)).ravel(), (inner * (blocks + ends)).ravel())
+
+
+def _merged(plan: ReadPlan) -> ReadPlan:
+    """Joins ranges that follow each other both in the file and in the destination."""
+    follows = plan.offsets[1:] == plan.offsets[:-1] + plan.sizes[:-1]
+    follows &= plan.starts[1:] == plan.stops[:-1]
+    follows &= (plan.offsets[1:] >= 0) & (plan.offsets[:-1] >= 0)
+    first = np.flatnonzero(np.concatenate([[True], ~follows]))
+    last = np.concatenate([first[1:] - 1, [len(plan) - 1]])
+    starts, stops = plan.starts[first], plan.stops[last]
+    return ReadPlan(plan.offsets[first], stops - starts, plan.masks[first], starts, stops)

@@ -1,0 +1,200 @@
+"""The order of an epoch: which samples, in which order. Pure NumPy.
+
+An order is a pure function of (seed, epoch), so that it can be repeated, resumed, and known ahead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArgumentError, SamplerError
+
+__all__ = [
+    "BalancedSampler",
+    "Sampler",
+    "SequentialSampler",
+    "ShuffleSampler",
+    "WeightedSampler",
+]
+
+Positions = NDArray[np.int64]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What `shuffle=` takes for an order of your own.
+
+    `epoch` must return the same array whenever it is called with the same number, in every process,
+    and the same number of positions for every epoch. It is called from the thread that iterates,
+    once an epoch.
+    """
+
+    def epoch(self, epoch: int) -> Positions:
+        """The positions in the loader's `sample_indices` of an epoch's samples, in order.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+
+        Returns:
+            int64 (samples of the epoch,); positions may repeat, and may be left out.
+        """
+        ...
+
+
+class SequentialSampler:
+    """Every sample once, in the order of the file.
+
+    Args:
+        num_samples: Number of samples.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = _positive("num_samples", num_samples)
+
+    def epoch(self, epoch: int) -> Positions:
+        """0, 1, 2, ... in every epoch."""
+        del epoch
+        return np.arange(self.num_samples, dtype=np.int64)
+
+
+class ShuffleSampler:
+    """Every sample once, in an order drawn anew each epoch: a uniform permutation.
+
+    Args:
+        num_samples: Number of samples.
+        seed: Seed of all the orders, a whole number from 0.
+    """
+
+    def __init__(self, num_samples: int, *, seed: int) -> None:
+        self.num_samples = _positive("num_samples", num_samples)
+        self.seed = seed
+
+    def epoch(self, epoch: int) -> Positions:
+        """The permutation of an epoch: `default_rng([seed, epoch]).permutation(num_samples)`."""
+        return np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+
+
+class WeightedSampler:
+    """Samples drawn with replacement, each as often as its weight says.
+
+    Args:
+        weights: (samples,), how much more often than others a sample is drawn; not negative.
+        num_samples: Samples of an epoch; None: as many as there are weights.
+        seed: Seed of all the draws, a whole number from 0.
+
+    Raises:
+        ArgumentError: The weights are no such list, or all zero.
+    """
+
+    def __init__(self, weights: Any, *, num_samples: int | None = None, seed: int) -> None:
+        self.weights = np.asarray(weights, np.float64)
+        if self.weights.ndim != 1 or not np.isfinite(self.weights).all():
+            raise ArgumentError(
+                f"`weights` must be a list of finite numbers. Received: shape {self.weights.shape}"
+            )
+        if (self.weights < 0).any() or not self.weights.sum() > 0:
+            raise ArgumentError(
+                "`weights` must not be negative, nor all zero. "
+                f"Received: from {self.weights.min(initial=0)} to {self.weights.max(initial=0)}"
+            )
+        self.num_samples = _positive(
+            "num_samples", len(self.weights) if num_samples is None else num_samples
+        )
+        self.seed = seed
+        self._bounds = np.cumsum(self.weights)
+
+    def epoch(self, epoch: int) -> Positions:
+        """The draws of an epoch; the same sample may come several times, in one batch too."""
+        draws = np.random.default_rng([self.seed, epoch]).random(self.num_samples)
+        # A sample of weight 0 has no room between two bounds. A draw just below 1 may be rounded up
+        # to the last bound: it belongs to the last sample that has any room.
+        found = np.searchsorted(self._bounds, draws * self._bounds[-1], side="right")
+        positions: Positions = np.minimum(found, np.flatnonzero(self.weights)[-1])
+        return positions
+
+
+class BalancedSampler(WeightedSampler):
+    """Samples drawn with replacement so that all classes come equally often.
+
+    Args:
+        labels: Class numbers (samples,) or one-hot labels (samples, classes) of the loader's
+            samples, in the order of `sample_indices`.
+        num_samples: Samples of an epoch; None: as many as there are labels.
+        seed: Seed of all the draws, a whole number from 0.
+    """
+
+    def __init__(self, labels: Any, *, num_samples: int | None = None, seed: int) -> None:
+        labels = np.asarray(labels)
+        if labels.ndim == 2:
+            labels = labels.argmax(axis=1)
+        _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        super().__init__(1.0 / counts[numbers], num_samples=num_samples, seed=seed)
+
+
+def checked_positions(
+    sampler: Sampler, epoch: int, num_samples: int, promised: int | None = None
+) -> Positions:
+    """An epoch's positions from a sampler, or an error that says what is wrong with them.
+
+    Args:
+        sampler: The sampler.
+        epoch: Number of the epoch.
+        num_samples: Positions must be below this.
+        promised: How many there must be; None: any number but 0.
+
+    Raises:
+        SamplerError: They are not valid.
+    """
+    name = f"{type(sampler).__name__}.epoch({epoch})"
+    positions = np.asarray(sampler.epoch(epoch))
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
+        raise SamplerError(
+            f"{name} should return whole numbers of shape (samples,). "
+            f"Received: {positions.dtype} of shape {positions.shape}"
+        )
+    if not positions.size or (promised is not None and positions.size != promised):
+        raise SamplerError(
+            f"{name} should return {'at least one position' if promised is None else promised}"
+            f"{'' if promised is None else ' positions, as for the first epoch'}. "
+            f"Received: {positions.size}"
+        )
+    if positions.min() < 0 or positions.max() >= num_samples:
+        raise SamplerError(
+            f"{name} should return positions from 0 to {num_samples - 1}. "
+            f"Received: from {positions.min()} to {positions.max()}"
+        )
+    return positions.astype(np.int64, copy=False)
+
+
+def sample_seeds(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Seeds for random map functions, which depend on (seed, epoch, sample) alone.
+
+    The sample's number goes through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
+    splittable pseudorandom number generators", 2014), from a start that is drawn for the epoch.
+
+    Args:
+        seed: The loader's seed.
+        epoch: Number of the epoch.
+        indices: int64 (n,), sample numbers.
+
+    Returns:
+        int32 (n, 2), as `tf.random.stateless_*` takes them.
+    """
+    start, step = np.random.SeedSequence([seed, epoch, 0x5EED]).generate_state(2, np.uint64)
+    with np.errstate(over="ignore"):
+        # The step is odd, so that different samples stay different.
+        value = start + indices.astype(np.uint64) * (step | np.uint64(1))
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        value = value ^ (value >> np.uint64(31))
+    seeds: NDArray[np.int32] = value.view(np.int32).reshape(-1, 2)
+    return seeds
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ArgumentError(f"`{name}` must be at least 1. Received: {value}")
+    return value

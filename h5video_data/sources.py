@@ -1,0 +1,213 @@
+"""Reads samples of one dataset of one file into their places in a batch.
+
+A source is what a reader's thread calls. Three kinds: `DirectSource` here (positioned reads and
+decoding, outside the interpreter's lock), `MemorySource` here (labels and the like, read once), and
+`fallback.Hdf5Source` (everything else).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FileChangedError, ReadError, VideoFileNotFoundError
+from .filters import decode_chunk
+from .layout import FileIdentity, StoredArray
+from .plan import RowPlanner
+
+MAX_OPEN_FILES = 256
+
+Rows = NDArray[np.int64]
+
+
+@dataclass
+class ReadStats:
+    """What reading cost so far; seconds are summed over the threads."""
+
+    read_seconds: float = 0.0
+    """Waiting for the operating system, or for HDF5 if that does it all."""
+    decode_seconds: float = 0.0
+    """Undoing filters."""
+    read_bytes: int = 0
+    """Stored bytes that were read."""
+
+    def add(self, other: ReadStats) -> None:
+        """Adds what another one counted."""
+        for item in fields(ReadStats):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+
+class Source(Protocol):
+    """Reads samples of one dataset of one file. Called by several threads at once."""
+
+    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+        """Reads samples.
+
+        Args:
+            rows: int64 (n,), positions along the dataset's first axis, n >= 1, in any order,
+                repeats allowed.
+            places: int64 (n,), the row of `out` that each fills, ascending, without repeats.
+            out: (m, ...), m >= n, C-contiguous, of the dataset's dtype in memory.
+            stats: Counts what it cost; belongs to the calling thread.
+
+        Raises:
+            ReadError: A sample cannot be read or decoded.
+        """
+        ...
+
+
+def read_error(stored: StoredArray, row: int, message: str) -> ReadError:
+    """The error of one sample, which says where it is."""
+    return ReadError(f"{stored.path}: dataset {stored.name!r}, sample {row}: {message}")
+
+
+class MemorySource:
+    """Gives samples of an array in memory."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values = values
+
+    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+        """Copies rows."""
+        del stats
+        out[places] = self._values[rows]
+
+
+def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> None:
+    """Raises an error if a file is not the one whose layout was read.
+
+    Args:
+        path: The file's path.
+        expected: What it was like then.
+        fd: Its descriptor, if it is open.
+
+    Raises:
+        FileChangedError: It was changed or replaced.
+        VideoFileNotFoundError: It is gone.
+    """
+    try:
+        found = FileIdentity.of(os.stat(path if fd is None else fd))
+    except FileNotFoundError:
+        raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
+    if found != expected:
+        raise FileChangedError(
+            f"{path} was changed or replaced since it was opened: {expected} then, {found} now. "
+            "Open the set anew."
+        )
+
+
+class OpenFile:
+    """A file descriptor for positioned reads, closed when nobody holds the object."""
+
+    fd = -1
+
+    def __init__(self, path: str, identity: FileIdentity) -> None:
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
+        except OSError as error:
+            raise ReadError(f"{path} cannot be opened: {error}") from error
+        check_identity(path, identity, self.fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def read_into(self, target: memoryview, offset: int) -> None:
+        """Fills `target` with the bytes from `offset` on."""
+        done = os.preadv(self.fd, [target], offset)
+        while done < len(target):
+            # A read may be cut short: by a signal, or at 2 GiB, the most that Linux reads at once.
+            count = os.preadv(self.fd, [target[done:]], offset + done)
+            if not count:
+                raise EOFError(f"the file ends {len(target) - done} bytes too early")
+            done += count
+
+    def read(self, size: int, offset: int) -> bytes:
+        """`size` bytes from `offset` on."""
+        data = os.pread(self.fd, size, offset)
+        if len(data) == size:
+            return data
+        whole = bytearray(size)
+        self.read_into(memoryview(whole), offset)
+        return bytes(whole)
+
+
+class OpenFiles:
+    """Keeps files open, the least recently used ones up to `MAX_OPEN_FILES`."""
+
+    def __init__(self) -> None:
+        self.open = functools.lru_cache(MAX_OPEN_FILES)(OpenFile)
+
+    def close(self) -> None:
+        """Lets go of all of them."""
+        self.open.cache_clear()
+
+
+class DirectSource:
+    """Reads byte ranges straight into their places, or decodes them straight into their places."""
+
+    def __init__(self, planner: RowPlanner, files: OpenFiles) -> None:
+        self._planner = planner
+        self._stored = planner.stored
+        self._files = files
+
+    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+        """Plans the ranges of the rows, then reads them one after the other."""
+        plan = self._planner.plan(rows, places)
+        file = self._files.open(self._stored.path, self._stored.identity)
+        target = out.reshape(-1).view(np.uint8)
+        ranges = zip(
+            plan.offsets.tolist(),
+            plan.sizes.tolist(),
+            plan.masks.tolist(),
+            plan.starts.tolist(),
+            plan.stops.tolist(),
+            strict=True,
+        )
+        for offset, size, mask, start, stop in ranges:
+            place = target[start:stop]
+            try:
+                if offset < 0:
+                    place.view(self._stored.dtype)[...] = self._stored.fill_value
+                elif self._stored.filters:
+                    self._decode(file, offset, size, mask, place, stats)
+                else:
+                    begin = time.perf_counter()
+                    file.read_into(place.data, offset)
+                    stats.read_seconds += time.perf_counter() - begin
+                    stats.read_bytes += size
+            except (OSError, EOFError, ValueError) as error:
+                row = int(rows[np.searchsorted(places, start // self._stored.row_nbytes)])
+                raise read_error(self._stored, row, str(error)) from error
+
+    def _decode(
+        self,
+        file: OpenFile,
+        offset: int,
+        size: int,
+        mask: int,
+        place: NDArray[np.uint8],
+        stats: ReadStats,
+    ) -> None:
+        begin = time.perf_counter()
+        stored = file.read(size, offset)
+        middle = time.perf_counter()
+        chunk_nbytes = self._planner.chunk_nbytes
+        if len(place) == chunk_nbytes:
+            decode_chunk(self._stored.filters, mask, stored, place)
+        else:
+            # An edge chunk: it is stored whole, and its end lies beyond the dataset.
+            whole = np.empty(chunk_nbytes, np.uint8)
+            decode_chunk(self._stored.filters, mask, stored, whole)
+            place[:] = whole[: len(place)]
+        stats.decode_seconds += time.perf_counter() - middle
+        stats.read_seconds += middle - begin
+        stats.read_bytes += size

@@ -1,0 +1,97 @@
+"""Splits the samples of files: what `validation_split`, `subset` and `split_by` mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import Names, Paths, VideoSet, open_video_set, read_values
+from .errors import ArgumentError
+from .splits import split_indices
+
+SplitBy = str | Sequence[Any] | NDArray[Any] | None
+
+
+def split_samples(
+    path: Paths,
+    validation_split: float,
+    *,
+    seed: int | None = None,
+    split_by: SplitBy = None,
+    x: Names = "X",
+    y: Names | None = "Y",
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
+
+    Args:
+        path: A path, a list of paths, or a glob.
+        validation_split: Fraction of the samples for validation, between 0 and 1.
+        seed: Seed of the split, a whole number from 0; None is 0.
+        split_by: None (at random), `"label"` (each class in the same proportion), or the name of a
+            dataset, or an array (samples,), of group ids: no group comes on both sides.
+        x: Name of the dataset of samples.
+        y: Name of the dataset of labels, for `split_by="label"`.
+
+    Returns:
+        The numbers of the samples for training and of those for validation, int64, ascending.
+
+    Raises:
+        H5VideoError: The files or arguments are not right; see `video_dataset_from_hdf5`.
+    """
+    return split_set(open_video_set(path, x, y), validation_split, seed, split_by)
+
+
+def split_set(
+    video_set: VideoSet, validation_split: float, seed: int | None, split_by: SplitBy
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same for a set that is open already."""
+    labels = groups = None
+    if isinstance(split_by, str) and split_by == "label":
+        labels = read_values(video_set, _label_name(video_set))
+    elif isinstance(split_by, str):
+        groups = read_values(video_set, split_by)
+    elif split_by is not None:
+        groups = np.asarray(split_by)
+    return split_indices(
+        video_set.num_samples, validation_split, seed=seed, labels=labels, groups=groups
+    )
+
+
+def _label_name(video_set: VideoSet) -> str:
+    labels = video_set.element[1] if len(video_set.element) > 1 else None
+    if not isinstance(labels, int):
+        raise ArgumentError(
+            'split_by="label" needs one dataset of labels, y="...". '
+            f"Received: {'a dict of datasets' if labels else 'y=None'}"
+        )
+    return video_set.columns[labels].name
+
+
+def check_split(
+    validation_split: float | None, subset: str | None, shuffle: bool, seed: int | None
+) -> None:
+    """Raises an ArgumentError in the cases in which Keras's own data set functions do.
+
+    See `keras.utils.image_dataset_from_directory`.
+    """
+    if subset not in (None, "training", "validation", "both"):
+        raise ArgumentError(
+            f'`subset` must be "training", "validation" or "both". Received: subset={subset!r}'
+        )
+    if validation_split is not None and not 0 < validation_split < 1:
+        raise ArgumentError(
+            f"`validation_split` must be between 0 and 1. Received: {validation_split}"
+        )
+    if (validation_split is None) != (subset is None):
+        raise ArgumentError(
+            "`validation_split` and `subset` go together. Received: "
+            f"validation_split={validation_split}, subset={subset!r}"
+        )
+    if validation_split is not None and shuffle and seed is None:
+        raise ArgumentError(
+            "A split of shuffled samples needs a `seed`, so that training and validation do not "
+            f"overlap. Received: validation_split={validation_split}, shuffle=True, seed=None"
+        )
