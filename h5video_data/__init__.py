@@ -16,7 +16,9 @@ from . import errors, samplers
 from .errors import H5VideoError
 
 if TYPE_CHECKING:
-    from . import testing, transforms
+    import h5video_data.testing as testing
+    import h5video_data.transforms as transforms
+
     from .dataset import video_dataset_from_hdf5
     from .inspection import inspect
     from .loader import VideoLoader

@@ -129,13 +129,18 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     dataset = tf.data.Dataset.from_generator(
         loader.batches_with_seeds, output_signature=(element_spec, seeds_spec)
     )
-    takes_seeds = [_takes_seeds(function) for function in loader.map_fns]
-    for stage, function in enumerate(loader.map_fns):
-        dataset = dataset.map(
-            _map_stage(function, stage, takes_seeds[stage]),
-            num_parallel_calls=loader.num_threads,
-            deterministic=True,
-        )
+    for number, function in enumerate(loader.map_fns):
+        stage = _MapStage(function, number)
+        try:
+            dataset = dataset.map(
+                stage.apply, num_parallel_calls=loader.num_threads, deterministic=True
+            )
+        except Exception as error:
+            # TensorFlow replaces most exceptions by its own, which tells where in the user's code
+            # they came from. The caller gets the original, and that one as its cause.
+            if stage.error is None:
+                raise
+            raise stage.error from (None if stage.error is error else error)
     dataset = dataset.map(lambda element, _: element)
     if loader.batch_size is None:
         dataset = dataset.unbatch()
@@ -167,15 +172,27 @@ def _takes_seeds(function: Callable[..., Any]) -> bool:
     return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def _map_stage(
-    function: Callable[..., Any], stage: int, takes_seeds: bool
-) -> Callable[[Any, tf.Tensor], tuple[Any, tf.Tensor]]:
-    def apply(element: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        arguments = element if isinstance(element, tuple) else (element,)
-        if not takes_seeds:
-            return function(*arguments), seeds
-        # Stages must not make the same random choices: each has its own number in its seeds.
-        own = tf.bitwise.bitwise_xor(seeds, tf.constant([stage << 16, 0], tf.int32))
-        return function(*arguments, seeds=own), seeds
+class _MapStage:
+    """One map function; `apply` is what tf.data traces."""
 
-    return apply
+    def __init__(self, function: Callable[..., Any], number: int) -> None:
+        self.function = function
+        self.number = number
+        self.takes_seeds = _takes_seeds(function)
+        self.error: Exception | None = None
+        """What the function raised while it was traced."""
+
+    def apply(self, element: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Maps an element, and hands the seeds on to the next stage."""
+        arguments = element if isinstance(element, tuple) else (element,)
+        options = {}
+        if self.takes_seeds:
+            # Stages must not make the same random choices: each has its own number in its seeds.
+            salt = tf.constant([self.number << 16, 0], tf.int32)
+            options["seeds"] = tf.bitwise.bitwise_xor(seeds, salt)
+        try:
+            result = self.function(*arguments, **options)
+        except Exception as error:
+            self.error = error
+            raise
+        return result, seeds

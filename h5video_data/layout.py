@@ -113,7 +113,7 @@ def describe(dataset: Any) -> StoredArray:
     stored_dtype = dataset.dtype
     if stored_dtype.name not in _SUPPORTED:
         raise UnsupportedDtypeError(
-            f"{where} has the dtype {_dtype_name(stored_dtype)}. Supported: {SUPPORTED_DTYPES}."
+            f"{where} has the dtype {dtype_name(stored_dtype)}. Supported: {SUPPORTED_DTYPES}."
         )
     # Drops h5py's remarks on enumerations, and the byte order of the file.
     dtype = np.dtype(stored_dtype.name)
@@ -158,7 +158,8 @@ def describe(dataset: Any) -> StoredArray:
     )
 
 
-def _dtype_name(dtype: np.dtype[Any]) -> str:
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype for people, which says what h5py means by an `object`."""
     if h5py.check_string_dtype(dtype) is not None:
         return "string"
     if h5py.check_ref_dtype(dtype) is not None:

@@ -1,7 +1,7 @@
 """Files whose values say where they belong, for testing training code without real video.
 
-    path = h5v.testing.write_video_file("tiny.h5", num_samples=20)
-    x = h5v.testing.sample_values(7, (16, 3, 112, 112))     # what sample 7 must hold
+path = h5v.testing.write_video_file("tiny.h5", num_samples=20)
+x = h5v.testing.sample_values(7, (16, 3, 112, 112))     # what sample 7 must hold
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ def labels(index: ArrayLike, num_classes: int) -> NDArray[np.float32]:
     Returns:
         float32 (n, num_classes).
     """
-    return np.eye(num_classes, dtype=np.float32)[np.asarray(index) % num_classes]
+    one_hot: NDArray[np.float32] = np.eye(num_classes, dtype=np.float32)[
+        np.asarray(index) % num_classes
+    ]
+    return one_hot
 
 
 def write_video_file(

@@ -1,0 +1,1 @@
+"""How fast is the feed, against a plain generator and against the machine."""

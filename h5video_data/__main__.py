@@ -1,0 +1,5 @@
+"""`python -m h5video_data` is the command `h5video-data`."""
+
+from .cli import main
+
+raise SystemExit(main())

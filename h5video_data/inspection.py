@@ -1,0 +1,217 @@
+"""`inspect`: how the datasets of a file are stored and read, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import FileFormatError, UnsupportedDtypeError
+from .layout import StoredArray, describe, dtype_name
+from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count, text
+from .reader import direct_planner
+
+# A random read of one sample that decodes this many times its bytes is worth a new layout.
+BAD_AMPLIFICATION = 2.0
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """How one dataset is stored and read."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    storage: str
+    """`contiguous`, `chunked`, `compact`, `external` or `virtual`."""
+    chunk_shape: tuple[int, ...] | None
+    filters: tuple[str, ...]
+    nbytes: int
+    """Bytes in memory."""
+    stored_nbytes: int
+    """Bytes in the file, as far as it tells."""
+    path: str
+    """`direct` (positioned reads), `h5py`, or `none` (it cannot be read into a tensor)."""
+    reason: str | None
+    """Why it is not read directly."""
+    read_amplification: float
+    """Bytes read and decoded for one sample, over the bytes of the sample."""
+    advice: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.shape} {self.dtype}, {size_text(self.nbytes)}"
+            + (f", {size_text(self.stored_nbytes)} in the file" if self.filters else ""),
+            f"  stored    {self.storage}"
+            + (f", chunks {self.chunk_shape}" if self.chunk_shape else "")
+            + (f", filters {' + '.join(self.filters)}" if self.filters else ""),
+            f"  read by   {_PATHS[self.path]}" + (f": {self.reason}" if self.reason else ""),
+        ]
+        if self.read_amplification > 1:
+            lines.append(f"  decodes   {self.read_amplification:.3g} times the bytes of a sample")
+        return "\n".join([*lines, *(f"  advice    {item}" for item in self.advice)])
+
+
+_PATHS = {
+    "direct": "positioned reads, at the speed of the machine",
+    "h5py": "h5py, correctly and slowly",
+    "none": "nothing",
+}
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What `inspect` found in a file; `str()` of it is for people, `to_dict()` for JSON."""
+
+    path: str
+    nbytes: int
+    sample_count: int | None
+    """The attribute `sample_count`, or None."""
+    class_names: tuple[str, ...] | None
+    """The attribute `class_names`, or None."""
+    datasets: tuple[DatasetReport, ...]
+    problems: tuple[str, ...]
+    """What would be an error when training on the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain dicts, lists, strings and numbers."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {size_text(self.nbytes)}"
+        if self.sample_count is not None:
+            head += f", sample_count {self.sample_count}"
+        if self.class_names:
+            head += f", {len(self.class_names)} classes ({', '.join(self.class_names[:8])}"
+            head += ", ...)" if len(self.class_names) > 8 else ")"
+        problems = [f"problem: {item}" for item in self.problems]
+        return "\n".join([head, *map(str, self.datasets), *problems])
+
+
+def inspect(path: str | os.PathLike[str]) -> FileReport:
+    """Tells how the datasets of an HDF5 file are stored and how they will be read.
+
+    Args:
+        path: The file's path.
+
+    Returns:
+        The report. Print it.
+
+    Raises:
+        VideoFileNotFoundError: There is no such file.
+        NotHDF5Error: It is not an HDF5 file, or its end is missing.
+        FileInUseError: It is open for writing elsewhere.
+    """
+    name = os.fspath(path)
+    problems: list[str] = []
+    with open_file(name) as file:
+        names = dataset_names(file)
+        # Links that lead elsewhere are not visited.
+        names += [key for key in file if key not in names and _is_linked_dataset(file, key)]
+        reports = [_report(find_dataset(file, item)) for item in names]
+        lengths = [report.shape[0] for report in reports if report.name == "X" and report.shape]
+        sample_count = None
+        try:
+            if SAMPLE_COUNT in file.attrs:
+                sample_count = read_sample_count(file, max(lengths, default=2**63))
+        except FileFormatError as error:
+            problems.append(str(error))
+        class_names = file.attrs.get("class_names")
+        if not names:
+            problems.append("it holds no dataset")
+        return FileReport(
+            path=name,
+            nbytes=os.path.getsize(name),
+            sample_count=sample_count,
+            class_names=None
+            if class_names is None
+            else tuple(text(item) for item in np.ravel(class_names)),
+            datasets=tuple(reports),
+            problems=tuple(problems),
+        )
+
+
+def _is_linked_dataset(file: Any, key: str) -> bool:
+    try:
+        return hasattr(file[key], "chunks")
+    except (KeyError, OSError):
+        return False
+
+
+def _report(dataset: Any) -> DatasetReport:
+    try:
+        stored = describe(dataset)
+    except FileFormatError as error:
+        unsupported = isinstance(error, UnsupportedDtypeError)
+        return DatasetReport(
+            name=dataset.name.lstrip("/"),
+            shape=dataset.shape or (),
+            dtype=dtype_name(dataset.dtype),
+            storage="chunked" if dataset.chunks else "contiguous",
+            chunk_shape=dataset.chunks,
+            filters=(),
+            nbytes=dataset.nbytes if dataset.shape is not None else 0,
+            stored_nbytes=dataset.id.get_storage_size(),
+            path="none",
+            reason="its values are not numbers" if unsupported else "it has no samples",
+            read_amplification=0.0,
+            advice=(),
+        )
+    planner = direct_planner(stored)
+    reason = planner if isinstance(planner, str) else None
+    amplification = _amplification(stored)
+    return DatasetReport(
+        name=stored.name.lstrip("/"),
+        shape=stored.shape,
+        dtype=stored.dtype.name,
+        storage=stored.storage,
+        chunk_shape=stored.chunk_shape,
+        filters=tuple(item.name for item in stored.filters),
+        nbytes=stored.nbytes,
+        stored_nbytes=dataset.id.get_storage_size(),
+        path="direct" if reason is None else "h5py",
+        reason=reason,
+        read_amplification=amplification,
+        advice=tuple(_advice(stored, reason, amplification)),
+    )
+
+
+def _amplification(stored: StoredArray) -> float:
+    if stored.chunk_shape is None or not stored.row_nbytes:
+        return 1.0
+    crossed = math.prod(
+        -(-whole // length)
+        for whole, length in zip(stored.shape[1:], stored.chunk_shape[1:], strict=True)
+    )
+    chunk_nbytes = math.prod(stored.chunk_shape) * stored.dtype.itemsize
+    return crossed * chunk_nbytes / stored.row_nbytes
+
+
+def _advice(stored: StoredArray, reason: str | None, amplification: float) -> list[str]:
+    advice = []
+    is_video = len(stored.shape) > 2
+    if is_video and reason is not None:
+        advice.append(
+            f"store it anew, contiguous or with chunks={(1, *stored.shape[1:])}, gzip or lzf at "
+            "the most, to have it read directly"
+        )
+    elif is_video and amplification >= BAD_AMPLIFICATION:
+        advice.append(f"store it anew with chunks={(1, *stored.shape[1:])}")
+    if is_video and stored.dtype.kind == "f":
+        advice.append(
+            f"if these are pixels, uint8 takes a {stored.dtype.itemsize}th of the bytes; cast on "
+            "the accelerator"
+        )
+    return advice
+
+
+def size_text(num_bytes: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"

@@ -1,0 +1,760 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import wave
+import weakref
+from fractions import Fraction
+from types import SimpleNamespace
+
+import av
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5video_data import packing
+from h5video_data import videos as video_files
+from h5video_data.errors import (
+    ArgumentError,
+    H5VideoError,
+    MissingDependencyError,
+    PackingError,
+    ReadError,
+    VideoFileNotFoundError,
+)
+from h5video_data.packing import SkippedVideo, pack
+from h5video_data.videos import clip_starts, crop_box
+
+STEP = 6  # the brightness of frame n is n * STEP: lossy codecs and 8-bit palettes keep it apart
+LOSSLESS = ("ffv1", "bgr0")
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def write_video(
+    path, pictures, codec=LOSSLESS[0], pix_fmt=LOSSLESS[1], rate=25, options=None, metadata=None
+):
+    """Writes (rows, columns, 3) uint8 pictures; `options` and `metadata` are the container's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=options or {}) as container:
+        container.metadata.update(metadata or {})
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def numbered(count, rows=16, columns=16):
+    return [np.full((rows, columns, 3), n * STEP, np.uint8) for n in range(count)]
+
+
+def noisy(count, rows=48, columns=64):
+    """Numbered pictures that do not compress: cutting a file's bytes cuts frames off."""
+    noise = np.random.default_rng(0).integers(0, 255, (count, rows // 2, columns, 3), np.uint8)
+    below = numbered(count, rows - rows // 2, columns)
+    return [np.concatenate([*pair]) for pair in zip(noise, below, strict=True)]
+
+
+def numbers(x):
+    """The frame numbers, (samples, frames), that the brightness of `x` tells."""
+    return np.rint(x.mean(axis=(2, 3, 4)) / STEP).astype(int).tolist()
+
+
+def cut(path, fraction):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * fraction)])
+
+
+def contents(path):
+    with h5py.File(path) as file:
+        data = {name: dataset[()] for name, dataset in file.items()}
+        attributes = {name: np.asarray(value).tolist() for name, value in file.attrs.items()}
+    return data, attributes
+
+
+def reasons(report):
+    return {video.path: video.reason for video in report.skipped}
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two classes, with 10 and 12 frames."""
+    write_video(tmp_path / "videos/b run/1.mkv", numbered(10))
+    write_video(tmp_path / "videos/a walk/2.mkv", numbered(12), rate=Fraction(25, 2))
+    return tmp_path / "videos"
+
+
+# Which frames
+
+
+STARTS = {
+    "single is centred": (10, 1, 4, 1, (3,)),
+    "single, even room": (11, 1, 4, 1, (3,)),
+    "single that just fits": (4, 1, 4, 1, (0,)),
+    "too short": (3, 1, 4, 1, ()),
+    "no frames": (0, 3, 1, 1, ()),
+    "stride counts": (9, 1, 4, 3, ()),
+    "stride just fits": (10, 1, 4, 3, (0,)),
+    "two at the ends": (10, 2, 4, 1, (0, 6)),
+    "three": (10, 3, 4, 1, (0, 3, 6)),
+    "uneven room": (10, 4, 5, 1, (0, 1, 3, 5)),
+    "overlap": (6, 2, 4, 1, (0, 2)),
+    "as many as there are": (6, 3, 4, 1, (0, 1, 2)),
+    "more than there are": (6, 50, 4, 1, (0, 1, 2)),
+    "many, but one position": (4, 50, 4, 1, (0,)),
+    "single frames": (5, 5, 1, 9, (0, 1, 2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("case", STARTS.values(), ids=STARTS)
+def test_clip_starts(case):
+    num_video_frames, num_clips, num_frames, stride, expected = case
+    starts = clip_starts(
+        num_video_frames, num_clips=num_clips, num_frames=num_frames, stride=stride
+    )
+    assert starts == expected
+
+
+@given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 20), st.integers(1, 5))
+def test_clip_starts_laws(num_video_frames, num_clips, num_frames, stride):
+    starts = clip_starts(
+        num_video_frames, num_clips=num_clips, num_frames=num_frames, stride=stride
+    )
+    room = num_video_frames - (num_frames - 1) * stride
+    assert len(starts) == max(0, min(num_clips, room))
+    assert list(starts) == sorted(set(starts))
+    assert all(0 <= start < room for start in starts)
+    if len(starts) > 1:
+        assert (starts[0], starts[-1]) == (0, room - 1)
+        gaps = np.diff(starts)
+        assert gaps.max() - gaps.min() <= 1
+
+
+BOXES = {
+    "same": (112, 112, (112, 112), (112, 112), (0, 112), (0, 112)),
+    "wide": (240, 320, (112, 112), (112, 149), (0, 112), (18, 130)),
+    "tall": (320, 240, (112, 112), (149, 112), (18, 130), (0, 112)),
+    "wide to wide": (100, 400, (50, 200), (50, 200), (0, 50), (0, 200)),
+    "enlarged": (10, 20, (40, 40), (40, 80), (0, 40), (20, 60)),
+    "rounding leaves enough": (333, 1000, (111, 333), (111, 333), (0, 111), (0, 333)),
+}
+
+
+@pytest.mark.parametrize("case", BOXES.values(), ids=BOXES)
+def test_crop_box(case):
+    rows, columns, size, scaled, vertical, horizontal = case
+    assert crop_box(rows, columns, size) == (scaled, (slice(*vertical), slice(*horizontal)))
+
+
+@given(*[st.integers(1, 2000)] * 2, st.tuples(st.integers(1, 300), st.integers(1, 300)))
+def test_crop_box_is_inside_the_picture(rows, columns, size):
+    scaled, box = crop_box(rows, columns, size)
+    assert scaled[0] == size[0] or scaled[1] == size[1]
+    for part, wanted, whole in zip(box, size, scaled, strict=True):
+        assert part.start >= 0
+        assert part.stop <= whole
+        assert part.stop - part.start == wanted
+
+
+CLIPS = {
+    "centred": ({"num_frames": 4}, [[13, 14, 15, 16]]),
+    "stride": ({"num_frames": 4, "stride": 3}, [[10, 13, 16, 19]]),
+    "ends": ({"num_frames": 3, "stride": 2, "clips_per_video": 2}, [[0, 2, 4], [25, 27, 29]]),
+    "overlap": (
+        {"num_frames": 14, "stride": 2, "clips_per_video": 3},
+        [list(range(start, start + 27, 2)) for start in (0, 1, 3)],
+    ),
+    "all": ({"num_frames": 1, "clips_per_video": 99}, [[n] for n in range(30)]),
+    "whole": ({"num_frames": 30}, [list(range(30))]),
+}
+
+
+@pytest.mark.parametrize("case", CLIPS.values(), ids=CLIPS)
+def test_samples_hold_the_frames_that_start_frame_says(tmp_path, case):
+    arguments, expected = case
+    write_video(tmp_path / "videos/a/v.mkv", numbered(30))
+    pack(tmp_path / "videos", tmp_path / "out.h5", size=(8, 8), **arguments)
+    data, _ = contents(tmp_path / "out.h5")
+    assert numbers(data["X"]) == expected
+    assert data["start_frame"].tolist() == [frames[0] for frames in expected]
+
+
+FORMATS = {
+    "mp4": ("v.mp4", "mpeg4", "yuv420p"),
+    "avi": ("v.avi", "mjpeg", "yuvj420p"),
+    "raw": ("v.avi", "rawvideo", "bgr24"),
+    "mkv": ("v.mkv", *LOSSLESS),
+    "gif": ("v.gif", "gif", "rgb8"),
+}
+
+
+@pytest.mark.parametrize("case", FORMATS.values(), ids=FORMATS)
+def test_formats(tmp_path, case):
+    name, codec, pix_fmt = case
+    # Steps of 36 survive the 8 levels of each colour in a GIF.
+    pictures = [np.full((32, 32, 3), 36 * n, np.uint8) for n in range(7)]
+    write_video(tmp_path / "videos/a" / name, pictures, codec, pix_fmt)
+    report = pack(tmp_path / "videos", tmp_path / "out.h5", size=(32, 32), num_frames=7)
+    data, _ = contents(tmp_path / "out.h5")
+    assert report.skipped == ()
+    assert data["X"].shape == (1, 7, 3, 32, 32)
+    assert np.rint(data["X"].mean(axis=(0, 2, 3, 4)) / 36).tolist() == list(range(7))
+    assert data["frame_rate"].tolist() == [25.0]
+
+
+def test_metadata_that_is_not_utf8_does_no_harm(tmp_path):
+    path = write_video(tmp_path / "videos/a/v.mkv", numbered(5), metadata={"title": "TTTT"})
+    path.write_bytes(path.read_bytes().replace(b"TTTT", b"\xff\xfeTT"))
+    report = pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=5)
+    assert report.skipped == ()
+
+
+# Pictures
+
+
+def bars(rows, columns, colours, axis):
+    """A picture of equal bars: side by side for axis 1, on top of each other for axis 0."""
+    picture = np.zeros((rows, columns, 3), np.uint8)
+    parts = np.array_split(np.arange((rows, columns)[axis]), len(colours))
+    for part, colour in zip(parts, colours, strict=True):
+        picture[(slice(None), part) if axis == 1 else (part,)] = colour
+    return picture
+
+
+def packed_picture(tmp_path, picture, size):
+    write_video(tmp_path / "videos/a/v.mkv", [picture] * 2)
+    pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=1, size=size)
+    data, _ = contents(tmp_path / "out.h5")
+    return np.moveaxis(data["X"][0, 0].astype(int), 0, -1)
+
+
+CROPS = {
+    "sides cut": ((32, 96), 1, (16, 16), [GREEN]),
+    "top and bottom cut": ((96, 32), 0, (16, 16), [GREEN]),
+    "nothing cut, wide": ((32, 96), 1, (16, 48), [RED, GREEN, BLUE]),
+    "nothing cut, tall": ((96, 32), 0, (48, 16), [RED, GREEN, BLUE]),
+    "sides cut, enlarged": ((8, 24), 1, (64, 64), [GREEN]),
+}
+
+
+@pytest.mark.parametrize("case", CROPS.values(), ids=CROPS)
+def test_aspect_ratio_is_kept_and_the_middle_too(tmp_path, case):
+    shape, axis, size, expected = case
+    picture = packed_picture(tmp_path, bars(*shape, [RED, GREEN, BLUE], axis), size)
+    difference = np.abs(picture - bars(*size, expected, axis).astype(int))
+    # Next to an edge scaling mixes two bars, over one pixel of the video.
+    inside = np.ones(size, bool)
+    for part in np.array_split(np.arange(size[axis]), len(expected)):
+        width = max(1, size[0] // shape[0], size[1] // shape[1])
+        edge = [*part[:width], *part[-width:]]
+        inside[(slice(None), edge) if axis == 1 else (edge,)] = False
+    assert difference[inside].max() <= 3
+
+
+def test_shrinking_averages(tmp_path):
+    checkers = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    picture = packed_picture(tmp_path, np.stack([checkers] * 3, -1).astype(np.uint8), (8, 8))
+    assert np.abs(picture - 127.5).max() < 5
+
+
+# What the file holds
+
+
+def test_file(videos):
+    out = videos.parent / "out.h5"
+    (videos / "nothing").mkdir()
+    (videos / "c only text").mkdir()
+    (videos / "c only text/notes.txt").write_text("hello")
+    report = pack(videos, out, num_frames=3, stride=2, size=(8, 10), clips_per_video=2)
+    data, attributes = contents(out)
+    names = ["a walk", "b run", "c only text", "nothing"]
+    assert attributes == {
+        "sample_count": 4,
+        "class_names": names,
+        "num_frames": 3,
+        "stride": 2,
+    }
+    assert sorted(data) == ["X", "Y", "frame_rate", "source", "start_frame"]
+    assert data["X"].shape == (4, 3, 3, 8, 10)
+    assert [data[name].dtype for name in ("X", "Y", "start_frame", "frame_rate")] == [
+        np.uint8,
+        np.float32,
+        np.int64,
+        np.float64,
+    ]
+    assert data["Y"].tolist() == [[1, 0, 0, 0]] * 2 + [[0, 1, 0, 0]] * 2
+    assert data["source"].tolist() == [b"a walk/2.mkv"] * 2 + [b"b run/1.mkv"] * 2
+    assert data["start_frame"].tolist() == [0, 7, 0, 5]
+    assert data["frame_rate"].tolist() == [12.5, 12.5, 25, 25]
+    assert numbers(data["X"]) == [[0, 2, 4], [7, 9, 11], [0, 2, 4], [5, 7, 9]]
+    assert report.path == out
+    assert report.class_names == tuple(names)
+    assert report.samples_per_class == (2, 2, 0, 0)
+    assert (report.num_samples, report.num_videos) == (4, 2)
+    assert list(reasons(report)) == ["c only text/notes.txt"]
+
+
+def test_strings_are_utf8_of_variable_length(tmp_path):
+    write_video(tmp_path / "videos/Übung/逃げる.mkv", numbered(2))
+    pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=2)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert h5py.check_string_dtype(file["source"].dtype) == ("utf-8", None)
+        assert file["source"].asstr()[0] == "Übung/逃げる.mkv"
+        assert file.attrs["class_names"].tolist() == ["Übung"]
+
+
+def test_thousands_of_classes(videos):
+    for number in range(5000):
+        (videos / f"class {number:04}").mkdir()
+    pack(videos, videos.parent / "out.h5", num_frames=2, size=(8, 8))
+    data, attributes = contents(videos.parent / "out.h5")
+    assert len(attributes["class_names"]) == 5002
+    assert data["Y"].shape == (2, 5002)
+
+
+def test_unknown_frame_rate_is_nan(tmp_path):
+    write_video(tmp_path / "videos/a/v.nut", numbered(1))  # one frame, and no rate in the header
+    pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=1)
+    assert np.isnan(contents(tmp_path / "out.h5")[0]["frame_rate"]).tolist() == [True]
+
+
+LAYOUTS = {
+    "contiguous": (None, None, None, None),
+    "gzip": ("gzip", (1, 3, 3, 8, 8), "gzip", 4),
+    "lzf": ("lzf", (1, 3, 3, 8, 8), "lzf", None),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUTS.values(), ids=LAYOUTS)
+def test_layout(videos, case):
+    compression, chunks, name, level = case
+    pack(videos, videos.parent / "plain.h5", num_frames=3, size=(8, 8), clips_per_video=3)
+    pack(
+        videos,
+        videos.parent / "out.h5",
+        num_frames=3,
+        size=(8, 8),
+        clips_per_video=3,
+        compression=compression,
+    )
+    with h5py.File(videos.parent / "out.h5") as file:
+        dataset = file["X"]
+        assert dataset.shape == dataset.maxshape == (6, 3, 3, 8, 8)
+        assert dataset.chunks == chunks
+        assert (dataset.compression, dataset.compression_opts) == (name, level)
+        assert not dataset.shuffle
+        if compression is None:
+            assert dataset.id.get_offset() is not None
+        else:
+            assert dataset.id.get_num_chunks() == 6
+    data, _ = contents(videos.parent / "out.h5")
+    plain, _ = contents(videos.parent / "plain.h5")
+    np.testing.assert_array_equal(data["X"], plain["X"])
+
+
+# Which files
+
+
+def test_order_is_by_class_then_path_then_start(tmp_path):
+    paths = ["b/1.mkv", "a/z.mkv", "a/deep/er/y.mkv", "a/B.mkv", "a/deep.mkv", "B/1.mkv"]
+    for path in paths:
+        write_video(tmp_path / "videos" / path, numbered(3))
+    pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=2, clips_per_video=2)
+    data, attributes = contents(tmp_path / "out.h5")
+    expected = ["B/1.mkv", "a/B.mkv", "a/deep.mkv", "a/deep/er/y.mkv", "a/z.mkv", "b/1.mkv"]
+    assert attributes["class_names"] == ["B", "a", "b"]
+    assert [text.decode() for text in data["source"]] == [p for p in expected for _ in range(2)]
+    assert data["start_frame"].tolist() == [0, 1] * 6
+    assert data["Y"].argmax(axis=1).tolist() == [0] * 2 + [1] * 8 + [2] * 2
+
+
+def test_two_runs_write_the_same(videos):
+    write_video(videos / "a walk/lossy.mp4", noisy(20), "mpeg4", "yuv420p")
+    for name in ("1.h5", "2.h5"):
+        pack(videos, videos.parent / name, num_frames=4, clips_per_video=3)
+    (first, attributes), (second, same_attributes) = [
+        contents(videos.parent / name) for name in ("1.h5", "2.h5")
+    ]
+    assert attributes == same_attributes
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+
+
+def test_hidden_files_and_folders_are_ignored(videos):
+    write_video(videos / ".hidden class/v.mkv", numbered(10))
+    write_video(videos / "b run/.hidden.mkv", numbered(10))
+    write_video(videos / "b run/.hidden/v.mkv", numbered(10))
+    (videos / "b run/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (videos / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    report = pack(videos, videos.parent / "out.h5", num_frames=3)
+    assert report.skipped == ()
+    assert report.class_names == ("a walk", "b run")
+    assert report.samples_per_class == (1, 1)
+
+
+def sound(path):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+
+
+UNREADABLE = {
+    "text": (
+        "README.txt",
+        lambda p: p.write_text("hello\n" * 99),
+        "^is (a text file$|not a video)",
+    ),
+    "data": ("labels.json", lambda p: p.write_text('{"a": 1}'), "^is not a video, or a damaged "),
+    "empty": ("v.mp4", lambda p: p.write_bytes(b""), "^is not a video, or a damaged one: "),
+    "noise": ("v.avi", lambda p: p.write_bytes(np.random.default_rng(0).bytes(9999)), "^is not a "),
+    "broken link": ("v.mkv", lambda p: p.symlink_to("nowhere"), "^is not .*: No such file"),
+    "sound": ("v.wav", sound, "^has no video stream$"),
+    "short": (
+        "v.mkv",
+        lambda p: write_video(p, numbered(6)),
+        "^is too short: it has 6 frames, and a clip spans 7$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_gives_no_sample_is_listed(videos, case):
+    name, write, reason = case
+    (videos / "b run/more").mkdir()
+    write(videos / "b run/more" / name)
+    report = pack(videos, videos.parent / "out.h5", num_frames=4, stride=2)
+    assert list(reasons(report)) == [f"b run/more/{name}"]
+    assert re.search(reason, report.skipped[0].reason)
+    assert report.samples_per_class == (1, 1)
+    data, _ = contents(videos.parent / "out.h5")
+    assert data["X"].shape[0] == 2
+
+
+def test_files_beside_the_class_folders_are_listed(videos):
+    write_video(videos / "z.mkv", numbered(10))
+    (videos / "b run/bad.mkv").write_bytes(b"")
+    report = pack(videos, videos.parent / "out.h5", num_frames=4)
+    assert report.skipped[1] == SkippedVideo("z.mkv", "is in no class folder")
+    assert list(reasons(report)) == ["b run/bad.mkv", "z.mkv"]
+
+
+def test_text_that_ffmpeg_would_draw_is_no_video():
+    container = SimpleNamespace(format=SimpleNamespace(name="tty"))
+    with pytest.raises(ReadError, match="is a text file"):
+        video_files._video_stream(container)
+
+
+def test_a_format_that_cannot_be_converted_is_listed(videos, monkeypatch):
+    to_picture = video_files._to_picture
+
+    def refuse_18_rows(frame, *arguments):
+        if frame.height == 18:
+            raise NotImplementedError("no such conversion")
+        return to_picture(frame, *arguments)
+
+    write_video(videos / "b run/odd.mkv", numbered(10, rows=18))
+    monkeypatch.setattr(video_files, "_to_picture", refuse_18_rows)
+    report = pack(videos, videos.parent / "out.h5", num_frames=4)
+    assert reasons(report) == {"b run/odd.mkv": "cannot be converted to RGB: no such conversion"}
+
+
+# Containers that do not tell the truth
+
+
+CUT = {
+    "mp4": ("v.mp4", "libx264", "yuv420p", {"movflags": "faststart"}, 40),
+    "mp4, mpeg4": ("v.mp4", "mpeg4", "yuv420p", {"movflags": "faststart"}, 40),
+    "avi": ("v.avi", "mpeg4", "yuv420p", {}, 40),
+    "avi, mjpeg": ("v.avi", "mjpeg", "yuvj420p", {}, 40),
+    "avi, raw": ("v.avi", "rawvideo", "bgr24", {}, 40),
+    "mkv": ("v.mkv", *LOSSLESS, {}, 0),
+}
+
+
+@pytest.mark.parametrize("case", CUT.values(), ids=CUT)
+def test_of_a_file_that_was_cut_off_the_whole_frames_are_used(tmp_path, case):
+    name, codec, pix_fmt, options, declared = case
+    path = tmp_path / "videos/a" / name
+    whole = write_video(path, noisy(40), codec, pix_fmt, options=options)
+    arguments = {"num_frames": 1, "clips_per_video": 99, "size": (48, 64)}
+    pack(tmp_path / "videos", tmp_path / "whole.h5", **arguments)
+    cut(whole, 0.6)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == declared
+    report = pack(tmp_path / "videos", tmp_path / "out.h5", **arguments)
+    data, attributes = contents(tmp_path / "out.h5")
+    expected, _ = contents(tmp_path / "whole.h5")
+    assert report.skipped == ()
+    assert expected["X"].shape[0] == 40
+    assert 5 < attributes["sample_count"] == data["X"].shape[0] < 35
+    # Every picture is the one that the whole file has in its place: nothing is made up.
+    np.testing.assert_array_equal(data["X"], expected["X"][: len(data["X"])])
+
+
+def test_an_mp4_without_its_index_is_listed(videos):
+    cut(write_video(videos / "b run/v.mp4", noisy(20), "mpeg4", "yuv420p"), 0.6)
+    report = pack(videos, videos.parent / "out.h5", num_frames=4)
+    assert reasons(report).keys() == {"b run/v.mp4"}
+    assert report.num_samples == 2
+
+
+def test_a_file_cut_before_one_clip_is_listed(videos):
+    cut(write_video(videos / "b run/v.mkv", noisy(40)), 0.2)
+    report = pack(videos, videos.parent / "out.h5", num_frames=10)
+    assert reasons(report).keys() == {"b run/v.mkv"}
+    assert re.match(r"is too short: it has [1-9] frames, and a", report.skipped[0].reason)
+
+
+def test_a_video_with_a_damaged_frame_is_listed(videos):
+    path = write_video(videos / "b run/v.avi", noisy(40), "mpeg4", "yuv420p")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 60] = np.random.default_rng(0).bytes(60)
+    path.write_bytes(data)
+    report = pack(videos, videos.parent / "out.h5", num_frames=4)
+    assert reasons(report).keys() == {"b run/v.avi"}
+    assert re.match(
+        r"is damaged, the decoder had to make up .* frame \d+$", report.skipped[0].reason
+    )
+
+
+def test_a_video_that_cannot_be_decoded_to_its_end_is_listed(videos):
+    path = write_video(videos / "b run/v.avi", noisy(40), "rawvideo", "bgr24")
+    data = bytearray(path.read_bytes())
+    # Frame 20 says that it has 100 bytes, and a chunk that nobody reads takes up the rest.
+    frame_bytes = 48 * 64 * 3
+    chunk = [match.start() for match in re.finditer(b"00dc", data)][20]
+    assert int.from_bytes(data[chunk + 4 : chunk + 8], "little") == frame_bytes
+    data[chunk + 4 : chunk + 8] = (100).to_bytes(4, "little")
+    rest = chunk + 8 + 100
+    data[rest : rest + 8] = b"JUNK" + (frame_bytes - 108).to_bytes(4, "little")
+    path.write_bytes(data)
+    report = pack(videos, videos.parent / "out.h5", num_frames=4)
+    assert reasons(report).keys() == {"b run/v.avi"}
+    assert report.skipped[0].reason.startswith("is damaged, decoding failed: ")
+
+
+def test_a_video_that_gets_shorter_while_packing_is_an_error(videos, monkeypatch):
+    monkeypatch.setattr(packing, "count_frames", lambda *_: (100, 25.0))
+    with pytest.raises(ReadError, match=r"2.mkv: expected 2 clips from 100 .* 1 \(it ended early"):
+        pack(videos, videos.parent / "out.h5", num_frames=4, clips_per_video=2)
+    assert files_in(videos.parent) == ["videos"]
+
+
+def test_a_video_that_gets_damaged_while_packing_is_an_error(videos, monkeypatch):
+    count_frames = packing.count_frames
+
+    def count_and_cut(path, size):
+        counted = count_frames(path, size)
+        path.write_bytes(b"")
+        return counted
+
+    monkeypatch.setattr(packing, "count_frames", count_and_cut)
+    with pytest.raises(ReadError, match=r"2.mkv: expected 1 clips .* only 0 \(is not a video"):
+        pack(videos, videos.parent / "out.h5", num_frames=4)
+    assert files_in(videos.parent) == ["videos"]
+
+
+# Writing
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt("stop")])
+def test_nothing_is_left_behind_by_a_failure(videos, monkeypatch, error):
+    out = videos.parent / "out.h5"
+    out.write_bytes(b"the old one")
+    read_clips, seen = packing.read_clips, []
+
+    def fail_at_the_second_video(*arguments, **named):
+        yield from read_clips(*arguments, **named)
+        seen.append(files_in(videos.parent))
+        if len(seen) == 2:
+            raise error
+
+    monkeypatch.setattr(packing, "read_clips", fail_at_the_second_video)
+    with pytest.raises(type(error), match=str(error)):
+        pack(videos, out, num_frames=3, overwrite=True)
+    assert re.fullmatch(r"out\.h5\.[0-9a-f]{8}\.partial", seen[1][1])
+    assert files_in(videos.parent) == ["out.h5", "videos"]
+    assert out.read_bytes() == b"the old one"
+
+
+def test_the_file_is_on_disk_and_whole_before_it_gets_its_name(videos, monkeypatch):
+    out = videos.parent / "out.h5"
+    fsync, seen = os.fsync, []
+
+    def record(descriptor):
+        (partial,) = videos.parent.glob("out.h5.*.partial")
+        assert os.fstat(descriptor).st_ino == partial.stat().st_ino
+        seen.append((contents(partial)[0]["X"], out.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    pack(videos, out, num_frames=3)
+    assert [exists for _, exists in seen] == [False]
+    np.testing.assert_array_equal(seen[0][0], contents(out)[0]["X"])
+
+
+def test_the_file_has_the_permissions_of_a_new_file(videos):
+    pack(videos, videos.parent / "out.h5", num_frames=3)
+    (videos.parent / "new").touch()
+    modes = {(videos.parent / name).stat().st_mode for name in ("out.h5", "new")}
+    assert len(modes) == 1
+
+
+def test_an_existing_file_is_replaced_only_on_request(videos):
+    out = videos.parent / "out.h5"
+    out.write_bytes(b"the old one")
+    with pytest.raises(ArgumentError, match=r"`out` exists.*Received: out='.*out.h5', overwrite=F"):
+        pack(videos, out)
+    assert out.read_bytes() == b"the old one"
+    pack(videos, out, num_frames=3, overwrite=True)
+    assert contents(out)[1]["sample_count"] == 2
+
+
+def test_memory_holds_the_pictures_of_the_open_clips_only(tmp_path, monkeypatch):
+    write_video(tmp_path / "videos/a/v.mkv", numbered(40))
+    to_picture, pictures, alive = video_files._to_picture, [], []
+
+    def count(*arguments):
+        picture = to_picture(*arguments)
+        assert picture.base is None  # not a view, which would keep a larger picture alive
+        pictures.append(weakref.ref(picture))
+        alive.append(sum(reference() is not None for reference in pictures))
+        return picture
+
+    monkeypatch.setattr(video_files, "_to_picture", count)
+    pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=4, clips_per_video=10)
+    assert len(pictures) == 41  # all frames, and one to try the conversion
+    assert max(alive) <= 4 + 1
+
+
+# Errors
+
+
+ARGUMENTS = {
+    "num_frames": ({"num_frames": 0}, r"`num_frames` must .*Received: num_frames=0$"),
+    "fraction": ({"num_frames": 2.0}, r"`num_frames` must .*Received: num_frames=2\.0$"),
+    "stride": ({"stride": -1}, r"`stride` must .*Received: stride=-1$"),
+    "clips": ({"clips_per_video": 0}, r"`clips_per_video` must .* clips_per_video=0$"),
+    "size zero": ({"size": (8, 0)}, r"`size` must .*Received: size=\(8, 0\)$"),
+    "size number": ({"size": 112}, r"`size` must be \(rows, columns\).*Received: size=112$"),
+    "size text": ({"size": "88"}, r"`size` must be \(rows, columns\).*Received: size='88'$"),
+    "size of 3": ({"size": (8, 8, 3)}, r"`size` must be .*Received: size=\(8, 8, 3\)$"),
+    "compression": ({"compression": "zip"}, r"`compression` must .*: compression='zip'$"),
+    "chunk": (
+        {"compression": "lzf", "size": (9000, 9000), "num_frames": 18},
+        r"smaller than 4 GiB .*Received: num_frames=18, size=\(9000, 9000\), compression='lzf'$",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments(videos, case):
+    arguments, message = case
+    with pytest.raises(ArgumentError, match=message):
+        pack(videos, videos.parent / "out.h5", **arguments)
+
+
+def test_numpy_numbers_and_lists_are_arguments_too(videos):
+    out = videos.parent / "out.h5"
+    pack(videos, str(out), num_frames=np.int64(3), stride=np.uint8(2), size=[8, 8])
+    assert contents(out)[0]["X"].shape == (2, 3, 3, 8, 8)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(VideoFileNotFoundError, match=r"There is no folder .*nowhere\.$"):
+        pack(tmp_path / "nowhere", tmp_path / "out.h5")
+
+
+def test_folder_is_a_file(tmp_path):
+    (tmp_path / "v.mp4").touch()
+    with pytest.raises(ArgumentError, match=r"must be a folder\. Received: folder='.*v\.mp4'$"):
+        pack(tmp_path / "v.mp4", tmp_path / "out.h5")
+
+
+def test_folder_without_class_folders(tmp_path):
+    for number in range(12):
+        (tmp_path / f"{number:02}.mp4").touch()
+    with pytest.raises(
+        PackingError, match=r"one sub-folder per class .* 12 files: 00.mp4, .*09.mp4"
+    ):
+        pack(tmp_path, tmp_path / "out.h5")
+    with pytest.raises(PackingError, match=r"and 2 more\.$"):
+        pack(tmp_path, tmp_path / "out.h5")
+
+
+def test_folder_of_out_is_missing(videos):
+    with pytest.raises(VideoFileNotFoundError, match=r"no folder .*nowhere to write out\.h5 to"):
+        pack(videos, videos / "nowhere/out.h5")
+
+
+def test_out_is_a_folder(videos):
+    with pytest.raises(ArgumentError, match=r"is a folder\. Received: out='.*videos'$"):
+        pack(videos, videos, overwrite=True)
+
+
+def test_nothing_to_pack(tmp_path):
+    (tmp_path / "videos/a").mkdir(parents=True)
+    with pytest.raises(PackingError, match=r"the class folders in .*videos hold no files"):
+        pack(tmp_path / "videos", tmp_path / "out.h5")
+
+
+def test_nothing_could_be_packed(tmp_path):
+    write_video(tmp_path / "videos/a/v.mkv", numbered(3))
+    (tmp_path / "videos/b").mkdir()
+    (tmp_path / "videos/b/w.mkv").touch()
+    message = r"None of the 2 files .*: a/v.mkv \(is too short.*\), b/w.mkv \(is not a video.*\)\.$"
+    with pytest.raises(PackingError, match=message):
+        pack(tmp_path / "videos", tmp_path / "out.h5")
+    assert files_in(tmp_path) == ["videos"]
+
+
+def test_a_name_that_is_not_utf8(videos):
+    try:
+        (videos / "b run" / os.fsdecode(b"\xff.mkv")).touch()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    with pytest.raises(PackingError, match=r"'b run/\\udcff.mkv' is not valid UTF-8\. Rename it"):
+        pack(videos, videos.parent / "out.h5")
+
+
+def test_pyav_is_missing(videos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependencyError, match=r"PyAV .*pip install 'h5video_data\[pack\]'"):
+        pack(videos, videos.parent / "out.h5")
+    assert issubclass(MissingDependencyError, H5VideoError)
+    assert issubclass(MissingDependencyError, ImportError)
+
+
+def test_tqdm_is_needed_for_the_progress_only(videos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    pack(videos, videos.parent / "out.h5", num_frames=3)
+    with pytest.raises(MissingDependencyError, match=r"tqdm .*pip install 'h5video_data\[pack\]'"):
+        pack(videos, videos.parent / "more.h5", num_frames=3, progress=True)
+    assert files_in(videos.parent) == ["out.h5", "videos"]
+
+
+def test_the_module_can_be_imported_without_pyav():
+    code = "import sys; sys.modules['av'] = sys.modules['tqdm'] = None; import h5video_data.packing"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_progress(videos, capfd):
+    pack(videos, videos.parent / "out.h5", num_frames=3)
+    assert capfd.readouterr() == ("", "")
+    pack(videos, videos.parent / "out.h5", num_frames=3, progress=True, overwrite=True)
+    written, shown = capfd.readouterr()
+    assert written == ""
+    for what in ("counting frames", "packing"):
+        assert re.search(rf"{what}: 100%.* 2/2 ", shown)
