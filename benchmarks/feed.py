@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        print(
-            f"{'layout':12}{'limit':>16}{'h5video_data':>16}{'plain':>16}{'of limit':>10}{'x plain':>9}"
-        )
+        print("bytes per second in MB/s: median ± half the range of the middle half")
+        print(f"{'layout':12}{'limit':>16}{'h5video_data':>16}{'plain':>16}", end="")
+        print(f"{'of limit':>10}{'x plain':>9}")
         for layout in options.layouts:
             path = make_set(folder, layout, options.samples)
             limit, ours, plain = _measure(path, layout, options.rounds, options.threads)

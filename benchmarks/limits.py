@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -61,9 +62,9 @@ def decoding(path: str, *, num_threads: int, max_chunks: int = 256) -> float:
     """
     with h5py.File(path, "r") as file:
         X = file["X"]
-        decode = {
-            "gzip": lambda data, out: imagecodecs.deflate_decode(data, out=out),
-            "lzf": lambda data, out: imagecodecs.lzf_decode(data, header=False, out=out),
+        decode: Callable[..., object] = {
+            "gzip": imagecodecs.deflate_decode,
+            "lzf": functools.partial(imagecodecs.lzf_decode, header=False),
         }[X.compression]
         num_chunks = min(len(X), max_chunks)
         chunks = [X.id.read_direct_chunk((i, 0, 0, 0, 0))[1] for i in range(num_chunks)]
@@ -71,7 +72,7 @@ def decoding(path: str, *, num_threads: int, max_chunks: int = 256) -> float:
     def work(thread: int) -> None:
         out = np.ones(SAMPLE_BYTES, np.uint8)
         for chunk in chunks[thread::num_threads]:
-            decode(chunk, out)
+            decode(chunk, out=out)
 
     return num_chunks * SAMPLE_BYTES / _in_threads(work, num_threads)
 

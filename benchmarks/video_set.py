@@ -30,7 +30,8 @@ def sample(index: int) -> NDArray[np.uint8]:
     top, left = int(rng.integers(rows - 40)), int(rng.integers(columns - 40))
     inside = (abs(y - top - t) < 20) & (abs(x - left - 2 * t) < 20)
     noise = rng.integers(0, 8, SAMPLE_SHAPE, dtype=np.uint8)
-    return (clip + 60 * inside + noise).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (clip + 60 * inside + noise).astype(np.uint8)
+    return pixels
 
 
 def make_set(folder: Path, layout: str, num_samples: int) -> str:

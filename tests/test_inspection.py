@@ -1,0 +1,66 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import h5video_data as h5v
+from h5video_data.testing import write_video_file
+
+CASES = {
+    "contiguous": ({}, "direct", 1.0, ""),
+    "one_sample_chunks": ({"chunks": (1, 4, 3, 8, 8), "compression": "gzip"}, "direct", 1.0, ""),
+    "many_sample_chunks": ({"chunks": (10, 4, 3, 8, 8)}, "h5py", 10.0, "chunks=(1, 4, 3, 8, 8)"),
+    "cut_rows": ({"chunks": (1, 4, 3, 8, 5)}, "h5py", 10 / 8, "chunks=(1, 4, 3, 8, 8)"),
+    "edge": ({"chunks": (1, 3, 3, 8, 8)}, "direct", 6 / 4, ""),
+    "big_chunks": ({"chunks": (1, 8, 3, 8, 8), "maxshape": (None,) * 5}, "direct", 2.0, "anew"),
+    "floats": ({"dtype": "float32"}, "direct", 1.0, "uint8 takes a 4th"),
+}
+
+
+@pytest.mark.parametrize(("options", "path", "amplification", "advice"), CASES.values(), ids=CASES)
+def test_each_layout(tmp_path, options, path, amplification, advice):
+    file = write_video_file(tmp_path / "a.h5", **options)
+    report = h5v.inspect(file).datasets[0]
+    assert (report.name, report.path) == ("X", path)
+    assert report.read_amplification == pytest.approx(amplification)
+    assert bool(report.reason) == (path == "h5py")
+    assert advice in " ".join(report.advice)
+    assert bool(report.advice) == bool(advice)
+
+
+def test_report_of_a_whole_file(tmp_path):
+    file = write_video_file(tmp_path / "a.h5", num_samples=20)
+    with h5py.File(file, "a") as opened:
+        opened.attrs["class_names"] = ["a", "b", "c", "d"]
+        opened["group/names"] = np.array([b"x", b"y"], dtype=object)
+        opened["scalar"] = 3
+        opened["elsewhere"] = h5py.SoftLink("/X")
+        opened["nowhere"] = h5py.SoftLink("/Z")
+    report = h5v.inspect(file)
+    assert report.sample_count == 20
+    assert report.class_names == ("a", "b", "c", "d")
+    assert {item.name: item.path for item in report.datasets} == {
+        "X": "direct",
+        "Y": "direct",
+        "group/names": "none",
+        "scalar": "none",
+        "elsewhere": "direct",
+    }
+    assert report.nbytes == (tmp_path / "a.h5").stat().st_size
+    assert not report.problems
+    text = str(report)
+    assert "X: (20, 4, 3, 8, 8) uint8, 15.0 KiB" in text
+    assert "classes (a, b, c, d)" in text
+    assert "its values are not numbers" in text
+    assert json.loads(json.dumps(report.to_dict()))["datasets"][0]["shape"] == [20, 4, 3, 8, 8]
+
+
+def test_problems_are_told_not_raised(tmp_path):
+    file = write_video_file(tmp_path / "a.h5", num_samples=20)
+    with h5py.File(file, "a") as opened:
+        opened.attrs["sample_count"] = 21
+    assert "should be between 0 and 20" in h5v.inspect(file).problems[0]
+    with h5py.File(tmp_path / "b.h5", "w"):
+        pass
+    assert h5v.inspect(tmp_path / "b.h5").problems == ("it holds no dataset",)
