@@ -11,9 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError, FileFormatError, VideoFileNotFoundError
+from .errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
 from .layout import StoredArray, describe
-from .opening import find_dataset, open_file, read_sample_count, text
+from .opening import (
+    find_dataset,
+    open_file,
+    read_sample_count,
+    require_filters,
+    text,
+)
 
 Names = str | Mapping[str, str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -104,6 +110,8 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
         if not found:
             raise VideoFileNotFoundError(f"No file matches. Received: path={name!r}")
         return found
+    if not isinstance(path, Sequence) or isinstance(path, (bytes, bytearray)):
+        raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
     paths = tuple(found for item in path for found in expand_paths(item))
     if not paths:
         raise ArgumentError("`path` must name at least one file. Received: an empty list")
@@ -129,14 +137,20 @@ def open_video_set(
         raise ArgumentError(
             f"`sample_weight` goes with labels. Received: sample_weight={sample_weight!r}, y=None"
         )
+    if x is None:
+        raise ArgumentError("`x` and `y`: only `y` may be None. Received: x=None")
     wanted = [names for names in (x, y, sample_weight) if names is not None]
     for names in wanted:
-        if not names or not isinstance(names, (str, Mapping)):
+        if (
+            not names
+            or not isinstance(names, (str, Mapping))
+            or not all(isinstance(name, str) for name in _listed(names))
+        ):
             raise ArgumentError(
                 f"`x` and `y` are a dataset's name, or a dict of names. Received: {names!r}"
             )
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
-    paths = expand_paths(path)
+    paths = tuple(os.path.abspath(item) for item in expand_paths(path))
     parts: list[list[StoredArray]] = []
     counts: list[int] = []
     class_names = None
@@ -144,6 +158,8 @@ def open_video_set(
         with open_file(file_path) as file:
             stored = [describe(find_dataset(file, name)) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
+            for item in stored:
+                require_filters(item)
             counts.append(read_sample_count(file, stored[0].shape[0]))
             if number == 0 and "class_names" in file.attrs:
                 class_names = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
@@ -193,8 +209,6 @@ def _check_file(path: str, stored: list[StoredArray], video: str | None) -> None
                 f"{path}: the datasets should have as many samples as each other. Received: "
                 f"{first.name!r} of shape {first.shape}, {item.name!r} of shape {item.shape}.{hint}"
             )
-    if not first.shape[0]:
-        raise FileFormatError(f"{path}: {first.name!r} holds no sample. Received: {first.shape}")
 
 
 def _check_column(column: Column) -> None:
@@ -232,5 +246,9 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
                     f"{path}: {name!r} should hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
-            values.append(dataset[:count])
+            try:
+                values.append(dataset[:count])
+            except (OSError, RuntimeError) as error:
+                where = f"{path}: dataset {dataset.name!r}"
+                raise ReadError(f"{where} cannot be read: {error}") from error
     return np.concatenate(values)

@@ -69,7 +69,9 @@ class Hdf5Source:
     def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
         """Reads rows in the order of the file, each once, into their places."""
         begin = time.perf_counter()
-        _, dataset = self._files.open(self._stored)
+        file, dataset = self._files.open(self._stored)
+        # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
+        out[places] = 0
         order = np.argsort(rows, kind="stable")
         ordered, targets = rows[order], places[order]
         is_new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
@@ -84,6 +86,7 @@ class Hdf5Source:
                 )
             except (OSError, ValueError, RuntimeError) as error:
                 raise read_error(self._stored, first, str(error)) from error
+        check_identity(self._stored.path, self._stored.identity, file.id.get_vfd_handle())
         repeated = ~is_new
         out[targets[repeated]] = out[firsts[np.searchsorted(wanted, ordered[repeated])]]
         stats.read_seconds += time.perf_counter() - begin

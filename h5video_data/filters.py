@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import imagecodecs
 import numpy as np
+
+# By name: imagecodecs imports a codec when it is first asked for, which should not happen in many
+# threads at once, nor while another thread forks.
+from imagecodecs import (
+    DeflateError,
+    LzfError,
+    deflate_decode,
+    h5checksum_fletcher32,
+    lzf_decode,
+)
 from numpy.typing import NDArray
 
 from .layout import Filter
@@ -23,12 +32,21 @@ SHUFFLE = 2
 FLETCHER32 = 3
 LZF = 32000
 
-_DECODED = frozenset({DEFLATE, SHUFFLE, FLETCHER32, LZF})
+# The place of each in a pipeline of the usual kind. In another order, or twice, what is between two
+# steps has another size than the chunk.
+_PLACES = {SHUFFLE: 0, DEFLATE: 1, LZF: 1, FLETCHER32: 2}
 
 
 def undecodable(filters: Sequence[Filter]) -> list[Filter]:
-    """The filters among these that `decode_chunk` does not know."""
-    return [item for item in filters if item.id not in _DECODED]
+    """The filters among these that `decode_chunk` does not know, or not in their place."""
+    last = -1
+    found = []
+    for item in filters:
+        place = _PLACES.get(item.id, -1)
+        if place <= last:
+            found.append(item)
+        last = max(last, place)
+    return found
 
 
 def decode_chunk(filters: Sequence[Filter], mask: int, stored: bytes, out: Bytes) -> None:
@@ -69,7 +87,10 @@ def _verified(data: bytes | Bytes) -> bytes | Bytes:
     if len(data) < 4:
         raise ValueError(f"too short for a checksum: {len(data)} bytes")
     body, checksum = data[:-4], int.from_bytes(data[-4:], "little")
-    if imagecodecs.h5checksum_fletcher32(body) != checksum:
+    computed = h5checksum_fletcher32(body)
+    # HDF5 before 1.6.3 swapped the bytes of each half on little-endian machines (H5Zfletcher32.c).
+    swapped = (computed & 0x00FF00FF) << 8 | computed >> 8 & 0x00FF00FF
+    if checksum not in (computed, swapped):
         raise ValueError("the fletcher32 checksum is wrong")
     return body
 
@@ -77,10 +98,10 @@ def _verified(data: bytes | Bytes) -> bytes | Bytes:
 def _decompressed(item: Filter, data: bytes | Bytes, target: Bytes) -> Bytes:
     try:
         if item.id == DEFLATE:
-            result: Bytes = imagecodecs.deflate_decode(data, out=target)
+            result: Bytes = deflate_decode(data, out=target)
         else:
-            result = imagecodecs.lzf_decode(data, header=False, out=target)
-    except (imagecodecs.DeflateError, imagecodecs.LzfError) as error:
+            result = lzf_decode(data, header=False, out=target)
+    except (DeflateError, LzfError) as error:
         raise ValueError(f"{item.name}: {error}") from error
     return target if len(result) == len(target) else result
 

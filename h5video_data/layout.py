@@ -110,7 +110,12 @@ def describe(dataset: Any) -> StoredArray:
     if dataset.shape is None or dataset.shape == ():
         kind = "an empty dataspace" if dataset.shape is None else "a scalar"
         raise FileFormatError(f"{where} holds {kind}; its first dimension should be the samples.")
-    stored_dtype = dataset.dtype
+    try:
+        stored_dtype = dataset.dtype
+    except (TypeError, ValueError) as error:  # h5py has no name for it
+        raise UnsupportedDtypeError(
+            f"{where} has the dtype of which h5py says: {error}. Supported: {SUPPORTED_DTYPES}."
+        ) from error
     if stored_dtype.name not in _SUPPORTED:
         raise UnsupportedDtypeError(
             f"{where} has the dtype {dtype_name(stored_dtype)}. Supported: {SUPPORTED_DTYPES}."

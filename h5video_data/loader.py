@@ -232,6 +232,8 @@ class VideoLoader:
         try:
             fill_window()
             while window:
+                if reader.pid != os.getpid():
+                    raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
                 indices, pending = window.popleft()
                 self._wait(pending, len(indices))
                 fill_window()

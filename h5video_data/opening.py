@@ -77,7 +77,8 @@ def _open_error(path: str, message: str) -> H5VideoError:
             f"HDF5_USE_FILE_LOCKING=FALSE. HDF5 says: {message}"
         )
     size = os.path.getsize(path)
-    if "truncated file" in message:
+    # The first block of a file, the superblock, has 96 bytes at most, and an address behind it.
+    if "truncated file" in message or (8 <= size <= 128 and "signature not" not in message):
         return NotHDF5Error(
             f"{path} is cut short ({size} bytes): it was not written or copied to its end. "
             f"HDF5 says: {message}"
@@ -95,7 +96,8 @@ def dataset_names(file: Any) -> list[str]:
         if isinstance(item, h5py.Dataset):
             names.append(name)
 
-    file.visititems(visit)
+    with contextlib.suppress(RuntimeError, OSError, KeyError):  # a file that is corrupt in parts
+        file.visititems(visit)
     return names
 
 
@@ -105,7 +107,7 @@ def find_dataset(file: Any, name: str) -> Any:
         item = file[name]
     except (KeyError, ValueError):
         raise DatasetNotFoundError(_not_found(file, name)) from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise DatasetNotFoundError(f"{_not_found(file, name)} HDF5 says: {error}") from error
     if not isinstance(item, h5py.Dataset):
         inside = dataset_names(item) if isinstance(item, h5py.Group) else []
@@ -127,7 +129,7 @@ def _not_found(file: Any, name: str) -> str:
     message = f"{file.filename} has no dataset {name!r}"
     try:
         link = file.get(name, getlink=True)
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, OSError, RuntimeError):
         link = None
     if isinstance(link, h5py.SoftLink):
         message += f": the link of that name leads to {link.path!r}, which is not there"

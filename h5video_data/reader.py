@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import itertools
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,11 @@ from .columns import Column, VideoSet, read_values
 from .fallback import Hdf5Files, Hdf5Source
 from .filters import undecodable
 from .layout import StoredArray
-from .opening import require_filters
 from .plan import RowPlanner, row_planner
 from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, check_identity
 
-# Datasets with samples this small, and no larger than this in all, are read once and kept: a read
-# for a label of a few bytes costs as much as one for a frame.
+# Datasets of labels, weights and features (samples of one dimension at the most) are read once and
+# kept if they are small: a read for a label of a few bytes costs as much as one for a frame.
 MEMORY_ROW_BYTES = 4 << 10
 MEMORY_BYTES = 32 << 20
 
@@ -34,13 +34,23 @@ def direct_planner(stored: StoredArray) -> RowPlanner | str:
     unknown = undecodable(stored.filters)
     if unknown:
         return f"its filter {unknown[0].name!r} is decoded by HDF5"
-    return row_planner(stored)
+    planner = row_planner(stored)
+    if isinstance(planner, RowPlanner) and stored.filters:
+        # A file may say that its edge chunks are not filtered (H5Pset_chunk_opts), which h5py does
+        # not tell. They then have just the size of a decoded chunk.
+        is_edge = planner.stops - planner.starts < planner.chunk_nbytes
+        sizes = stored.sizes.reshape(-1, len(is_edge))[:, is_edge]
+        masks = stored.masks.reshape(-1, len(is_edge))[:, is_edge]
+        if ((sizes == planner.chunk_nbytes) & (masks == 0)).any():
+            return "its edge chunks may be stored without filters"
+    return planner
 
 
 def is_kept_in_memory(column: Column) -> bool:
     """Whether a column is read once and kept: labels, weights."""
     nbytes = sum(part.nbytes for part in column.parts)
-    return column.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
+    is_small = column.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
+    return len(column.sample_shape) <= 1 and is_small
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +71,15 @@ class PendingBatch:
             H5VideoError: What went wrong in a thread, with its traceback.
         """
         stats = ReadStats()
-        for task in self.tasks:
-            stats.add(task.result())
+        task = None
+        try:
+            for task in self.tasks:
+                stats.add(task.result())
+        finally:
+            # A task holds its error, whose traceback holds this frame: a cycle that would keep the
+            # threads and buffers until the garbage collector comes.
+            task = None
+            self.tasks.clear()
         return stats
 
     def cancel(self) -> None:
@@ -103,6 +120,7 @@ class Reader:
         self._tasks_per_batch = tasks_per_batch
         self._files = OpenFiles()
         self._hdf5_files = Hdf5Files()
+        self.check_files()
         self._sources = [self._column_sources(column) for column in video_set.columns]
         self._pools = [
             BufferPool(batch_size * column.row_nbytes, max_kept=max_kept)
@@ -125,7 +143,6 @@ class Reader:
             if isinstance(planner, RowPlanner):
                 sources.append(DirectSource(planner, self._files))
             else:
-                require_filters(stored)
                 sources.append(Hdf5Source(stored, self._hdf5_files))
         return sources
 
@@ -177,6 +194,8 @@ def _fill(
     outs: Sequence[NDArray[Any]],
 ) -> ReadStats:
     """A task: reads some rows of a batch, of all columns."""
+    if getattr(concurrent.futures.thread, "_shutdown", False):
+        raise CancelledError("the interpreter ends")  # nobody will take what was read ahead
     stats = ReadStats()
     # The last file that starts at or before a sample: files without samples start there as well.
     numbers = np.searchsorted(starts, indices, side="right") - 1

@@ -149,7 +149,11 @@ def checked_positions(
         SamplerError: They are not valid.
     """
     name = f"{type(sampler).__name__}.epoch({epoch})"
-    positions = np.asarray(sampler.epoch(epoch))
+    result = sampler.epoch(epoch)
+    try:
+        positions = np.asarray(result)
+    except ValueError:  # lists of different lengths
+        positions = np.asarray(result, object)
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise SamplerError(
             f"{name} should return whole numbers of shape (samples,). "

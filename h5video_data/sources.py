@@ -120,15 +120,16 @@ class OpenFile:
         if self.fd >= 0:
             os.close(self.fd)
 
-    def read_into(self, target: memoryview, offset: int) -> None:
-        """Fills `target` with the bytes from `offset` on."""
+    def read_into(self, target: memoryview, offset: int) -> int:
+        """Fills `target` with the bytes from `offset` on; returns how many the file has."""
         done = os.preadv(self.fd, [target], offset)
         while done < len(target):
             # A read may be cut short: by a signal, or at 2 GiB, the most that Linux reads at once.
             count = os.preadv(self.fd, [target[done:]], offset + done)
             if not count:
-                raise EOFError(f"the file ends {len(target) - done} bytes too early")
+                break
             done += count
+        return done
 
     def read(self, size: int, offset: int) -> bytes:
         """`size` bytes from `offset` on."""
@@ -136,7 +137,9 @@ class OpenFile:
         if len(data) == size:
             return data
         whole = bytearray(size)
-        self.read_into(memoryview(whole), offset)
+        done = self.read_into(memoryview(whole), offset)
+        if done < size:
+            raise EOFError(f"the file ends {size - done} bytes too early")
         return bytes(whole)
 
 
@@ -181,12 +184,16 @@ class DirectSource:
                     self._decode(file, offset, size, mask, place, stats)
                 else:
                     begin = time.perf_counter()
-                    file.read_into(place.data, offset)
+                    done = file.read_into(place.data, offset)
+                    if done < size:
+                        start += done  # the first byte that is missing, for the message
+                        raise EOFError(f"the file ends {size - done} bytes too early")
                     stats.read_seconds += time.perf_counter() - begin
                     stats.read_bytes += size
             except (OSError, EOFError, ValueError) as error:
                 row = int(rows[np.searchsorted(places, start // self._stored.row_nbytes)])
                 raise read_error(self._stored, row, str(error)) from error
+        check_identity(self._stored.path, self._stored.identity, file.fd)
 
     def _decode(
         self,

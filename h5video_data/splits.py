@@ -73,6 +73,8 @@ def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     Raises:
         ArgumentError: They are neither.
     """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim == 1 and labels.dtype.kind in "iub":
         return _checked(labels, num_samples, "labels").astype(np.int64)
     if labels.ndim != 2 or not ((labels != 0).sum(axis=1) == 1).all():

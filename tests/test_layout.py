@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from h5video_data import layout
+from h5video_data.errors import FileFormatError, UnsupportedDtypeError
+from h5video_data.layout import FileIdentity, Filter, describe
+
+SHAPE = (5, 4, 3)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "set.h5"
+
+
+def described(path, name="X", **options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset(name, **{"data": np.arange(60, dtype="<u2").reshape(SHAPE), **options})
+    with h5py.File(path) as file:
+        return describe(file[name])
+
+
+def test_contiguous(path):
+    stored = described(path, "a/X")
+    assert stored.path == str(path)
+    assert stored.name == "/a/X"
+    assert stored.identity == FileIdentity.of(os.stat(path))
+    assert (stored.shape, stored.dtype) == (SHAPE, np.uint16)
+    assert (stored.storage, stored.chunk_shape, stored.filters) == ("contiguous", None, ())
+    assert (stored.nbytes, stored.row_nbytes, stored.stored_nbytes) == (120, 24, 120)
+    assert stored.obstacle is None
+    assert (stored.sizes.tolist(), stored.masks.tolist()) == ([120], [0])
+    assert path.read_bytes()[stored.offsets[0] :][:120] == np.arange(60, dtype="<u2").tobytes()
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_the_chunk_table_leads_to_the_bytes(path, userblock):
+    with h5py.File(path, "w", userblock_size=userblock) as file:
+        dataset = file.create_dataset("X", SHAPE, "<u2", chunks=(1, 3, 3), compression="gzip")
+        for row in (4, 0, 2):
+            dataset[row] = np.random.default_rng(row).integers(0, 9, SHAPE[1:])
+        raw = {i: dataset.id.read_direct_chunk((i // 2, i % 2 * 3, 0))[1] for i in (0, 4, 5, 9)}
+    with h5py.File(path) as file:
+        stored = describe(file["X"])
+    assert stored.storage == "chunked"
+    assert stored.chunk_shape == (1, 3, 3)
+    assert (stored.offsets < 0).tolist() == [i // 2 in (1, 3) for i in range(10)]
+    assert stored.sizes[2:4].tolist() == [0, 0]
+    content = path.read_bytes()
+    for i, chunk in raw.items():
+        offset, size = stored.offsets[i], stored.sizes[i]
+        assert content[offset : offset + size] == chunk
+    assert stored.stored_nbytes == sum(stored.sizes)
+
+
+def test_filters_in_the_order_of_writing(path):
+    stored = described(path, chunks=(1, 4, 3), compression=7, shuffle=True, fletcher32=True)
+    assert stored.filters == (
+        Filter(2, "shuffle", (2,)),
+        Filter(1, "deflate", (7,)),
+        Filter(3, "fletcher32", ()),
+    )
+
+
+def test_masks(path):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("X", SHAPE, "u1", chunks=(1, 4, 3), compression="gzip")
+        dataset.id.write_direct_chunk((3, 0, 0), bytes(12), 1)
+    with h5py.File(path) as file:
+        assert describe(file["X"]).masks.tolist() == [0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("counted_in", [True, False])
+def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
+    # Releases of HDF5 differ in that.
+    with h5py.File(path, "w", userblock_size=512) as file:
+        dataset = file.create_dataset("X", data=np.arange(60).reshape(SHAPE), chunks=(1, 4, 3))
+        file.flush()
+        stored = describe(dataset)
+        offsets = stored.offsets - (0 if counted_in else 512)
+        correction = layout._userblock_correction(dataset, offsets, stored.sizes)
+    assert correction == (0 if counted_in else 512)
+
+
+DTYPES = {
+    "uint8": ("u1", "uint8"),
+    "big-endian": (">i4", "int32"),
+    "bool": ("?", "bool"),
+    "complex": (">c16", "complex128"),
+    "half": ("<f2", "float16"),
+    "enumeration": (h5py.enum_dtype({"a": 1}, basetype="i2"), "int16"),
+}
+
+
+@pytest.mark.parametrize(("stored", "expected"), DTYPES.values(), ids=DTYPES)
+def test_dtypes_are_plain_and_native(path, stored, expected):
+    found = described(path, data=np.zeros(SHAPE, stored), dtype=stored, fillvalue=None)
+    assert found.dtype == np.dtype(expected)
+    assert found.dtype.isnative
+    assert found.dtype.metadata is None
+    assert type(found.fill_value) is np.dtype(expected).type
+
+
+UNSUPPORTED = {
+    "string": (h5py.string_dtype(), "string"),
+    "fixed string": (h5py.string_dtype(length=5), "string"),
+    "bytes": ("S3", "string"),
+    "reference": (h5py.ref_dtype, "reference"),
+    "region reference": (h5py.regionref_dtype, "reference"),
+    "vlen": (h5py.vlen_dtype(np.int32), "variable length"),
+    "compound": ([("a", "i4"), ("b", "f4")], r"compound \('a', 'b'\)"),
+    "array": (np.dtype(("f4", (3,))), "f4"),
+    "opaque": ("V7", "V7"),
+    "long double": (np.longdouble, "float128|longdouble"),
+    "time": (h5py.h5t.UNIX_D32LE, "time"),
+}
+
+
+@pytest.mark.parametrize(("dtype", "message"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_dtypes(path, dtype, message):
+    with h5py.File(path, "w") as file:
+        if isinstance(dtype, h5py.h5t.TypeID):
+            h5py.h5d.create(file.id, b"X", dtype, h5py.h5s.create_simple(SHAPE))
+        else:
+            file.create_dataset("X", SHAPE, dtype)
+        with pytest.raises(
+            UnsupportedDtypeError, match=f"(?i)'/X' has the dtype .*{message}.*int8"
+        ):
+            describe(file["X"])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(7, "'/X' holds a scalar"), (h5py.Empty("f4"), "'/X' holds an empty dataspace")],
+)
+def test_datasets_without_samples(path, data, message):
+    with pytest.raises(FileFormatError, match=message):
+        described(path, data=data)
+
+
+def test_no_rows(path):
+    stored = described(path, data=np.zeros((0, 4, 3)), chunks=(1, 4, 3), maxshape=(None, 4, 3))
+    assert (len(stored.offsets), stored.nbytes, stored.stored_nbytes) == (0, 0, 0)
+
+
+def test_nothing_written_yet(path):
+    stored = described(path, data=None, shape=SHAPE, dtype="u1", fillvalue=3)
+    assert stored.obstacle == "nothing was written to it yet"
+    assert stored.fill_value == 3
+
+
+def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
+    monkeypatch.setattr(layout, "MAX_CHUNKS", 4)
+    assert described(path, chunks=(1, 4, 3)).obstacle == "it has more than 4 chunks"
+    assert described(path, chunks=(2, 4, 3)).obstacle is None
+
+
+def test_more_chunks_than_are_collected_at_once(path):
+    num = 70_000
+    stored = described(path, data=np.arange(num, dtype="<u4").reshape(num, 1), chunks=(1, 1))
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    found = content[stored.offsets[:, np.newaxis] + np.arange(4)].view("<u4").ravel()
+    np.testing.assert_array_equal(found, np.arange(num))
+
+
+def test_the_file_behind_an_external_link(path, tmp_path):
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["a/Z"] = np.zeros(SHAPE)
+    with h5py.File(path, "w") as file:
+        file["X"] = h5py.ExternalLink("other.h5", "a/Z")
+    with h5py.File(path) as file:
+        stored = describe(file["X"])
+    assert (stored.path, stored.name) == (str(other), "/a/Z")
+    assert stored.identity == FileIdentity.of(os.stat(other))
+
+
+@pytest.mark.parametrize("change", ["size", "mtime", "inode"])
+def test_identity(path, tmp_path, change):
+    path.write_bytes(b"12345678")
+    before = FileIdentity.of(os.stat(path))
+    assert before == FileIdentity.of(os.stat(path))
+    stat = os.stat(path)
+    if change == "inode":
+        (tmp_path / "new").write_bytes(b"12345678")
+        os.replace(tmp_path / "new", path)
+    elif change == "size":
+        path.write_bytes(b"1234567")
+    moved = stat.st_mtime_ns + (change == "mtime")
+    os.utime(path, ns=(stat.st_atime_ns, moved))
+    assert before != FileIdentity.of(os.stat(path))

@@ -1,0 +1,729 @@
+"""Whatever h5py can read comes out of a loader equal to h5py's own answer, `file[name][i]`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import zlib
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from h5video_data import buffers, reader, testing
+from h5video_data.errors import FileFormatError
+from h5video_data.layout import describe
+from h5video_data.loader import VideoLoader
+from h5video_data.plan import RowPlanner
+from h5video_data.reader import direct_planner
+
+SHAPE = (7, 4, 3, 5)
+SAMPLE = SHAPE[1:]
+ONE = (1, *SAMPLE)  # the shape of a chunk that is one sample
+POISON = 0xA5
+
+DIRECT = "direct"
+MANY = "chunks hold"  # the reason for h5py: a chunk holds many samples
+CUT = "cut through the rows"
+ORDER = "byte order"
+PRECISION = "precision or padding"
+UNDEFINED = "not defined"
+
+
+class Order:
+    """A sampler that gives the same positions in every epoch."""
+
+    def __init__(self, positions):
+        self.positions = np.asarray(positions, np.int64)
+
+    def epoch(self, epoch):
+        del epoch
+        return self.positions
+
+
+@pytest.fixture(autouse=True, scope="module")
+def poisoned_buffers():
+    """New buffers are full of rubbish, and small datasets are not read by other means."""
+    aligned_empty = buffers.aligned_empty
+
+    def poisoned(num_bytes):
+        block = aligned_empty(num_bytes)
+        block[:] = POISON
+        return block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buffers, "aligned_empty", poisoned)
+        patch.setattr(reader, "MEMORY_ROW_BYTES", -1)
+        yield
+
+
+def values(shape=SHAPE, dtype="<u2", seed=0):
+    """Values that use every byte of the dtype; every other sample can be compressed."""
+    dtype = np.dtype(dtype)
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        made = rng.integers(0, 2, shape)
+    elif dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        made = rng.integers(info.min, info.max, shape, dtype.newbyteorder("="), endpoint=True)
+    else:
+        made = rng.standard_normal(shape)
+        if dtype.kind == "c":
+            made = made + 1j * rng.standard_normal(shape)
+    made[::2, ...] = made[::2, ..., :1] if made.ndim > 1 else made[::2]
+    return made.astype(dtype)
+
+
+def path_taken(path, name="X"):
+    """`DIRECT`, or the reason why h5py reads the dataset."""
+    with h5py.File(path) as file:
+        planner = direct_planner(describe(file[name]))
+    return DIRECT if isinstance(planner, RowPlanner) else planner
+
+
+def check(path, name="X", order=None, **options):
+    """Compares two epochs (the second goes into used buffers) with h5py, byte by byte."""
+    paths = [path] if isinstance(path, (str, os.PathLike)) else path
+    rows = []
+    for item in paths:
+        with h5py.File(item) as file:
+            dataset = file[name]
+            count = int(file.attrs.get("sample_count", len(dataset)))
+            rows += [dataset[i] for i in range(count)]
+    order = np.arange(len(rows))[::-1] if order is None else np.asarray(order)
+    expected = np.stack([rows[i] for i in order])
+    expected = expected.astype(expected.dtype.newbyteorder("="))
+    options = {"batch_size": 3, "num_threads": 2, **options}
+    with VideoLoader(path, x=name, y=None, shuffle=Order(order), **options) as loader:
+        for _ in range(2):
+            if options["batch_size"] is None:
+                got = np.stack(list(loader))
+            else:
+                got = np.concatenate(list(loader))
+            assert got.dtype.name == expected.dtype.name
+            assert got.dtype.isnative
+            np.testing.assert_array_equal(got, expected)
+            assert got.tobytes() == expected.tobytes()  # -0.0, NaN
+
+
+# --------------------------------------------------------------------------- create_dataset
+
+# id: the path that it takes, and the arguments of `create_dataset`.
+STORED = {
+    "contiguous": (DIRECT, {}),
+    "one sample a chunk": (DIRECT, {"chunks": ONE}),
+    "gzip": (DIRECT, {"chunks": ONE, "compression": "gzip"}),
+    "gzip 9": (DIRECT, {"chunks": ONE, "compression": 9}),
+    "shuffle": (DIRECT, {"chunks": ONE, "shuffle": True}),
+    "shuffle gzip": (DIRECT, {"chunks": ONE, "compression": "gzip", "shuffle": True}),
+    "lzf": (DIRECT, {"chunks": ONE, "compression": "lzf"}),
+    "shuffle lzf": (DIRECT, {"chunks": ONE, "compression": "lzf", "shuffle": True}),
+    "fletcher32": (DIRECT, {"chunks": ONE, "fletcher32": True}),
+    "fletcher32 of an odd number of bytes": (
+        DIRECT,
+        {"chunks": (1, 1, 3, 5), "fletcher32": True, "dtype": "u1"},
+    ),
+    "shuffle gzip fletcher32": (
+        DIRECT,
+        {"chunks": ONE, "compression": "gzip", "shuffle": True, "fletcher32": True},
+    ),
+    "shuffle lzf fletcher32": (
+        DIRECT,
+        {"chunks": ONE, "compression": "lzf", "shuffle": True, "fletcher32": True},
+    ),
+    "shuffle gzip int64": (
+        DIRECT,
+        {"chunks": ONE, "compression": "gzip", "shuffle": True, "dtype": "<i8"},
+    ),
+    "shuffle lzf complex128": (
+        DIRECT,
+        {"chunks": ONE, "compression": "lzf", "shuffle": True, "dtype": "<c16"},
+    ),
+    "two frames a chunk": (DIRECT, {"chunks": (1, 2, 3, 5), "compression": "gzip"}),
+    "one frame a chunk": (DIRECT, {"chunks": (1, 1, 3, 5)}),
+    "one channel a chunk": (DIRECT, {"chunks": (1, 1, 1, 5), "compression": "lzf"}),
+    "two channels a chunk": (DIRECT, {"chunks": (1, 1, 2, 5)}),
+    "one value a chunk": (DIRECT, {"chunks": (1, 1, 1, 1)}),
+    "edge: three frames a chunk": (DIRECT, {"chunks": (1, 3, 3, 5)}),
+    "edge: three frames a chunk, shuffle gzip": (
+        DIRECT,
+        {"chunks": (1, 3, 3, 5), "compression": "gzip", "shuffle": True},
+    ),
+    "edge: two values a chunk": (DIRECT, {"chunks": (1, 1, 1, 2), "compression": "gzip"}),
+    "edge: a chunk beyond the sample": (
+        DIRECT,
+        {"chunks": (1, 9, 3, 5), "maxshape": (None, 9, 3, 5), "compression": "gzip"},
+    ),
+    "edge: an unfiltered chunk beyond the sample": (
+        DIRECT,
+        {"chunks": (1, 9, 3, 5), "maxshape": (None, 9, 3, 5)},
+    ),
+    "edge: a chunk beyond the rows": (
+        CUT,
+        {"chunks": (1, 4, 3, 9), "maxshape": (None, 4, 3, 9), "compression": "gzip"},
+    ),
+    "chunks that cut rows": (CUT, {"chunks": (1, 4, 3, 2)}),
+    "chunks that cut frames and channels": (CUT, {"chunks": (1, 2, 2, 5)}),
+    "two samples a chunk": (MANY, {"chunks": (2, *SAMPLE)}),
+    "all samples in a chunk, gzip": (MANY, {"chunks": SHAPE, "compression": "gzip"}),
+    "chunk beyond the samples": (
+        MANY,
+        {"chunks": (50, *SAMPLE), "maxshape": (None, *SAMPLE)},
+    ),
+    "automatic chunks": (MANY, {"chunks": True, "compression": "gzip"}),
+    "automatic chunks, resizable": (MANY, {"chunks": True, "maxshape": (None,) * 4}),
+    "scaleoffset": ("scaleoffset", {"chunks": ONE, "scaleoffset": 8}),
+    "szip": ("szip", {"chunks": ONE, "compression": "szip"}),
+    "blosc": ("blosc", {"chunks": ONE, **hdf5plugin.Blosc()}),
+    "blosc2": ("blosc2", {"chunks": ONE, **hdf5plugin.Blosc2(cname="zstd")}),
+    "zstd": ("(?i)zstd", {"chunks": ONE, **hdf5plugin.Zstd()}),
+    "lz4": ("(?i)lz4", {"chunks": ONE, **hdf5plugin.LZ4()}),
+    "bitshuffle": ("bitshuffle", {"chunks": ONE, **hdf5plugin.Bitshuffle()}),
+    "blosc, many samples a chunk": ("blosc", {"chunks": (3, *SAMPLE), **hdf5plugin.Blosc()}),
+}
+
+
+@pytest.mark.parametrize(("expected_path", "options"), STORED.values(), ids=STORED)
+def test_stored_layouts(tmp_path, expected_path, options):
+    path = tmp_path / "set.h5"
+    dtype = options.get("dtype", "<u2")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=values(dtype=dtype), **{"dtype": dtype, **options})
+    assert_path(path, expected_path)
+    check(path)
+
+
+def assert_path(path, expected):
+    """Holds if the dataset takes this path; `expected` is `DIRECT` or a part of the reason."""
+    taken = path_taken(path)
+    if expected == DIRECT:
+        assert taken == DIRECT
+    else:
+        with pytest.raises(ValueError, match=expected):
+            raise ValueError(taken)
+
+
+NATIVE = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
+DTYPES = NATIVE + [">" + name for name in NATIVE[2:] if name != "u1"]
+
+
+@pytest.mark.parametrize("chunks", [None, ONE, (2, *SAMPLE)], ids=["contiguous", "one", "many"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtypes(tmp_path, dtype, chunks):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=values(dtype=dtype), dtype=dtype, chunks=chunks)
+    if dtype.startswith(">"):
+        assert_path(path, ORDER)
+    else:
+        assert_path(path, MANY if chunks == (2, *SAMPLE) else DIRECT)
+    check(path)
+
+
+def test_negative_zero_and_not_a_number_keep_their_bytes(tmp_path):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file["X"] = np.array([[-0.0, 0.0, np.nan, -np.nan, np.inf, -np.inf, 5e-324]] * 3)
+    check(path)
+
+
+@pytest.mark.parametrize("index", ["earliest", "v108", "latest"])
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}], ids=["plain", "gzip"])
+@pytest.mark.parametrize(
+    ("chunks", "maxshape", "num_samples"),
+    [
+        (ONE, None, 1),  # a single chunk
+        (ONE, None, 7),  # a fixed array
+        (ONE, None, 1100),  # a fixed array of several pages
+        (ONE, (None, *SAMPLE), 7),  # an extensible array
+        (ONE, (None, *SAMPLE), 1100),
+        ((1, 2, 3, 5), (None, None, 3, 5), 7),  # a B-tree of version 2
+        ((1, 2, 3, 5), (None, None, 3, 5), 300),
+    ],
+)
+def test_chunk_indexes(tmp_path, index, options, chunks, maxshape, num_samples):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w", libver=index) as file:
+        data = values((num_samples, *SAMPLE))
+        file.create_dataset("X", data=data, chunks=chunks, maxshape=maxshape, **options)
+    assert_path(path, DIRECT)
+    check(path, order=np.random.default_rng(0).permutation(num_samples), batch_size=64)
+
+
+# --------------------------------------------------------------------------- hand-made files
+
+
+def low_level(file, data=None, *, chunks=ONE, dtype="<u2", shape=SHAPE, prepare=None):
+    """Makes `X` by h5py's low-level API; `prepare` sets properties of its creation list."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if chunks:
+        properties.set_chunk(chunks)
+    if prepare:
+        prepare(properties)
+    stored = dtype if isinstance(dtype, h5py.h5t.TypeID) else h5py.h5t.py_create(np.dtype(dtype))
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.Dataset(h5py.h5d.create(file.id, b"X", stored, space, properties))
+    if data is not None:
+        dataset[...] = data
+    return dataset
+
+
+def integers(precision, *, offset=0, of=h5py.h5t.STD_U16LE):
+    """A 16-bit integer type of which only some bits count."""
+    made = of.copy()
+    made.set_precision(precision)
+    made.set_offset(offset)
+    return made
+
+
+def enumeration(dtype):
+    return h5py.h5t.py_create(h5py.enum_dtype({"no": 0, "yes": 1}, basetype=dtype))
+
+
+def never(properties):
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+
+
+def early(properties):
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+
+
+def hdf5_library():
+    """The HDF5 library that h5py runs on, for what h5py has no function for."""
+    with open("/proc/self/maps") as maps:
+        return ctypes.CDLL(next(line.split()[-1] for line in maps if "/libhdf5-" in line))
+
+
+def unfiltered_edges(properties):
+    # H5Pset_chunk_opts(H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS)
+    assert hdf5_library().H5Pset_chunk_opts(ctypes.c_int64(properties.id), ctypes.c_uint(2)) >= 0
+
+
+def plain(*names, then=None):
+    """Sets filters in this order."""
+
+    def prepare(properties):
+        for name in names:
+            getattr(properties, f"set_{name}")(*((4,) if name == "deflate" else ()))
+        if then:
+            then(properties)
+
+    return prepare
+
+
+SMALL = values() % 2
+LOW_LEVEL = {
+    "compact": ("compact", {"chunks": None, "prepare": lambda p: p.set_layout(h5py.h5d.COMPACT)}),
+    "12 bits": (PRECISION, {"dtype": integers(12)}),
+    "12 bits, shifted, contiguous": (PRECISION, {"dtype": integers(12, offset=3), "chunks": None}),
+    "12 bits, shifted, big-endian": (
+        ORDER,
+        {"dtype": integers(12, offset=3, of=h5py.h5t.STD_U16BE)},
+    ),
+    "nbit": (
+        PRECISION,
+        {"dtype": integers(12), "prepare": lambda p: p.set_filter(h5py.h5z.FILTER_NBIT)},
+    ),
+    "enumeration": (DIRECT, {"dtype": enumeration("u1")}),
+    "enumeration, many samples a chunk": (
+        MANY,
+        {"dtype": enumeration("<i2"), "chunks": (3, *SAMPLE)},
+    ),
+    "enumeration, big-endian": (ORDER, {"dtype": enumeration(">i2")}),
+    "early allocation (implicit index)": (DIRECT, {"prepare": early}),
+    "fletcher32 before deflate": ("", {"prepare": plain("fletcher32", "deflate")}),
+    "deflate before shuffle": ("", {"prepare": plain("deflate", "shuffle")}),
+    "shuffle fletcher32 deflate": ("", {"prepare": plain("shuffle", "fletcher32", "deflate")}),
+    "deflate twice": ("", {"prepare": plain("deflate", "deflate")}),
+    "shuffle twice": ("", {"prepare": plain("shuffle", "shuffle")}),
+    "edges without filters: shuffle": (
+        "",
+        {"chunks": (1, 3, 3, 5), "prepare": plain("shuffle", then=unfiltered_edges)},
+    ),
+    "edges without filters: deflate": (
+        "",
+        {"chunks": (1, 3, 3, 5), "prepare": plain("deflate", then=unfiltered_edges)},
+    ),
+    "edges without filters: fletcher32": (
+        "",
+        {"chunks": (1, 3, 3, 5), "prepare": plain("fletcher32", then=unfiltered_edges)},
+    ),
+    "edges without filters, but no edge": (
+        DIRECT,
+        {"prepare": plain("shuffle", "deflate", then=unfiltered_edges)},
+    ),
+}
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+@pytest.mark.parametrize(("expected_path", "options"), LOW_LEVEL.values(), ids=LOW_LEVEL)
+def test_low_level_layouts(tmp_path, version, expected_path, options):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w", libver=version) as file:
+        low_level(file, SMALL if "dtype" in options else values(), **options)
+    if expected_path:
+        assert_path(path, expected_path)
+    check(path)
+
+
+FILLED = {
+    "default": ("<u2", None),
+    "uint16": ("<u2", 513),
+    "float16": ("<f2", 1.5),
+    "float64": ("<f8", np.nan),
+    "bool": ("?", True),
+    "complex": ("<c8", 1 + 2j),
+    "big-endian": (">i4", 7),
+    "enumeration": (h5py.enum_dtype({"no": 0, "yes": 1}, basetype="u1"), 1),
+}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"], ids=["plain", "gzip"])
+@pytest.mark.parametrize("chunks", [ONE, (1, 3, 3, 5), (2, *SAMPLE), None], ids=str)
+@pytest.mark.parametrize(("dtype", "fill"), FILLED.values(), ids=FILLED)
+def test_what_was_never_written_is_the_fill_value(tmp_path, dtype, fill, chunks, compression):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        compression = compression if chunks else None
+        dataset = file.create_dataset(
+            "X", SHAPE, dtype, chunks=chunks, fillvalue=fill, compression=compression
+        )
+        dataset[2, 1:3] = np.ones((2, 3, 5), dataset.dtype)
+        if chunks:
+            dataset[5] = (values(SAMPLE) % 2).astype(dataset.dtype)
+    if chunks and chunks[0] == 1 and dtype != ">i4":
+        assert_path(path, DIRECT)
+    check(path)
+
+
+@pytest.mark.parametrize("chunks", [ONE, (2, *SAMPLE), None], ids=["one", "many", "contiguous"])
+@pytest.mark.parametrize("written", [0, 3], ids=["nothing", "one sample"])
+def test_without_fill_time_the_unwritten_is_not_rubbish(tmp_path, chunks, written):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        dataset = low_level(file, chunks=chunks, prepare=never)
+        if written:
+            dataset[written] = 7
+    if chunks == ONE:
+        assert_path(path, UNDEFINED)
+    check(path)
+
+
+@pytest.mark.parametrize("mask", range(8))
+def test_a_chunk_s_mask_switches_its_filters_off(tmp_path, mask):
+    # Filters 0, 1, 2 are shuffle, deflate, fletcher32. A chunk is written as it would be with the
+    # filters that its mask leaves.
+    data = values()
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset(
+            "X", data=data, chunks=ONE, shuffle=True, compression=4, fletcher32=True
+        )
+        chunk = data[3].tobytes()
+        if not mask & 1:
+            chunk = data[3].reshape(-1).view("u1").reshape(-1, 2).T.tobytes()
+        if not mask & 2:
+            chunk = zlib.compress(chunk)
+        if not mask & 4:
+            chunk += fletcher32(chunk).to_bytes(4, "little")
+        dataset.id.write_direct_chunk((3, 0, 0, 0), chunk, mask)
+    assert_path(path, DIRECT)
+    check(path)
+
+
+def fletcher32(data):
+    """HDF5's checksum, H5checksum.c: sums of big-endian 16-bit words, modulo 65,535."""
+    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(int).tolist()
+    first = second = 0
+    for word in words:
+        first += word
+        second += first
+    fold = [
+        0xFFFF if value and value % 0xFFFF == 0 else value % 0xFFFF for value in (first, second)
+    ]
+    return fold[1] << 16 | fold[0]
+
+
+def test_the_checksums_of_old_files(tmp_path):
+    # HDF5 before 1.6.3 swapped the bytes of each half (H5Zfletcher32.c); it still reads them.
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("X", data=values(), chunks=ONE, fletcher32=True)
+        for row in (0, 3):
+            mask, chunk = dataset.id.read_direct_chunk((row, 0, 0, 0))
+            swapped = np.frombuffer(chunk[-4:], "<u2").byteswap().tobytes()
+            assert swapped != chunk[-4:]
+            dataset.id.write_direct_chunk((row, 0, 0, 0), chunk[:-4] + swapped, mask)
+    check(path)
+
+
+@pytest.mark.parametrize("userblock", [512, 4096])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"chunks": ONE}, {"chunks": ONE, "compression": "gzip"}, {"chunks": (2, *SAMPLE)}],
+    ids=["contiguous", "chunked", "gzip", "many"],
+)
+def test_userblock(tmp_path, userblock, options):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w", userblock_size=userblock) as file:
+        file.create_dataset("X", data=values(), **options)
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(userblock) + path.read_bytes()[userblock:])
+    assert_path(path, MANY if options.get("chunks", ONE) != ONE else DIRECT)
+    check(path)
+
+
+def test_userblock_with_chunks_that_are_all_alike(tmp_path):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("X", data=np.zeros(SHAPE, "u1"), chunks=(1, 1, 1, 5))
+    check(path)
+
+
+def test_external_storage(tmp_path):
+    path = tmp_path / "set.h5"
+    raw = tmp_path / "raw.bin"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=values(), external=[(str(raw), 100, h5py.h5f.UNLIMITED)])
+    assert raw.stat().st_size > 100
+    assert_path(path, "external files")
+    check(path)
+
+
+def test_virtual_dataset(tmp_path):
+    path = tmp_path / "set.h5"
+    layout = h5py.VirtualLayout((9, *SAMPLE), "<u2")
+    for number in (0, 1):
+        part = tmp_path / f"part{number}.h5"
+        with h5py.File(part, "w") as file:
+            file.create_dataset("X", data=values(seed=number)[:4], chunks=ONE)
+        layout[number * 4 : number * 4 + 4] = h5py.VirtualSource(part, "X", (4, *SAMPLE))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("X", layout, fillvalue=9)  # nobody has the last sample
+    assert_path(path, "virtual")
+    check(path)
+    (tmp_path / "part1.h5").unlink()  # HDF5 then gives the fill value
+    check(path)
+
+
+def write_links(path):
+    """A file where one dataset has many names."""
+    other = path.with_name("other.h5")
+    with h5py.File(other, "w") as file:
+        file.create_dataset("inner/Z", data=values(seed=1), chunks=ONE)
+    with h5py.File(path, "w", track_order=True) as file:
+        file.create_dataset("a/b/X", data=values(), chunks=ONE, compression="gzip")
+        file["hard"] = file["a/b/X"]
+        file["soft"] = h5py.SoftLink("/a/b/X")
+        file["softer"] = h5py.SoftLink("/soft")
+        file["group"] = h5py.SoftLink("a")
+        file["external"] = h5py.ExternalLink("other.h5", "/inner/Z")
+        file["file"] = h5py.ExternalLink("other.h5", "/")
+        file["soft to external"] = h5py.SoftLink("external")
+        file["many"] = h5py.ExternalLink("other.h5", "many")
+    with h5py.File(other, "a") as file:
+        file.create_dataset("many", data=values(seed=2), chunks=(2, *SAMPLE))
+
+
+NAMES = "a/b/X,/a/b/X,hard,soft,softer,group/b/X,external,file/inner/Z,soft to external,many"
+
+
+@pytest.mark.parametrize("name", NAMES.split(","))
+def test_links_and_groups(tmp_path, name):
+    path = tmp_path / "set.h5"
+    write_links(path)
+    assert path_taken(path, name) == DIRECT or name == "many"
+    check(path, name)
+
+
+def test_committed_type(tmp_path):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file["type"] = np.dtype("<u2")
+        file.create_dataset("X", data=values(), dtype=file["type"], chunks=ONE)
+    assert_path(path, DIRECT)
+    check(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}], ids=["plain", "gzip"])
+@pytest.mark.parametrize("chunks", [ONE, (1, 3, 3, 5), (2, *SAMPLE)], ids=["one", "edge", "many"])
+@pytest.mark.parametrize(
+    "shape", [(4, 4, 3, 5), (9, 4, 3, 5), (7, 3, 3, 5), (7, 6, 3, 5), (1, 1, 3, 5)], ids=str
+)
+def test_resized(tmp_path, shape, chunks, options):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        data = values()
+        dataset = file.create_dataset(
+            "X", data=data, chunks=chunks, maxshape=(None, None, 3, 5), fillvalue=6, **options
+        )
+        dataset.resize(shape)
+    check(path)
+    with h5py.File(path, "a") as file:
+        file["X"].resize(SHAPE)  # what was cut off is the fill value now
+    check(path)
+
+
+# --------------------------------------------------------------------------- sets
+
+
+def test_files_of_different_layouts_are_one_set(tmp_path):
+    kinds = [
+        {"chunks": ONE},
+        {"dtype": ">u2"},
+        {"chunks": (2, *SAMPLE), "compression": "gzip"},
+        {},
+        {"chunks": ONE, "shuffle": True, "compression": "lzf"},
+    ]
+    paths = [tmp_path / f"{number}.h5" for number in range(len(kinds))]
+    for number, (path, options) in enumerate(zip(paths, kinds, strict=True)):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("X", data=values(seed=number), **{"dtype": "<u2", **options})
+    total = 7 * len(paths)
+    check(paths, order=np.random.default_rng(0).integers(0, total, 3 * total), batch_size=20)
+
+
+@pytest.mark.parametrize("counts", [(0, 3, 0, 0, 2, 0), (7, 0), (0, 1), (5, 7, 1)], ids=str)
+def test_sample_count_cuts_files_short(tmp_path, counts):
+    paths = [tmp_path / f"{number}.h5" for number in range(len(counts))]
+    for number, (path, count) in enumerate(zip(paths, counts, strict=True)):
+        with h5py.File(path, "w") as file:
+            file["X"] = values(seed=number)
+            file.attrs["sample_count"] = count
+    check(paths)
+
+
+def test_a_file_without_rows_adds_nothing_to_a_set(tmp_path):
+    paths = [tmp_path / f"{number}.h5" for number in range(3)]
+    for number, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            file.create_dataset(
+                "X", data=values()[: 0 if number == 1 else 7], maxshape=(None, *SAMPLE)
+            )
+    check(paths)
+
+
+def test_files_must_be_alike(tmp_path):
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for path, dtype in zip(paths, ("u1", "u2"), strict=True):
+        testing.write_video_file(path, dtype=dtype)
+    with pytest.raises(FileFormatError, match=r"'X' should be alike.*uint8.*uint16"):
+        VideoLoader(paths)
+
+
+@pytest.mark.parametrize("in_memory", [False, True], ids=["read", "kept"])
+@pytest.mark.parametrize("chunks", [None, (1,), (4,)], ids=str)
+@pytest.mark.parametrize("dtype", ["<i8", ">f4"])
+def test_one_dimension(tmp_path, monkeypatch, in_memory, chunks, dtype):
+    if in_memory:
+        monkeypatch.setattr(reader, "MEMORY_ROW_BYTES", 4096)
+    path = tmp_path / "set.h5"
+    labels = values((7,), dtype)
+    with h5py.File(path, "w") as file:
+        file["X"] = values()
+        file.create_dataset("Y", data=labels, chunks=chunks)
+    for size in (3, None):
+        loader = VideoLoader(path, shuffle=Order([6, 2, 2, 0]), batch_size=size)
+        got = np.concatenate([np.atleast_1d(y) for _, y in loader])
+        np.testing.assert_array_equal(got, labels[[6, 2, 2, 0]])
+        assert got.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+def test_dicts_weights_and_the_same_dataset_twice(tmp_path):
+    path = tmp_path / "set.h5"
+    data = {"X": values(), "flow/x": values(dtype="f4"), "Y": np.arange(7), "w": np.ones(7, "f4")}
+    with h5py.File(path, "w") as file:
+        for name, array in data.items():
+            file[name] = array
+    loader = VideoLoader(
+        path,
+        x={"rgb": "X", "flow": "flow/x", "again": "X"},
+        y={"class": "Y", "same": "Y"},
+        sample_weight="w",
+        shuffle=Order([5, 1, 1]),
+    )
+    ((x, y, weight),) = list(loader)
+    assert list(x) == ["rgb", "flow", "again"]
+    rows = [5, 1, 1]
+    np.testing.assert_array_equal(x["rgb"], data["X"][rows])
+    np.testing.assert_array_equal(x["again"], data["X"][rows])
+    np.testing.assert_array_equal(x["flow"], data["flow/x"][rows])
+    np.testing.assert_array_equal(y["class"], rows)
+    np.testing.assert_array_equal(y["same"], rows)
+    np.testing.assert_array_equal(weight, data["w"][rows])
+
+
+def test_the_same_file_twice(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=5)
+    check([path, path], order=[9, 4, 0, 5])
+
+
+def test_a_relative_path_means_what_it_meant_when_it_was_given(tmp_path, monkeypatch):
+    testing.write_video_file(tmp_path / "set.h5", num_samples=5)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reader, "MEMORY_ROW_BYTES", 4096)
+    loader = VideoLoader("set.h5", shuffle=False)
+    monkeypatch.chdir("/")
+    ((x, _),) = list(loader)
+    np.testing.assert_array_equal(x, testing.sample_values(np.arange(5)))
+
+
+# --------------------------------------------------------------------------- laws
+
+
+@st.composite
+def layouts(draw):
+    """Arguments of `create_dataset`: shape, dtype, chunks and filters."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple))
+    options = {"dtype": draw(st.sampled_from(["u1", "<u2", ">i4", "<f4", "<f8", "?", "<c8"]))}
+    if draw(st.booleans()):
+        first = draw(st.sampled_from([1, 1, 1, 2]))
+        options["chunks"] = (first, *(draw(st.integers(1, 6)) for _ in shape[1:]))
+        options["maxshape"] = (None,) * len(shape)
+        options["shuffle"] = draw(st.booleans())
+        options["fletcher32"] = draw(st.booleans())
+        options["compression"] = draw(st.sampled_from([None, "gzip", "lzf"]))
+    return shape, options
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    layout=layouts(),
+    unwritten=st.booleans(),
+    version=st.sampled_from(["earliest", "latest"]),
+    userblock=st.sampled_from([0, 512]),
+    batch_size=st.integers(1, 8) | st.none(),
+    num_threads=st.integers(1, 3),
+    read_ahead=st.sampled_from([0, 300, None]),
+    data=st.data(),
+)
+def test_every_layout_reads_as_h5py_reads_it(
+    tmp_path_factory,
+    layout,
+    unwritten,
+    version,
+    userblock,
+    batch_size,
+    num_threads,
+    read_ahead,
+    data,
+):
+    shape, options = layout
+    path = tmp_path_factory.mktemp("set") / "set.h5"
+    with h5py.File(path, "w", libver=version, userblock_size=userblock) as file:
+        fill = np.ones((), options["dtype"])
+        dataset = file.create_dataset("X", shape, fillvalue=fill, **options)
+        made = values(shape, options["dtype"])
+        written = [i for i in range(shape[0]) if not (unwritten and i % 2)]
+        for i in written:
+            dataset[i] = made[i]
+    order = data.draw(st.lists(st.integers(0, shape[0] - 1), min_size=1, max_size=12))
+    check(
+        path,
+        order=order,
+        batch_size=batch_size,
+        num_threads=num_threads,
+        read_ahead_bytes=read_ahead,
+    )
