@@ -12,7 +12,8 @@ import numpy as np
 from .errors import FileFormatError, UnsupportedDtypeError
 from .layout import StoredArray, describe, dtype_name
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count, text
-from .reader import direct_planner
+from .plan import RowPlanner
+from .reader import planner
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
 BAD_AMPLIFICATION = 2.0
@@ -160,8 +161,8 @@ def _report(dataset: Any) -> DatasetReport:
             read_amplification=0.0,
             advice=(),
         )
-    planner = direct_planner(stored)
-    reason = planner if isinstance(planner, str) else None
+    plan = planner(stored)
+    reason = plan if isinstance(plan, str) else None
     amplification = _amplification(stored)
     return DatasetReport(
         name=stored.name.lstrip("/"),
@@ -172,7 +173,7 @@ def _report(dataset: Any) -> DatasetReport:
         filters=tuple(item.name for item in stored.filters),
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
-        path="direct" if reason is None else "h5py",
+        path="h5py" if reason else "rows" if isinstance(plan, RowPlanner) else "slabs",
         reason=reason,
         read_amplification=amplification,
         advice=tuple(_advice(stored, reason, amplification)),

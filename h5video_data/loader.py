@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, ClosedError
-from .reader import PendingBatch, Reader
+from .reader import PendingBatch, Reader, slab_columns
 from .samplers import (
     Sampler,
     SequentialSampler,
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 # than this.
 DEFAULT_BATCHES = 12
 DEFAULT_READ_AHEAD_BYTES = 256 << 20
+
+# The same if samples share their chunks: the more of them are kept, the fewer times a chunk is
+# decoded.
+DEFAULT_SLAB_BYTES = 1 << 30
 
 # Single samples (batch_size=None) are read in groups of about this many bytes.
 GROUP_BYTES = 8 << 20
@@ -136,14 +140,9 @@ class VideoLoader:
             )
         self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
 
-        # Half of the memory is for batches being read, half for buffers that wait for their next
-        # turn while TensorFlow works on others.
-        step_nbytes = row_nbytes * self._step_size
-        if read_ahead_bytes is None:
-            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
-        num_buffers = read_ahead_bytes // step_nbytes
-        self._window = max(1, num_buffers // 2)
-        self._max_kept = max(0, num_buffers - self._window)
+        self._memory = _share_out(
+            self._set, row_nbytes * self._step_size, read_ahead_bytes, self.num_threads
+        )
 
         self._lock = threading.Lock()
         self._next_epoch = 0
@@ -221,41 +220,41 @@ class VideoLoader:
         positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
         order = self.sample_indices[positions]
         reader.check_files()
-        steps = iter(range(self._num_steps))
-        window: deque[tuple[NDArray[np.int64], PendingBatch]] = deque()
+        source = reader.epoch(order)
+        begins = iter(range(0, self._num_steps * self._step_size, self._step_size))
+        window: deque[PendingBatch] = deque()
 
         def fill_window() -> None:
-            while len(window) < self._window and (step := next(steps, None)) is not None:
-                indices = order[step * self._step_size : (step + 1) * self._step_size]
-                window.append((indices, reader.start(indices)))
+            while len(window) < self._memory.window and (begin := next(begins, None)) is not None:
+                window.append(source.start(begin, min(begin + self._step_size, len(order))))
 
         try:
             fill_window()
             while window:
-                indices, pending = window.popleft()
-                self._wait(pending, len(indices))
+                batch = window.popleft()
+                self._wait(batch)
                 fill_window()
-                yield epoch, indices, pending.arrays
+                yield epoch, batch.indices, batch.arrays
                 # The buffers go back when nobody holds them, this frame included.
-                del pending
+                del batch
         except (CancelledError, RuntimeError) as error:
             if self._is_closed:
                 raise ClosedError("The loader was closed while it was iterated.") from error
             raise
         finally:
-            for _, pending in window:
-                pending.cancel()
+            for batch in window:
+                batch.cancel()
 
-    def _wait(self, pending: PendingBatch, num_samples: int) -> None:
+    def _wait(self, batch: PendingBatch) -> None:
         begin = time.perf_counter()
-        cost = pending.wait()
+        cost = batch.wait()
         waited = time.perf_counter() - begin
         with self._lock:
             self._stats.add(cost)
             self._stats.wait_seconds += waited
-            self._stats.delivered_bytes += sum(array.nbytes for array in pending.arrays)
+            self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
             self._stats.num_batches += 1
-            self._stats.num_samples += num_samples
+            self._stats.num_samples += len(batch.indices)
 
     def _open_reader(self) -> Reader:
         with self._lock:
@@ -266,8 +265,9 @@ class VideoLoader:
                     self._set,
                     num_threads=self.num_threads,
                     batch_size=self._step_size,
-                    max_kept=self._max_kept,
-                    tasks_per_batch=-(-self.num_threads // self._window),
+                    max_kept=self._memory.reserve,
+                    kept_samples=self._memory.kept_samples,
+                    tasks_per_batch=-(-self.num_threads // self._memory.window),
                 )
             return self._reader
 
@@ -289,6 +289,44 @@ class VideoLoader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What `read_ahead_bytes` is used for."""
+
+    window: int
+    """Batches being read."""
+    reserve: int
+    """Batches' buffers that wait for their next turn."""
+    kept_samples: int
+    """Samples of each column read by slabs that are kept for later batches."""
+
+
+def _share_out(
+    video_set: VideoSet, step_nbytes: int, read_ahead_bytes: int | None, num_threads: int
+) -> Memory:
+    """Shares the memory out.
+
+    Half of it is for batches being read, half for buffers that wait for their next turn while
+    TensorFlow works on others. If samples share their chunks, it is best spent on samples that were
+    decoded together with others: then as few batches as keep the threads busy are read ahead.
+    """
+    by_slabs = slab_columns(video_set)
+    if not by_slabs:
+        if read_ahead_bytes is None:
+            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
+        num_buffers = read_ahead_bytes // step_nbytes
+        window = max(1, num_buffers // 2)
+        return Memory(window, max(0, num_buffers - window), 0)
+    if read_ahead_bytes is None:
+        read_ahead_bytes = DEFAULT_SLAB_BYTES
+    num_buffers = min(4, read_ahead_bytes // (4 * step_nbytes))
+    window = max(1, num_buffers // 2)
+    reserve = max(0, num_buffers - window)
+    bands = max(geometry.band_nbytes for _, geometries in by_slabs for geometry in geometries)
+    rest = read_ahead_bytes - (window + reserve) * step_nbytes - num_threads * bands
+    return Memory(window, reserve, max(0, rest // sum(column.row_nbytes for column, _ in by_slabs)))
 
 
 def _make_sampler(shuffle: bool | str | Sampler, num_samples: int, seed: int) -> Sampler:

@@ -6,6 +6,9 @@ dataset, or chunks that hold (part of) one sample and come out as contiguous byt
     chunk (1, 16, 3, 112, 112)    the whole sample
     chunk (1, 4, 3, 112, 112)     four frames
     chunk (1, 1, 1, 112, 112)     a channel of a frame
+
+Without filters, the same holds for chunks of many samples: each is a byte range of the chunk.
+Everything else that has a chunk table is read by slabs.
 """
 
 from __future__ import annotations
@@ -76,12 +79,15 @@ class RowPlanner:
             sizes, masks = stops - starts, np.zeros(len(rows), np.uint32)
         else:
             pieces = len(self.starts)
-            chunks = (rows[:, np.newaxis] * pieces + np.arange(pieces)).ravel()
+            slabs, places = np.divmod(rows, stored.chunk_shape[0])
+            chunks = (slabs[:, np.newaxis] * pieces + np.arange(pieces)).ravel()
             offsets, sizes, masks = (
                 stored.offsets[chunks],
                 stored.sizes[chunks],
                 stored.masks[chunks],
             )
+            inside = np.repeat(places * (self.chunk_nbytes // stored.chunk_shape[0]), pieces)
+            offsets = np.where(offsets < 0, offsets, offsets + inside)
         if stored.filters:
             return ReadPlan(offsets, sizes, masks, starts, stops)
         return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
@@ -91,7 +97,7 @@ def row_planner(stored: StoredArray) -> RowPlanner | str:
     """The planner of a dataset, or what stands in the way, as text for a person."""
     if stored.chunk_shape is None:
         return RowPlanner(stored, np.array([0]), np.array([stored.row_nbytes]))
-    if stored.chunk_shape[0] != 1:
+    if stored.chunk_shape[0] != 1 and stored.filters:
         return f"its chunks hold {stored.chunk_shape[0]} samples each"
     shape, chunk = stored.shape[1:], stored.chunk_shape[1:]
     if not chunk:

@@ -19,34 +19,52 @@ from .filters import undecodable
 from .layout import StoredArray
 from .opening import require_filters
 from .plan import RowPlanner, row_planner
+from .slabs import SlabGeometry, SlabSource, SlabWindow
 from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, check_identity
 
-# Datasets with samples this small, and no larger than this in all, are read once and kept: a read
-# for a label of a few bytes costs as much as one for a frame.
+Indices = NDArray[np.int64]
+
+# Datasets of labels, weights and features (samples of one dimension at the most) are read once and
+# kept if they are small: a read for a label of a few bytes costs as much as one for a frame.
 MEMORY_ROW_BYTES = 4 << 10
 MEMORY_BYTES = 32 << 20
 
 
-def direct_planner(stored: StoredArray) -> RowPlanner | str:
-    """The planner of positioned reads for a dataset, or why HDF5 has to read it instead."""
+def planner(stored: StoredArray) -> RowPlanner | SlabGeometry | str:
+    """How a dataset is read: by rows, by slabs, or, for the reason given, by h5py."""
     if stored.obstacle:
         return stored.obstacle
     unknown = undecodable(stored.filters)
     if unknown:
         return f"its filter {unknown[0].name!r} is decoded by HDF5"
-    return row_planner(stored)
+    by_rows = row_planner(stored)
+    return SlabGeometry(stored) if isinstance(by_rows, str) else by_rows
 
 
 def is_kept_in_memory(column: Column) -> bool:
     """Whether a column is read once and kept: labels, weights."""
     nbytes = sum(part.nbytes for part in column.parts)
-    return column.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
+    is_small = column.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
+    return len(column.sample_shape) <= 1 and is_small
+
+
+def slab_columns(video_set: VideoSet) -> list[tuple[Column, list[SlabGeometry]]]:
+    """The columns that are read by slabs, in some of their files at least."""
+    found = []
+    for column in video_set.columns:
+        planners = [] if is_kept_in_memory(column) else [planner(part) for part in column.parts]
+        geometries = [item for item in planners if isinstance(item, SlabGeometry)]
+        if geometries:
+            found.append((column, geometries))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class PendingBatch:
     """A batch that is being filled."""
 
+    indices: Indices
+    """The numbers of its samples, (batch,)."""
     arrays: list[NDArray[Any]]
     """One for each column; not to be looked at before `wait` returns."""
     tasks: list[Future[ReadStats]]
@@ -74,9 +92,9 @@ class PendingBatch:
 class Reader:
     """Fills batches by a fixed number of threads.
 
-    A batch is cut by rows into a few tasks; a task reads its rows of all columns. Tasks never wait
-    for each other or for a buffer, so nothing here can be a deadlock. The arrays of a batch belong
-    to whoever holds them; their memory comes back to the reader when nobody does.
+    Tasks never wait for a buffer, nor for a task that was submitted after them, so nothing here can
+    be a deadlock. The arrays of a batch belong to whoever holds them; their memory comes back to
+    the reader when nobody does.
 
     The threads end when the reader is closed or collected, and at the interpreter's exit. A reader
     must not cross a fork: threads don't.
@@ -84,9 +102,10 @@ class Reader:
     Args:
         video_set: What to read.
         num_threads: How many threads.
-        batch_size: The largest number of samples asked for at once.
+        batch_size: The largest number of samples of a batch.
         max_kept: Batches whose memory is kept for reuse at most.
-        tasks_per_batch: How many tasks a batch is cut into.
+        kept_samples: Samples of each column that is read by slabs to keep for later batches.
+        tasks_per_batch: How many tasks the rows of a batch are cut into.
     """
 
     def __init__(
@@ -96,10 +115,14 @@ class Reader:
         num_threads: int,
         batch_size: int,
         max_kept: int,
+        kept_samples: int,
         tasks_per_batch: int,
     ) -> None:
+        self.pid = os.getpid()
         self._set = video_set
         self._starts = video_set.starts
+        self._batch_size = batch_size
+        self._kept_samples = kept_samples
         self._tasks_per_batch = tasks_per_batch
         self._files = OpenFiles()
         self._hdf5_files = Hdf5Files()
@@ -109,9 +132,8 @@ class Reader:
             for column in video_set.columns
         ]
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="h5video_data")
-        self.pid = os.getpid()
 
-    def _column_sources(self, column: Column) -> list[Source]:
+    def _column_sources(self, column: Column) -> list[Source | SlabSource]:
         """How the column is read, file by file."""
         if is_kept_in_memory(column):
             values = read_values(self._set, column.name).astype(column.dtype, copy=False)
@@ -119,15 +141,16 @@ class Reader:
                 MemorySource(values[start : start + count])
                 for start, count in zip(self._starts, self._set.counts, strict=True)
             ]
-        sources: list[Source] = []
-        for stored in column.parts:
-            planner = direct_planner(stored)
-            if isinstance(planner, RowPlanner):
-                sources.append(DirectSource(planner, self._files))
-            else:
-                require_filters(stored)
-                sources.append(Hdf5Source(stored, self._hdf5_files))
-        return sources
+        return [self._part_source(stored) for stored in column.parts]
+
+    def _part_source(self, stored: StoredArray) -> Source | SlabSource:
+        plan = planner(stored)
+        if isinstance(plan, RowPlanner):
+            return DirectSource(plan, self._files)
+        if isinstance(plan, SlabGeometry):
+            return SlabSource(plan, self._files)
+        require_filters(stored)
+        return Hdf5Source(stored, self._hdf5_files)
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
@@ -135,14 +158,33 @@ class Reader:
         for path, identity in files.items():
             check_identity(path, identity)
 
-    def start(self, indices: NDArray[np.int64]) -> PendingBatch:
-        """Begins to read a batch.
+    def epoch(self, order: Indices) -> EpochReader:
+        """What starts the batches of an epoch.
+
+        Args:
+            order: int64 (n,), the numbers of the epoch's samples in the order of their use.
+        """
+        windows: dict[int, SlabWindow] = {}
+        for number, (column, sources) in enumerate(
+            zip(self._set.columns, self._sources, strict=True)
+        ):
+            if any(isinstance(source, SlabSource) for source in sources):
+                windows[number] = SlabWindow(
+                    column,
+                    sources,
+                    self._set,
+                    order,
+                    batch_size=self._batch_size,
+                    capacity=self._kept_samples,
+                    threads=self._threads,
+                )
+        return EpochReader(self, order, windows)
+
+    def start(self, indices: Indices) -> PendingBatch:
+        """Begins to read a batch, but for what is read by slabs.
 
         Args:
             indices: int64 (n,), sample numbers in the order of the batch, n >= 1.
-
-        Returns:
-            The batch to wait for.
         """
         count = len(indices)
         arrays = [
@@ -161,7 +203,7 @@ class Reader:
             )
             for lower, upper in itertools.pairwise(bounds)
         ]
-        return PendingBatch(arrays, tasks)
+        return PendingBatch(indices, arrays, tasks)
 
     def close(self) -> None:
         """Ends the threads, waiting for what they have begun, and closes the files."""
@@ -170,13 +212,35 @@ class Reader:
         self._hdf5_files.close()
 
 
+class EpochReader:
+    """Starts the batches of one epoch, one after the other.
+
+    Args:
+        reader: Whose threads and buffers to use.
+        order: The numbers of the epoch's samples in the order of their use.
+        windows: By column, what reads those of its files that are read by slabs.
+    """
+
+    def __init__(self, reader: Reader, order: Indices, windows: dict[int, SlabWindow]) -> None:
+        self._reader = reader
+        self._order = order
+        self._windows = windows
+
+    def start(self, begin: int, end: int) -> PendingBatch:
+        """Begins to read the next batch: the samples of the order from `begin` to `end`."""
+        batch = self._reader.start(self._order[begin:end])
+        for number, window in self._windows.items():
+            batch.tasks.extend(window.start(batch.arrays[number]))
+        return batch
+
+
 def _fill(
-    sources: Sequence[Sequence[Source]],
-    starts: NDArray[np.int64],
-    indices: NDArray[np.int64],
+    sources: Sequence[Sequence[Source | SlabSource]],
+    starts: Indices,
+    indices: Indices,
     outs: Sequence[NDArray[Any]],
 ) -> ReadStats:
-    """A task: reads some rows of a batch, of all columns."""
+    """A task: reads some rows of a batch, of all columns that are not read by slabs."""
     stats = ReadStats()
     # The last file that starts at or before a sample: files without samples start there as well.
     numbers = np.searchsorted(starts, indices, side="right") - 1
@@ -184,5 +248,7 @@ def _fill(
         places = np.flatnonzero(numbers == number)
         rows = indices[places] - starts[number]
         for files, out in zip(sources, outs, strict=True):
-            files[number].read(rows, places, out, stats)
+            source = files[number]
+            if not isinstance(source, SlabSource):
+                source.read(rows, places, out, stats)
     return stats
