@@ -20,11 +20,18 @@ from .opening import (
     require_filters,
     text,
 )
+from .plan import planner
 
 Names = str | Mapping[str, str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 SAMPLES = "(samples, frames, channels, rows, columns)"
+
+
+# Datasets of labels, weights and features (samples of one dimension at the most) are read once and
+# kept if they are small: a read for a label of a few bytes costs as much as one for a frame.
+MEMORY_ROW_BYTES = 4 << 10
+MEMORY_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,13 @@ class Column:
     def row_nbytes(self) -> int:
         """Bytes of one sample in memory."""
         return self.parts[0].row_nbytes
+
+    @property
+    def is_kept_in_memory(self) -> bool:
+        """Whether it is read once and kept: labels, weights."""
+        nbytes = sum(part.nbytes for part in self.parts)
+        is_small = self.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
+        return len(self.sample_shape) <= 1 and is_small
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +172,6 @@ def open_video_set(
         with open_file(file_path) as file:
             stored = [describe(find_dataset(file, name)) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
-            for item in stored:
-                require_filters(item)
             counts.append(read_sample_count(file, stored[0].shape[0]))
             if number == 0 and "class_names" in file.attrs:
                 class_names = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
@@ -167,6 +179,9 @@ def open_video_set(
     columns = tuple(map(Column, datasets, zip(*parts, strict=True)))
     for column in columns:
         _check_column(column)
+        for part in column.parts:
+            if column.is_kept_in_memory or isinstance(planner(part), str):
+                require_filters(part)
     if not sum(counts):
         raise FileFormatError(f"There is no sample in {', '.join(paths)}: `sample_count` is 0.")
 

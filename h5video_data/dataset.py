@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from .columns import Names, Paths, open_video_set
-from .loader import VideoLoader
+from .loader import VideoLoader, as_functions
 from .samplers import Sampler
 from .subsets import SplitBy, check_split
 
@@ -68,7 +69,9 @@ def video_dataset_from_hdf5(
         map_fn: A function on batches, or several, each a parallel map stage of its own. It gets
             what an element is made of: (x, y), or x. If it has a keyword-only parameter `seeds`, it
             gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch and the
-            sample (and on which stage it is) and on nothing else. See `transforms`.
+            sample (and on which stage it is) and on nothing else. See `transforms`. With
+            `subset="both"`, they run on both sides: to augment the training side only, make the two
+            with two calls, `subset="training"` and `subset="validation"`, and the same seed.
         drop_remainder: Whether to leave out a last batch that would be smaller.
         read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
             read, and buffers for their next turn. At least one batch is always being read. Default:
@@ -80,7 +83,8 @@ def video_dataset_from_hdf5(
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
         the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
         static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known.
-        If the file has an attribute `class_names`, so has the dataset.
+        Every iteration over it is the next epoch, one that is broken off as well. If the file has
+        an attribute `class_names`, so has the dataset.
 
     Raises:
         VideoFileNotFoundError: There is no such file.
@@ -94,7 +98,8 @@ def video_dataset_from_hdf5(
         tf.errors.OpError: While iterating: carries what a reader, a sampler or a map function
             raised, with its traceback, as text.
     """
-    check_split(validation_split, subset, bool(shuffle), seed)
+    check_split(validation_split, subset, split_by, bool(shuffle), seed)
+    map_fns = as_functions(map_fn)
     video_set = open_video_set(path, x, y, sample_weight)
 
     def load(side: str | None, order: bool | str | Sampler) -> tf.data.Dataset:
@@ -106,7 +111,7 @@ def video_dataset_from_hdf5(
             validation_split=validation_split,
             subset=side,
             split_by=split_by,
-            map_fn=map_fn,
+            map_fn=map_fns,
             drop_remainder=drop_remainder,
             read_ahead_bytes=read_ahead_bytes,
             num_threads=num_threads,
@@ -129,6 +134,9 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     dataset = tf.data.Dataset.from_generator(
         loader.batches_with_seeds, output_signature=(element_spec, seeds_spec)
     )
+    # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
+    # files and buffers go with the dataset; datasets and iterators made from this one hold it.
+    weakref.finalize(dataset, loader.release).atexit = False
     for number, function in enumerate(loader.map_fns):
         stage = _MapStage(function, number)
         try:

@@ -3,38 +3,60 @@
 imagecodecs releases the interpreter's lock in all the codecs used here, and NumPy in its copies.
 On image-like bytes, two threads on two cores decoded 1.8 (deflate), 1.7 (lzf) and 2.0 (fletcher32)
 times as fast as one.
+
+Left to HDF5: Blosc2 (its chunks are frames of blocks in an order of their own), scale-offset, nbit,
+szip, and whatever else has a plugin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 # By name: imagecodecs imports a codec when it is first asked for, which should not happen in many
 # threads at once, nor while another thread forks.
 from imagecodecs import (
-    DeflateError,
-    LzfError,
+    bitshuffle_decode,
+    blosc_decode,
     deflate_decode,
     h5checksum_fletcher32,
+    lz4_decode,
+    lz4h5_decode,
     lzf_decode,
+    zstd_decode,
 )
 from numpy.typing import NDArray
 
 from .layout import Filter
 
 Bytes = NDArray[np.uint8]
+Data = bytes | Bytes
 
-# Registered numbers: HDF5's H5Zpublic.h, and the list of registered filter plugins.
+# Registered numbers: HDF5's H5Zpublic.h, and the HDF Group's list of registered filter plugins.
 DEFLATE = 1
 SHUFFLE = 2
 FLETCHER32 = 3
 LZF = 32000
+BLOSC = 32001
+LZ4 = 32004
+BITSHUFFLE = 32008
+ZSTD = 32015
+
 
 # The place of each in a pipeline of the usual kind. In another order, or twice, what is between two
 # steps has another size than the chunk.
-_PLACES = {SHUFFLE: 0, DEFLATE: 1, LZF: 1, FLETCHER32: 2}
+_PLACES = {
+    SHUFFLE: 0,
+    BITSHUFFLE: 0,
+    DEFLATE: 1,
+    LZF: 1,
+    BLOSC: 1,
+    LZ4: 1,
+    ZSTD: 1,
+    FLETCHER32: 2,
+}
 
 
 def undecodable(filters: Sequence[Filter]) -> list[Filter]:
@@ -63,30 +85,54 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: bytes, out: Bytes
             of bytes than `out` has.
     """
     applied = [item for i, item in enumerate(filters) if not mask >> i & 1]
-    data: bytes | Bytes = stored
+    data: Data = stored
     for position, item in enumerate(reversed(applied)):
-        is_last = position == len(applied) - 1
-        if item.id == FLETCHER32:
-            data = _verified(data)
-            continue
         # All steps but the last one need a place of their own for their result.
-        target = out if is_last else np.empty_like(out)
-        if item.id == SHUFFLE:
-            _unshuffle(np.frombuffer(data, np.uint8), item.params[0], target)
-            data = target
-        else:
-            data = _decompressed(item, data, target)
+        target = out if position == len(applied) - 1 else np.empty_like(out)
+        try:
+            data = _DECODERS[item.id](item, data, target)
+        except RuntimeError as error:  # what all errors of imagecodecs derive from
+            raise ValueError(f"{item.name}: {error}") from error
     if len(data) != len(out):
         raise ValueError(f"decoded to {len(data)} bytes instead of {len(out)}")
     if data is not out:
         out[:] = np.frombuffer(data, np.uint8)
 
 
-def _verified(data: bytes | Bytes) -> bytes | Bytes:
-    # The checksum is over the bytes as the next filter left them, behind which it stands.
+def _decoded(result: Bytes, target: Bytes) -> Bytes:
+    return target if len(result) == len(target) else result
+
+
+def _view(data: Data) -> memoryview:
+    return np.frombuffer(data, np.uint8).data
+
+
+def _deflate(item: Filter, data: Data, target: Bytes) -> Data:
+    return _decoded(deflate_decode(data, out=target), target)
+
+
+def _lzf(item: Filter, data: Data, target: Bytes) -> Data:
+    return _decoded(lzf_decode(data, header=False, out=target), target)
+
+
+def _zstd(item: Filter, data: Data, target: Bytes) -> Data:
+    return _decoded(zstd_decode(data, out=target), target)
+
+
+def _lz4(item: Filter, data: Data, target: Bytes) -> Data:
+    return _decoded(lz4h5_decode(data, out=target), target)
+
+
+def _blosc(item: Filter, data: Data, target: Bytes) -> Data:
+    # One thread: the reader's own threads decode other chunks meanwhile.
+    return _decoded(blosc_decode(data, numthreads=1, out=target), target)
+
+
+def _fletcher32(item: Filter, data: Data, target: Bytes) -> Data:
+    # The checksum stands behind the bytes as the filter before left them.
     if len(data) < 4:
         raise ValueError(f"too short for a checksum: {len(data)} bytes")
-    body, checksum = data[:-4], int.from_bytes(data[-4:], "little")
+    body, checksum = data[:-4], int.from_bytes(bytes(data[-4:]), "little")
     computed = h5checksum_fletcher32(body)
     # HDF5 before 1.6.3 swapped the bytes of each half on little-endian machines (H5Zfletcher32.c).
     swapped = (computed & 0x00FF00FF) << 8 | computed >> 8 & 0x00FF00FF
@@ -95,25 +141,72 @@ def _verified(data: bytes | Bytes) -> bytes | Bytes:
     return body
 
 
-def _decompressed(item: Filter, data: bytes | Bytes, target: Bytes) -> Bytes:
-    try:
-        if item.id == DEFLATE:
-            result: Bytes = deflate_decode(data, out=target)
-        else:
-            result = lzf_decode(data, header=False, out=target)
-    except (DeflateError, LzfError) as error:
-        raise ValueError(f"{item.name}: {error}") from error
-    return target if len(result) == len(target) else result
-
-
-def _unshuffle(data: Bytes, item_size: int, target: Bytes) -> None:
+def _shuffle(item: Filter, data: Data, target: Bytes) -> Data:
     # H5Zshuffle.c: byte k of all items stands together; the bytes beyond whole items are left as
     # they are. A column at a time is three times as fast in NumPy as one transposed copy.
-    if len(data) != len(target):
-        raise ValueError(f"shuffled bytes are {len(data)} instead of {len(target)}")
-    count = len(data) // item_size
+    shuffled = np.frombuffer(data, np.uint8)
+    if len(shuffled) != len(target):
+        raise ValueError(f"shuffled bytes are {len(shuffled)} instead of {len(target)}")
+    item_size = item.params[0]
+    count = len(shuffled) // item_size
     body = count * item_size
     columns = target[:body].reshape(count, item_size)
     for k in range(item_size):
-        columns[:, k] = data[k * count : (k + 1) * count]
-    target[body:] = data[body:]
+        columns[:, k] = shuffled[k * count : (k + 1) * count]
+    target[body:] = shuffled[body:]
+    return target
+
+
+def _bitshuffle(item: Filter, data: Data, target: Bytes) -> Data:
+    # bshuf_h5filter.c: the parameters are two numbers of its version, the size of an item, the
+    # items of a block (0: the default), and the blocks' codec (0: none, 2: LZ4, 3: Zstandard).
+    item_size, block_items = item.params[2], (*item.params, 0, 0)[3]
+    codec = _BLOCK_CODECS[(*item.params, 0, 0)[4]]
+    if codec is None:
+        shuffled = _view(data)
+    else:
+        if int.from_bytes(bytes(data[:8]), "big") != len(target):
+            raise ValueError("the size in its header is not that of the chunk")
+        block_bytes = int.from_bytes(bytes(data[8:12]), "big")
+        block_items = block_bytes // item_size
+        whole = np.empty_like(target)
+        shuffled = whole.data
+        _bitshuffle_blocks(codec, _view(data)[12:], whole, block_bytes, 8 * item_size)
+    if not block_items:
+        # bitshuffle_core.c, bshuf_default_block_size
+        block_items = max(8192 // item_size // 8 * 8, 128)
+    decoded = bitshuffle_decode(shuffled, itemsize=item_size, blocksize=block_items, out=target)
+    return _decoded(decoded, target)
+
+
+def _bitshuffle_blocks(
+    codec: Callable[..., Any], data: memoryview, out: Bytes, block_bytes: int, unit: int
+) -> None:
+    """Decodes the blocks; the bytes beyond a multiple of eight items are stored as they are."""
+    whole = len(out) // unit * unit
+    begin = 0
+    for start in range(0, whole, block_bytes):
+        size = int.from_bytes(data[begin : begin + 4], "big")
+        stop = min(start + block_bytes, whole)
+        if len(codec(data[begin + 4 : begin + 4 + size], out=out[start:stop])) != stop - start:
+            raise ValueError("a block of it decodes to another size")
+        begin += 4 + size
+    out[whole:] = np.frombuffer(data[begin:], np.uint8)[: len(out) - whole]
+
+
+_BLOCK_CODECS: dict[int, Callable[..., Any] | None] = {
+    0: None,
+    2: lz4_decode,
+    3: zstd_decode,
+}
+
+_DECODERS: dict[int, Callable[[Filter, Data, Bytes], Data]] = {
+    DEFLATE: _deflate,
+    SHUFFLE: _shuffle,
+    FLETCHER32: _fletcher32,
+    LZF: _lzf,
+    BLOSC: _blosc,
+    LZ4: _lz4,
+    BITSHUFFLE: _bitshuffle,
+    ZSTD: _zstd,
+}

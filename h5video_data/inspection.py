@@ -12,7 +12,7 @@ import numpy as np
 from .errors import FileFormatError, UnsupportedDtypeError
 from .layout import StoredArray, describe, dtype_name
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count, text
-from .reader import direct_planner
+from .plan import RowPlanner, planner
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
 BAD_AMPLIFICATION = 2.0
@@ -34,11 +34,12 @@ class DatasetReport:
     stored_nbytes: int
     """Bytes in the file, as far as it tells."""
     path: str
-    """`direct` (positioned reads), `h5py`, or `none` (it cannot be read into a tensor)."""
+    """`direct` (each sample's bytes are read into their place), `slabs` (chunks are decoded for
+    several samples at once), `h5py`, or `none` (it cannot be read into a tensor)."""
     reason: str | None
-    """Why it is not read directly."""
+    """Why HDF5 has to read it, if it has to."""
     read_amplification: float
-    """Bytes read and decoded for one sample, over the bytes of the sample."""
+    """Bytes decoded for one sample alone, over the bytes of the sample."""
     advice: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -57,6 +58,7 @@ class DatasetReport:
 
 _PATHS = {
     "direct": "positioned reads, at the speed of the machine",
+    "slabs": "decoding each chunk for several samples",
     "h5py": "h5py, correctly and slowly",
     "none": "nothing",
 }
@@ -160,9 +162,9 @@ def _report(dataset: Any) -> DatasetReport:
             read_amplification=0.0,
             advice=(),
         )
-    planner = direct_planner(stored)
-    reason = planner if isinstance(planner, str) else None
-    amplification = _amplification(stored)
+    plan = planner(stored)
+    reason = plan if isinstance(plan, str) else None
+    amplification = _amplification(stored) if stored.filters or reason else 1.0
     return DatasetReport(
         name=stored.name.lstrip("/"),
         shape=stored.shape,
@@ -172,7 +174,7 @@ def _report(dataset: Any) -> DatasetReport:
         filters=tuple(item.name for item in stored.filters),
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
-        path="direct" if reason is None else "h5py",
+        path="h5py" if reason else "direct" if isinstance(plan, RowPlanner) else "slabs",
         reason=reason,
         read_amplification=amplification,
         advice=tuple(_advice(stored, reason, amplification)),
@@ -197,6 +199,11 @@ def _advice(stored: StoredArray, reason: str | None, amplification: float) -> li
         advice.append(
             f"store it anew, contiguous or with chunks={(1, *stored.shape[1:])}, gzip or lzf at "
             "the most, to have it read directly"
+        )
+    elif is_video and stored.filters and (stored.chunk_shape or (1,))[0] > 1:
+        advice.append(
+            f"read_ahead_bytes={stored.nbytes} or more decodes each chunk once an epoch; with "
+            f"chunks={(1, *stored.shape[1:])} no memory is needed"
         )
     elif is_video and amplification >= BAD_AMPLIFICATION:
         advice.append(f"store it anew with chunks={(1, *stored.shape[1:])}")

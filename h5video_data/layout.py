@@ -146,6 +146,8 @@ def describe(dataset: Any) -> StoredArray:
             obstacle = obstacle or str(error)
         if (offsets < 0).any() and not _fill_value_is_written(plist):
             obstacle = obstacle or "the value of its unwritten chunks is not defined"
+        if filters and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
+            obstacle = obstacle or "its edge chunks may be stored without filters"
     return StoredArray(
         path=path,
         identity=FileIdentity.of(os.stat(path)),
@@ -213,6 +215,25 @@ def _fill_value_is_written(plist: Any) -> bool:
     return not undefined and bool(plist.get_fill_time() != h5py.h5d.FILL_TIME_NEVER)
 
 
+def _edges_may_be_unfiltered(
+    dataset: Any, sizes: NDArray[np.int64], masks: NDArray[np.uint32]
+) -> bool:
+    # A file may say that its edge chunks are not filtered (H5Pset_chunk_opts), which h5py does not
+    # tell, nor does the mask. They then have just the size of a decoded chunk.
+    grid = _grid(dataset)
+    chunk_nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    is_whole = (sizes.reshape(grid) == chunk_nbytes) & (masks.reshape(grid) == 0)
+    return any(
+        length % chunk and is_whole.take(-1, axis).any()
+        for axis, (length, chunk) in enumerate(zip(dataset.shape, dataset.chunks, strict=True))
+    )
+
+
+def _grid(dataset: Any) -> tuple[int, ...]:
+    """How many chunks there are along each axis."""
+    return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+
+
 class _UnreadableTableError(Exception):
     """The chunk table cannot be had or trusted; HDF5 has to read the dataset."""
 
@@ -222,7 +243,7 @@ def _chunk_table(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
     """Offset, stored size and filter mask of every chunk of the grid, in row-major order."""
     chunk = np.array(dataset.chunks, np.int64)
-    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    grid = _grid(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise _UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
     if not hasattr(dataset.id, "chunk_iter"):
@@ -269,7 +290,7 @@ def _userblock_correction(
     if not written.size:
         return 0
     number = int(written[0])
-    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    grid = _grid(dataset)
     corner = tuple(
         int(place) * length
         for place, length in zip(np.unravel_index(number, grid), dataset.chunks, strict=True)

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, ClosedError
-from .reader import PendingBatch, Reader
+from .reader import PendingBatch, Reader, slab_columns
 from .samplers import (
     Sampler,
     SequentialSampler,
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 # than this.
 DEFAULT_BATCHES = 12
 DEFAULT_READ_AHEAD_BYTES = 256 << 20
+
+# The same if samples share their chunks: the more of them are kept, the fewer times a chunk is
+# decoded.
+DEFAULT_SLAB_BYTES = 1 << 30
 
 # Single samples (batch_size=None) are read in groups of about this many bytes.
 GROUP_BYTES = 8 << 20
@@ -95,7 +99,7 @@ class VideoLoader:
         _check_at_least("seed", seed, 0)
         _check_at_least("read_ahead_bytes", read_ahead_bytes, 0)
         _check_at_least("num_threads", num_threads, 1)
-        check_split(validation_split, subset, bool(shuffle), seed)
+        check_split(validation_split, subset, split_by, bool(shuffle), seed)
         if subset == "both":
             raise ArgumentError(
                 'A loader is one side of the split. Received: subset="both", which '
@@ -112,13 +116,13 @@ class VideoLoader:
         self.num_samples = len(self.sample_indices)
         self.seed = secrets.randbits(32) if seed is None else seed
         self.batch_size = batch_size
-        self.map_fns = (map_fn,) if callable(map_fn) else tuple(map_fn or ())
+        self.map_fns = as_functions(map_fn)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
 
         self._sampler = _make_sampler(shuffle, self.num_samples, self.seed)
         self._epoch_size = (
             self.num_samples
-            if isinstance(self._sampler, (SequentialSampler, ShuffleSampler))
+            if self._sampler is not shuffle  # one of ours, over all samples
             else len(checked_positions(self._sampler, 0, self.num_samples))
         )
         row_nbytes = max(1, sum(column.row_nbytes for column in self._set.columns))
@@ -136,14 +140,9 @@ class VideoLoader:
             )
         self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
 
-        # Half of the memory is for batches being read, half for buffers that wait for their next
-        # turn while TensorFlow works on others.
-        step_nbytes = row_nbytes * self._step_size
-        if read_ahead_bytes is None:
-            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
-        num_buffers = read_ahead_bytes // step_nbytes
-        self._window = max(1, num_buffers // 2)
-        self._max_kept = max(0, num_buffers - self._window)
+        self._memory = _share_out(
+            self._set, row_nbytes * self._step_size, read_ahead_bytes, self.num_threads
+        )
 
         self._lock = threading.Lock()
         self._next_epoch = 0
@@ -221,57 +220,66 @@ class VideoLoader:
         positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
         order = self.sample_indices[positions]
         reader.check_files()
-        steps = iter(range(self._num_steps))
-        window: deque[tuple[NDArray[np.int64], PendingBatch]] = deque()
+        source = reader.epoch(order)
+        begins = iter(range(0, self._num_steps * self._step_size, self._step_size))
+        window: deque[PendingBatch] = deque()
 
         def fill_window() -> None:
-            while len(window) < self._window and (step := next(steps, None)) is not None:
-                indices = order[step * self._step_size : (step + 1) * self._step_size]
-                window.append((indices, reader.start(indices)))
+            while len(window) < self._memory.window and (begin := next(begins, None)) is not None:
+                window.append(source.start(begin, min(begin + self._step_size, len(order))))
 
         try:
             fill_window()
             while window:
                 if reader.pid != os.getpid():
                     raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
-                indices, pending = window.popleft()
-                self._wait(pending, len(indices))
+                batch = window.popleft()
+                self._wait(batch)
                 fill_window()
-                yield epoch, indices, pending.arrays
+                yield epoch, batch.indices, batch.arrays
                 # The buffers go back when nobody holds them, this frame included.
-                del pending
+                del batch
         except (CancelledError, RuntimeError) as error:
             if self._is_closed:
                 raise ClosedError("The loader was closed while it was iterated.") from error
             raise
         finally:
-            for _, pending in window:
-                pending.cancel()
+            for batch in window:
+                batch.cancel()
 
-    def _wait(self, pending: PendingBatch, num_samples: int) -> None:
+    def _wait(self, batch: PendingBatch) -> None:
         begin = time.perf_counter()
-        cost = pending.wait()
+        cost = batch.wait()
         waited = time.perf_counter() - begin
         with self._lock:
             self._stats.add(cost)
             self._stats.wait_seconds += waited
-            self._stats.delivered_bytes += sum(array.nbytes for array in pending.arrays)
+            self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
             self._stats.num_batches += 1
-            self._stats.num_samples += num_samples
+            self._stats.num_samples += len(batch.indices)
 
     def _open_reader(self) -> Reader:
         with self._lock:
             if self._is_closed:
                 raise ClosedError("The loader is closed and cannot be iterated any more.")
-            if self._reader is None or self._reader.pid != os.getpid():
-                self._reader = Reader(
+            reader = self._reader  # which `release` may set to None at any time
+            if reader is None or reader.pid != os.getpid():
+                reader = self._reader = Reader(
                     self._set,
                     num_threads=self.num_threads,
                     batch_size=self._step_size,
-                    max_kept=self._max_kept,
-                    tasks_per_batch=-(-self.num_threads // self._window),
+                    max_kept=self._memory.reserve,
+                    kept_samples=self._memory.kept_samples,
+                    tasks_per_batch=-(-self.num_threads // self._memory.window),
                 )
-            return self._reader
+            return reader
+
+    def release(self) -> None:
+        """Lets go of threads, files and buffers; iterators that run keep theirs.
+
+        The next iterator starts new ones. Takes no lock: a finalizer may call it at any point.
+        """
+        self._reader = None
 
     def close(self) -> None:
         """Ends the threads and closes the files. Batches that were handed over stay valid."""
@@ -293,17 +301,70 @@ class VideoLoader:
         self.close()
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What `read_ahead_bytes` is used for."""
+
+    window: int
+    """Batches being read."""
+    reserve: int
+    """Batches' buffers that wait for their next turn."""
+    kept_samples: int
+    """Samples of each column read by slabs that are kept for later batches."""
+
+
+def _share_out(
+    video_set: VideoSet, step_nbytes: int, read_ahead_bytes: int | None, num_threads: int
+) -> Memory:
+    """Shares the memory out.
+
+    Half of it is for batches being read, half for buffers that wait for their next turn while
+    TensorFlow works on others. If samples share their chunks, it is best spent on samples that were
+    decoded together with others: then as few batches as keep the threads busy are read ahead.
+    """
+    by_slabs = slab_columns(video_set)
+    if not by_slabs:
+        if read_ahead_bytes is None:
+            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
+        num_buffers = read_ahead_bytes // step_nbytes
+        window = max(1, num_buffers // 2)
+        return Memory(window, max(0, num_buffers - window), 0)
+    if read_ahead_bytes is None:
+        read_ahead_bytes = DEFAULT_SLAB_BYTES
+    num_buffers = min(4, read_ahead_bytes // (4 * step_nbytes))
+    window = max(1, num_buffers // 2)
+    reserve = max(0, num_buffers - window)
+    bands = max(geometry.band_nbytes for _, geometries in by_slabs for geometry in geometries)
+    rest = read_ahead_bytes - (window + reserve) * step_nbytes - num_threads * bands
+    return Memory(window, reserve, max(0, rest // sum(column.row_nbytes for column, _ in by_slabs)))
+
+
 def _make_sampler(shuffle: bool | str | Sampler, num_samples: int, seed: int) -> Sampler:
     if shuffle is True or shuffle == "exact":
         return ShuffleSampler(num_samples, seed=seed)
     if shuffle is False:
         return SequentialSampler(num_samples)
-    if isinstance(shuffle, Sampler):
+    if isinstance(shuffle, Sampler) and not isinstance(shuffle, type):
         return shuffle
     raise ArgumentError(
         '`shuffle` must be True, "exact", False, or a Sampler, an object with a method '
         f"`epoch`. Received: shuffle={shuffle!r}"
     )
+
+
+def as_functions(
+    map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None,
+) -> tuple[Callable[..., Any], ...]:
+    """What `map_fn` stands for: no function, one, or several."""
+    if map_fn is None:
+        return ()
+    functions = (map_fn,) if callable(map_fn) or not isinstance(map_fn, Iterable) else (*map_fn,)
+    for function in functions:
+        if not callable(function):
+            raise ArgumentError(
+                f"`map_fn` must be a function or a list of functions. Received: {function!r}"
+            )
+    return functions
 
 
 def _check_at_least(name: str, value: int | None, least: int) -> None:

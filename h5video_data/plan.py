@@ -6,16 +6,22 @@ dataset, or chunks that hold (part of) one sample and come out as contiguous byt
     chunk (1, 16, 3, 112, 112)    the whole sample
     chunk (1, 4, 3, 112, 112)     four frames
     chunk (1, 1, 1, 112, 112)     a channel of a frame
+
+Without filters, the same holds for chunks of many samples: each is a byte range of the chunk.
+Everything else that has a chunk table is read by slabs.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .filters import undecodable
 from .layout import StoredArray
 
 
@@ -76,12 +82,15 @@ class RowPlanner:
             sizes, masks = stops - starts, np.zeros(len(rows), np.uint32)
         else:
             pieces = len(self.starts)
-            chunks = (rows[:, np.newaxis] * pieces + np.arange(pieces)).ravel()
+            slabs, places = np.divmod(rows, stored.chunk_shape[0])
+            chunks = (slabs[:, np.newaxis] * pieces + np.arange(pieces)).ravel()
             offsets, sizes, masks = (
                 stored.offsets[chunks],
                 stored.sizes[chunks],
                 stored.masks[chunks],
             )
+            inside = np.repeat(places * (self.chunk_nbytes // stored.chunk_shape[0]), pieces)
+            offsets = np.where(offsets < 0, offsets, offsets + inside)
         if stored.filters:
             return ReadPlan(offsets, sizes, masks, starts, stops)
         return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
@@ -91,7 +100,7 @@ def row_planner(stored: StoredArray) -> RowPlanner | str:
     """The planner of a dataset, or what stands in the way, as text for a person."""
     if stored.chunk_shape is None:
         return RowPlanner(stored, np.array([0]), np.array([stored.row_nbytes]))
-    if stored.chunk_shape[0] != 1:
+    if stored.chunk_shape[0] != 1 and stored.filters:
         return f"its chunks hold {stored.chunk_shape[0]} samples each"
     shape, chunk = stored.shape[1:], stored.chunk_shape[1:]
     if not chunk:
@@ -116,3 +125,103 @@ def _merged(plan: ReadPlan) -> ReadPlan:
     last = np.concatenate([first[1:] - 1, [len(plan) - 1]])
     starts, stops = plan.starts[first], plan.stops[last]
     return ReadPlan(plan.offsets[first], stops - starts, plan.masks[first], starts, stops)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Where a chunk of a band lies; both are indices of as many axes as the dataset has."""
+
+    in_band: tuple[slice, ...]
+    """Its place in the band."""
+    in_chunk: tuple[slice, ...]
+    """What of the chunk counts: an edge chunk is stored whole."""
+
+
+class SlabGeometry:
+    """The slabs, bands and patches of a chunked dataset.
+
+    A *slab* is the samples that share their chunks: those with the same position in the chunk grid
+    along the first axis. A *band* is the part of a slab that is one chunk deep along the second
+    axis (frames), and whole along the others:
+
+        X (samples 0..9, frames 0..7, rows, columns), chunks (4, 2, ...)
+
+                frames 0 1 | 2 3 | 4 5 | 6 7
+        samples 0..3    band 0 |  1  |  2  |  3      slab 0
+        samples 4..7       ...                       slab 1
+        samples 8..9       ...                       slab 2
+
+    A band is what one task decodes: its chunks are put together once, and each sample's frames of
+    it are then one run of bytes.
+
+    Attributes:
+        stored: The dataset.
+        num_slabs: Slabs of the dataset.
+        num_bands: Bands of a slab.
+        patches: The chunks of a band, in the order of the chunk table.
+    """
+
+    def __init__(self, stored: StoredArray) -> None:
+        if stored.chunk_shape is None:
+            raise ValueError(f"{stored.name} has no chunks")
+        self.stored = stored
+        self.chunk_shape = stored.chunk_shape
+        grid = [-(-n // c) for n, c in zip(stored.shape, stored.chunk_shape, strict=True)]
+        self.num_slabs = grid[0]
+        self.num_bands = grid[1] if len(grid) > 1 else 1
+        self.patches = tuple(
+            _patch(corner, stored.shape[2:], stored.chunk_shape[2:])
+            for corner in itertools.product(*map(range, grid[2:]))
+        )
+
+    @property
+    def samples_per_slab(self) -> int:
+        """Samples of a slab; the last one may have fewer."""
+        return self.chunk_shape[0]
+
+    @property
+    def band_shape(self) -> tuple[int, ...]:
+        """The shape of a whole band in memory: (samples, frames, ...)."""
+        return self.chunk_shape[:2] + self.stored.shape[2:]
+
+    @property
+    def is_one_chunk(self) -> bool:
+        """Whether a band is a chunk as it is decoded."""
+        return self.chunk_shape[2:] == self.stored.shape[2:]
+
+    def frames(self, band: int) -> slice:
+        """The part of a sample along its first axis that a band holds."""
+        if len(self.chunk_shape) == 1:
+            return slice(0, 0)
+        begin = band * self.chunk_shape[1]
+        return slice(begin, min(begin + self.chunk_shape[1], self.stored.shape[1]))
+
+    @property
+    def band_nbytes(self) -> int:
+        """Memory that decoding a band takes."""
+        cells = math.prod(self.band_shape) + (not self.is_one_chunk) * math.prod(self.chunk_shape)
+        return cells * self.stored.dtype.itemsize
+
+
+def _patch(corner: Sequence[int], shape: Sequence[int], chunk: Sequence[int]) -> Patch:
+    starts = [place * length for place, length in zip(corner, chunk, strict=True)]
+    lengths = [
+        min(length, whole - start)
+        for start, length, whole in zip(starts, chunk, shape, strict=True)
+    ]
+    whole = (slice(None), slice(None))
+    return Patch(
+        whole + tuple(slice(start, start + n) for start, n in zip(starts, lengths, strict=True)),
+        whole + tuple(slice(0, n) for n in lengths),
+    )
+
+
+def planner(stored: StoredArray) -> RowPlanner | SlabGeometry | str:
+    """How a dataset is read: by rows, by slabs, or, for the reason given, by h5py."""
+    if stored.obstacle:
+        return stored.obstacle
+    unknown = undecodable(stored.filters)
+    if unknown:
+        return f"its filter {unknown[0].name!r} is decoded by HDF5"
+    by_rows = row_planner(stored)
+    return SlabGeometry(stored) if isinstance(by_rows, str) else by_rows

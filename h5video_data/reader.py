@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures.thread
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,47 +16,31 @@ from numpy.typing import NDArray
 from .buffers import BufferPool
 from .columns import Column, VideoSet, read_values
 from .fallback import Hdf5Files, Hdf5Source
-from .filters import undecodable
 from .layout import StoredArray
-from .plan import RowPlanner, row_planner
+from .plan import RowPlanner, SlabGeometry, planner
+from .slabs import SlabSource, SlabWindow
 from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, check_identity
 
-# Datasets of labels, weights and features (samples of one dimension at the most) are read once and
-# kept if they are small: a read for a label of a few bytes costs as much as one for a frame.
-MEMORY_ROW_BYTES = 4 << 10
-MEMORY_BYTES = 32 << 20
+Indices = NDArray[np.int64]
 
 
-def direct_planner(stored: StoredArray) -> RowPlanner | str:
-    """The planner of positioned reads for a dataset, or why HDF5 has to read it instead."""
-    if stored.obstacle:
-        return stored.obstacle
-    unknown = undecodable(stored.filters)
-    if unknown:
-        return f"its filter {unknown[0].name!r} is decoded by HDF5"
-    planner = row_planner(stored)
-    if isinstance(planner, RowPlanner) and stored.filters:
-        # A file may say that its edge chunks are not filtered (H5Pset_chunk_opts), which h5py does
-        # not tell. They then have just the size of a decoded chunk.
-        is_edge = planner.stops - planner.starts < planner.chunk_nbytes
-        sizes = stored.sizes.reshape(-1, len(is_edge))[:, is_edge]
-        masks = stored.masks.reshape(-1, len(is_edge))[:, is_edge]
-        if ((sizes == planner.chunk_nbytes) & (masks == 0)).any():
-            return "its edge chunks may be stored without filters"
-    return planner
-
-
-def is_kept_in_memory(column: Column) -> bool:
-    """Whether a column is read once and kept: labels, weights."""
-    nbytes = sum(part.nbytes for part in column.parts)
-    is_small = column.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
-    return len(column.sample_shape) <= 1 and is_small
+def slab_columns(video_set: VideoSet) -> list[tuple[Column, list[SlabGeometry]]]:
+    """The columns that are read by slabs, in some of their files at least."""
+    found = []
+    for column in video_set.columns:
+        planners = [] if column.is_kept_in_memory else [planner(part) for part in column.parts]
+        geometries = [item for item in planners if isinstance(item, SlabGeometry)]
+        if geometries:
+            found.append((column, geometries))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class PendingBatch:
     """A batch that is being filled."""
 
+    indices: Indices
+    """The numbers of its samples, (batch,)."""
     arrays: list[NDArray[Any]]
     """One for each column; not to be looked at before `wait` returns."""
     tasks: list[Future[ReadStats]]
@@ -88,12 +72,20 @@ class PendingBatch:
             task.cancel()
 
 
+def _unless_at_exit(function: Callable[..., ReadStats], *arguments: Any) -> ReadStats:
+    # The executor would first do all that was submitted: seconds of reading ahead for nobody.
+    # There is no public way to know; the main thread counts as alive while executors end.
+    if getattr(concurrent.futures.thread, "_shutdown", False):
+        raise CancelledError("the interpreter ends")
+    return function(*arguments)
+
+
 class Reader:
     """Fills batches by a fixed number of threads.
 
-    A batch is cut by rows into a few tasks; a task reads its rows of all columns. Tasks never wait
-    for each other or for a buffer, so nothing here can be a deadlock. The arrays of a batch belong
-    to whoever holds them; their memory comes back to the reader when nobody does.
+    Tasks never wait for a buffer, nor for a task that was submitted after them, so nothing here can
+    be a deadlock. The arrays of a batch belong to whoever holds them; their memory comes back to
+    the reader when nobody does.
 
     The threads end when the reader is closed or collected, and at the interpreter's exit. A reader
     must not cross a fork: threads don't.
@@ -101,9 +93,10 @@ class Reader:
     Args:
         video_set: What to read.
         num_threads: How many threads.
-        batch_size: The largest number of samples asked for at once.
+        batch_size: The largest number of samples of a batch.
         max_kept: Batches whose memory is kept for reuse at most.
-        tasks_per_batch: How many tasks a batch is cut into.
+        kept_samples: Samples of each column that is read by slabs to keep for later batches.
+        tasks_per_batch: How many tasks the rows of a batch are cut into.
     """
 
     def __init__(
@@ -113,10 +106,14 @@ class Reader:
         num_threads: int,
         batch_size: int,
         max_kept: int,
+        kept_samples: int,
         tasks_per_batch: int,
     ) -> None:
+        self.pid = os.getpid()
         self._set = video_set
         self._starts = video_set.starts
+        self._batch_size = batch_size
+        self._kept_samples = kept_samples
         self._tasks_per_batch = tasks_per_batch
         self._files = OpenFiles()
         self._hdf5_files = Hdf5Files()
@@ -127,24 +124,24 @@ class Reader:
             for column in video_set.columns
         ]
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="h5video_data")
-        self.pid = os.getpid()
 
-    def _column_sources(self, column: Column) -> list[Source]:
+    def _column_sources(self, column: Column) -> list[Source | SlabSource]:
         """How the column is read, file by file."""
-        if is_kept_in_memory(column):
+        if column.is_kept_in_memory:
             values = read_values(self._set, column.name).astype(column.dtype, copy=False)
             return [
                 MemorySource(values[start : start + count])
                 for start, count in zip(self._starts, self._set.counts, strict=True)
             ]
-        sources: list[Source] = []
-        for stored in column.parts:
-            planner = direct_planner(stored)
-            if isinstance(planner, RowPlanner):
-                sources.append(DirectSource(planner, self._files))
-            else:
-                sources.append(Hdf5Source(stored, self._hdf5_files))
-        return sources
+        return [self._part_source(stored) for stored in column.parts]
+
+    def _part_source(self, stored: StoredArray) -> Source | SlabSource:
+        plan = planner(stored)
+        if isinstance(plan, RowPlanner):
+            return DirectSource(plan, self._files)
+        if isinstance(plan, SlabGeometry):
+            return SlabSource(plan, self._files)
+        return Hdf5Source(stored, self._hdf5_files)
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
@@ -152,14 +149,34 @@ class Reader:
         for path, identity in files.items():
             check_identity(path, identity)
 
-    def start(self, indices: NDArray[np.int64]) -> PendingBatch:
-        """Begins to read a batch.
+    def epoch(self, order: Indices) -> EpochReader:
+        """What starts the batches of an epoch.
+
+        Args:
+            order: int64 (n,), the numbers of the epoch's samples in the order of their use.
+        """
+        windows: dict[int, SlabWindow] = {}
+        for number, (column, sources) in enumerate(
+            zip(self._set.columns, self._sources, strict=True)
+        ):
+            in_use = zip(sources, self._set.counts.tolist(), strict=True)
+            if any(count and isinstance(source, SlabSource) for source, count in in_use):
+                windows[number] = SlabWindow(
+                    column,
+                    sources,
+                    self._set,
+                    order,
+                    batch_size=self._batch_size,
+                    capacity=self._kept_samples,
+                    submit=self._submit,
+                )
+        return EpochReader(self, order, windows)
+
+    def start(self, indices: Indices) -> PendingBatch:
+        """Begins to read a batch, but for what is read by slabs.
 
         Args:
             indices: int64 (n,), sample numbers in the order of the batch, n >= 1.
-
-        Returns:
-            The batch to wait for.
         """
         count = len(indices)
         arrays = [
@@ -169,7 +186,7 @@ class Reader:
         num_tasks = min(self._tasks_per_batch, count)
         bounds = [count * i // num_tasks for i in range(num_tasks + 1)]
         tasks = [
-            self._threads.submit(
+            self._submit(
                 _fill,
                 self._sources,
                 self._starts,
@@ -178,7 +195,10 @@ class Reader:
             )
             for lower, upper in itertools.pairwise(bounds)
         ]
-        return PendingBatch(arrays, tasks)
+        return PendingBatch(indices, arrays, tasks)
+
+    def _submit(self, function: Callable[..., ReadStats], *arguments: Any) -> Future[ReadStats]:
+        return self._threads.submit(_unless_at_exit, function, *arguments)
 
     def close(self) -> None:
         """Ends the threads, waiting for what they have begun, and closes the files."""
@@ -187,15 +207,35 @@ class Reader:
         self._hdf5_files.close()
 
 
+class EpochReader:
+    """Starts the batches of one epoch, one after the other.
+
+    Args:
+        reader: Whose threads and buffers to use.
+        order: The numbers of the epoch's samples in the order of their use.
+        windows: By column, what reads those of its files that are read by slabs.
+    """
+
+    def __init__(self, reader: Reader, order: Indices, windows: dict[int, SlabWindow]) -> None:
+        self._reader = reader
+        self._order = order
+        self._windows = windows
+
+    def start(self, begin: int, end: int) -> PendingBatch:
+        """Begins to read the next batch: the samples of the order from `begin` to `end`."""
+        batch = self._reader.start(self._order[begin:end])
+        for number, window in self._windows.items():
+            batch.tasks.extend(window.start(batch.arrays[number]))
+        return batch
+
+
 def _fill(
-    sources: Sequence[Sequence[Source]],
-    starts: NDArray[np.int64],
-    indices: NDArray[np.int64],
+    sources: Sequence[Sequence[Source | SlabSource]],
+    starts: Indices,
+    indices: Indices,
     outs: Sequence[NDArray[Any]],
 ) -> ReadStats:
-    """A task: reads some rows of a batch, of all columns."""
-    if getattr(concurrent.futures.thread, "_shutdown", False):
-        raise CancelledError("the interpreter ends")  # nobody will take what was read ahead
+    """A task: reads some rows of a batch, of all columns that are not read by slabs."""
     stats = ReadStats()
     # The last file that starts at or before a sample: files without samples start there as well.
     numbers = np.searchsorted(starts, indices, side="right") - 1
@@ -203,5 +243,7 @@ def _fill(
         places = np.flatnonzero(numbers == number)
         rows = indices[places] - starts[number]
         for files, out in zip(sources, outs, strict=True):
-            files[number].read(rows, places, out, stats)
+            source = files[number]
+            if not isinstance(source, SlabSource):
+                source.read(rows, places, out, stats)
     return stats

@@ -36,6 +36,8 @@ class ReadStats:
     """Undoing filters."""
     read_bytes: int = 0
     """Stored bytes that were read."""
+    num_chunks: int = 0
+    """Chunks that were read and decoded."""
 
     def add(self, other: ReadStats) -> None:
         """Adds what another one counted."""
@@ -218,3 +220,4 @@ class DirectSource:
         stats.decode_seconds += time.perf_counter() - middle
         stats.read_seconds += middle - begin
         stats.read_bytes += size
+        stats.num_chunks += 1

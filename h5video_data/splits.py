@@ -6,6 +6,7 @@ process, and for another `shuffle`.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,7 @@ def split_indices(
         ArgumentError: `validation_split` is not between 0 and 1, the labels or groups do not fit,
             or a side would be empty.
     """
-    if not 0 < validation_split < 1:
-        raise ArgumentError(
-            f"`validation_split` must be between 0 and 1. Received: {validation_split}"
-        )
+    check_fraction(validation_split)
     rng = np.random.default_rng([_STREAM, 0 if seed is None else seed])
     if groups is not None:
         chosen = _by_group(rng, _checked(groups, num_samples, "groups"), validation_split)
@@ -67,6 +65,14 @@ def split_indices(
     return training, validation
 
 
+def check_fraction(validation_split: float) -> None:
+    """Raises an ArgumentError if a fraction is not between 0 and 1."""
+    if not isinstance(validation_split, numbers.Real) or not 0 < validation_split < 1:
+        raise ArgumentError(
+            f"`validation_split` must be between 0 and 1. Received: {validation_split!r}"
+        )
+
+
 def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     """Class numbers (num_samples,) of labels that are class numbers or one-hot.
 
@@ -83,8 +89,8 @@ def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
             f"(samples, classes). Received: {labels.dtype} labels of shape {labels.shape}"
             + (", some rows without exactly one non-zero value" if labels.ndim == 2 else "")
         )
-    numbers: NDArray[np.int64] = _checked(labels, num_samples, "labels").argmax(axis=1)
-    return numbers
+    classes: NDArray[np.int64] = _checked(labels, num_samples, "labels").argmax(axis=1)
+    return classes
 
 
 def _checked(values: NDArray[Any], num_samples: int, what: str) -> NDArray[Any]:
@@ -99,20 +105,20 @@ def _checked(values: NDArray[Any], num_samples: int, what: str) -> NDArray[Any]:
 def _by_label(
     rng: np.random.Generator, labels: NDArray[np.int64], fraction: float
 ) -> NDArray[np.int64]:
-    _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     # Whole samples for each class, the remaining ones to the classes that lost most in rounding.
     wanted = counts * fraction
     quota = np.floor(wanted).astype(np.int64)
     missing = int(fraction * len(labels)) - int(quota.sum())
     quota[np.argsort(quota - wanted, kind="stable")[: max(missing, 0)]] += 1
     shuffled = rng.permutation(len(labels))
-    by_class = shuffled[np.argsort(numbers[shuffled], kind="stable")]
+    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     return by_class[rank < np.repeat(quota, counts)]
 
 
 def _by_group(rng: np.random.Generator, groups: NDArray[Any], fraction: float) -> NDArray[np.int64]:
-    _, numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    _, members, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ArgumentError(
             f"A split by groups needs two groups or more. Received: {len(counts)} "
@@ -121,4 +127,4 @@ def _by_group(rng: np.random.Generator, groups: NDArray[Any], fraction: float) -
     order = rng.permutation(len(counts))
     so_far = np.cumsum(counts[order])[:-1]
     num_groups = 1 + int(np.argmin(np.abs(so_far - fraction * len(groups))))
-    return np.flatnonzero(np.isin(numbers, order[:num_groups]))
+    return np.flatnonzero(np.isin(members, order[:num_groups]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .columns import Names, Paths, VideoSet, open_video_set, read_values
 from .errors import ArgumentError
-from .splits import split_indices
+from .splits import check_fraction, split_indices
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
 
@@ -71,7 +71,11 @@ def _label_name(video_set: VideoSet) -> str:
 
 
 def check_split(
-    validation_split: float | None, subset: str | None, shuffle: bool, seed: int | None
+    validation_split: float | None,
+    subset: str | None,
+    split_by: SplitBy,
+    shuffle: bool,
+    seed: int | None,
 ) -> None:
     """Raises an ArgumentError in the cases in which Keras's own data set functions do.
 
@@ -81,14 +85,16 @@ def check_split(
         raise ArgumentError(
             f'`subset` must be "training", "validation" or "both". Received: subset={subset!r}'
         )
-    if validation_split is not None and not 0 < validation_split < 1:
-        raise ArgumentError(
-            f"`validation_split` must be between 0 and 1. Received: {validation_split}"
-        )
+    if validation_split is not None:
+        check_fraction(validation_split)
     if (validation_split is None) != (subset is None):
         raise ArgumentError(
             "`validation_split` and `subset` go together. Received: "
             f"validation_split={validation_split}, subset={subset!r}"
+        )
+    if validation_split is None and split_by is not None:
+        raise ArgumentError(
+            f"`split_by` needs a `validation_split`. Received: split_by={split_by!r}"
         )
     if validation_split is not None and shuffle and seed is None:
         raise ArgumentError(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from .errors import ArgumentError
@@ -41,7 +42,12 @@ def channels_last(*, key: str | None = None) -> MapFunction:
         A map function from (batch, frames, channels, rows, columns) to
         (batch, frames, rows, columns, channels), of the same dtype.
     """
-    return _deterministic(lambda clips: tf.transpose(clips, [0, 1, 3, 4, 2]), key)
+
+    def move(clips: tf.Tensor) -> tf.Tensor:
+        _length(clips, 4)
+        return tf.transpose(clips, [0, 1, 3, 4, 2])
+
+    return _deterministic(move, key)
 
 
 def to_float(
@@ -61,6 +67,8 @@ def to_float(
     Returns:
         A map function that keeps the shape.
     """
+    if not tf.as_dtype(dtype).is_floating:
+        raise ArgumentError(f"`dtype` must be a float dtype. Received: {dtype!r}")
     return _deterministic(lambda clips: tf.cast(clips, dtype) * scale + offset, key)
 
 
@@ -79,11 +87,7 @@ def temporal_subsample(
         A map function from (batch, frames, ...) to (batch, num_frames, ...). It raises an
         ArgumentError if the clips have too few frames.
     """
-    if num_frames < 1 or stride < 1:
-        raise ArgumentError(
-            "`num_frames` and `stride` must be at least 1. "
-            f"Received: num_frames={num_frames}, stride={stride}"
-        )
+    _check_whole(num_frames=num_frames, stride=stride)
     if position not in ("random", "center", "start"):
         raise ArgumentError(
             f'`position` must be "random", "center" or "start". Received: {position!r}'
@@ -91,7 +95,7 @@ def temporal_subsample(
     span = (num_frames - 1) * stride + 1
 
     def spare(clips: tf.Tensor) -> int:
-        frames = int(clips.shape[_FRAMES])
+        frames = _length(clips, _FRAMES, rank=None)
         if frames < span:
             raise ArgumentError(
                 f"{num_frames} frames, {stride} apart, span {span}. "
@@ -112,7 +116,8 @@ def temporal_subsample(
         )
 
     def keep(clips: tf.Tensor) -> tf.Tensor:
-        start = spare(clips) // 2 if position == "center" else 0
+        room = spare(clips)
+        start = room // 2 if position == "center" else 0
         return clips[:, start : start + span : stride]
 
     return _deterministic(keep, key)
@@ -140,9 +145,12 @@ def random_flip(
     """
     columns, rows = _axis(_COLUMNS, data_format), _axis(_ROWS, data_format)
     axes = [(1, columns)] * horizontal + [(2, rows)] * vertical
+    if not 0 <= probability <= 1:
+        raise ArgumentError(f"`probability` must be from 0 to 1. Received: {probability}")
 
     def flip(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         for draw, axis in axes:
+            _length(clips, axis)
             chosen = _uniform(seeds, draw) < probability
             mask = tf.reshape(chosen, [-1, 1, 1, 1, 1])
             clips = tf.where(mask, tf.reverse(clips, [axis]), clips)
@@ -166,12 +174,13 @@ def random_crop(
         A map function to (batch, frames, channels, height, width), or channels last, of the same
         dtype; needs `seeds`. It raises an ArgumentError if the clips are smaller.
     """
+    _check_whole(height=height, width=width)
     axes = [(1, _axis(_ROWS, data_format), height), (2, _axis(_COLUMNS, data_format), width)]
 
     def crop(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         for draw, axis, length in axes:
-            spare = int(clips.shape[axis]) - length
-            if spare < 0 or length < 1:
+            spare = _length(clips, axis) - length
+            if spare < 0:
                 raise ArgumentError(
                     f"A window of {height} x {width} does not fit into the clips. "
                     f"Received: clips of shape {clips.shape}"
@@ -190,6 +199,29 @@ def _axis(axes: dict[str, int], data_format: str) -> int:
             f'`data_format` must be "channels_first" or "channels_last". Received: {data_format!r}'
         )
     return axes[data_format]
+
+
+def _check_whole(**values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ArgumentError(
+                f"`{name}` must be a whole number, 1 or more. Received: {name}={value!r}"
+            )
+
+
+def _length(clips: tf.Tensor, axis: int, rank: int | None = 5) -> int:
+    """The length of clips along an axis, which must be known when the pipeline is made."""
+    if rank is not None and clips.shape.rank != rank:
+        raise ArgumentError(
+            "Clips should have 5 dimensions, (batch, frames, channels, rows, columns) or channels "
+            f"last. Received: clips of shape {clips.shape}"
+        )
+    if clips.shape.rank is None or clips.shape[axis] is None:
+        raise ArgumentError(
+            f"The length of axis {axis} is not known; after `tf.numpy_function`, tell it by "
+            f"`set_shape`. Received: clips of shape {clips.shape}"
+        )
+    return int(clips.shape[axis])
 
 
 def _deterministic(function: Callable[[tf.Tensor], tf.Tensor], key: str | None) -> MapFunction:

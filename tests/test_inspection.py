@@ -10,10 +10,27 @@ from h5video_data.testing import write_video_file
 CASES = {
     "contiguous": ({}, "direct", 1.0, ""),
     "one_sample_chunks": ({"chunks": (1, 4, 3, 8, 8), "compression": "gzip"}, "direct", 1.0, ""),
-    "many_sample_chunks": ({"chunks": (10, 4, 3, 8, 8)}, "h5py", 10.0, "chunks=(1, 4, 3, 8, 8)"),
-    "cut_rows": ({"chunks": (1, 4, 3, 8, 5)}, "h5py", 10 / 8, "chunks=(1, 4, 3, 8, 8)"),
-    "edge": ({"chunks": (1, 3, 3, 8, 8)}, "direct", 6 / 4, ""),
-    "big_chunks": ({"chunks": (1, 8, 3, 8, 8), "maxshape": (None,) * 5}, "direct", 2.0, "anew"),
+    "many_sample_chunks": ({"chunks": (10, 4, 3, 8, 8)}, "direct", 1.0, ""),
+    "many_compressed": (
+        {"chunks": (10, 4, 3, 8, 8), "compression": "gzip"},
+        "slabs",
+        10.0,
+        "read_ahead_bytes=15360 or more decodes each chunk once",
+    ),
+    "cut_rows": ({"chunks": (1, 4, 3, 8, 5), "compression": "lzf"}, "slabs", 10 / 8, ""),
+    "edge": ({"chunks": (1, 3, 3, 8, 8), "compression": "gzip"}, "direct", 6 / 4, ""),
+    "big_chunks": (
+        {"chunks": (1, 8, 3, 8, 8), "maxshape": (None,) * 5, "compression": "gzip"},
+        "direct",
+        2.0,
+        "store it anew",
+    ),
+    "scale_offset": (
+        {"chunks": (1, 4, 3, 8, 8), "scaleoffset": 8},
+        "h5py",
+        1.0,
+        "store it anew",
+    ),
     "floats": ({"dtype": "float32"}, "direct", 1.0, "uint8 takes a 4th"),
 }
 

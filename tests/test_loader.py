@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import reader, sources, split_samples, testing
+from h5video_data import columns, sources, split_samples, testing
 from h5video_data.errors import ArgumentError, ClosedError
 from h5video_data.loader import FeedStats, VideoLoader
 from h5video_data.samplers import (
@@ -38,7 +38,7 @@ ROW_BYTES = 768
 def samples_are_read():
     """The samples of the tests are small; they are not kept in memory for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "MEMORY_ROW_BYTES", 64)
+        patch.setattr(columns, "MEMORY_ROW_BYTES", 64)
         yield
 
 
@@ -624,9 +624,9 @@ def test_an_iterator_of_the_parent_does_not_hang_in_the_child(path):
 EXIT = """
 import sys, threading, time
 import numpy as np
-from h5video_data import reader, sources
+from h5video_data import columns, sources
 from h5video_data.loader import VideoLoader
-reader.MEMORY_ROW_BYTES = 64
+columns.MEMORY_ROW_BYTES = 64
 read = sources.DirectSource.read
 def slow(self, *arguments):
     time.sleep(float(sys.argv[2]))

@@ -142,7 +142,8 @@ PIECES = {
     "cut rows": ((5, 4, 3), (1, 4, 2), "cut through the rows of a sample"),
     "longer rows": ((5, 4, 3), (1, 4, 9), "cut through the rows of a sample"),
     "longer rows, one a chunk": ((5, 2, 3), (1, 1, 9), [(0, 3), (3, 6)]),
-    "many samples": ((5, 4, 3), (2, 4, 3), "hold 2 samples each"),
+    "many samples": ((5, 4, 3), (2, 4, 3), [(0, 12)]),
+    "some frames of many samples": ((5, 4, 3), (2, 2, 3), [(0, 6), (6, 12)]),
 }
 
 

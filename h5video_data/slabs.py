@@ -1,0 +1,213 @@
+"""Decodes chunks that hold (parts of) many samples, or that cut through the rows of a sample.
+
+See `plan.SlabGeometry` for what slabs and bands are; `schedule` says when each is decoded, and
+which samples are kept for later batches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .buffers import BufferPool
+from .columns import Column, VideoSet
+from .filters import decode_chunk
+from .plan import SlabGeometry
+from .schedule import SlabDecode, schedule
+from .sources import OpenFile, OpenFiles, ReadStats, check_identity, read_error
+
+# A task copies about this many samples: few, so that all threads take part in a batch.
+COPIES_PER_TASK = 8
+
+
+class SlabSource:
+    """Decodes bands of one dataset of one file. Called by several threads at once."""
+
+    def __init__(self, geometry: SlabGeometry, files: OpenFiles) -> None:
+        self.geometry = geometry
+        self._stored = geometry.stored
+        self._files = files
+
+    def decode(
+        self,
+        slab: int,
+        band: int,
+        rows: Sequence[int],
+        targets: Sequence[NDArray[Any]],
+        stats: ReadStats,
+    ) -> None:
+        """Decodes a band and copies samples' frames out of it.
+
+        Args:
+            slab: Which slab.
+            band: Which band of it.
+            rows: Positions of samples in the slab.
+            targets: For each of them, an array (1, ...) of the whole sample, whose frames of this
+                band are filled.
+            stats: Counts what it cost; belongs to the calling thread.
+
+        Raises:
+            ReadError: A chunk cannot be read or decoded.
+        """
+        geometry = self.geometry
+        file = self._files.open(self._stored.path, self._stored.identity)
+        whole = np.empty(geometry.band_shape, self._stored.dtype)
+        first = (slab * geometry.num_bands + band) * len(geometry.patches)
+        try:
+            if geometry.is_one_chunk:
+                self._decode_chunk(file, first, whole, stats)
+            else:
+                chunk = np.empty(geometry.chunk_shape, self._stored.dtype)
+                for number, patch in enumerate(geometry.patches):
+                    self._decode_chunk(file, first + number, chunk, stats)
+                    whole[patch.in_band] = chunk[patch.in_chunk]
+        except (OSError, EOFError, ValueError) as error:
+            row = slab * geometry.samples_per_slab + rows[0]
+            raise read_error(self._stored, row, str(error)) from error
+        check_identity(self._stored.path, self._stored.identity, file.fd)
+        frames = geometry.frames(band)
+        for row, target in zip(rows, targets, strict=True):
+            # A dataset of one dimension has no frames to cut.
+            place = (slice(None), frames)[: whole.ndim]
+            part = (slice(row, row + 1), slice(0, frames.stop - frames.start))[: whole.ndim]
+            target[place] = whole[part]
+
+    def _decode_chunk(
+        self, file: OpenFile, number: int, out: NDArray[Any], stats: ReadStats
+    ) -> None:
+        stored = self._stored
+        offset, size = int(stored.offsets[number]), int(stored.sizes[number])
+        if offset < 0:
+            out[...] = stored.fill_value
+            return
+        flat = out.reshape(-1).view(np.uint8)
+        stats.num_chunks += 1
+        begin = time.perf_counter()
+        if stored.filters:
+            data = file.read(size, offset)
+            middle = time.perf_counter()
+            decode_chunk(stored.filters, int(stored.masks[number]), data, flat)
+            stats.decode_seconds += time.perf_counter() - middle
+        else:
+            if file.read_into(flat.data, offset) < size:
+                raise EOFError("the file ends within a chunk")
+            middle = time.perf_counter()
+        stats.read_seconds += middle - begin
+        stats.read_bytes += size
+
+
+class SlabWindow:
+    """Puts together the samples of a column that are read by slabs, batch by batch, for an epoch.
+
+    It is driven by one thread; the tasks that it submits run in many. A kept sample is an array
+    with the tasks that fill it, which were submitted earlier than those that copy it. When it is
+    let go of, the tasks that still have to copy it hold it.
+
+    Args:
+        column: The column.
+        sources: How it is read in each file; only the `SlabSource`s count here.
+        video_set: Its files.
+        order: int64 (n,), the numbers of the epoch's samples in the order of their use.
+        batch_size: Samples of a batch.
+        capacity: Samples to keep for later batches.
+        submit: Gives a task to the threads: a function that returns its ReadStats, and arguments.
+    """
+
+    def __init__(
+        self,
+        column: Column,
+        sources: Sequence[object],
+        video_set: VideoSet,
+        order: NDArray[np.int64],
+        *,
+        batch_size: int,
+        capacity: int,
+        submit: Callable[..., Future[ReadStats]],
+    ) -> None:
+        self._column = column
+        self._submit = submit
+        # Slab i of the schedule is slab `number` of a source, and starts at sample `start`.
+        self._slabs: list[tuple[SlabSource, int, int]] = []
+        stops: list[int] = []
+        for source, first, count in zip(
+            sources, video_set.starts.tolist(), video_set.counts.tolist(), strict=True
+        ):
+            if isinstance(source, SlabSource):
+                per_slab = source.geometry.samples_per_slab
+                for number, start in enumerate(range(0, count, per_slab)):
+                    self._slabs.append((source, number, first + start))
+                    stops.append(first + min(start + per_slab, count))
+        # Some of the memory is for arrays that wait for their next turn.
+        in_reserve = capacity // 8
+        self._steps = schedule(
+            order,
+            batch_size,
+            np.array([start for _, _, start in self._slabs], np.int64),
+            np.array(stops, np.int64),
+            capacity - in_reserve,
+        )
+        self._pool = BufferPool(column.row_nbytes, max_kept=in_reserve)
+        self._kept: dict[int, tuple[NDArray[Any], list[Future[ReadStats]]]] = {}
+
+    def start(self, out: NDArray[Any]) -> list[Future[ReadStats]]:
+        """Submits what fills the next batch's array, (batch, ...).
+
+        Returns:
+            The tasks to wait for.
+        """
+        step = next(self._steps)
+        tasks = [task for decode in step.decodes for task in self._decode(decode, out)]
+        copies = [
+            (*self._kept[sample], out[place : place + 1])
+            for sample, place in zip(step.copied.tolist(), step.places.tolist(), strict=True)
+        ]
+        tasks += [
+            self._submit(_copy, copies[i : i + COPIES_PER_TASK])
+            for i in range(0, len(copies), COPIES_PER_TASK)
+        ]
+        for sample in step.dropped.tolist():
+            del self._kept[sample]
+        return tasks
+
+    def _decode(self, decode: SlabDecode, out: NDArray[Any]) -> list[Future[ReadStats]]:
+        source, number, first = self._slabs[decode.slab]
+        shape, dtype = (1, *self._column.sample_shape), self._column.dtype
+        kept = [self._pool.lend(shape, dtype) for _ in decode.kept]
+        rows = [*(decode.wanted - first).tolist(), *(decode.kept - first).tolist()]
+        targets = [*(out[place : place + 1] for place in decode.places.tolist()), *kept]
+        tasks = [
+            self._submit(_decode_band, source, number, band, rows, targets)
+            for band in range(source.geometry.num_bands)
+        ]
+        for sample, array in zip(decode.kept.tolist(), kept, strict=True):
+            self._kept[sample] = (array, tasks)
+        return tasks
+
+
+def _decode_band(
+    source: SlabSource,
+    slab: int,
+    band: int,
+    rows: Sequence[int],
+    targets: Sequence[NDArray[Any]],
+) -> ReadStats:
+    """A task: decodes a band into samples of a batch and samples to keep."""
+    stats = ReadStats()
+    source.decode(slab, band, rows, targets, stats)
+    return stats
+
+
+def _copy(
+    copies: Sequence[tuple[NDArray[Any], Sequence[Future[ReadStats]], NDArray[Any]]],
+) -> ReadStats:
+    """A task: copies kept samples into a batch, once the tasks that fill them are done."""
+    for array, tasks, target in copies:
+        for task in tasks:
+            task.result()
+        target[...] = array
+    return ReadStats()

@@ -1,0 +1,171 @@
+"""Chunks of many samples, or through samples: what is decoded, how often, in how much memory."""
+
+import h5py
+import numpy as np
+import pytest
+
+from h5video_data import VideoLoader, inspect
+from h5video_data.errors import ReadError
+from h5video_data.layout import describe
+from h5video_data.plan import SlabGeometry
+from h5video_data.testing import labels, sample_values, write_video_file
+
+SHAPE = (6, 3, 10, 12)
+
+LAYOUTS = {
+    "many_samples": {"chunks": (5, 6, 3, 10, 12), "compression": "gzip"},
+    "many_samples_some_frames": {"chunks": (5, 2, 3, 10, 12), "compression": "gzip"},
+    "uneven": {"chunks": (7, 4, 2, 3, 5), "compression": "gzip", "shuffle": True},
+    "uneven_no_filter": {"chunks": (7, 4, 2, 3, 5)},
+    "through_rows": {"chunks": (1, 6, 3, 10, 5), "compression": "lzf"},
+    "automatic": {"chunks": True, "compression": "lzf"},
+    "larger_than_the_set": {
+        "chunks": (64, 8, 3, 10, 12),
+        "maxshape": (None, None, 3, 10, 12),
+        "compression": "gzip",
+    },
+}
+
+
+def epoch(loader):
+    """The numbers of an epoch's samples; every batch is compared with what it must hold."""
+    found = []
+    for _, indices, (x, y) in loader.batches():
+        np.testing.assert_array_equal(x, sample_values(indices, SHAPE))
+        np.testing.assert_array_equal(y, labels(indices, 4))
+        found += indices.tolist()
+    return found
+
+
+@pytest.mark.parametrize("memory", [0, 30_000, 10**6], ids=["none", "short", "ample"])
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_sample_once_and_right(tmp_path, options, memory):
+    path = write_video_file(tmp_path / "a.h5", num_samples=53, sample_shape=SHAPE, **options)
+    assert inspect(path).datasets[0].path == "slabs"
+    for batch_size in (1, 7, 60):
+        with VideoLoader(
+            path, batch_size=batch_size, seed=1, read_ahead_bytes=memory, num_threads=3
+        ) as loader:
+            orders = [epoch(loader) for _ in range(2)]
+        assert [sorted(order) for order in orders] == [list(range(53))] * 2
+        assert orders[0] != orders[1]
+
+
+def test_each_chunk_is_decoded_once_an_epoch(tmp_path):
+    chunks = (5, 2, 3, 10, 12)
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=50, sample_shape=SHAPE, chunks=chunks, compression="gzip"
+    )
+    with VideoLoader(path, batch_size=7, seed=0, read_ahead_bytes=10**6) as loader:
+        for num_epochs in (1, 2, 3):
+            epoch(loader)
+            assert loader.stats.num_chunks == 30 * num_epochs
+
+
+def test_memory_is_kept_to(tmp_path):
+    shape = (16, 3, 32, 32)
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=640,
+        sample_shape=shape,
+        chunks=(16, 16, 3, 32, 32),
+        compression="lzf",
+    )
+    sample_bytes = int(np.prod(shape))
+    budget = 160 * sample_bytes
+    with VideoLoader(path, batch_size=16, seed=0, read_ahead_bytes=budget) as loader:
+        source = loader._open_reader().epoch(np.random.default_rng(0).permutation(640))
+        for begin in range(0, 640, 16):
+            source.start(begin, begin + 16).wait()
+            kept = source._windows[0]._kept
+            assert len(kept) * sample_bytes < budget
+        epoch_chunks = loader.stats.num_chunks
+        for _, indices, (x, _) in loader.batches():
+            np.testing.assert_array_equal(x, sample_values(indices, shape))
+        # 40 slabs, and memory for less than a quarter of them: some five passes over the file.
+        assert loader.stats.num_chunks - epoch_chunks < 7 * 40
+
+
+def test_unwritten_chunks_and_filter_masks(tmp_path):
+    values = sample_values(np.arange(20), SHAPE)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        X = file.create_dataset(
+            "X", (20, *SHAPE), "u1", chunks=(5, *SHAPE), compression="gzip", fillvalue=9
+        )
+        X[0:5] = values[0:5]
+        X.id.write_direct_chunk((5, 0, 0, 0, 0), values[5:10].tobytes(), filter_mask=1)
+        file["Y"] = labels(np.arange(20), 4)
+    expected = values.copy()
+    expected[10:] = 9
+    with VideoLoader(tmp_path / "a.h5", batch_size=6, shuffle=False) as loader:
+        found = np.concatenate([x for x, _ in loader])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_several_files_read_in_different_ways(tmp_path):
+    options = [{}, LAYOUTS["many_samples"], LAYOUTS["through_rows"], {"chunks": (1, *SHAPE)}]
+    paths = [
+        write_video_file(
+            tmp_path / f"{i}.h5", num_samples=13, first=13 * i, sample_shape=SHAPE, **o
+        )
+        for i, o in enumerate(options)
+    ]
+    with h5py.File(paths[1], "a") as file:
+        file.attrs["sample_count"] = 11  # fewer than its slabs hold
+    present = np.delete(np.arange(52), [24, 25])
+    with VideoLoader(paths, batch_size=8, seed=0) as loader:
+        for _ in range(2):
+            for _, indices, (x, y) in loader.batches():
+                np.testing.assert_array_equal(x, sample_values(present[indices], SHAPE))
+                np.testing.assert_array_equal(y, labels(present[indices], 4))
+
+
+def test_a_dataset_of_one_dimension(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = sample_values(np.arange(40), SHAPE)
+        file.create_dataset("wide", data=np.arange(40 * 2000.0).reshape(40, 2000), chunks=(8, 300))
+    with VideoLoader(tmp_path / "a.h5", y="wide", batch_size=7, seed=0) as loader:
+        for _, indices, (_, wide) in loader.batches():
+            np.testing.assert_array_equal(wide[:, 5], indices * 2000.0 + 5)
+
+
+def test_a_corrupt_chunk_is_an_error_wherever_its_samples_are_used(tmp_path):
+    options = {"chunks": (5, *SHAPE), "compression": "gzip", "fletcher32": True}
+    path = write_video_file(tmp_path / "a.h5", num_samples=20, sample_shape=SHAPE, **options)
+    with h5py.File(path) as file:
+        stored = describe(file["X"])
+    with open(path, "r+b") as file:
+        file.seek(int(stored.offsets[2]) + 3)
+        file.write(b"\xff\xff\xff")
+    with VideoLoader(path, batch_size=5, seed=0) as loader:
+        with pytest.raises(ReadError, match=r"dataset '/X', sample 1\d: the fletcher32 checksum"):
+            epoch(loader)
+        with pytest.raises(ReadError, match="fletcher32"):
+            epoch(loader)
+
+
+def test_abandoned_epochs_leave_nothing_behind(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=53, sample_shape=SHAPE, **LAYOUTS["uneven"]
+    )
+    with VideoLoader(path, batch_size=4, seed=0, num_threads=4) as loader:
+        for _ in range(50):
+            batches = loader.batches()
+            next(batches)
+            batches.close()
+        assert len(epoch(loader)) == 53
+
+
+def test_geometry(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        geometry = SlabGeometry(
+            describe(file.create_dataset("X", (10, 7, 3, 5), "u1", chunks=(4, 2, 3, 2)))
+        )
+    assert (geometry.num_slabs, geometry.num_bands, len(geometry.patches)) == (3, 4, 3)
+    assert geometry.samples_per_slab == 4
+    assert geometry.band_shape == (4, 2, 3, 5)
+    assert not geometry.is_one_chunk
+    assert geometry.frames(3) == slice(6, 7)
+    last = geometry.patches[2]
+    assert last.in_band[2:] == (slice(0, 3), slice(4, 5))
+    assert last.in_chunk[2:] == (slice(0, 3), slice(0, 1))
