@@ -75,6 +75,10 @@ class VideoLoader:
         num_samples: How many those are.
         steps_per_epoch: Elements of an epoch: batches, or samples if `batch_size` is None.
         seed: The seed in use; drawn at random if none was given.
+        batch_size: As given.
+        static_batch_size: The size of all batches, or None if the last one is smaller.
+        map_fns: The map functions.
+        num_threads: Threads that read and decode.
     """
 
     def __init__(
@@ -126,18 +130,17 @@ class VideoLoader:
             else len(checked_positions(self._sampler, 0, self.num_samples))
         )
         row_nbytes = max(1, sum(column.row_nbytes for column in self._set.columns))
-        self._step_size = batch_size or min(max(1, GROUP_BYTES // row_nbytes), MAX_GROUP)
-        self._drop_remainder = drop_remainder and batch_size is not None
-        self._num_steps = (
-            self._epoch_size // self._step_size
-            if self._drop_remainder
-            else -(-self._epoch_size // self._step_size)
-        )
-        if not self._num_steps:
+        size = batch_size or min(max(1, GROUP_BYTES // row_nbytes), MAX_GROUP)
+        drop_remainder = drop_remainder and batch_size is not None
+        if drop_remainder and size > self._epoch_size:
             raise ArgumentError(
                 "drop_remainder=True leaves no batch at all. Received: "
                 f"batch_size={batch_size} for {self._epoch_size} samples"
             )
+        self._step_size = min(size, self._epoch_size)
+        whole, rest = divmod(self._epoch_size, self._step_size)
+        self._num_steps = whole if drop_remainder else whole + bool(rest)
+        self.static_batch_size = self._step_size if drop_remainder or not rest else None
         self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
 
         self._memory = _share_out(
@@ -154,12 +157,6 @@ class VideoLoader:
     def video_set(self) -> VideoSet:
         """The files and datasets that it reads."""
         return self._set
-
-    @property
-    def static_batch_size(self) -> int | None:
-        """The size of all batches, or None if the last one is smaller."""
-        whole = self._drop_remainder or self._epoch_size % self._step_size == 0
-        return self._step_size if whole else None
 
     @property
     def stats(self) -> FeedStats:

@@ -98,7 +98,7 @@ def test_every_argument_is_described(name):
         pytest.param(4, True, 4, [4] * 5, id="a last batch dropped"),
         pytest.param(11, False, 11, [11, 11], id="it divides"),
         pytest.param(22, True, 22, [22], id="all in one"),
-        pytest.param(50, False, None, [22], id="larger than the set"),
+        pytest.param(50, False, 22, [22], id="larger than the set"),
         pytest.param(1, False, 1, [1] * 22, id="one by one"),
     ],
 )

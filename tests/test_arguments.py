@@ -1,0 +1,57 @@
+"""Arguments that make no sense, and are seen before anything is read."""
+
+import h5py
+import numpy as np
+import pytest
+
+from h5video_data import VideoLoader
+from h5video_data.errors import ArgumentError
+from h5video_data.samplers import ShuffleSampler
+from h5video_data.testing import write_video_file
+
+CASES = {
+    "map_fn: a string": ({"map_fn": "abc"}, "Received: 'a'"),
+    "map_fn: a number": ({"map_fn": 5}, "Received: 5"),
+    "map_fn: None among them": ({"map_fn": [len, None]}, "Received: None"),
+    "shuffle: a class": ({"shuffle": ShuffleSampler}, "must be True"),
+    "shuffle: a name": ({"shuffle": "sometimes"}, "Received: shuffle='sometimes'"),
+    "split_by alone": ({"split_by": "label"}, "needs a `validation_split`"),
+    "validation_split: a string": (
+        {"validation_split": "0.3", "subset": "training", "seed": 0},
+        "Received: '0.3'",
+    ),
+    "subset: both": ({"validation_split": 0.3, "subset": "both", "seed": 0}, "one side"),
+    "x: None": ({"x": None}, "Received: x=None"),
+    "x: a dict of numbers": ({"x": {"a": 3}}, "Received: {'a': 3}"),
+    "weights without labels": ({"y": None, "sample_weight": "Y"}, "goes with labels"),
+    "num_threads: 0": ({"num_threads": 0}, "Received: num_threads=0"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), CASES.values(), ids=CASES)
+def test_arguments(tmp_path, options, message):
+    path = write_video_file(tmp_path / "a.h5")
+    with pytest.raises(ArgumentError, match=message):
+        VideoLoader(path, **options)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.h5", []], ids=str)
+def test_paths(path):
+    with pytest.raises(ArgumentError, match="Received: "):
+        VideoLoader(path)
+
+
+def test_an_open_file_is_no_path(tmp_path):
+    with (
+        h5py.File(write_video_file(tmp_path / "a.h5")) as file,
+        pytest.raises(ArgumentError, match="a path or a list of paths"),
+    ):
+        VideoLoader(file)
+
+
+def test_a_batch_larger_than_the_set_takes_no_more_memory(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=5)
+    with VideoLoader(path, batch_size=10**12, seed=0) as loader:
+        ((x, _),) = loader
+    assert x.shape == (5, 4, 3, 8, 8)
+    assert x.base.nbytes == 5 * np.prod(x.shape[1:])
