@@ -7,6 +7,7 @@ alive for as long as any tensor, slice or `numpy()` view of it lives.
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
@@ -61,7 +62,7 @@ class BufferPool:
         # where such a chain ends: all views of a loan keep just this one alive.
         root = np.frombuffer(block.data, np.uint8)
         weakref.finalize(root, _give_back, self._free, block, self.max_kept).atexit = False
-        count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        count = math.prod(shape) * dtype.itemsize
         return root[:count].view(dtype).reshape(shape)
 
 

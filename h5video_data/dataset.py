@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
@@ -130,18 +131,24 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
             (loader.static_batch_size, *columns[number].sample_shape), columns[number].dtype
         )
     )
+    stages = [_MapStage(function, number) for number, function in enumerate(loader.map_fns)]
+    with_seeds = any(stage.takes_seeds for stage in stages)
+    # Seeds travel along up to the last stage, but only if one needs them: each tensor of an element
+    # costs a tenth of a millisecond in TensorFlow's hand-over.
     seeds_spec = tf.TensorSpec((loader.static_batch_size, 2), tf.int32)
     dataset = tf.data.Dataset.from_generator(
-        loader.batches_with_seeds, output_signature=(element_spec, seeds_spec)
+        functools.partial(loader.elements, with_seeds=with_seeds),
+        output_signature=(element_spec, seeds_spec) if with_seeds else element_spec,
     )
     # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, loader.release).atexit = False
-    for number, function in enumerate(loader.map_fns):
-        stage = _MapStage(function, number)
+    for stage in stages:
         try:
             dataset = dataset.map(
-                stage.apply, num_parallel_calls=loader.num_threads, deterministic=True
+                stage.with_seeds if with_seeds else stage.without_seeds,
+                num_parallel_calls=loader.num_threads,
+                deterministic=True,
             )
         except Exception as error:
             # TensorFlow replaces most exceptions by its own, which tells where in the user's code
@@ -149,7 +156,8 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
             if stage.error is None:
                 raise
             raise stage.error from (None if stage.error is error else error)
-    dataset = dataset.map(lambda element, _: element)
+    if with_seeds:
+        dataset = dataset.map(lambda element, _: element)
     if loader.batch_size is None:
         dataset = dataset.unbatch()
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(loader.steps_per_epoch))
@@ -181,7 +189,7 @@ def _takes_seeds(function: Callable[..., Any]) -> bool:
 
 
 class _MapStage:
-    """One map function; `apply` is what tf.data traces."""
+    """One map function, as tf.data traces it."""
 
     def __init__(self, function: Callable[..., Any], number: int) -> None:
         self.function = function
@@ -190,17 +198,22 @@ class _MapStage:
         self.error: Exception | None = None
         """What the function raised while it was traced."""
 
-    def apply(self, element: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    def without_seeds(self, *element: Any) -> Any:
+        """Maps an element."""
+        return self._call(element, {})
+
+    def with_seeds(self, element: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
         """Maps an element, and hands the seeds on to the next stage."""
-        arguments = element if isinstance(element, tuple) else (element,)
         options = {}
         if self.takes_seeds:
             # Stages must not make the same random choices: each has its own number in its seeds.
             salt = tf.constant([self.number << 16, 0], tf.int32)
             options["seeds"] = tf.bitwise.bitwise_xor(seeds, salt)
+        return self._call(element if isinstance(element, tuple) else (element,), options), seeds
+
+    def _call(self, arguments: tuple[Any, ...], options: dict[str, tf.Tensor]) -> Any:
         try:
-            result = self.function(*arguments, **options)
+            return self.function(*arguments, **options)
         except Exception as error:
             self.error = error
             raise
-        return result, seeds

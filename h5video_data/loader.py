@@ -7,7 +7,6 @@ import os
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, ClosedError
-from .reader import PendingBatch, Reader, slab_columns
+from .reader import EpochReader, PendingBatch, Reader, slab_columns
 from .samplers import (
     Sampler,
     SequentialSampler,
@@ -151,6 +150,8 @@ class VideoLoader:
         self._next_epoch = 0
         self._stats = FeedStats()
         self._reader: Reader | None = None
+        # The next epoch, whose first batches were read at the end of the one before.
+        self._ahead: EpochReader | None = None
         self._is_closed = False
 
     @property
@@ -192,11 +193,15 @@ class VideoLoader:
             for row in range(len(arrays[0])):
                 yield self._set.build([array[row] for array in arrays].__getitem__)
 
-    def batches_with_seeds(self) -> Iterator[tuple[Any, NDArray[np.int32]]]:
-        """The batches of the next epoch, each with its samples' seeds, int32 (batch, 2)."""
+    def elements(self, *, with_seeds: bool) -> Iterator[Any]:
+        """The batches of the next epoch, each as one element.
+
+        Args:
+            with_seeds: Whether to give pairs of it and its samples' seeds, int32 (batch, 2).
+        """
         for epoch, indices, arrays in self.batches():
             element = self._set.build(arrays.__getitem__)
-            yield element, sample_seeds(self.seed, epoch, indices)
+            yield (element, sample_seeds(self.seed, epoch, indices)) if with_seeds else element
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """The batches of the next epoch, column by column.
@@ -210,39 +215,61 @@ class VideoLoader:
             SamplerError: The sampler broke its promise.
             ReadError: A sample cannot be read, or a file has changed.
         """
-        reader = self._open_reader()
-        with self._lock:
-            epoch = self._next_epoch
-            self._next_epoch += 1
-        positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
-        order = self.sample_indices[positions]
-        reader.check_files()
-        source = reader.epoch(order)
-        begins = iter(range(0, self._num_steps * self._step_size, self._step_size))
-        window: deque[PendingBatch] = deque()
-
-        def fill_window() -> None:
-            while len(window) < self._memory.window and (begin := next(begins, None)) is not None:
-                window.append(source.start(begin, min(begin + self._step_size, len(order))))
-
+        current = self._next_epoch_reader()
+        following: EpochReader | None = None
+        is_following_known = False
+        window = self._memory.window
         try:
-            fill_window()
-            while window:
-                if reader.pid != os.getpid():
+            current.fill(window)
+            while (batch := current.take()) is not None:
+                if current.reader.pid != os.getpid():
                     raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
-                batch = window.popleft()
                 self._wait(batch)
-                fill_window()
-                yield epoch, batch.indices, batch.arrays
+                current.fill(window)
+                if len(current) < window and not is_following_known:
+                    # The epoch draws to its end: the threads go on with the next one.
+                    is_following_known = True
+                    following = self._epoch_reader_or_none(current.reader, current.number + 1)
+                if following is not None:
+                    following.fill(window - len(current))
+                yield current.number, batch.indices, batch.arrays
                 # The buffers go back when nobody holds them, this frame included.
                 del batch
+            if self._reader is current.reader:  # neither closed nor released
+                with self._lock:
+                    self._ahead, following = following, self._ahead
         except (CancelledError, RuntimeError) as error:
             if self._is_closed:
                 raise ClosedError("The loader was closed while it was iterated.") from error
             raise
         finally:
-            for batch in window:
-                batch.cancel()
+            for reader in (current, following):
+                if reader is not None and reader.reader.pid == os.getpid():
+                    reader.cancel()
+
+    def _next_epoch_reader(self) -> EpochReader:
+        """What reads the next epoch: it may have begun at the end of the one before."""
+        reader = self._open_reader()
+        with self._lock:
+            epoch = self._next_epoch
+            self._next_epoch += 1
+            ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.number != epoch or ahead.reader is not reader:
+            ahead = self._epoch_reader(reader, epoch)
+        reader.check_files()
+        return ahead
+
+    def _epoch_reader_or_none(self, reader: Reader, epoch: int) -> EpochReader | None:
+        """The same, but an error of the sampler waits until it is that epoch's turn."""
+        try:
+            return self._epoch_reader(reader, epoch)
+        except Exception:
+            return None
+
+    def _epoch_reader(self, reader: Reader, epoch: int) -> EpochReader:
+        positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
+        num_samples = min(self._num_steps * self._step_size, self._epoch_size)
+        return reader.epoch(epoch, self.sample_indices[positions[:num_samples]])
 
     def _wait(self, batch: PendingBatch) -> None:
         begin = time.perf_counter()
@@ -276,13 +303,13 @@ class VideoLoader:
 
         The next iterator starts new ones. Takes no lock: a finalizer may call it at any point.
         """
-        self._reader = None
+        self._reader = self._ahead = None
 
     def close(self) -> None:
         """Ends the threads and closes the files. Batches that were handed over stay valid."""
         with self._lock:
             self._is_closed = True
-            reader, self._reader = self._reader, None
+            reader, self._reader, self._ahead = self._reader, None, None
         if reader is not None and reader.pid == os.getpid():
             reader.close()
 

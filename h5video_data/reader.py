@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures.thread
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class Reader:
         self.pid = os.getpid()
         self._set = video_set
         self._starts = video_set.starts
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._kept_samples = kept_samples
         self._tasks_per_batch = tasks_per_batch
         self._files = OpenFiles()
@@ -149,28 +150,29 @@ class Reader:
         for path, identity in files.items():
             check_identity(path, identity)
 
-    def epoch(self, order: Indices) -> EpochReader:
-        """What starts the batches of an epoch.
+    def epoch(self, number: int, order: Indices) -> EpochReader:
+        """Prepares an epoch; nothing is read before it is asked for.
 
         Args:
-            order: int64 (n,), the numbers of the epoch's samples in the order of their use.
+            number: Number of the epoch.
+            order: int64 (n,), the numbers of its samples in the order of their use.
         """
         windows: dict[int, SlabWindow] = {}
-        for number, (column, sources) in enumerate(
+        for position, (column, sources) in enumerate(
             zip(self._set.columns, self._sources, strict=True)
         ):
             in_use = zip(sources, self._set.counts.tolist(), strict=True)
             if any(count and isinstance(source, SlabSource) for source, count in in_use):
-                windows[number] = SlabWindow(
+                windows[position] = SlabWindow(
                     column,
                     sources,
                     self._set,
                     order,
-                    batch_size=self._batch_size,
+                    batch_size=self.batch_size,
                     capacity=self._kept_samples,
                     submit=self._submit,
                 )
-        return EpochReader(self, order, windows)
+        return EpochReader(self, number, order, windows)
 
     def start(self, indices: Indices) -> PendingBatch:
         """Begins to read a batch, but for what is read by slabs.
@@ -208,25 +210,48 @@ class Reader:
 
 
 class EpochReader:
-    """Starts the batches of one epoch, one after the other.
+    """The batches of one epoch that are being read. Driven by one thread at a time.
 
     Args:
         reader: Whose threads and buffers to use.
+        number: Number of the epoch.
         order: The numbers of the epoch's samples in the order of their use.
         windows: By column, what reads those of its files that are read by slabs.
     """
 
-    def __init__(self, reader: Reader, order: Indices, windows: dict[int, SlabWindow]) -> None:
-        self._reader = reader
+    def __init__(
+        self, reader: Reader, number: int, order: Indices, windows: dict[int, SlabWindow]
+    ) -> None:
+        self.reader = reader
+        self.number = number
         self._order = order
         self._windows = windows
+        self._next = 0
+        self._batches: deque[PendingBatch] = deque()
 
-    def start(self, begin: int, end: int) -> PendingBatch:
-        """Begins to read the next batch: the samples of the order from `begin` to `end`."""
-        batch = self._reader.start(self._order[begin:end])
-        for number, window in self._windows.items():
-            batch.tasks.extend(window.start(batch.arrays[number]))
-        return batch
+    def __len__(self) -> int:
+        """How many batches are being read."""
+        return len(self._batches)
+
+    def fill(self, count: int) -> None:
+        """Begins to read further batches until `count` are being read, or there are no more."""
+        while len(self._batches) < count and self._next < len(self._order):
+            end = self._next + self.reader.batch_size
+            batch = self.reader.start(self._order[self._next : end])
+            for position, window in self._windows.items():
+                batch.tasks.extend(window.start(batch.arrays[position]))
+            self._batches.append(batch)
+            self._next = end
+
+    def take(self) -> PendingBatch | None:
+        """The batch that is next, to be waited for, or None at the end of the epoch."""
+        return self._batches.popleft() if self._batches else None
+
+    def cancel(self) -> None:
+        """Drops what is being read."""
+        for batch in self._batches:
+            batch.cancel()
+        self._batches.clear()
 
 
 def _fill(

@@ -29,7 +29,7 @@ class Sampler(Protocol):
 
     `epoch` must return the same array whenever it is called with the same number, in every process,
     and the same number of positions for every epoch. It is called from the thread that iterates,
-    once an epoch.
+    before the epoch begins: when the one before draws to its end.
     """
 
     def epoch(self, epoch: int) -> Positions:

@@ -267,7 +267,8 @@ def test_own_samplers(sizes, positions):
     for _ in range(2):
         assert numbers_of(loader) == [int(position) for position in positions]
     assert len(loader) == -(-len(positions) // 3)
-    assert [call[0] for call in sampler.calls] == [0, 0, 1]
+    # Once for the number of samples, then once an epoch, the last time for the one to come.
+    assert [call[0] for call in sampler.calls] == [0, 0, 1, 2]
     assert {call[1] for call in sampler.calls} == {threading.current_thread()}
 
 
@@ -728,3 +729,67 @@ def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
     assert most <= sources.MAX_OPEN_FILES + 12
     loader.close()
     assert num_descriptors() == before
+
+
+def ahead_of(loader):
+    """The epoch and the batches that are read ahead of the next `iter()`."""
+    return loader._ahead and (loader._ahead.number, len(loader._ahead))
+
+
+def test_the_next_epoch_is_read_at_the_end_of_this_one(sizes):
+    loader = VideoLoader(sizes(40), batch_size=4, seed=0)
+    assert ahead_of(loader) is None
+    numbers_of(loader)
+    assert ahead_of(loader) == (1, loader._memory.window)
+    begun = loader._ahead
+    second = numbers_of(loader)
+    assert loader._ahead is not begun
+    assert second == numbers_of_epoch(sizes(40), 1)
+
+
+def numbers_of_epoch(path, epoch):
+    with VideoLoader(path, batch_size=4, seed=0) as loader:
+        loader.set_epoch(epoch)
+        return numbers_of(loader)
+
+
+def test_another_epoch_than_the_one_read_ahead(sizes):
+    loader = VideoLoader(sizes(20), batch_size=4, seed=0)
+    numbers_of(loader)
+    loader.set_epoch(7)
+    assert numbers_of(loader) == numbers_of_epoch(sizes(20), 7)
+    assert ahead_of(loader)[0] == 8
+
+
+def test_an_iterator_that_is_broken_off_reads_nothing_ahead(sizes):
+    loader = VideoLoader(sizes(20), batch_size=4, seed=0)
+    batches = iter(loader)
+    for _ in range(4):
+        next(batches)
+    batches.close()
+    assert ahead_of(loader) is None
+    assert numbers_of(loader) == numbers_of_epoch(sizes(20), 1)
+
+
+def test_an_error_of_a_sampler_waits_for_its_epoch(sizes):
+    class FailsLater(Own):
+        def epoch(self, epoch):
+            if epoch:
+                raise LookupError("no more orders")
+            return self.positions
+
+    loader = VideoLoader(sizes(20), shuffle=FailsLater(np.arange(20)), batch_size=4)
+    assert numbers_of(loader) == list(range(20))
+    with pytest.raises(LookupError, match="no more orders"):
+        numbers_of(loader)
+
+
+def test_released_in_the_middle_of_an_epoch(sizes):
+    loader = VideoLoader(sizes(20), batch_size=4, seed=0)
+    batches = iter(loader)
+    next(batches)
+    loader.release()
+    assert len(list(batches)) == 4
+    assert ahead_of(loader) is None
+    del batches
+    assert numbers_of(loader) == numbers_of_epoch(sizes(20), 1)

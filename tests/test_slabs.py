@@ -74,11 +74,12 @@ def test_memory_is_kept_to(tmp_path):
     sample_bytes = int(np.prod(shape))
     budget = 160 * sample_bytes
     with VideoLoader(path, batch_size=16, seed=0, read_ahead_bytes=budget) as loader:
-        source = loader._open_reader().epoch(np.random.default_rng(0).permutation(640))
-        for begin in range(0, 640, 16):
-            source.start(begin, begin + 16).wait()
-            kept = source._windows[0]._kept
-            assert len(kept) * sample_bytes < budget
+        source = loader._open_reader().epoch(0, np.random.default_rng(0).permutation(640))
+        source.fill(1)
+        while (batch := source.take()) is not None:
+            batch.wait()
+            assert len(source._windows[0]._kept) * sample_bytes < budget
+            source.fill(1)
         epoch_chunks = loader.stats.num_chunks
         for _, indices, (x, _) in loader.batches():
             np.testing.assert_array_equal(x, sample_values(indices, shape))
