@@ -52,12 +52,15 @@ def positioned_reads(
     return len(offsets) // batch_size * batch_size * SAMPLE_BYTES / seconds
 
 
-def decoding(path: str, *, num_threads: int, max_chunks: int = 256) -> float:
+def decoding(
+    path: str, *, num_threads: int, num_samples_in_memory: int, max_chunks: int = 512
+) -> float:
     """Bytes per second, decoded, of the chunks of a compressed `X` in memory, by the codec alone.
 
     Args:
         path: A file with `X` in compressed chunks of one sample.
         num_threads: Threads that decode at once.
+        num_samples_in_memory: How many samples' memory is written to in turn, as by a feed.
         max_chunks: How many chunks are decoded.
     """
     with h5py.File(path, "r") as file:
@@ -69,10 +72,11 @@ def decoding(path: str, *, num_threads: int, max_chunks: int = 256) -> float:
         num_chunks = min(len(X), max_chunks)
         chunks = [X.id.read_direct_chunk((i, 0, 0, 0, 0))[1] for i in range(num_chunks)]
 
+    places = np.ones((num_samples_in_memory, SAMPLE_BYTES), np.uint8)
+
     def work(thread: int) -> None:
-        out = np.ones(SAMPLE_BYTES, np.uint8)
-        for chunk in chunks[thread::num_threads]:
-            decode(chunk, out=out)
+        for number in range(thread, num_chunks, num_threads):
+            decode(chunks[number], out=places[number % num_samples_in_memory])
 
     return num_chunks * SAMPLE_BYTES / _in_threads(work, num_threads)
 

@@ -121,6 +121,8 @@ def _merged(plan: ReadPlan) -> ReadPlan:
     follows = plan.offsets[1:] == plan.offsets[:-1] + plan.sizes[:-1]
     follows &= plan.starts[1:] == plan.stops[:-1]
     follows &= (plan.offsets[1:] >= 0) & (plan.offsets[:-1] >= 0)
+    if not follows.any():
+        return plan
     first = np.flatnonzero(np.concatenate([[True], ~follows]))
     last = np.concatenate([first[1:] - 1, [len(plan) - 1]])
     starts, stops = plan.starts[first], plan.stops[last]

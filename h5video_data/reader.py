@@ -6,7 +6,7 @@ import concurrent.futures.thread
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -262,13 +262,21 @@ def _fill(
 ) -> ReadStats:
     """A task: reads some rows of a batch, of all columns that are not read by slabs."""
     stats = ReadStats()
-    # The last file that starts at or before a sample: files without samples start there as well.
-    numbers = np.searchsorted(starts, indices, side="right") - 1
-    for number in np.unique(numbers).tolist():
-        places = np.flatnonzero(numbers == number)
-        rows = indices[places] - starts[number]
+    for number, places, rows in _by_file(starts, indices):
         for files, out in zip(sources, outs, strict=True):
             source = files[number]
             if not isinstance(source, SlabSource):
                 source.read(rows, places, out, stats)
     return stats
+
+
+def _by_file(starts: Indices, indices: Indices) -> Iterator[tuple[int, Indices, Indices]]:
+    """For each file that samples are in: its number, their places in the batch, and their rows."""
+    if len(starts) == 1:
+        yield 0, np.arange(len(indices)), indices
+        return
+    # The last file that starts at or before a sample: files without samples start there as well.
+    numbers = np.searchsorted(starts, indices, side="right") - 1
+    for number in np.unique(numbers).tolist():
+        places = np.flatnonzero(numbers == number)
+        yield number, places, indices[places] - starts[number]

@@ -11,7 +11,7 @@ import functools
 import os
 import threading
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,8 +43,10 @@ class ReadStats:
 
     def add(self, other: ReadStats) -> None:
         """Adds what another one counted."""
-        for item in fields(ReadStats):
-            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+        self.read_seconds += other.read_seconds
+        self.decode_seconds += other.decode_seconds
+        self.read_bytes += other.read_bytes
+        self.num_chunks += other.num_chunks
 
 
 class Source(Protocol):
@@ -182,25 +184,18 @@ class DirectSource:
         file = self._files.open(self._stored.path, self._stored.identity)
         target = out.reshape(-1).view(np.uint8)
         done = self._read_together(file, plan, target, stats)
-        ranges = zip(
-            plan.offsets.tolist(),
-            plan.sizes.tolist(),
-            plan.masks.tolist(),
-            plan.starts.tolist(),
-            plan.stops.tolist(),
-            done.tolist(),
-            strict=True,
-        )
-        for offset, size, mask, start, stop, count in ranges:
-            if count == size and offset >= 0:
-                continue
+        for number in np.flatnonzero((done < plan.sizes) | (plan.offsets < 0)).tolist():
+            offset, size, start, stop, count = (
+                int(values[number])
+                for values in (plan.offsets, plan.sizes, plan.starts, plan.stops, done)
+            )
             place = target[start:stop]
             position = start
             try:
                 if offset < 0:
                     place.view(self._stored.dtype)[...] = self._stored.fill_value
                 elif self._stored.filters:
-                    self._decode(file, offset, size, mask, place, stats)
+                    self._decode(file, offset, size, int(plan.masks[number]), place, stats)
                 else:
                     begin = time.perf_counter()
                     count += file.read_into(place[count:].data, offset + count)
