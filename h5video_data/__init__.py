@@ -1,4 +1,4 @@
-"""Train tf.keras models on video in HDF5, at the speed of the machine.
+"""Feeds tf.keras models from video in HDF5, fast and exact to the sample.
 
 import h5video_data as h5v
 

@@ -57,7 +57,7 @@ class DatasetReport:
 
 
 _PATHS = {
-    "direct": "positioned reads, at the speed of the machine",
+    "direct": "positioned reads, each sample straight into its place",
     "slabs": "decoding each chunk for several samples",
     "h5py": "h5py, correctly and slowly",
     "none": "nothing",
