@@ -20,7 +20,7 @@ from .opening import (
     require_filters,
     text,
 )
-from .plan import planner
+from .plan import SlabGeometry, planner
 
 Names = str | Mapping[str, str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -92,6 +92,27 @@ class VideoSet:
     def num_samples(self) -> int:
         """Samples in all files."""
         return int(self.counts.sum())
+
+    def blocks(self) -> tuple[NDArray[np.int64], int]:
+        """Which samples are decoded together.
+
+        Returns:
+            int64 (num_samples,), the number of each sample's block, ascending; and the bytes of the
+            largest block. By the column whose blocks are largest; samples that are read one by one
+            are blocks of their own.
+        """
+        sizes = np.ones((len(self.columns), len(self.paths)), np.int64)
+        for number, column in enumerate(self.columns):
+            for file, part in enumerate(column.parts):
+                plan = None if column.is_kept_in_memory else planner(part)
+                if isinstance(plan, SlabGeometry):
+                    sizes[number, file] = plan.samples_per_slab
+        nbytes = sizes.max(axis=1) * [column.row_nbytes for column in self.columns]
+        largest = int(nbytes.argmax())
+        firsts = [np.arange(n) // size for n, size in zip(self.counts, sizes[largest], strict=True)]
+        ends = np.cumsum([0, *(len(np.unique(first)) for first in firsts)])
+        blocks = np.concatenate([f + end for f, end in zip(firsts, ends[:-1], strict=True)])
+        return blocks.astype(np.int64), int(nbytes[largest])
 
     def build(self, of_column: Callable[[int], Any]) -> Any:
         """An element in the form that Keras takes: x, (x, y) or (x, y, sample_weight).

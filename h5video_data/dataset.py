@@ -58,7 +58,11 @@ def video_dataset_from_hdf5(
         batch_size: Samples in a batch. None: elements are single samples; map functions then see
             groups of samples whose size is not said.
         shuffle: True or `"exact"`: a uniform permutation of all samples, drawn anew each epoch.
-            False: the order of the files. Or a `samplers.Sampler`.
+            `"blocks"`: whole chunks in random order, their samples mixed in a window of 64 MiB, of
+            four chunks at the least: for files whose chunks hold many samples. Each chunk is then
+            decoded once an epoch, with memory for one window whatever `read_ahead_bytes` is; but
+            samples of one chunk come near each other. False: the order of the files. Or a
+            `samplers.Sampler`.
         seed: Seed of the split, of the orders of the epochs, and of random map functions. None:
             drawn at random, so that no two runs are alike.
         validation_split: Fraction of the samples for validation, between 0 and 1.

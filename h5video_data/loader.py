@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, ClosedError
 from .reader import EpochReader, PendingBatch, Reader, slab_columns
 from .samplers import (
+    BlockShuffleSampler,
     Sampler,
     SequentialSampler,
     ShuffleSampler,
@@ -40,6 +41,10 @@ DEFAULT_READ_AHEAD_BYTES = 256 << 20
 # The same if samples share their chunks: the more of them are kept, the fewer times a chunk is
 # decoded.
 DEFAULT_SLAB_BYTES = 1 << 30
+
+# shuffle="blocks" mixes the samples of as many blocks as hold these many bytes, or of these many.
+MIXED_BYTES = 64 << 20
+MIN_BLOCKS_MIXED = 4
 
 # Single samples (batch_size=None) are read in groups of about this many bytes.
 GROUP_BYTES = 8 << 20
@@ -122,7 +127,7 @@ class VideoLoader:
         self.map_fns = as_functions(map_fn)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
 
-        self._sampler = _make_sampler(shuffle, self.num_samples, self.seed)
+        self._sampler = self._make_sampler(shuffle)
         self._epoch_size = (
             self.num_samples
             if self._sampler is not shuffle  # one of ours, over all samples
@@ -146,6 +151,13 @@ class VideoLoader:
             self._set, row_nbytes * self._step_size, read_ahead_bytes, self.num_threads
         )
 
+        if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
+            # What a window needs is kept in any case, and the eighth that is not for keeping.
+            needed = -(-self._sampler.samples_per_window * 8 // 7)
+            self._memory = replace(
+                self._memory, kept_samples=max(needed, self._memory.kept_samples)
+            )
+
         self._lock = threading.Lock()
         self._next_epoch = 0
         self._stats = FeedStats()
@@ -158,6 +170,22 @@ class VideoLoader:
     def video_set(self) -> VideoSet:
         """The files and datasets that it reads."""
         return self._set
+
+    def _make_sampler(self, shuffle: bool | str | Sampler) -> Sampler:
+        if shuffle is True or shuffle == "exact":
+            return ShuffleSampler(self.num_samples, seed=self.seed)
+        if shuffle is False:
+            return SequentialSampler(self.num_samples)
+        if isinstance(shuffle, str) and shuffle == "blocks":
+            blocks, nbytes = self._set.blocks()
+            window = max(MIN_BLOCKS_MIXED, MIXED_BYTES // nbytes)
+            return BlockShuffleSampler(blocks[self.sample_indices], window=window, seed=self.seed)
+        if isinstance(shuffle, Sampler) and not isinstance(shuffle, type):
+            return shuffle
+        raise ArgumentError(
+            '`shuffle` must be True, "exact", "blocks", False, or a Sampler, an object with a '
+            f"method `epoch`. Received: shuffle={shuffle!r}"
+        )
 
     @property
     def stats(self) -> FeedStats:
@@ -361,19 +389,6 @@ def _share_out(
     bands = max(geometry.band_nbytes for _, geometries in by_slabs for geometry in geometries)
     rest = read_ahead_bytes - (window + reserve) * step_nbytes - num_threads * bands
     return Memory(window, reserve, max(0, rest // sum(column.row_nbytes for column, _ in by_slabs)))
-
-
-def _make_sampler(shuffle: bool | str | Sampler, num_samples: int, seed: int) -> Sampler:
-    if shuffle is True or shuffle == "exact":
-        return ShuffleSampler(num_samples, seed=seed)
-    if shuffle is False:
-        return SequentialSampler(num_samples)
-    if isinstance(shuffle, Sampler) and not isinstance(shuffle, type):
-        return shuffle
-    raise ArgumentError(
-        '`shuffle` must be True, "exact", False, or a Sampler, an object with a method '
-        f"`epoch`. Received: shuffle={shuffle!r}"
-    )
 
 
 def as_functions(

@@ -14,6 +14,7 @@ from .errors import ArgumentError, SamplerError
 
 __all__ = [
     "BalancedSampler",
+    "BlockShuffleSampler",
     "Sampler",
     "SequentialSampler",
     "ShuffleSampler",
@@ -75,6 +76,40 @@ class ShuffleSampler:
     def epoch(self, epoch: int) -> Positions:
         """The permutation of an epoch: `default_rng([seed, epoch]).permutation(num_samples)`."""
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+
+
+class BlockShuffleSampler:
+    """Every sample once; blocks in an order drawn anew each epoch, and mixed in windows.
+
+    A block is the samples that share their chunks. The blocks are shuffled, cut into windows of
+    some blocks, and the samples of each window are shuffled. So a chunk is needed only while its
+    window lasts, and is decoded once an epoch with memory for one window; but a batch holds samples
+    of few more blocks than a window has. A window of all blocks is a uniform permutation.
+
+    Args:
+        blocks: Whole numbers (samples,), the block of each sample.
+        window: Blocks of a window.
+        seed: Seed of all the orders, a whole number from 0.
+    """
+
+    def __init__(self, blocks: Any, *, window: int, seed: int) -> None:
+        _, self._blocks = np.unique(np.asarray(blocks), return_inverse=True)
+        self.num_samples = _positive("len(blocks)", len(self._blocks))
+        self.window = _positive("window", window)
+        self.seed = seed
+
+    @property
+    def samples_per_window(self) -> int:
+        """Samples of a window at the most."""
+        return self.window * int(np.bincount(self._blocks).max())
+
+    def epoch(self, epoch: int) -> Positions:
+        """The order of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        windows = rng.permutation(self._blocks.max() + 1) // self.window
+        shuffled = rng.permutation(self.num_samples)
+        # Sorting by window is stable, so that the order inside of each stays the shuffled one.
+        return shuffled[np.argsort(windows[self._blocks[shuffled]], kind="stable")]
 
 
 class WeightedSampler:

@@ -1,5 +1,7 @@
 """Chunks of many samples, or through samples: what is decoded, how often, in how much memory."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -170,3 +172,41 @@ def test_geometry(tmp_path):
     last = geometry.patches[2]
     assert last.in_band[2:] == (slice(0, 3), slice(4, 5))
     assert last.in_chunk[2:] == (slice(0, 3), slice(0, 1))
+
+
+BLOCKS = {"chunks": (16, 2, 3, 10, 12), "compression": "gzip"}
+
+
+def test_shuffled_by_blocks_each_chunk_is_decoded_once_in_little_memory(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
+    loader = VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0)
+    loader._sampler.window = 4  # chunks this small would all be in one window
+    loader._memory = replace(loader._memory, kept_samples=4 * 16 * 8 // 7 + 1)
+    with loader:
+        orders = [epoch(loader) for _ in range(3)]
+        assert loader.stats.num_chunks == 3 * 21 * 3
+    assert [sorted(order) for order in orders] == [list(range(333))] * 3
+    assert orders[0] != orders[1]
+
+
+def test_memory_for_a_window_of_blocks_is_kept_in_any_case(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
+    with VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0) as loader:
+        epoch(loader)
+        assert loader.stats.num_chunks == 21 * 3
+
+
+def test_blocks_of_a_side_of_a_split_and_of_several_files(tmp_path):
+    paths = [
+        write_video_file(
+            tmp_path / f"{i}.h5", num_samples=40, first=40 * i, sample_shape=SHAPE, **BLOCKS
+        )
+        for i in range(3)
+    ]
+    with VideoLoader(
+        paths, batch_size=10, shuffle="blocks", seed=0, validation_split=0.3, subset="training"
+    ) as loader:
+        assert sorted(epoch(loader)) == loader.sample_indices.tolist()
+        blocks, nbytes = loader.video_set.blocks()
+    assert blocks.tolist() == [3 * (i // 40) + i % 40 // 16 for i in range(120)]
+    assert nbytes == 16 * np.prod(SHAPE)
