@@ -73,7 +73,7 @@ def _measure(path: str, layout: str, rounds: int, num_threads: int) -> tuple[Any
     import tensorflow as tf
 
     from h5video_data import VideoLoader
-    from h5video_data.loader import DEFAULT_BATCHES
+    from h5video_data.memory import DEFAULT_BATCHES
 
     loader = VideoLoader(
         path, batch_size=BATCH_SIZE, seed=0, drop_remainder=True, num_threads=num_threads

@@ -79,8 +79,9 @@ def video_dataset_from_hdf5(
             with two calls, `subset="training"` and `subset="validation"`, and the same seed.
         drop_remainder: Whether to leave out a last batch that would be smaller.
         read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
-            read, and buffers for their next turn. At least one batch is always being read. Default:
-            12 batches, 256 MiB at most.
+            read, buffers for their next turn, and samples decoded together with others. At least
+            one batch is always being read. Default: 12 batches, 256 MiB at most; 1 GiB if chunks
+            hold many samples.
         num_threads: Threads that read and decode, and calls of a map stage at once. Default: the
             processors that this process may use.
 

@@ -251,24 +251,26 @@ def _chunk_table(
     offsets = np.full(math.prod(grid), -1, np.int64)
     sizes = np.zeros(offsets.shape, np.int64)
     masks = np.zeros(offsets.shape, np.uint32)
-    seen: list[Any] = []
+    # Plain lists, emptied now and then: quick to fill, and small for a million chunks.
+    corners: list[int] = []
+    found: list[tuple[int, int, int]] = []
 
     def flush() -> None:
-        if not seen:
+        if not found:
             return
-        corners = np.array([info.chunk_offset for info in seen], np.int64)
-        places = corners // chunk
-        if (corners % chunk).any() or (places >= grid).any():
+        corner = np.array(corners, np.int64).reshape(-1, len(grid))
+        place = corner // chunk
+        if (corner % chunk).any() or (place >= grid).any():
             raise _UnreadableTableError("HDF5 reports chunks that are not on its grid")
-        index = np.ravel_multi_index(tuple(places.T), grid)
-        offsets[index] = [info.byte_offset for info in seen]
-        sizes[index] = [info.size for info in seen]
-        masks[index] = [info.filter_mask for info in seen]
-        seen.clear()
+        index = np.ravel_multi_index(tuple(place.T), grid)
+        offsets[index], sizes[index], masks[index] = np.array(found, np.int64).T
+        corners.clear()
+        found.clear()
 
     def collect(info: Any) -> None:
-        seen.append(info)
-        if len(seen) == 65_536:
+        corners.extend(info.chunk_offset)
+        found.append((info.byte_offset, info.size, info.filter_mask))
+        if len(found) == 65_536:
             flush()
 
     dataset.id.chunk_iter(collect)

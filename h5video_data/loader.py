@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, ClosedError
-from .reader import EpochReader, PendingBatch, Reader, slab_columns
+from .memory import share_out
+from .reader import EpochReader, PendingBatch, Reader
 from .samplers import (
     BlockShuffleSampler,
     Sampler,
@@ -32,15 +33,6 @@ from .subsets import SplitBy, check_split, split_set
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
-
-# What the feed may hold if `read_ahead_bytes` is not given: these many batches, but no more bytes
-# than this.
-DEFAULT_BATCHES = 12
-DEFAULT_READ_AHEAD_BYTES = 256 << 20
-
-# The same if samples share their chunks: the more of them are kept, the fewer times a chunk is
-# decoded.
-DEFAULT_SLAB_BYTES = 1 << 30
 
 # shuffle="blocks" mixes the samples of as many blocks as hold these many bytes, or of these many.
 MIXED_BYTES = 64 << 20
@@ -147,7 +139,7 @@ class VideoLoader:
         self.static_batch_size = self._step_size if drop_remainder or not rest else None
         self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
 
-        self._memory = _share_out(
+        self._memory = share_out(
             self._set, row_nbytes * self._step_size, read_ahead_bytes, self.num_threads
         )
 
@@ -351,44 +343,6 @@ class VideoLoader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What `read_ahead_bytes` is used for."""
-
-    window: int
-    """Batches being read."""
-    reserve: int
-    """Batches' buffers that wait for their next turn."""
-    kept_samples: int
-    """Samples of each column read by slabs that are kept for later batches."""
-
-
-def _share_out(
-    video_set: VideoSet, step_nbytes: int, read_ahead_bytes: int | None, num_threads: int
-) -> Memory:
-    """Shares the memory out.
-
-    Half of it is for batches being read, half for buffers that wait for their next turn while
-    TensorFlow works on others. If samples share their chunks, it is best spent on samples that were
-    decoded together with others: then as few batches as keep the threads busy are read ahead.
-    """
-    by_slabs = slab_columns(video_set)
-    if not by_slabs:
-        if read_ahead_bytes is None:
-            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
-        num_buffers = read_ahead_bytes // step_nbytes
-        window = max(1, num_buffers // 2)
-        return Memory(window, max(0, num_buffers - window), 0)
-    if read_ahead_bytes is None:
-        read_ahead_bytes = DEFAULT_SLAB_BYTES
-    num_buffers = min(4, read_ahead_bytes // (4 * step_nbytes))
-    window = max(1, num_buffers // 2)
-    reserve = max(0, num_buffers - window)
-    bands = max(geometry.band_nbytes for _, geometries in by_slabs for geometry in geometries)
-    rest = read_ahead_bytes - (window + reserve) * step_nbytes - num_threads * bands
-    return Memory(window, reserve, max(0, rest // sum(column.row_nbytes for column, _ in by_slabs)))
 
 
 def as_functions(

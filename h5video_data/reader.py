@@ -25,17 +25,6 @@ from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, c
 Indices = NDArray[np.int64]
 
 
-def slab_columns(video_set: VideoSet) -> list[tuple[Column, list[SlabGeometry]]]:
-    """The columns that are read by slabs, in some of their files at least."""
-    found = []
-    for column in video_set.columns:
-        planners = [] if column.is_kept_in_memory else [planner(part) for part in column.parts]
-        geometries = [item for item in planners if isinstance(item, SlabGeometry)]
-        if geometries:
-            found.append((column, geometries))
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class PendingBatch:
     """A batch that is being filled."""
