@@ -123,7 +123,7 @@ def test_the_same_seed_gives_the_same_weights(path, k):
 def test_each_of_kerass_epochs_is_the_next_epoch_of_the_order(path, k):
     order = Order(range(NUM))
     fit(make_model(k), make(path, shuffle=order), epochs=3)
-    assert order.epochs == [0, 0, 1, 2]  # when it is made, the loader asks how many there are
+    assert order.epochs == [0, 0, 1, 2, 3]  # first how many there are; last, one ahead
 
 
 @both_keras
