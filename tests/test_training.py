@@ -184,7 +184,8 @@ def test_steps_per_epoch_on_a_repeated_dataset(path, k, batch_size):
 @both_keras
 def test_several_inputs(path, k):
     video, weight = k.Input(SAMPLE, name="video"), k.Input((), name="weight")
-    outputs = k.layers.Dense(CLASSES)(k.layers.Flatten()(video))
+    features = [k.layers.Flatten()(video), k.layers.Reshape((1,))(weight)]
+    outputs = k.layers.Dense(CLASSES)(k.layers.Concatenate()(features))
     model = k.Model({"video": video, "weight": weight}, outputs)
     model.compile("sgd", "mse")
     x, y, weight = make_arrays(path)
