@@ -111,9 +111,11 @@ def _open_video(path: Path) -> Iterator[tuple[float, Iterator[VideoFrame]]]:
     with _av_errors_as_read_errors("is not a video, or a damaged one"):
         # discardcorrupt: the last packet of a file that was cut off is not whole. Decoders fail
         # on it or make up the rest of the picture; some lose good frames before it as well.
-        container = _import_av().open(
-            str(path.absolute()), metadata_errors="replace", options={"fflags": "discardcorrupt"}
-        )
+        arguments = {"file": str(path.absolute()), "options": {"fflags": "discardcorrupt"}}
+        try:
+            container = _import_av().open(metadata_errors="replace", **arguments)
+        except TypeError:  # PyAV 19 has no such argument, and does not decode what it cannot
+            container = _import_av().open(**arguments)
     with container:
         stream = _video_stream(container)
         stream.thread_type = "AUTO"

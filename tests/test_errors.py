@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import zlib
 
@@ -73,17 +72,6 @@ def raises(error, message, builtin=None):
 
 def edit(path):
     return h5py.File(path, "a")
-
-
-def threads():
-    return {thread for thread in threading.enumerate() if "h5video_data" in thread.name}
-
-
-@pytest.fixture
-def new_threads():
-    """Gives the threads of the package that the test has started and that still run."""
-    before = threads()
-    return lambda: threads() - before
 
 
 def open_descriptors(path):

@@ -66,17 +66,6 @@ def sizes(tmp_path_factory):
     return write
 
 
-def threads():
-    return {thread for thread in threading.enumerate() if "h5video_data" in thread.name}
-
-
-@pytest.fixture
-def new_threads():
-    """Gives the threads of the package that the test has started and that still run."""
-    before = threads()
-    return lambda: threads() - before
-
-
 def num_descriptors():
     return len(os.listdir("/proc/self/fd"))
 
