@@ -249,15 +249,22 @@ class VideoLoader:
                 if len(current) < window and not is_following_known:
                     # The epoch draws to its end: the threads go on with the next one.
                     is_following_known = True
-                    following = self._epoch_reader_or_none(current.reader, current.number + 1)
+                    following = self._epoch_reader_or_none(current.reader, self._next_epoch)
                 if following is not None:
                     following.fill(window - len(current))
                 yield current.number, batch.indices, batch.arrays
                 # The buffers go back when nobody holds them, this frame included.
                 del batch
-            if self._reader is current.reader:  # neither closed nor released
-                with self._lock:
+            with self._lock:
+                # Unless it was closed or released, or another iterator had that epoch meanwhile.
+                if (
+                    following is not None
+                    and following.number == self._next_epoch
+                    and self._reader is current.reader
+                ):
                     self._ahead, following = following, self._ahead
+            if self._reader is None:  # released at this very moment
+                self._ahead = None
         except (CancelledError, RuntimeError) as error:
             if self._is_closed:
                 raise ClosedError("The loader was closed while it was iterated.") from error
@@ -274,10 +281,12 @@ class VideoLoader:
             epoch = self._next_epoch
             self._next_epoch += 1
             ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead.number != epoch or ahead.reader is not reader:
-            ahead = self._epoch_reader(reader, epoch)
+        if ahead is not None and (ahead.number != epoch or ahead.reader is not reader):
+            if ahead.reader.pid == os.getpid():
+                ahead.cancel()
+            ahead = None
         reader.check_files()
-        return ahead
+        return self._epoch_reader(reader, epoch) if ahead is None else ahead
 
     def _epoch_reader_or_none(self, reader: Reader, epoch: int) -> EpochReader | None:
         """The same, but an error of the sampler waits until it is that epoch's turn."""

@@ -237,10 +237,14 @@ class EpochReader:
         return self._batches.popleft() if self._batches else None
 
     def cancel(self) -> None:
-        """Drops what is being read."""
+        """Drops what is being read, and what was kept for later; nothing more can be read."""
         for batch in self._batches:
             batch.cancel()
         self._batches.clear()
+        # The traceback of an error, which people hold on to, holds this object. And what was kept
+        # holds its tasks, one of which may hold the error: a cycle.
+        self._next = len(self._order)
+        self._windows.clear()
 
 
 def _fill(

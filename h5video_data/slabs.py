@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,9 @@ def _copy(
     """A task: copies kept samples into a batch, once the tasks that fill them are done."""
     for array, tasks, target in copies:
         for task in tasks:
-            task.result()
+            # Its error comes out of the batch that it was decoded for. Here it would pick up this
+            # frame, which holds the task: a cycle, see `PendingBatch.wait`.
+            if task.exception() is not None:
+                raise CancelledError("a sample that was to be copied was not decoded")
         target[...] = array
     return ReadStats()

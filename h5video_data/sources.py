@@ -198,12 +198,13 @@ class DirectSource:
                     self._decode(file, offset, size, int(plan.masks[number]), place, stats)
                 else:
                     begin = time.perf_counter()
-                    count += file.read_into(place[count:].data, offset + count)
-                    position += count  # the first byte that is missing, if one is
-                    if count < size:
-                        raise EOFError(f"the file ends {size - count} bytes too early")
+                    more = file.read_into(place[count:].data, offset + count)
+                    missing = size - count - more
+                    position = stop - missing  # the first byte that is missing, if one is
+                    if missing:
+                        raise EOFError(f"the file ends {missing} bytes too early")
                     stats.read_seconds += time.perf_counter() - begin
-                    stats.read_bytes += size
+                    stats.read_bytes += more
             except (OSError, EOFError, ValueError) as error:
                 row = int(rows[np.searchsorted(places, position // self._stored.row_nbytes)])
                 raise read_error(self._stored, row, str(error)) from error
