@@ -13,7 +13,6 @@
     ├── ReadError                       (OSError)            a sample could not be read or decoded
     │   └── FileChangedError                                 the file is not the one that was opened
     ├── SamplerError                    (ValueError)         a sampler broke its promise
-    ├── StateError                      (ValueError)         a saved state belongs to other data
     ├── ClosedError                     (RuntimeError)       the loader was closed
     └── PackingError                    (ValueError)         no video could be packed
 
@@ -37,7 +36,6 @@ __all__ = [
     "PackingError",
     "ReadError",
     "SamplerError",
-    "StateError",
     "UnsupportedDtypeError",
     "VideoFileNotFoundError",
 ]
@@ -97,10 +95,6 @@ class FileChangedError(ReadError):
 
 class SamplerError(H5VideoError, ValueError):
     """A sampler returned something other than valid positions of the promised number."""
-
-
-class StateError(H5VideoError, ValueError):
-    """A saved state does not belong to this loader's data and settings."""
 
 
 class ClosedError(H5VideoError, RuntimeError):

@@ -131,7 +131,6 @@ def test_the_tree_of_errors():
         "PackingError": (H5VideoError, ValueError),
         "ReadError": (H5VideoError, OSError),
         "SamplerError": (H5VideoError, ValueError),
-        "StateError": (H5VideoError, ValueError),
         "UnsupportedDtypeError": (FileFormatError, TypeError),
         "VideoFileNotFoundError": (H5VideoError, FileNotFoundError),
     }
