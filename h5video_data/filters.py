@@ -29,6 +29,7 @@ from imagecodecs import (
 )
 from numpy.typing import NDArray
 
+from .buffers import scratch
 from .layout import Filter
 
 Bytes = NDArray[np.uint8]
@@ -71,7 +72,7 @@ def undecodable(filters: Sequence[Filter]) -> list[Filter]:
     return found
 
 
-def decode_chunk(filters: Sequence[Filter], mask: int, stored: bytes, out: Bytes) -> None:
+def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes) -> None:
     """Decodes a chunk.
 
     Args:
@@ -88,7 +89,7 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: bytes, out: Bytes
     data: Data = stored
     for position, item in enumerate(reversed(applied)):
         # All steps but the last one need a place of their own for their result.
-        target = out if position == len(applied) - 1 else np.empty_like(out)
+        target = out if position == len(applied) - 1 else scratch("filter", len(out))
         try:
             data = _DECODERS[item.id](item, data, target)
         except RuntimeError as error:  # what all errors of imagecodecs derive from
@@ -169,7 +170,7 @@ def _bitshuffle(item: Filter, data: Data, target: Bytes) -> Data:
             raise ValueError("the size in its header is not that of the chunk")
         block_bytes = int.from_bytes(bytes(data[8:12]), "big")
         block_items = block_bytes // item_size
-        whole = np.empty_like(target)
+        whole = scratch("blocks", len(target))
         shuffled = whole.data
         _bitshuffle_blocks(codec, _view(data)[12:], whole, block_bytes, 8 * item_size)
     if not block_items:

@@ -6,6 +6,7 @@ which samples are kept for later batches.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .buffers import BufferPool
+from .buffers import BufferPool, scratch
 from .columns import Column, VideoSet
 from .filters import decode_chunk
 from .plan import SlabGeometry
@@ -56,13 +57,13 @@ class SlabSource:
         """
         geometry = self.geometry
         file = self._files.open(self._stored.path, self._stored.identity)
-        whole = np.empty(geometry.band_shape, self._stored.dtype)
+        whole = self._scratch("band", geometry.band_shape)
         first = (slab * geometry.num_bands + band) * len(geometry.patches)
         try:
             if geometry.is_one_chunk:
                 self._decode_chunk(file, first, whole, stats)
             else:
-                chunk = np.empty(geometry.chunk_shape, self._stored.dtype)
+                chunk = self._scratch("chunk", geometry.chunk_shape)
                 for number, patch in enumerate(geometry.patches):
                     self._decode_chunk(file, first + number, chunk, stats)
                     whole[patch.in_band] = chunk[patch.in_chunk]
@@ -76,6 +77,10 @@ class SlabSource:
             place = (slice(None), frames)[: whole.ndim]
             part = (slice(row, row + 1), slice(0, frames.stop - frames.start))[: whole.ndim]
             target[place] = whole[part]
+
+    def _scratch(self, purpose: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        dtype = self._stored.dtype
+        return scratch(purpose, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
     def _decode_chunk(
         self, file: OpenFile, number: int, out: NDArray[Any], stats: ReadStats

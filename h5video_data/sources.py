@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .aio import ReadQueue, open_queue
+from .buffers import scratch
 from .errors import FileChangedError, ReadError, VideoFileNotFoundError
 from .filters import decode_chunk
 from .layout import FileIdentity, StoredArray
@@ -137,16 +138,13 @@ class OpenFile:
             done += count
         return done
 
-    def read(self, size: int, offset: int) -> bytes:
-        """`size` bytes from `offset` on."""
-        data = os.pread(self.fd, size, offset)
-        if len(data) == size:
-            return data
-        whole = bytearray(size)
-        done = self.read_into(memoryview(whole), offset)
+    def read(self, size: int, offset: int) -> NDArray[np.uint8]:
+        """`size` bytes from `offset` on, uint8; valid until the thread calls this again."""
+        data = scratch("stored", size)
+        done = self.read_into(data.data, offset)
         if done < size:
             raise EOFError(f"the file ends {size - done} bytes too early")
-        return bytes(whole)
+        return data
 
 
 class OpenFiles:
@@ -247,7 +245,7 @@ class DirectSource:
             decode_chunk(self._stored.filters, mask, stored, place)
         else:
             # An edge chunk: it is stored whole, and its end lies beyond the dataset.
-            whole = np.empty(chunk_nbytes, np.uint8)
+            whole = scratch("chunk", chunk_nbytes)
             decode_chunk(self._stored.filters, mask, stored, whole)
             place[:] = whole[: len(place)]
         stats.decode_seconds += time.perf_counter() - middle
