@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors, samplers
+from .clips import Clip
 from .errors import H5VideoError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .subsets import split_samples
 
 __all__ = [
+    "Clip",
     "H5VideoError",
     "VideoLoader",
     "errors",

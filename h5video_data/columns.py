@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .clips import Clip
 from .errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
 from .layout import StoredArray, describe
 from .opening import (
@@ -41,11 +43,14 @@ class Column:
     name: str
     parts: tuple[StoredArray, ...]
     """How it is stored in each file."""
+    clip: Clip | None = None
+    """Which frames of each sample are read; None: all of them."""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """The shape of one sample."""
-        return self.parts[0].shape[1:]
+        """The shape of one sample as it is read."""
+        shape = self.parts[0].shape[1:]
+        return shape if self.clip is None else (self.clip.num_frames, *shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -55,7 +60,7 @@ class Column:
     @property
     def row_nbytes(self) -> int:
         """Bytes of one sample in memory."""
-        return self.parts[0].row_nbytes
+        return math.prod(self.sample_shape) * self.dtype.itemsize
 
     @property
     def is_kept_in_memory(self) -> bool:
@@ -83,6 +88,25 @@ class VideoSet:
     class_names: tuple[str, ...] | None
     """The attribute `class_names` of the first file, if it has one."""
 
+    def first_frames(
+        self, seed: int, epoch: int, indices: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
+        """The first frame of each sample's clip, or None if all frames are read.
+
+        Args:
+            seed: The loader's seed.
+            epoch: Number of the epoch.
+            indices: int64 (n,), sample numbers.
+
+        Returns:
+            int64 (n,), or None.
+        """
+        for column in self.columns:
+            if column.clip is not None:
+                num_frames = column.parts[0].shape[1]
+                return column.clip.first_frames(num_frames, seed, epoch, indices)
+        return None
+
     @property
     def starts(self) -> NDArray[np.int64]:
         """The number of each file's first sample."""
@@ -92,6 +116,11 @@ class VideoSet:
     def num_samples(self) -> int:
         """Samples in all files."""
         return int(self.counts.sum())
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of one sample in memory, of all columns."""
+        return sum(column.row_nbytes for column in self.columns)
 
     def blocks(self) -> tuple[NDArray[np.int64], int]:
         """Which samples are decoded together.
@@ -154,7 +183,11 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
 
 
 def open_video_set(
-    path: Paths, x: Names = "X", y: Names | None = "Y", sample_weight: str | None = None
+    path: Paths,
+    x: Names = "X",
+    y: Names | None = "Y",
+    sample_weight: str | None = None,
+    clip: Clip | None = None,
 ) -> VideoSet:
     """Opens files, checks that their datasets fit together, and closes them again.
 
@@ -163,8 +196,10 @@ def open_video_set(
         x: Name of the dataset of samples, or a dict of names.
         y: Name of the dataset of labels, or a dict of names; None: no labels.
         sample_weight: Name of the dataset of weights; None: no weights.
+        clip: Which frames of the samples of x to read; None: all of them.
 
     Raises:
+        ArgumentError: The clip does not fit into the samples.
         FileFormatError: The datasets do not fit together.
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
@@ -198,6 +233,8 @@ def open_video_set(
                 class_names = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
         parts.append(stored)
     columns = tuple(map(Column, datasets, zip(*parts, strict=True)))
+    if clip is not None:
+        columns = _clipped(columns, clip, _listed(x))
     for column in columns:
         _check_column(column)
         for part in column.parts:
@@ -218,6 +255,36 @@ def open_video_set(
         element=tuple(number_of(names) for names in wanted),
         class_names=class_names,
     )
+
+
+def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tuple[Column, ...]:
+    """The columns, with the clip where it holds."""
+    if not isinstance(clip, Clip):
+        raise ArgumentError(f"`clip` must be a Clip, such as Clip(16). Received: clip={clip!r}")
+    clipped = tuple(
+        replace(column, clip=clip)
+        if column.name in videos and len(column.sample_shape) > 1
+        else column
+        for column in columns
+    )
+    lengths = {c.name: part.shape[1] for c in clipped if c.clip for part in c.parts}
+    if not lengths:
+        raise ArgumentError(
+            "`clip` goes with samples of more than one dimension, whose first one is frames. "
+            f"Received: clip={clip!r} for {', '.join(map(repr, videos))}"
+        )
+    if len(set(lengths.values())) > 1:
+        raise ArgumentError(
+            "`clip` goes with datasets of x that have as many frames as each other. "
+            f"Received: {', '.join(f'{name!r} with {n}' for name, n in lengths.items())}"
+        )
+    num_frames = min(lengths.values())
+    if clip.span > num_frames:
+        raise ArgumentError(
+            f"`clip` must fit into the samples, which have {num_frames} frames. "
+            f"Received: {clip!r}, which takes {clip.span}"
+        )
+    return clipped
 
 
 def _listed(names: Names) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from .clips import Clip
 from .columns import Names, Paths, open_video_set
 from .loader import VideoLoader, as_functions
 from .samplers import Sampler
@@ -31,6 +32,7 @@ def video_dataset_from_hdf5(
     validation_split: float | None = None,
     subset: str | None = None,
     split_by: SplitBy = None,
+    clip: Clip | None = None,
     map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     drop_remainder: bool = False,
     read_ahead_bytes: int | None = None,
@@ -71,6 +73,7 @@ def video_dataset_from_hdf5(
         split_by: How to split: None (at random), `"label"` (each class in the same proportion), or
             the name of a dataset, or an array (samples,), of group ids: no group comes on both
             sides. The split depends on (seed, split_by, validation_split) alone.
+        clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
         map_fn: A function on batches, or several, each a parallel map stage of its own. It gets
             what an element is made of: (x, y), or x. If it has a keyword-only parameter `seeds`, it
             gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch and the
@@ -80,7 +83,7 @@ def video_dataset_from_hdf5(
         drop_remainder: Whether to leave out a last batch that would be smaller.
         read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
             read, buffers for their next turn, and samples decoded together with others. At least
-            one batch is always being read. Default: 12 batches, 256 MiB at most; 1 GiB if chunks
+            one batch is always being read. Default: 96 batches, 256 MiB at most; 1 GiB if chunks
             hold many samples.
         num_threads: Threads that read and decode, and calls of a map stage at once. Default: the
             processors that this process may use.
@@ -106,7 +109,7 @@ def video_dataset_from_hdf5(
     """
     check_split(validation_split, subset, split_by, bool(shuffle), seed)
     map_fns = as_functions(map_fn)
-    video_set = open_video_set(path, x, y, sample_weight)
+    video_set = open_video_set(path, x, y, sample_weight, clip)
 
     def load(side: str | None, order: bool | str | Sampler) -> tf.data.Dataset:
         return VideoLoader(
@@ -141,13 +144,15 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     # Seeds travel along up to the last stage, but only if one needs them: each tensor of an element
     # costs a tenth of a millisecond in TensorFlow's hand-over.
     seeds_spec = tf.TensorSpec((loader.static_batch_size, 2), tf.int32)
+    spec = (element_spec, seeds_spec) if with_seeds else element_spec
     dataset = tf.data.Dataset.from_generator(
-        functools.partial(loader.elements, with_seeds=with_seeds),
-        output_signature=(element_spec, seeds_spec) if with_seeds else element_spec,
+        functools.partial(loader.element_groups, with_seeds=with_seeds),
+        output_signature=(tf.TensorSpec((), tf.int64), *(spec,) * loader.batches_per_group),
     )
     # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, loader.release).atexit = False
+    dataset = dataset.flat_map(_ungrouped)
     for stage in stages:
         try:
             dataset = dataset.map(
@@ -171,6 +176,13 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     if loader.video_set.class_names is not None:
         dataset.class_names = list(loader.video_set.class_names)
     return dataset
+
+
+def _ungrouped(count: tf.Tensor, *elements: Any) -> tf.data.Dataset:
+    """The first `count` of some elements, one by one, without a copy."""
+    datasets = [tf.data.Dataset.from_tensors(element) for element in elements]
+    joined = functools.reduce(lambda first, second: first.concatenate(second), datasets)
+    return joined.take(count)
 
 
 def _options() -> tf.data.Options:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .clips import Clip
 from .layout import StoredArray
 from .opening import connect, find_dataset
 from .sources import ReadStats, Rows, check_identity, read_error
@@ -60,13 +61,19 @@ def _cache_bytes(stored: StoredArray) -> int:
 
 
 class Hdf5Source:
-    """Reads samples of one dataset of one file through h5py. See `sources.Source`."""
+    """Reads samples of one dataset of one file, or clips of them, through h5py.
 
-    def __init__(self, stored: StoredArray, files: Hdf5Files) -> None:
+    See `sources.Source`.
+    """
+
+    def __init__(self, stored: StoredArray, clip: Clip | None, files: Hdf5Files) -> None:
         self._stored = stored
+        self._clip = clip
         self._files = files
 
-    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+    def read(
+        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+    ) -> None:
         """Reads rows in the order of the file, each once, into their places."""
         begin = time.perf_counter()
         file, dataset = self._files.open(self._stored)
@@ -75,19 +82,22 @@ class Hdf5Source:
         order = np.argsort(rows, kind="stable")
         ordered, targets = rows[order], places[order]
         is_new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-        wanted, firsts = ordered[is_new], targets[is_new]
-        # Rows that follow each other both in the file and in the batch are read as one.
-        breaks = np.flatnonzero((np.diff(wanted) != 1) | (np.diff(firsts) != 1)) + 1
-        for run in np.split(np.arange(len(wanted)), breaks):
-            first, target, count = int(wanted[run[0]]), int(firsts[run[0]]), len(run)
+        wanted, begins = ordered[is_new], targets[is_new]
+        # Rows that follow each other both in the file and in the batch are read as one, but for
+        # clips, each of which has frames of its own.
+        is_break = (np.diff(wanted) != 1) | (np.diff(begins) != 1) | (self._clip is not None)
+        for run in np.split(np.arange(len(wanted)), np.flatnonzero(is_break) + 1):
+            row, target, count = int(wanted[run[0]]), int(begins[run[0]]), len(run)
+            selection: tuple[slice, ...] = (slice(row, row + count),)
+            if self._clip is not None and firsts is not None:
+                start = int(firsts[order][is_new][run[0]])
+                selection += (slice(start, start + self._clip.span, self._clip.stride),)
             try:
-                dataset.read_direct(
-                    out, np.s_[first : first + count], np.s_[target : target + count]
-                )
+                dataset.read_direct(out, selection, np.s_[target : target + count])
             except (OSError, ValueError, RuntimeError) as error:
-                raise read_error(self._stored, first, str(error)) from error
+                raise read_error(self._stored, row, str(error)) from error
         check_identity(self._stored.path, self._stored.identity, file.id.get_vfd_handle())
         repeated = ~is_new
-        out[targets[repeated]] = out[firsts[np.searchsorted(wanted, ordered[repeated])]]
+        out[targets[repeated]] = out[begins[np.searchsorted(wanted, ordered[repeated])]]
         stats.read_seconds += time.perf_counter() - begin
-        stats.read_bytes += len(wanted) * self._stored.row_nbytes
+        stats.read_bytes += len(wanted) * out[0].nbytes

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .clips import Clip
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, ClosedError
 from .memory import share_out
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
 MIXED_BYTES = 64 << 20
 MIN_BLOCKS_MIXED = 4
 
-# Single samples (batch_size=None) are read in groups of about this many bytes.
-GROUP_BYTES = 8 << 20
-MAX_GROUP = 64
+# Single samples (batch_size=None) are read in batches of about this many bytes.
+SINGLES_BYTES = 8 << 20
+MAX_SINGLES = 64
 
 
 @dataclass
@@ -90,6 +91,7 @@ class VideoLoader:
         validation_split: float | None = None,
         subset: str | None = None,
         split_by: SplitBy = None,
+        clip: Clip | None = None,
         map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
         drop_remainder: bool = False,
         read_ahead_bytes: int | None = None,
@@ -106,7 +108,7 @@ class VideoLoader:
                 "video_dataset_from_hdf5 takes"
             )
         self._set = (
-            path if isinstance(path, VideoSet) else open_video_set(path, x, y, sample_weight)
+            path if isinstance(path, VideoSet) else open_video_set(path, x, y, sample_weight, clip)
         )
         if validation_split is None:
             self.sample_indices = np.arange(self._set.num_samples, dtype=np.int64)
@@ -125,8 +127,7 @@ class VideoLoader:
             if self._sampler is not shuffle  # one of ours, over all samples
             else len(checked_positions(self._sampler, 0, self.num_samples))
         )
-        row_nbytes = max(1, sum(column.row_nbytes for column in self._set.columns))
-        size = batch_size or min(max(1, GROUP_BYTES // row_nbytes), MAX_GROUP)
+        size = batch_size or min(max(1, SINGLES_BYTES // self._set.row_nbytes), MAX_SINGLES)
         drop_remainder = drop_remainder and batch_size is not None
         if drop_remainder and size > self._epoch_size:
             raise ArgumentError(
@@ -140,7 +141,7 @@ class VideoLoader:
         self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
 
         self._memory = share_out(
-            self._set, row_nbytes * self._step_size, read_ahead_bytes, self.num_threads
+            self._set, self._step_size, self._num_steps, read_ahead_bytes, self.num_threads
         )
 
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
@@ -213,15 +214,30 @@ class VideoLoader:
             for row in range(len(arrays[0])):
                 yield self._set.build([array[row] for array in arrays].__getitem__)
 
-    def elements(self, *, with_seeds: bool) -> Iterator[Any]:
-        """The batches of the next epoch, each as one element.
+    @property
+    def batches_per_group(self) -> int:
+        """How many batches are read, and handed to TensorFlow, together."""
+        return self._memory.group
+
+    def element_groups(self, *, with_seeds: bool) -> Iterator[Any]:
+        """The batches of the next epoch as elements, group by group.
 
         Args:
-            with_seeds: Whether to give pairs of it and its samples' seeds, int32 (batch, 2).
+            with_seeds: Whether each is a pair of the element and its samples' seeds, int32
+                (batch, 2).
+
+        Yields:
+            (count, element, element, ...): how many elements there are, and `batches_per_group`
+            elements, of which those beyond `count` are to be dropped.
         """
-        for epoch, indices, arrays in self.batches():
-            element = self._set.build(arrays.__getitem__)
-            yield (element, sample_seeds(self.seed, epoch, indices)) if with_seeds else element
+        for epoch, indices, arrays in self._groups():
+            elements = []
+            for batch_indices, batch in self._cut(indices, arrays):
+                element = self._set.build(batch.__getitem__)
+                seeds = sample_seeds(self.seed, epoch, batch_indices) if with_seeds else None
+                elements.append((element, seeds) if with_seeds else element)
+            count = len(elements)
+            yield count, *elements, *elements[:1] * (self.batches_per_group - count)
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """The batches of the next epoch, column by column.
@@ -235,6 +251,19 @@ class VideoLoader:
             SamplerError: The sampler broke its promise.
             ReadError: A sample cannot be read, or a file has changed.
         """
+        for epoch, indices, arrays in self._groups():
+            for batch_indices, batch in self._cut(indices, arrays):
+                yield epoch, batch_indices, batch
+
+    def _cut(
+        self, indices: NDArray[np.int64], arrays: list[NDArray[Any]]
+    ) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
+        """The batches of a group."""
+        for begin in range(0, len(indices), self._step_size):
+            part = slice(begin, begin + self._step_size)
+            yield indices[part], [array[part] for array in arrays]
+
+    def _groups(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         current = self._next_epoch_reader()
         following: EpochReader | None = None
         is_following_known = False
@@ -298,7 +327,8 @@ class VideoLoader:
     def _epoch_reader(self, reader: Reader, epoch: int) -> EpochReader:
         positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
         num_samples = min(self._num_steps * self._step_size, self._epoch_size)
-        return reader.epoch(epoch, self.sample_indices[positions[:num_samples]])
+        order = self.sample_indices[positions[:num_samples]]
+        return reader.epoch(epoch, order, self._set.first_frames(self.seed, epoch, order))
 
     def _wait(self, batch: PendingBatch) -> None:
         begin = time.perf_counter()
@@ -308,7 +338,7 @@ class VideoLoader:
             self._stats.add(cost)
             self._stats.wait_seconds += waited
             self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
-            self._stats.num_batches += 1
+            self._stats.num_batches += -(-len(batch.indices) // self._step_size)
             self._stats.num_samples += len(batch.indices)
 
     def _open_reader(self) -> Reader:
@@ -320,7 +350,7 @@ class VideoLoader:
                 reader = self._reader = Reader(
                     self._set,
                     num_threads=self.num_threads,
-                    batch_size=self._step_size,
+                    batch_size=self._step_size * self._memory.group,
                     max_kept=self._memory.reserve,
                     kept_samples=self._memory.kept_samples,
                     tasks_per_batch=-(-self.num_threads // self._memory.window),

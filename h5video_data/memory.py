@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .buffers import ALIGNMENT
 from .columns import Column, VideoSet
 from .plan import SlabGeometry, planner
 
 # What the feed may hold if `read_ahead_bytes` is not given: these many batches, but no more bytes
 # than this.
-DEFAULT_BATCHES = 12
+DEFAULT_BATCHES = 96
 DEFAULT_READ_AHEAD_BYTES = 256 << 20
 
 # The same if samples share their chunks: the more of them are kept, the fewer times a chunk is
@@ -17,48 +18,84 @@ DEFAULT_READ_AHEAD_BYTES = 256 << 20
 DEFAULT_SLAB_BYTES = 1 << 30
 
 
+# Batches of an epoch are read and handed over in groups of about this many bytes, some milliseconds
+# of reading: each group costs a fixed third of a millisecond in TensorFlow's Python.
+GROUP_BYTES = 40 << 20
+# The same if samples are decoded, which takes ten times as long.
+DECODED_GROUP_BYTES = 4 << 20
+MAX_GROUP_BATCHES = 16
+# A group is no more than this share of an epoch, nor of the memory.
+MIN_GROUPS = 6
+
+
 @dataclass(frozen=True)
 class Memory:
     """What `read_ahead_bytes` is used for."""
 
+    group: int
+    """Batches of a group: they are read, and handed to TensorFlow, together."""
     window: int
-    """Batches being read."""
+    """Groups being read."""
     reserve: int
-    """Batches' buffers that wait for their next turn."""
+    """Groups' buffers that wait for their next turn."""
     kept_samples: int
     """Samples of each column read by slabs that are kept for later batches."""
 
 
 def share_out(
-    video_set: VideoSet, step_nbytes: int, read_ahead_bytes: int | None, num_threads: int
+    video_set: VideoSet,
+    batch_size: int,
+    num_batches: int,
+    read_ahead_bytes: int | None,
+    num_threads: int,
 ) -> Memory:
     """Shares the memory out.
 
-    Half of it is for batches being read, half for buffers that wait for their next turn while
+    Half of it is for groups being read, half for buffers that wait for their next turn while
     TensorFlow works on others. If samples share their chunks, it is best spent on samples that were
     decoded together with others: then as few batches as keep the threads busy are read ahead.
 
     Args:
         video_set: What is read.
-        step_nbytes: Bytes of a batch.
+        batch_size: Samples of a batch.
+        num_batches: Batches of an epoch.
         read_ahead_bytes: The memory, in bytes; None: the default.
         num_threads: Threads that decode.
     """
+    batch_nbytes = batch_size * video_set.row_nbytes
     by_slabs = _slab_columns(video_set)
     if not by_slabs:
         if read_ahead_bytes is None:
-            read_ahead_bytes = min(DEFAULT_BATCHES * step_nbytes, DEFAULT_READ_AHEAD_BYTES)
-        num_buffers = read_ahead_bytes // step_nbytes
+            read_ahead_bytes = min(DEFAULT_BATCHES * batch_nbytes, DEFAULT_READ_AHEAD_BYTES)
+        group = _group(video_set, batch_size, num_batches, read_ahead_bytes)
+        num_buffers = read_ahead_bytes // (group * batch_nbytes)
         window = max(1, num_buffers // 2)
-        return Memory(window, max(0, num_buffers - window), 0)
+        return Memory(group, window, max(0, num_buffers - window), 0)
     if read_ahead_bytes is None:
         read_ahead_bytes = DEFAULT_SLAB_BYTES
-    num_buffers = min(4, read_ahead_bytes // (4 * step_nbytes))
+    num_buffers = min(4, read_ahead_bytes // (4 * batch_nbytes))
     window = max(1, num_buffers // 2)
     reserve = max(0, num_buffers - window)
     bands = max(geometry.band_nbytes for _, geometries in by_slabs for geometry in geometries)
-    rest = read_ahead_bytes - (window + reserve) * step_nbytes - num_threads * bands
-    return Memory(window, reserve, max(0, rest // sum(column.row_nbytes for column, _ in by_slabs)))
+    rest = read_ahead_bytes - (window + reserve) * batch_nbytes - num_threads * bands
+    kept_samples = max(0, rest // sum(column.row_nbytes for column, _ in by_slabs))
+    return Memory(1, window, reserve, kept_samples)
+
+
+def _group(video_set: VideoSet, batch_size: int, num_batches: int, read_ahead_bytes: int) -> int:
+    """How many batches make a group."""
+    columns = [column for column in video_set.columns if not column.is_kept_in_memory]
+    if any(batch_size * column.row_nbytes % ALIGNMENT for column in columns):
+        return 1  # or TensorFlow would copy every batch but the first
+    is_decoded = any(part.filters for column in columns for part in column.parts)
+    batch_nbytes = batch_size * video_set.row_nbytes
+    most = min(
+        MAX_GROUP_BATCHES,
+        (DECODED_GROUP_BYTES if is_decoded else GROUP_BYTES) // batch_nbytes,
+        read_ahead_bytes // (MIN_GROUPS * batch_nbytes),
+        num_batches // MIN_GROUPS,
+    )
+    return max(1, most)
 
 
 def _slab_columns(video_set: VideoSet) -> list[tuple[Column, list[SlabGeometry]]]:

@@ -17,10 +17,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .clips import Clip
 from .filters import undecodable
 from .layout import StoredArray
 
@@ -39,7 +41,10 @@ class ReadPlan:
     """First byte in the destination."""
     stops: NDArray[np.int64]
     """End (exclusive) in the destination. An unfiltered range is read to just there; a filtered
-    one may decode to more bytes, the rest of an edge chunk, which are dropped."""
+    one may decode to more bytes, which are dropped: the rest of an edge chunk, frames that are not
+    wanted."""
+    skips: NDArray[np.int64] | None = None
+    """First byte of a decoded chunk that counts; None: 0 for all."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -47,7 +52,7 @@ class ReadPlan:
 
 @dataclass(frozen=True, eq=False)
 class RowPlanner:
-    """Plans the reading of whole samples of one dataset.
+    """Plans the reading of samples of one dataset, or of a clip of each.
 
     Each sample is made of the same number of pieces, one a chunk: piece i of a sample holds its
     bytes from `starts[i]` to `stops[i]` (exclusive).
@@ -56,6 +61,8 @@ class RowPlanner:
     stored: StoredArray
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
+    clip: Clip | None = None
+    """Which frames of the samples to read; None: all of them."""
 
     @property
     def chunk_nbytes(self) -> int:
@@ -63,37 +70,113 @@ class RowPlanner:
         shape = self.stored.chunk_shape or self.stored.shape[1:]
         return math.prod(shape) * self.stored.dtype.itemsize
 
-    def plan(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> ReadPlan:
+    @property
+    def frame_nbytes(self) -> int:
+        """Bytes of a frame."""
+        return math.prod(self.stored.shape[2:]) * self.stored.dtype.itemsize
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of a sample, or of its clip."""
+        if self.clip is None:
+            return self.stored.row_nbytes
+        return self.clip.num_frames * self.frame_nbytes
+
+    def plan(
+        self,
+        rows: NDArray[np.int64],
+        places: NDArray[np.int64],
+        firsts: NDArray[np.int64] | None = None,
+    ) -> ReadPlan:
         """Plans the reading of samples into rows of a buffer.
 
         Args:
             rows: int64 (n,), positions along the first axis, in any order, repeats allowed.
             places: int64 (n,), the row of the buffer where each lands.
+            firsts: int64 (n,), the first frame of each sample's clip, if there is a clip.
 
         Returns:
             The ranges, in the order of `rows`. Unfiltered ranges that follow each other both in the
             file and in the buffer are one.
         """
-        stored = self.stored
-        begin = (places * stored.row_nbytes)[:, np.newaxis]
+        begin = (places * self.row_nbytes)[:, np.newaxis]
+        if self.clip is not None and firsts is not None:
+            return self._plan_clips(rows, begin, firsts[:, np.newaxis])
         starts, stops = (begin + self.starts).ravel(), (begin + self.stops).ravel()
+        stored = self.stored
         if stored.chunk_shape is None:
             offsets = stored.offsets[0] + rows * stored.row_nbytes
-            sizes, masks = stops - starts, np.zeros(len(rows), np.uint32)
-        else:
-            pieces = len(self.starts)
-            slabs, places = np.divmod(rows, stored.chunk_shape[0])
-            chunks = (slabs[:, np.newaxis] * pieces + np.arange(pieces)).ravel()
-            offsets, sizes, masks = (
-                stored.offsets[chunks],
-                stored.sizes[chunks],
-                stored.masks[chunks],
-            )
-            inside = np.repeat(places * (self.chunk_nbytes // stored.chunk_shape[0]), pieces)
-            offsets = np.where(offsets < 0, offsets, offsets + inside)
+            masks = np.zeros(len(rows), np.uint32)
+            return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
+        return self._of_chunks(rows[:, np.newaxis], np.arange(len(self.starts)), 0, starts, stops)
+
+    def _of_chunks(
+        self,
+        rows: NDArray[np.int64],
+        pieces: NDArray[np.int64],
+        inside: NDArray[np.int64] | int,
+        starts: NDArray[np.int64],
+        stops: NDArray[np.int64],
+    ) -> ReadPlan:
+        """Plans ranges: `pieces` of `rows`, from byte `inside` of each piece on."""
+        stored = self.stored
+        assert stored.chunk_shape is not None
+        slabs, places = np.divmod(rows, stored.chunk_shape[0])
+        chunks = (slabs * len(self.starts) + pieces).ravel()
+        offsets, masks = stored.offsets[chunks], stored.masks[chunks]
+        row_in_chunk = self.chunk_nbytes // stored.chunk_shape[0]
+        skips: NDArray[Any] = np.broadcast_to(
+            places * row_in_chunk + inside, (slabs + pieces).shape
+        ).ravel()
         if stored.filters:
-            return ReadPlan(offsets, sizes, masks, starts, stops)
+            return ReadPlan(offsets, stored.sizes[chunks], masks, starts, stops, skips)
+        offsets = np.where(offsets < 0, offsets, offsets + skips)
         return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
+
+    def _plan_clips(
+        self, rows: NDArray[np.int64], begin: NDArray[np.int64], firsts: NDArray[np.int64]
+    ) -> ReadPlan:
+        """Plans clips: `begin` and `firsts` are (n, 1)."""
+        assert self.clip is not None
+        stored = self.stored
+        rows = rows[:, np.newaxis]
+        frames = firsts + self.clip.stride * np.arange(self.clip.num_frames)
+        starts = begin + self.frame_nbytes * np.arange(self.clip.num_frames)
+        if stored.chunk_shape is None:
+            offsets = stored.offsets[0] + rows * stored.row_nbytes + frames * self.frame_nbytes
+            starts = starts.ravel()
+            sizes, masks = np.full(len(starts), self.frame_nbytes), np.zeros(len(starts), np.uint32)
+            return _merged(ReadPlan(offsets.ravel(), sizes, masks, starts, starts + sizes))
+        depth = stored.chunk_shape[1]
+        if depth == 1:
+            # One chunk a frame, or several: those of the first frame say where theirs go.
+            per_frame = len(self.starts) // stored.shape[1]
+            pieces = frames[:, :, np.newaxis] * per_frame + np.arange(per_frame)
+            return self._of_chunks(
+                rows[:, :, np.newaxis],
+                pieces,
+                0,
+                (starts[:, :, np.newaxis] + self.starts[:per_frame]).ravel(),
+                (starts[:, :, np.newaxis] + self.stops[:per_frame]).ravel(),
+            )
+        pieces, inside = np.divmod(frames, depth)
+        skips = inside * self.frame_nbytes
+        if not stored.filters:
+            starts = starts.ravel()
+            return self._of_chunks(rows, pieces, skips, starts, starts + self.frame_nbytes)
+        # Frames of the same chunk are decoded together.
+        is_first = np.diff(pieces, axis=1, prepend=-1) > 0
+        of_row, of_frame = np.nonzero(is_first)
+        ends = np.append(of_frame[1:], 0)
+        counts = np.where(ends > of_frame, ends, self.clip.num_frames) - of_frame
+        starts = starts[is_first]
+        return self._of_chunks(
+            rows[of_row, 0],
+            pieces[is_first],
+            skips[is_first],
+            starts,
+            starts + counts * self.frame_nbytes,
+        )
 
 
 def row_planner(stored: StoredArray) -> RowPlanner | str:

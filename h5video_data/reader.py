@@ -8,13 +8,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .buffers import BufferPool
+from .clips import Clip
 from .columns import Column, VideoSet, read_values
 from .fallback import Hdf5Files, Hdf5Source
 from .layout import StoredArray
@@ -123,15 +124,15 @@ class Reader:
                 MemorySource(values[start : start + count])
                 for start, count in zip(self._starts, self._set.counts, strict=True)
             ]
-        return [self._part_source(stored) for stored in column.parts]
+        return [self._part_source(stored, column.clip) for stored in column.parts]
 
-    def _part_source(self, stored: StoredArray) -> Source | SlabSource:
+    def _part_source(self, stored: StoredArray, clip: Clip | None) -> Source | SlabSource:
         plan = planner(stored)
         if isinstance(plan, RowPlanner):
-            return DirectSource(plan, self._files)
+            return DirectSource(replace(plan, clip=clip), self._files)
         if isinstance(plan, SlabGeometry):
-            return SlabSource(plan, self._files)
-        return Hdf5Source(stored, self._hdf5_files)
+            return SlabSource(plan, clip, self._files)
+        return Hdf5Source(stored, clip, self._hdf5_files)
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
@@ -139,12 +140,14 @@ class Reader:
         for path, identity in files.items():
             check_identity(path, identity)
 
-    def epoch(self, number: int, order: Indices) -> EpochReader:
+    def epoch(self, number: int, order: Indices, firsts: Indices | None = None) -> EpochReader:
         """Prepares an epoch; nothing is read before it is asked for.
 
         Args:
             number: Number of the epoch.
             order: int64 (n,), the numbers of its samples in the order of their use.
+            firsts: int64 (n,), the first frame of each one's clip, if clips are read. The same
+                sample has the same one wherever it comes.
         """
         windows: dict[int, SlabWindow] = {}
         for position, (column, sources) in enumerate(
@@ -157,17 +160,19 @@ class Reader:
                     sources,
                     self._set,
                     order,
+                    firsts,
                     batch_size=self.batch_size,
                     capacity=self._kept_samples,
                     submit=self._submit,
                 )
-        return EpochReader(self, number, order, windows)
+        return EpochReader(self, number, order, firsts, windows)
 
-    def start(self, indices: Indices) -> PendingBatch:
+    def start(self, indices: Indices, firsts: Indices | None) -> PendingBatch:
         """Begins to read a batch, but for what is read by slabs.
 
         Args:
             indices: int64 (n,), sample numbers in the order of the batch, n >= 1.
+            firsts: int64 (n,), the first frame of each one's clip, if clips are read.
         """
         count = len(indices)
         arrays = [
@@ -182,6 +187,7 @@ class Reader:
                 self._sources,
                 self._starts,
                 indices[lower:upper],
+                None if firsts is None else firsts[lower:upper],
                 [array[lower:upper] for array in arrays],
             )
             for lower, upper in itertools.pairwise(bounds)
@@ -205,15 +211,22 @@ class EpochReader:
         reader: Whose threads and buffers to use.
         number: Number of the epoch.
         order: The numbers of the epoch's samples in the order of their use.
+        firsts: The first frame of each one's clip, if clips are read.
         windows: By column, what reads those of its files that are read by slabs.
     """
 
     def __init__(
-        self, reader: Reader, number: int, order: Indices, windows: dict[int, SlabWindow]
+        self,
+        reader: Reader,
+        number: int,
+        order: Indices,
+        firsts: Indices | None,
+        windows: dict[int, SlabWindow],
     ) -> None:
         self.reader = reader
         self.number = number
         self._order = order
+        self._firsts = firsts
         self._windows = windows
         self._next = 0
         self._batches: deque[PendingBatch] = deque()
@@ -226,7 +239,10 @@ class EpochReader:
         """Begins to read further batches until `count` are being read, or there are no more."""
         while len(self._batches) < count and self._next < len(self._order):
             end = self._next + self.reader.batch_size
-            batch = self.reader.start(self._order[self._next : end])
+            batch = self.reader.start(
+                self._order[self._next : end],
+                None if self._firsts is None else self._firsts[self._next : end],
+            )
             for position, window in self._windows.items():
                 batch.tasks.extend(window.start(batch.arrays[position]))
             self._batches.append(batch)
@@ -251,15 +267,17 @@ def _fill(
     sources: Sequence[Sequence[Source | SlabSource]],
     starts: Indices,
     indices: Indices,
+    firsts: Indices | None,
     outs: Sequence[NDArray[Any]],
 ) -> ReadStats:
     """A task: reads some rows of a batch, of all columns that are not read by slabs."""
     stats = ReadStats()
     for number, places, rows in _by_file(starts, indices):
+        begins = None if firsts is None else firsts[places]
         for files, out in zip(sources, outs, strict=True):
             source = files[number]
             if not isinstance(source, SlabSource):
-                source.read(rows, places, out, stats)
+                source.read(rows, places, begins, out, stats)
     return stats
 
 

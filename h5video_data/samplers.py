@@ -211,9 +211,6 @@ def checked_positions(
 def sample_seeds(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.int32]:
     """Seeds for random map functions, which depend on (seed, epoch, sample) alone.
 
-    The sample's number goes through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
-    splittable pseudorandom number generators", 2014), from a start that is drawn for the epoch.
-
     Args:
         seed: The loader's seed.
         epoch: Number of the epoch.
@@ -222,15 +219,36 @@ def sample_seeds(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[n
     Returns:
         int32 (n, 2), as `tf.random.stateless_*` takes them.
     """
-    start, step = np.random.SeedSequence([seed, epoch, 0x5EED]).generate_state(2, np.uint64)
+    seeds: NDArray[np.int32] = sample_hash(seed, epoch, indices, purpose=0x5EED).view(np.int32)
+    return seeds.reshape(-1, 2)
+
+
+def sample_hash(
+    seed: int, epoch: int, indices: NDArray[np.int64], *, purpose: int
+) -> NDArray[np.uint64]:
+    """Random bits that depend on (seed, epoch, sample) alone.
+
+    The sample's number goes through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
+    splittable pseudorandom number generators", 2014), from a start that is drawn for the epoch.
+
+    Args:
+        seed: The loader's seed.
+        epoch: Number of the epoch.
+        indices: int64 (n,), sample numbers.
+        purpose: What the bits are for: those for another purpose are independent of them.
+
+    Returns:
+        uint64 (n,).
+    """
+    start, step = np.random.SeedSequence([seed, epoch, purpose]).generate_state(2, np.uint64)
     with np.errstate(over="ignore"):
         # The step is odd, so that different samples stay different.
         value = start + indices.astype(np.uint64) * (step | np.uint64(1))
         value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         value = value ^ (value >> np.uint64(31))
-    seeds: NDArray[np.int32] = value.view(np.int32).reshape(-1, 2)
-    return seeds
+    bits: NDArray[np.uint64] = value
+    return bits
 
 
 def _positive(name: str, value: int) -> int:

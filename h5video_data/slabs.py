@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .buffers import BufferPool, scratch
+from .clips import Clip
 from .columns import Column, VideoSet
 from .filters import decode_chunk
 from .plan import SlabGeometry
@@ -29,8 +30,9 @@ COPIES_PER_TASK = 8
 class SlabSource:
     """Decodes bands of one dataset of one file. Called by several threads at once."""
 
-    def __init__(self, geometry: SlabGeometry, files: OpenFiles) -> None:
+    def __init__(self, geometry: SlabGeometry, clip: Clip | None, files: OpenFiles) -> None:
         self.geometry = geometry
+        self._clip = clip
         self._stored = geometry.stored
         self._files = files
 
@@ -39,6 +41,7 @@ class SlabSource:
         slab: int,
         band: int,
         rows: Sequence[int],
+        firsts: Sequence[int],
         targets: Sequence[NDArray[Any]],
         stats: ReadStats,
     ) -> None:
@@ -48,8 +51,9 @@ class SlabSource:
             slab: Which slab.
             band: Which band of it.
             rows: Positions of samples in the slab.
-            targets: For each of them, an array (1, ...) of the whole sample, whose frames of this
-                band are filled.
+            firsts: The first frame of each one's clip, if the source reads clips.
+            targets: For each of them, an array (1, ...) of the sample as it is read, whose frames
+                of this band are filled.
             stats: Counts what it cost; belongs to the calling thread.
 
         Raises:
@@ -71,12 +75,37 @@ class SlabSource:
             row = slab * geometry.samples_per_slab + rows[0]
             raise read_error(self._stored, row, str(error)) from error
         check_identity(self._stored.path, self._stored.identity, file.fd)
-        frames = geometry.frames(band)
-        for row, target in zip(rows, targets, strict=True):
+        for row, first, target in zip(rows, firsts, targets, strict=True):
+            wanted, in_band = self.frames(band, first)
             # A dataset of one dimension has no frames to cut.
-            place = (slice(None), frames)[: whole.ndim]
-            part = (slice(row, row + 1), slice(0, frames.stop - frames.start))[: whole.ndim]
-            target[place] = whole[part]
+            target[(slice(None), wanted)[: whole.ndim]] = whole[
+                (slice(row, row + 1), in_band)[: whole.ndim]
+            ]
+
+    def is_needed(self, band: int, firsts: Sequence[int]) -> bool:
+        """Whether a band holds frames of any of the clips that begin at these frames."""
+        if self._clip is None:
+            return True
+        wanted = (self.frames(band, first)[0] for first in set(firsts))
+        return any(frames.start < frames.stop for frames in wanted)
+
+    def frames(self, band: int, first: int) -> tuple[slice, slice]:
+        """Which frames of a sample, or of its clip from frame `first` on, a band holds.
+
+        Returns:
+            Their places in the sample as it is read, and in the band.
+        """
+        frames = self.geometry.frames(band)
+        if self._clip is None:
+            return frames, slice(0, frames.stop - frames.start)
+        stride = self._clip.stride
+        # The number of the clip's first frame that is not before the band, and after it.
+        begin, end = (
+            min(max(0, -(-(edge - first) // stride)), self._clip.num_frames)
+            for edge in (frames.start, frames.stop)
+        )
+        start = first + begin * stride - frames.start
+        return slice(begin, end), slice(start, start + (end - begin) * stride, stride)
 
     def _scratch(self, purpose: str, shape: tuple[int, ...]) -> NDArray[Any]:
         dtype = self._stored.dtype
@@ -118,6 +147,7 @@ class SlabWindow:
         sources: How it is read in each file; only the `SlabSource`s count here.
         video_set: Its files.
         order: int64 (n,), the numbers of the epoch's samples in the order of their use.
+        firsts: int64 (n,), the first frame of each one's clip, if clips are read.
         batch_size: Samples of a batch.
         capacity: Samples to keep for later batches.
         submit: Gives a task to the threads: a function that returns its ReadStats, and arguments.
@@ -129,6 +159,7 @@ class SlabWindow:
         sources: Sequence[object],
         video_set: VideoSet,
         order: NDArray[np.int64],
+        firsts: NDArray[np.int64] | None,
         *,
         batch_size: int,
         capacity: int,
@@ -136,6 +167,9 @@ class SlabWindow:
     ) -> None:
         self._column = column
         self._submit = submit
+        self._first_frames = np.zeros(video_set.num_samples, np.int64)
+        if firsts is not None:
+            self._first_frames[order] = firsts
         # Slab i of the schedule is slab `number` of a source, and starts at sample `start`.
         self._slabs: list[tuple[SlabSource, int, int]] = []
         stops: list[int] = []
@@ -183,11 +217,13 @@ class SlabWindow:
         source, number, first = self._slabs[decode.slab]
         shape, dtype = (1, *self._column.sample_shape), self._column.dtype
         kept = [self._pool.lend(shape, dtype) for _ in decode.kept]
-        rows = [*(decode.wanted - first).tolist(), *(decode.kept - first).tolist()]
+        samples = np.concatenate([decode.wanted, decode.kept])
+        rows, firsts = (samples - first).tolist(), self._first_frames[samples].tolist()
         targets = [*(out[place : place + 1] for place in decode.places.tolist()), *kept]
         tasks = [
-            self._submit(_decode_band, source, number, band, rows, targets)
+            self._submit(_decode_band, source, number, band, rows, firsts, targets)
             for band in range(source.geometry.num_bands)
+            if source.is_needed(band, firsts)
         ]
         for sample, array in zip(decode.kept.tolist(), kept, strict=True):
             self._kept[sample] = (array, tasks)
@@ -199,11 +235,12 @@ def _decode_band(
     slab: int,
     band: int,
     rows: Sequence[int],
+    firsts: Sequence[int],
     targets: Sequence[NDArray[Any]],
 ) -> ReadStats:
     """A task: decodes a band into samples of a batch and samples to keep."""
     stats = ReadStats()
-    source.decode(slab, band, rows, targets, stats)
+    source.decode(slab, band, rows, firsts, targets, stats)
     return stats
 
 

@@ -53,13 +53,16 @@ class ReadStats:
 class Source(Protocol):
     """Reads samples of one dataset of one file. Called by several threads at once."""
 
-    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
-        """Reads samples.
+    def read(
+        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+    ) -> None:
+        """Reads samples, or a clip of each.
 
         Args:
             rows: int64 (n,), positions along the dataset's first axis, n >= 1, in any order,
                 repeats allowed.
             places: int64 (n,), the row of `out` that each fills, ascending, without repeats.
+            firsts: int64 (n,), the first frame of each clip, for a source that reads clips.
             out: (m, ...), m >= n, C-contiguous, of the dataset's dtype in memory.
             stats: Counts what it cost; belongs to the calling thread.
 
@@ -80,9 +83,11 @@ class MemorySource:
     def __init__(self, values: NDArray[Any]) -> None:
         self._values = values
 
-    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+    def read(
+        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+    ) -> None:
         """Copies rows."""
-        del stats
+        del firsts, stats
         out[places] = self._values[rows]
 
 
@@ -176,78 +181,83 @@ class DirectSource:
         self._stored = planner.stored
         self._files = files
 
-    def read(self, rows: Rows, places: Rows, out: NDArray[Any], stats: ReadStats) -> None:
+    def read(
+        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+    ) -> None:
         """Plans the ranges of the rows, then reads them."""
-        plan = self._planner.plan(rows, places)
-        file = self._files.open(self._stored.path, self._stored.identity)
+        stored = self._stored
+        plan = self._planner.plan(rows, places, firsts)
+        file = self._files.open(stored.path, stored.identity)
         target = out.reshape(-1).view(np.uint8)
-        done = self._read_together(file, plan, target, stats)
+        begin = time.perf_counter()
+        done = self._read_together(file, plan, target)
         for number in np.flatnonzero((done < plan.sizes) | (plan.offsets < 0)).tolist():
-            offset, size, start, stop, count = (
-                int(values[number])
-                for values in (plan.offsets, plan.sizes, plan.starts, plan.stops, done)
-            )
-            place = target[start:stop]
-            position = start
+            # As far as it is right; this is where an error is.
+            position = int(plan.starts[number] + done[number])
+            place = target[position : plan.stops[number]]
             try:
-                if offset < 0:
-                    place.view(self._stored.dtype)[...] = self._stored.fill_value
-                elif self._stored.filters:
-                    self._decode(file, offset, size, int(plan.masks[number]), place, stats)
+                if plan.offsets[number] < 0:
+                    place.view(stored.dtype)[...] = stored.fill_value
+                elif stored.filters:
+                    self._decode(file, plan, number, place, stats)
                 else:
-                    begin = time.perf_counter()
-                    more = file.read_into(place[count:].data, offset + count)
-                    missing = size - count - more
-                    position = stop - missing  # the first byte that is missing, if one is
-                    if missing:
-                        raise EOFError(f"the file ends {missing} bytes too early")
-                    stats.read_seconds += time.perf_counter() - begin
-                    stats.read_bytes += more
+                    count = file.read_into(place.data, int(plan.offsets[number] + done[number]))
+                    done[number] += count
+                    if count < len(place):
+                        position += count
+                        raise EOFError(f"the file ends {len(place) - count} bytes too early")
             except (OSError, EOFError, ValueError) as error:
-                row = int(rows[np.searchsorted(places, position // self._stored.row_nbytes)])
-                raise read_error(self._stored, row, str(error)) from error
-        check_identity(self._stored.path, self._stored.identity, file.fd)
+                row = int(rows[np.searchsorted(places, position // self._planner.row_nbytes)])
+                raise read_error(stored, row, str(error)) from error
+        if not stored.filters:
+            stats.read_seconds += time.perf_counter() - begin
+            stats.read_bytes += int(done.sum())
+        check_identity(stored.path, stored.identity, file.fd)
 
     def _read_together(
-        self, file: OpenFile, plan: ReadPlan, target: NDArray[np.uint8], stats: ReadStats
+        self, file: OpenFile, plan: ReadPlan, target: NDArray[np.uint8]
     ) -> NDArray[np.int64]:
         """Reads what one system call can read; returns how many bytes of each range it got."""
-        done = np.zeros(len(plan), np.int64)
         queue = self._files.queue
         if queue is None or self._stored.filters or len(plan) == 1:
-            return done
-        written = plan.offsets >= 0
-        begin = time.perf_counter()
-        done[written] = queue.read(
-            file.fd,
-            plan.offsets[written],
-            plan.sizes[written],
-            target.ctypes.data + plan.starts[written],
+            return np.zeros(len(plan), np.int64)
+        addresses = target.ctypes.data + plan.starts
+        is_written = plan.offsets >= 0
+        if is_written.all():
+            return queue.read(file.fd, plan.offsets, plan.sizes, addresses)
+        done = np.zeros(len(plan), np.int64)
+        done[is_written] = queue.read(
+            file.fd, plan.offsets[is_written], plan.sizes[is_written], addresses[is_written]
         )
-        stats.read_seconds += time.perf_counter() - begin
-        stats.read_bytes += int(done.sum())
         return done
 
     def _decode(
         self,
         file: OpenFile,
-        offset: int,
-        size: int,
-        mask: int,
+        plan: ReadPlan,
+        number: int,
         place: NDArray[np.uint8],
         stats: ReadStats,
     ) -> None:
+        size, mask = int(plan.sizes[number]), int(plan.masks[number])
         begin = time.perf_counter()
-        stored = file.read(size, offset)
+        stored = file.read(size, int(plan.offsets[number]))
         middle = time.perf_counter()
         chunk_nbytes = self._planner.chunk_nbytes
         if len(place) == chunk_nbytes:
             decode_chunk(self._stored.filters, mask, stored, place)
         else:
-            # An edge chunk: it is stored whole, and its end lies beyond the dataset.
             whole = scratch("chunk", chunk_nbytes)
             decode_chunk(self._stored.filters, mask, stored, whole)
-            place[:] = whole[: len(place)]
+            skip = 0 if plan.skips is None else int(plan.skips[number])
+            clip = self._planner.clip
+            if clip is None or clip.stride == 1:
+                place[:] = whole[skip : skip + len(place)]
+            else:
+                frame = self._planner.frame_nbytes
+                wanted = place.reshape(-1, frame)
+                frames = whole[skip:].reshape(-1, frame)
+                wanted[:] = frames[: len(wanted) * clip.stride : clip.stride]
         stats.decode_seconds += time.perf_counter() - middle
         stats.read_seconds += middle - begin
         stats.read_bytes += size

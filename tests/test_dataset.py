@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 
 import h5video_data as h5v
-from h5video_data import buffers, testing
+from h5video_data import VideoLoader, buffers, testing
 from h5video_data.errors import ArgumentError
 from h5video_data.samplers import ShuffleSampler
-from h5video_data.testing import sample_values
+from h5video_data.testing import sample_values, write_video_file
 
 NUM = 22
 BATCH = 4
@@ -712,3 +712,51 @@ def test_threads_end_with_the_dataset(path):
         gc.collect()
         time.sleep(0.01)
     assert not reading_threads() - before
+
+
+@pytest.mark.parametrize("drop_remainder", [False, True])
+@pytest.mark.parametrize("num_samples", [240, 247, 241])
+def test_batches_that_are_handed_over_together(tmp_path, num_samples, drop_remainder):
+    """Groups of 4 batches over epochs of 30 or 31, the last group and batch not whole."""
+    path = write_video_file(tmp_path / "a.h5", num_samples=num_samples, sample_shape=(2, 2, 4, 4))
+    memory = 4 * 6 * 8 * (64 + 16)
+    loader = VideoLoader(
+        path, batch_size=8, seed=0, drop_remainder=drop_remainder, read_ahead_bytes=memory
+    )
+    assert loader.batches_per_group == 4
+    dataset = loader.dataset()
+    num_batches = num_samples // 8 if drop_remainder else -(-num_samples // 8)
+    assert len(dataset) == num_batches
+    twin = VideoLoader(path, batch_size=8, seed=0, drop_remainder=drop_remainder)
+    for _ in range(2):
+        batches = list(dataset)
+        assert len(batches) == num_batches
+        for (x, y), (_, indices, arrays) in zip(batches, twin.batches(), strict=True):
+            np.testing.assert_array_equal(x, sample_values(indices, (2, 2, 4, 4)))
+            np.testing.assert_array_equal(x, arrays[0])
+            np.testing.assert_array_equal(y, arrays[1])
+    assert loader.stats.num_batches == 2 * num_batches
+
+
+def test_seeds_go_with_their_batches_in_a_group(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=247, sample_shape=(2, 2, 4, 4))
+    one, many = (
+        VideoLoader(
+            path,
+            batch_size=8,
+            seed=0,
+            map_fn=lambda x, y, *, seeds: (x, y, seeds),
+            read_ahead_bytes=memory,
+        )
+        for memory in (0, 4 * 6 * 8 * (64 + 16))
+    )
+    assert (one.batches_per_group, many.batches_per_group) == (1, 4)
+    for left, right in zip(one.dataset(), many.dataset(), strict=True):
+        for a, b in zip(left, right, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_batches_that_start_anywhere_are_not_grouped(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=247, sample_shape=(2, 2, 5, 3))
+    assert VideoLoader(path, batch_size=8).batches_per_group == 1
+    assert VideoLoader(path, batch_size=16).batches_per_group > 1

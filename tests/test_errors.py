@@ -754,7 +754,7 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
     rows, places = np.arange(2, 9), np.arange(7)
     out = np.empty((7, *testing.SAMPLE_SHAPE), np.uint8)
     with raises(ReadError, f"sample {bad}: the file ends "):
-        source.read(rows, places, out, ReadStats())
+        source.read(rows, places, None, out, ReadStats())
 
 
 def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):

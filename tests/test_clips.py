@@ -1,0 +1,260 @@
+"""Clips: the right frames of every sample, and no others read."""
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import h5video_data as h5v
+from h5video_data import Clip, VideoLoader
+from h5video_data.errors import ArgumentError, ReadError
+from h5video_data.testing import sample_values, write_video_file
+
+SHAPE = (11, 2, 6, 5)
+FRAME_BYTES = 60
+
+LAYOUTS = {
+    "contiguous": {},
+    "sample": {"chunks": (1, *SHAPE)},
+    "frames": {"chunks": (1, 4, 2, 6, 5)},
+    "frame": {"chunks": (1, 1, 2, 6, 5)},
+    "channel": {"chunks": (1, 1, 1, 6, 5)},
+    "rows": {"chunks": (1, 1, 1, 4, 5)},
+    "sample_gzip": {"chunks": (1, *SHAPE), "compression": "gzip"},
+    "frames_gzip": {"chunks": (1, 4, 2, 6, 5), "compression": "gzip", "shuffle": True},
+    "frame_gzip": {"chunks": (1, 1, 2, 6, 5), "compression": "gzip"},
+    "channel_lzf": {"chunks": (1, 1, 1, 6, 5), "compression": "lzf"},
+    "many_samples": {"chunks": (3, 4, 2, 6, 5)},
+    "many_samples_frame": {"chunks": (3, 1, 2, 6, 5)},
+    "many_samples_gzip": {"chunks": (3, 4, 2, 6, 5), "compression": "gzip"},
+    "many_samples_whole_gzip": {"chunks": (3, *SHAPE), "compression": "gzip"},
+    "through_rows": {"chunks": (2, 3, 1, 4, 2), "compression": "lzf"},
+    "by_hdf5": {"chunks": (2, 3, 2, 6, 5), "scaleoffset": 0},
+    "float": {"chunks": (1, 4, 2, 6, 5), "compression": "gzip", "dtype": np.float32},
+}
+
+CLIPS = [Clip(4), Clip(11), Clip(3, 4), Clip(4, 3), Clip(6, 2, "center")]
+
+
+def expected(loader, clip, epoch, indices, dtype=np.uint8, shape=SHAPE):
+    """The clips, cut out of whole samples."""
+    firsts = clip.first_frames(shape[0], loader.seed, epoch, indices)
+    samples = sample_values(indices, shape, dtype)
+    return np.stack(
+        [
+            sample[first : first + clip.span : clip.stride]
+            for sample, first in zip(samples, firsts, strict=True)
+        ]
+    )
+
+
+def check_epoch(loader, clip, dtype=np.uint8, shape=SHAPE):
+    found = []
+    for epoch, indices, (x, _) in loader.batches():
+        np.testing.assert_array_equal(x, expected(loader, clip, epoch, indices, dtype, shape))
+        found += indices.tolist()
+    return found
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=str)
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
+def test_frames_are_right_in_every_layout(tmp_path, options, clip):
+    path = write_video_file(tmp_path / "a.h5", num_samples=14, sample_shape=SHAPE, **options)
+    for shuffle, memory in ((True, None), (False, 0)):
+        with VideoLoader(
+            path, batch_size=4, shuffle=shuffle, seed=3, clip=clip, read_ahead_bytes=memory
+        ) as loader:
+            for _ in range(2):
+                found = check_epoch(loader, clip, options.get("dtype", np.uint8))
+                assert sorted(found) == list(range(14))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_frames_are_right_in_any_layout(tmp_path_factory, data):
+    shape = tuple(data.draw(st.integers(1, most)) for most in (9, 3, 4, 4))
+    count = data.draw(st.integers(1, 9))
+    options = {}
+    if data.draw(st.booleans()):
+        options["chunks"] = tuple(data.draw(st.integers(1, n)) for n in (count, *shape))
+        options["compression"] = data.draw(st.sampled_from([None, "gzip", "lzf"]))
+    num_frames = data.draw(st.integers(1, shape[0]))
+    most = (shape[0] - 1) // (num_frames - 1) if num_frames > 1 else 5
+    clip = Clip(num_frames, data.draw(st.integers(1, most)))
+    path = tmp_path_factory.mktemp("clips") / "a.h5"
+    write_video_file(path, num_samples=count, sample_shape=shape, dtype=np.int16, **options)
+    with VideoLoader(path, batch_size=4, seed=data.draw(st.integers(0, 99)), clip=clip) as loader:
+        assert sorted(check_epoch(loader, clip, np.int16, shape)) == list(range(count))
+
+
+def test_only_the_frames_of_the_clip_are_read(tmp_path):
+    shape = (300, 1, 16, 16)
+    for name, options in (("contiguous", {}), ("chunked", {"chunks": (1, 50, 1, 16, 16)})):
+        path = write_video_file(
+            tmp_path / f"{name}.h5", num_samples=40, sample_shape=shape, **options
+        )
+        for clip in (Clip(16), Clip(16, 5)):
+            with VideoLoader(path, y=None, batch_size=8, clip=clip, seed=0) as loader:
+                for _ in loader.batches():
+                    pass
+                assert loader.stats.read_bytes == 40 * 16 * 256 == loader.stats.delivered_bytes
+
+
+def test_only_the_chunks_of_the_clip_are_decoded(tmp_path):
+    shape = (40, 1, 8, 8)
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=6,
+        sample_shape=shape,
+        chunks=(1, 4, 1, 8, 8),
+        compression="gzip",
+    )
+    with VideoLoader(path, batch_size=3, clip=Clip(8, position="start"), seed=0) as loader:
+        check_epoch(loader, Clip(8, position="start"), shape=shape)
+        assert loader.stats.num_chunks == 6 * 2
+    many = write_video_file(
+        tmp_path / "b.h5",
+        num_samples=6,
+        sample_shape=shape,
+        chunks=(3, 4, 1, 8, 8),
+        compression="gzip",
+    )
+    with VideoLoader(many, batch_size=3, clip=Clip(8, position="start"), seed=0) as loader:
+        check_epoch(loader, Clip(8, position="start"), shape=shape)
+        assert loader.stats.num_chunks == 2 * 2
+
+
+def test_random_clips_begin_everywhere_and_come_again(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=SHAPE)
+    clip = Clip(3, 2)
+
+    def firsts(epoch, seed=0):
+        return clip.first_frames(11, seed, epoch, np.arange(30_000))
+
+    counts = np.bincount(firsts(0))
+    assert len(counts) == 7  # frames 0 to 6
+    # Seven standard deviations of a fair draw.
+    assert abs(counts - 30_000 / 7).max() < 7 * np.sqrt(30_000 * 6) / 7
+    assert (firsts(0) == firsts(0)).all()
+    for other in (firsts(1), firsts(0, seed=1)):
+        assert 0.1 < (firsts(0) == other).mean() < 0.2  # a seventh by chance
+
+    def clips(num_threads):
+        with VideoLoader(path, batch_size=7, seed=5, clip=clip, num_threads=num_threads) as loader:
+            return [x.copy() for _ in range(2) for _, _, (x, _) in loader.batches()]
+
+    for one, other in zip(clips(1), clips(3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_center_and_start():
+    numbers = np.arange(3)
+    assert Clip(4, position="start").first_frames(11, 0, 0, numbers).tolist() == [0, 0, 0]
+    assert Clip(4, 2, "center").first_frames(11, 0, 0, numbers).tolist() == [2, 2, 2]
+    assert Clip(11, position="center").first_frames(11, 0, 0, numbers).tolist() == [0, 0, 0]
+
+
+def test_repeated_samples_have_the_same_clip(tmp_path):
+    for name, options in (
+        ("a", {}),
+        ("b", LAYOUTS["many_samples_gzip"]),
+        ("c", LAYOUTS["by_hdf5"]),
+    ):
+        path = write_video_file(
+            tmp_path / f"{name}.h5", num_samples=6, sample_shape=SHAPE, **options
+        )
+        sampler = h5v.samplers.WeightedSampler(np.ones(6), num_samples=40, seed=0)
+        with VideoLoader(path, batch_size=9, seed=0, shuffle=sampler, clip=Clip(3)) as loader:
+            assert len(check_epoch(loader, Clip(3))) == 40
+
+
+def test_as_a_dataset_over_several_files(tmp_path):
+    paths = [
+        write_video_file(
+            tmp_path / f"{i}.h5",
+            num_samples=10,
+            first=10 * i,
+            sample_shape=SHAPE,
+            **({"chunks": (4, 3, 2, 6, 5), "compression": "gzip"} if i == 1 else {}),
+        )
+        for i in range(3)
+    ]
+    clip = Clip(4, 2)
+    dataset = h5v.video_dataset_from_hdf5(
+        paths, batch_size=5, seed=2, clip=clip, drop_remainder=True
+    )
+    assert dataset.element_spec[0] == tf.TensorSpec((5, 4, 2, 6, 5), tf.uint8)
+    with VideoLoader(paths, batch_size=5, seed=2, clip=clip) as loader:
+        for (x, _), (_, indices, _) in zip(dataset, loader.batches(), strict=True):
+            np.testing.assert_array_equal(x, expected(loader, clip, 0, indices))
+    singles = h5v.video_dataset_from_hdf5(paths, batch_size=None, seed=2, clip=clip)
+    assert singles.element_spec[0] == tf.TensorSpec((4, 2, 6, 5), tf.uint8)
+    assert sum(1 for _ in singles) == 30
+
+
+def test_several_videos_have_the_same_frames(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["rgb"] = sample_values(np.arange(12), (11, 3, 4, 4))
+        file["flow"] = sample_values(np.arange(12), (11, 2, 4, 4), np.float32)
+        file["age"] = np.arange(24.0).reshape(12, 2)
+        file["Y"] = np.arange(12)
+        file["short"] = sample_values(np.arange(12), (7, 2, 4, 4))
+    names = {"rgb": "rgb", "flow": "flow", "age": "age"}
+    with VideoLoader(path, x=names, batch_size=5, seed=0, clip=Clip(3)) as loader:
+        for epoch, indices, (rgb, flow, age, _) in loader.batches():
+            for clips, shape, dtype in ((rgb, (11, 3, 4, 4), "u1"), (flow, (11, 2, 4, 4), "f4")):
+                wanted = expected(loader, Clip(3), epoch, indices, dtype, shape)
+                np.testing.assert_array_equal(clips, wanted)
+            np.testing.assert_array_equal(age, np.arange(24.0).reshape(12, 2)[indices])
+    with pytest.raises(ArgumentError, match=r"as many frames.*'rgb' with 11, 'short' with 7"):
+        VideoLoader(path, x={"a": "rgb", "b": "short"}, clip=Clip(3))
+    with pytest.raises(ArgumentError, match="more than one dimension"):
+        VideoLoader(path, x={"a": "age"}, clip=Clip(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "`num_frames` must be a whole number, 1 or more"),
+        ((2.5,), "`num_frames` must be"),
+        ((True,), "`num_frames` must be"),
+        ((4, 0), "`stride` must be"),
+        ((4, 1, "end"), "`position` must be one of 'random', 'center', 'start'"),
+    ],
+)
+def test_what_is_no_clip(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        Clip(*arguments)
+
+
+def test_a_clip_that_does_not_fit_is_an_error_at_opening(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", sample_shape=SHAPE)
+    with pytest.raises(ArgumentError, match=r"have 11 frames.*which takes 13"):
+        h5v.video_dataset_from_hdf5(path, clip=Clip(5, 3))
+    with pytest.raises(ArgumentError, match="must be a Clip"):
+        h5v.video_dataset_from_hdf5(path, clip=16)
+
+
+def test_an_error_names_the_sample(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=9,
+        sample_shape=SHAPE,
+        chunks=(1, 4, 2, 6, 5),
+        compression="gzip",
+    )
+    with h5py.File(path) as file:
+        found = file["X"].id.get_chunk_info_by_coord((6, 4, 0, 0, 0))
+    with open(path, "r+b") as file:
+        file.seek(found.byte_offset)
+        file.write(b"\xff" * found.size)
+    with (
+        VideoLoader(path, batch_size=4, shuffle=False, clip=Clip(6, position="start")) as loader,
+        pytest.raises(ReadError, match="sample 6"),
+    ):
+        list(loader.batches())
+    with VideoLoader(path, batch_size=4, shuffle=False, clip=Clip(4, position="start")) as loader:
+        assert len(list(loader.batches())) == 3
