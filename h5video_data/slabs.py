@@ -63,6 +63,9 @@ class SlabSource:
         file = self._files.open(self._stored.path, self._stored.identity)
         whole = self._scratch("band", geometry.band_shape)
         first = (slab * geometry.num_bands + band) * len(geometry.patches)
+        chunks = slice(first, first + len(geometry.patches))
+        bytes_before, seconds_before = stats.read_bytes, stats.read_seconds
+        file.announce(self._stored.offsets[chunks], self._stored.sizes[chunks])
         try:
             if geometry.is_one_chunk:
                 self._decode_chunk(file, first, whole, stats)
@@ -74,6 +77,7 @@ class SlabSource:
         except (OSError, EOFError, ValueError) as error:
             row = slab * geometry.samples_per_slab + rows[0]
             raise read_error(self._stored, row, str(error)) from error
+        file.judge(stats.read_bytes - bytes_before, stats.read_seconds - seconds_before)
         check_identity(self._stored.path, self._stored.identity, file.fd)
         for row, first, target in zip(rows, firsts, targets, strict=True):
             wanted, in_band = self.frames(band, first)

@@ -26,6 +26,11 @@ from .plan import ReadPlan, RowPlanner
 
 MAX_OPEN_FILES = 256
 
+# A thread that reads less than this is waiting for a disk: the page cache gives several times more.
+SLOW_BYTES_PER_SECOND = 1.5e9
+# Few bytes say nothing: they take as long as the system call.
+JUDGED_BYTES = 1 << 20
+
 Rows = NDArray[np.int64]
 
 
@@ -115,11 +120,17 @@ def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> 
 
 
 class OpenFile:
-    """A file descriptor for positioned reads, closed when nobody holds the object."""
+    """A file descriptor for positioned reads, closed when nobody holds the object.
+
+    Attributes:
+        fd: The descriptor.
+        is_slow: Whether the last reads came from the disk, to judge by their speed.
+    """
 
     fd = -1
 
     def __init__(self, path: str, identity: FileIdentity) -> None:
+        self.is_slow = False
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -131,6 +142,22 @@ class OpenFile:
     def __del__(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
+
+    def announce(self, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """Tells the kernel which ranges come next, if that pays.
+
+        A disk then has many requests at hand instead of one a thread. If the file is in the page
+        cache, this would only cost time.
+        """
+        if self.is_slow:
+            for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+                if offset >= 0:
+                    os.posix_fadvise(self.fd, offset, size, os.POSIX_FADV_WILLNEED)
+
+    def judge(self, num_bytes: int, seconds: float) -> None:
+        """Takes note of how long a thread's reads took."""
+        if num_bytes >= JUDGED_BYTES:
+            self.is_slow = num_bytes < SLOW_BYTES_PER_SECOND * seconds
 
     def read_into(self, target: memoryview, offset: int) -> int:
         """Fills `target` with the bytes from `offset` on; returns how many the file has."""
@@ -189,7 +216,9 @@ class DirectSource:
         plan = self._planner.plan(rows, places, firsts)
         file = self._files.open(stored.path, stored.identity)
         target = out.reshape(-1).view(np.uint8)
+        bytes_before, seconds_before = stats.read_bytes, stats.read_seconds
         begin = time.perf_counter()
+        file.announce(plan.offsets, plan.sizes)
         done = self._read_together(file, plan, target)
         for number in np.flatnonzero((done < plan.sizes) | (plan.offsets < 0)).tolist():
             # As far as it is right; this is where an error is.
@@ -212,6 +241,7 @@ class DirectSource:
         if not stored.filters:
             stats.read_seconds += time.perf_counter() - begin
             stats.read_bytes += int(done.sum())
+        file.judge(stats.read_bytes - bytes_before, stats.read_seconds - seconds_before)
         check_identity(stored.path, stored.identity, file.fd)
 
     def _read_together(

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import buffers, columns, testing
+from h5video_data import buffers, columns, sources, testing
 from h5video_data.errors import FileFormatError
 from h5video_data.layout import describe
 from h5video_data.loader import VideoLoader
@@ -726,3 +726,41 @@ def test_every_layout_reads_as_h5py_reads_it(
         num_threads=num_threads,
         read_ahead_bytes=read_ahead,
     )
+
+
+def test_ranges_are_announced_to_the_kernel_if_the_disk_is_read(tmp_path, monkeypatch):
+    announced = []
+
+    def announce(_fd, offset, size, _advice):
+        announced.append((offset, size))
+
+    monkeypatch.setattr(os, "posix_fadvise", announce)
+    shape = (4, 3, 128, 128)
+    for name, options in (
+        ("rows", {}),
+        ("chunks", {"chunks": (1, *shape), "compression": "lzf"}),
+        ("slabs", {"chunks": (2, 2, 3, 64, 64), "compression": "lzf"}),
+    ):
+        path = testing.write_video_file(
+            tmp_path / f"{name}.h5", num_samples=16, sample_shape=shape, **options
+        )
+        with VideoLoader(path, y=None, batch_size=8, seed=0, num_threads=1) as loader:
+            monkeypatch.setattr(sources, "JUDGED_BYTES", 1)
+            monkeypatch.setattr(sources, "SLOW_BYTES_PER_SECOND", 0)
+            for _ in loader.batches():
+                pass
+            assert not announced
+            # Everything is slow now: from the second task on, what is read is announced.
+            monkeypatch.setattr(sources, "SLOW_BYTES_PER_SECOND", 1e15)
+            before = loader.stats.read_bytes
+            for _ in range(2):
+                for _ in loader.batches():
+                    pass
+        with h5py.File(path) as file:
+            stored = describe(file["X"])
+        spans = {(int(o), int(o + s)) for o, s in zip(stored.offsets, stored.sizes, strict=True)}
+        assert announced
+        for offset, size in announced:
+            assert any(begin <= offset and offset + size <= end for begin, end in spans)
+        assert 0 < sum(size for _, size in announced) <= 3 * before
+        announced.clear()
