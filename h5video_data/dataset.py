@@ -37,6 +37,8 @@ def video_dataset_from_hdf5(
     drop_remainder: bool = False,
     read_ahead_bytes: int | None = None,
     num_threads: int | None = None,
+    input_context: tf.distribute.InputContext | None = None,
+    device: str | None = None,
 ) -> Any:
     """Makes a `tf.data.Dataset` of the samples in HDF5 files.
 
@@ -87,6 +89,13 @@ def video_dataset_from_hdf5(
             hold many samples.
         num_threads: Threads that read and decode, and calls of a map stage at once. Default: the
             processors that this process may use.
+        input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` gives
+            it: only this worker's share of every global batch is read. `batch_size` is then the
+            global one, a multiple of the number of replicas, and each element is one replica's
+            part. A last batch that is not whole is divided as evenly as it can be; if it has fewer
+            samples than there are replicas, some of them come twice, so that all have as many
+            steps.
+        device: A device, such as `"/GPU:0"`, to which the last stage copies elements ahead.
 
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
@@ -124,6 +133,8 @@ def video_dataset_from_hdf5(
             drop_remainder=drop_remainder,
             read_ahead_bytes=read_ahead_bytes,
             num_threads=num_threads,
+            input_context=input_context,
+            device=device,
         ).dataset()
 
     if subset == "both":
@@ -152,7 +163,10 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, loader.release).atexit = False
-    dataset = dataset.flat_map(_ungrouped)
+    # The length, which Keras asks for, is made known by a repetition that is never begun: the
+    # loader gives that many elements. But when it goes on in the middle of an epoch, it gives
+    # fewer, and nothing at all to the repetition, which then ends.
+    dataset = dataset.flat_map(_ungrouped).repeat().take(loader.num_elements)
     for stage in stages:
         try:
             dataset = dataset.map(
@@ -169,10 +183,12 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     if with_seeds:
         dataset = dataset.map(lambda element, _: element)
     if loader.batch_size is None:
-        dataset = dataset.unbatch()
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(loader.steps_per_epoch))
-    dataset = dataset.prefetch(PREFETCH_BATCHES)
-    dataset = dataset.with_options(_options())
+        length = tf.data.experimental.assert_cardinality(loader.steps_per_epoch)
+        dataset = dataset.unbatch().apply(length)
+    dataset = dataset.prefetch(PREFETCH_BATCHES).with_options(_options())
+    if loader.device is not None:
+        dataset = dataset.apply(tf.data.experimental.copy_to_device(loader.device))
+        dataset = dataset.prefetch(PREFETCH_BATCHES)
     if loader.video_set.class_names is not None:
         dataset.class_names = list(loader.video_set.class_names)
     return dataset

@@ -13,6 +13,7 @@
     ├── ReadError                       (OSError)            a sample could not be read or decoded
     │   └── FileChangedError                                 the file is not the one that was opened
     ├── SamplerError                    (ValueError)         a sampler broke its promise
+    ├── StateError                      (ValueError)         a saved position of other data
     ├── ClosedError                     (RuntimeError)       the loader was closed
     └── PackingError                    (ValueError)         no video could be packed
 
@@ -36,6 +37,7 @@ __all__ = [
     "PackingError",
     "ReadError",
     "SamplerError",
+    "StateError",
     "UnsupportedDtypeError",
     "VideoFileNotFoundError",
 ]
@@ -99,6 +101,10 @@ class SamplerError(H5VideoError, ValueError):
 
 class ClosedError(H5VideoError, RuntimeError):
     """The loader was closed and cannot be iterated any more."""
+
+
+class StateError(H5VideoError, ValueError):
+    """A saved position does not belong to this loader's data, split or order."""
 
 
 class PackingError(H5VideoError, ValueError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from .clips import Clip
 from .columns import Names, Paths, VideoSet, open_video_set
-from .errors import ArgumentError, ClosedError
+from .errors import ArgumentError, ClosedError, StateError
 from .memory import share_out
-from .reader import EpochReader, PendingBatch, Reader
+from .reader import EpochPlan, EpochReader, PendingBatch, Reader
 from .samplers import (
     BlockShuffleSampler,
     Sampler,
@@ -29,7 +30,9 @@ from .samplers import (
     checked_positions,
     sample_seeds,
 )
+from .sharding import share_of
 from .sources import ReadStats
+from .state import check_fingerprint, describe_set, digest
 from .subsets import SplitBy, check_split, split_set
 
 if TYPE_CHECKING:
@@ -42,6 +45,10 @@ MIN_BLOCKS_MIXED = 4
 # Single samples (batch_size=None) are read in batches of about this many bytes.
 SINGLES_BYTES = 8 << 20
 MAX_SINGLES = 64
+
+
+# Of what `state_dict` returns.
+STATE_VERSION = 1
 
 
 @dataclass
@@ -70,7 +77,10 @@ class VideoLoader:
     Attributes:
         sample_indices: int64 (num_samples,), the numbers of its samples in the set, ascending.
         num_samples: How many those are.
-        steps_per_epoch: Elements of an epoch: batches, or samples if `batch_size` is None.
+        steps_per_epoch: Elements of an epoch: batches, or samples if `batch_size` is None. With an
+            `input_context`, this worker's elements: one for each of its replicas and global batch.
+        num_elements: Batches of an epoch that are handed to TensorFlow; it makes single samples of
+            them if `batch_size` is None.
         seed: The seed in use; drawn at random if none was given.
         batch_size: As given.
         static_batch_size: The size of all batches, or None if the last one is smaller.
@@ -96,6 +106,8 @@ class VideoLoader:
         drop_remainder: bool = False,
         read_ahead_bytes: int | None = None,
         num_threads: int | None = None,
+        input_context: tf.distribute.InputContext | None = None,
+        device: str | None = None,
     ) -> None:
         _check_at_least("batch_size", batch_size, 1)
         _check_at_least("seed", seed, 0)
@@ -120,29 +132,37 @@ class VideoLoader:
         self.batch_size = batch_size
         self.map_fns = as_functions(map_fn)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
+        self.device = device
+        self._share = share_of(input_context, batch_size)
 
+        self._shuffle = shuffle
+        self._is_seed_given = seed is not None
         self._sampler = self._make_sampler(shuffle)
         self._epoch_size = (
             self.num_samples
             if self._sampler is not shuffle  # one of ours, over all samples
             else len(checked_positions(self._sampler, 0, self.num_samples))
         )
-        size = batch_size or min(max(1, SINGLES_BYTES // self._set.row_nbytes), MAX_SINGLES)
-        drop_remainder = drop_remainder and batch_size is not None
-        if drop_remainder and size > self._epoch_size:
+        self._drop_remainder = drop_remainder and batch_size is not None
+        if self._drop_remainder and batch_size is not None and batch_size > self._epoch_size:
             raise ArgumentError(
                 "drop_remainder=True leaves no batch at all. Received: "
                 f"batch_size={batch_size} for {self._epoch_size} samples"
             )
-        self._step_size = min(size, self._epoch_size)
-        whole, rest = divmod(self._epoch_size, self._step_size)
-        self._num_steps = whole if drop_remainder else whole + bool(rest)
-        self.static_batch_size = self._step_size if drop_remainder or not rest else None
-        self.steps_per_epoch = self._epoch_size if batch_size is None else self._num_steps
+        # Samples of a global batch, or of what is read together if elements are single samples.
+        self._batch_size = batch_size or min(
+            max(1, SINGLES_BYTES // self._set.row_nbytes), MAX_SINGLES, self._epoch_size
+        )
+        _, ends = self._cut_epoch(self._epoch_size)
+        sizes = np.unique(np.diff(ends, prepend=0))
+        self.static_batch_size = int(sizes[0]) if len(sizes) == 1 else None
+        self.num_elements = len(ends)
+        self.steps_per_epoch = self._epoch_size if batch_size is None else self.num_elements
 
         self._memory = share_out(
-            self._set, self._step_size, self._num_steps, read_ahead_bytes, self.num_threads
+            self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads
         )
+        self._largest_group = int(sizes[-1]) * self._memory.group
 
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
             # What a window needs is kept in any case, and the eighth that is not for keeping.
@@ -153,6 +173,11 @@ class VideoLoader:
 
         self._lock = threading.Lock()
         self._next_epoch = 0
+        # Where to go on in an epoch that was begun elsewhere: its number, and samples used.
+        self._resume: tuple[int, int] | None = None
+        self._has_ended_early = False
+        self._set_fingerprint: dict[str, Any] | None = None
+        self._order_digest = (-1, "")
         self._stats = FeedStats()
         self._reader: Reader | None = None
         # The next epoch, whose first batches were read at the end of the one before.
@@ -180,6 +205,10 @@ class VideoLoader:
             f"method `epoch`. Received: shuffle={shuffle!r}"
         )
 
+    def _cut_epoch(self, num_samples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """This worker's positions in the order of an epoch of so many samples, and their ends."""
+        return self._share.cut(num_samples, self._batch_size, drop_remainder=self._drop_remainder)
+
     @property
     def stats(self) -> FeedStats:
         """What feeding cost so far: a copy, which does not change any more."""
@@ -187,7 +216,7 @@ class VideoLoader:
             return copy.copy(self._stats)
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next `iter()` that epoch; those after it follow on.
+        """Makes the next `iter()` that epoch, from its beginning; those after it follow on.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -195,6 +224,90 @@ class VideoLoader:
         _check_at_least("epoch", epoch, 0)
         with self._lock:
             self._next_epoch = epoch
+            self._resume = None
+            self._has_ended_early = False
+
+    def state_dict(self, *, epoch: int, step: int) -> dict[str, Any]:
+        """What `load_state_dict` takes, here or in another process, to go on from a position.
+
+        The loader cannot see how many of the batches that it handed over were used: some wait in
+        the pipeline's prefetch stages. Its caller can.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            step: How many (global) batches of that epoch were used; samples, if `batch_size` is
+                None.
+
+        Returns:
+            A small dict that can be written as JSON. It holds for any number of workers and any
+            `batch_size`, and wherever the files lie; but not for other samples, another split or
+            another order, of which it has a fingerprint.
+        """
+        _check_at_least("epoch", epoch, 0)
+        _check_at_least("step", step, 0)
+        used = step * (1 if self.batch_size is None else self._batch_size)
+        if used >= self._epoch_size or not len(self._cut_epoch(self._epoch_size - used)[1]):
+            epoch, used = epoch + 1, 0
+        return {
+            "version": STATE_VERSION,
+            "epoch": epoch,
+            "samples": used,
+            "seed": self.seed,
+            "fingerprint": self._fingerprint(epoch),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Makes the next `iter()` go on from a position: the samples that were not used yet.
+
+        If no seed was given to this loader, it takes that of the state.
+
+        Args:
+            state: What `state_dict` returned.
+
+        Raises:
+            StateError: It was saved over other data, another split or another order.
+        """
+        try:
+            version, epoch, used = (int(state[key]) for key in ("version", "epoch", "samples"))
+            seed, fingerprint = int(state["seed"]), dict(state["fingerprint"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(
+                f"`state` must be what `state_dict` returned. Received: {state!r}"
+            ) from error
+        if version != STATE_VERSION or epoch < 0 or used < 0:
+            raise StateError(
+                f"`state` must be of version {STATE_VERSION}, with an epoch and a number of "
+                f"samples from 0. Received: {version}, {epoch}, {used}"
+            )
+        if not self._is_seed_given and seed != self.seed:
+            self.seed = seed
+            self._sampler = self._make_sampler(self._shuffle)
+        check_fingerprint(fingerprint, self._fingerprint(epoch))
+        with self._lock:
+            self._next_epoch = epoch
+            self._resume = (epoch, used) if used else None
+            self._has_ended_early = False
+            # Read with another seed, or from the epoch's beginning.
+            ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.reader.pid == os.getpid():
+            ahead.cancel()
+
+    def _fingerprint(self, epoch: int) -> dict[str, Any]:
+        """What tells this loader's data, split and order of an epoch from others."""
+        if self._set_fingerprint is None:
+            self._set_fingerprint = {
+                **describe_set(self._set),
+                "split": digest(self.sample_indices),
+            }
+        number, order = self._order_digest
+        if number != epoch:
+            order = digest(self._positions(epoch))
+            self._order_digest = (epoch, order)
+        return {**self._set_fingerprint, "order": order}
+
+    def _positions(self, epoch: int) -> NDArray[np.int64]:
+        """The order of an epoch, as positions in `sample_indices`."""
+        return checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
 
     def dataset(self) -> tf.data.Dataset:
         """A `tf.data.Dataset` of the elements, with the map functions applied and prefetched."""
@@ -230,14 +343,26 @@ class VideoLoader:
             (count, element, element, ...): how many elements there are, and `batches_per_group`
             elements, of which those beyond `count` are to be dropped.
         """
-        for epoch, indices, arrays in self._groups():
+        if self._has_ended_early:
+            # The pipeline asks what comes after an epoch that had fewer elements than it knows of.
+            self._has_ended_early = False
+            return
+        if self.batch_size is None and self._resume is not None:
+            raise StateError(
+                "A dataset of single samples (batch_size=None) goes on at the beginning of an "
+                f"epoch only. Received: a state with {self._resume[1]} samples used"
+            )
+        num_elements = 0
+        for epoch, batch in self._groups():
             elements = []
-            for batch_indices, batch in self._cut(indices, arrays):
-                element = self._set.build(batch.__getitem__)
-                seeds = sample_seeds(self.seed, epoch, batch_indices) if with_seeds else None
+            for indices, arrays in _elements_of(batch):
+                element = self._set.build(arrays.__getitem__)
+                seeds = sample_seeds(self.seed, epoch, indices) if with_seeds else None
                 elements.append((element, seeds) if with_seeds else element)
             count = len(elements)
+            num_elements += count
             yield count, *elements, *elements[:1] * (self.batches_per_group - count)
+        self._has_ended_early = num_elements < self.num_elements
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """The batches of the next epoch, column by column.
@@ -251,19 +376,12 @@ class VideoLoader:
             SamplerError: The sampler broke its promise.
             ReadError: A sample cannot be read, or a file has changed.
         """
-        for epoch, indices, arrays in self._groups():
-            for batch_indices, batch in self._cut(indices, arrays):
-                yield epoch, batch_indices, batch
+        for epoch, batch in self._groups():
+            for indices, arrays in _elements_of(batch):
+                yield epoch, indices, arrays
 
-    def _cut(
-        self, indices: NDArray[np.int64], arrays: list[NDArray[Any]]
-    ) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
-        """The batches of a group."""
-        for begin in range(0, len(indices), self._step_size):
-            part = slice(begin, begin + self._step_size)
-            yield indices[part], [array[part] for array in arrays]
-
-    def _groups(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
+    def _groups(self) -> Iterator[tuple[int, PendingBatch]]:
+        """The next epoch's number and its groups, read."""
         current = self._next_epoch_reader()
         following: EpochReader | None = None
         is_following_known = False
@@ -281,17 +399,12 @@ class VideoLoader:
                     following = self._epoch_reader_or_none(current.reader, self._next_epoch)
                 if following is not None:
                     following.fill(window - len(current))
-                yield current.number, batch.indices, batch.arrays
+                if not len(current):
+                    # Nobody may ask for what comes after the last group.
+                    following = self._keep_ahead(current, following)
+                yield current.plan.number, batch
                 # The buffers go back when nobody holds them, this frame included.
                 del batch
-            with self._lock:
-                # Unless it was closed or released, or another iterator had that epoch meanwhile.
-                if (
-                    following is not None
-                    and following.number == self._next_epoch
-                    and self._reader is current.reader
-                ):
-                    self._ahead, following = following, self._ahead
             if self._reader is None:  # released at this very moment
                 self._ahead = None
         except (CancelledError, RuntimeError) as error:
@@ -303,19 +416,36 @@ class VideoLoader:
                 if reader is not None and reader.reader.pid == os.getpid():
                     reader.cancel()
 
+    def _keep_ahead(
+        self, current: EpochReader, following: EpochReader | None
+    ) -> EpochReader | None:
+        """Keeps what was read of the next epoch for its turn; returns what is to be cancelled."""
+        with self._lock:
+            # Unless it was closed or released, or another iterator had that epoch meanwhile.
+            if (
+                following is not None
+                and following.plan.number == self._next_epoch
+                and self._resume is None
+                and self._reader is current.reader
+            ):
+                self._ahead, following = following, self._ahead
+        return following
+
     def _next_epoch_reader(self) -> EpochReader:
         """What reads the next epoch: it may have begun at the end of the one before."""
         reader = self._open_reader()
         with self._lock:
             epoch = self._next_epoch
             self._next_epoch += 1
+            used = self._resume[1] if self._resume and self._resume[0] == epoch else 0
+            self._resume = None
             ahead, self._ahead = self._ahead, None
-        if ahead is not None and (ahead.number != epoch or ahead.reader is not reader):
+        if ahead is not None and (ahead.plan.number != epoch or ahead.reader is not reader or used):
             if ahead.reader.pid == os.getpid():
                 ahead.cancel()
             ahead = None
         reader.check_files()
-        return self._epoch_reader(reader, epoch) if ahead is None else ahead
+        return self._epoch_reader(reader, epoch, used) if ahead is None else ahead
 
     def _epoch_reader_or_none(self, reader: Reader, epoch: int) -> EpochReader | None:
         """The same, but an error of the sampler waits until it is that epoch's turn."""
@@ -324,11 +454,12 @@ class VideoLoader:
         except Exception:
             return None
 
-    def _epoch_reader(self, reader: Reader, epoch: int) -> EpochReader:
-        positions = checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
-        num_samples = min(self._num_steps * self._step_size, self._epoch_size)
-        order = self.sample_indices[positions[:num_samples]]
-        return reader.epoch(epoch, order, self._set.first_frames(self.seed, epoch, order))
+    def _epoch_reader(self, reader: Reader, epoch: int, used: int = 0) -> EpochReader:
+        """What reads an epoch, but for the samples that come first in it and were used already."""
+        positions, ends = self._cut_epoch(self._epoch_size - used)
+        order = self.sample_indices[self._positions(epoch)[used + positions]]
+        firsts = self._set.first_frames(self.seed, epoch, order)
+        return reader.epoch(EpochPlan(epoch, order, ends, self._memory.group, firsts))
 
     def _wait(self, batch: PendingBatch) -> None:
         begin = time.perf_counter()
@@ -338,7 +469,7 @@ class VideoLoader:
             self._stats.add(cost)
             self._stats.wait_seconds += waited
             self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
-            self._stats.num_batches += -(-len(batch.indices) // self._step_size)
+            self._stats.num_batches += len(batch.ends)
             self._stats.num_samples += len(batch.indices)
 
     def _open_reader(self) -> Reader:
@@ -350,7 +481,7 @@ class VideoLoader:
                 reader = self._reader = Reader(
                     self._set,
                     num_threads=self.num_threads,
-                    batch_size=self._step_size * self._memory.group,
+                    batch_size=self._largest_group,
                     max_kept=self._memory.reserve,
                     kept_samples=self._memory.kept_samples,
                     tasks_per_batch=-(-self.num_threads // self._memory.window),
@@ -382,6 +513,14 @@ class VideoLoader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _elements_of(
+    batch: PendingBatch,
+) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
+    """The samples' numbers and the arrays of each element of a group."""
+    for begin, end in itertools.pairwise([0, *batch.ends.tolist()]):
+        yield batch.indices[begin:end], [array[begin:end] for array in batch.arrays]
 
 
 def as_functions(

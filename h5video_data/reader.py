@@ -27,11 +27,35 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
+class EpochPlan:
+    """What an epoch reads."""
+
+    number: int
+    order: Indices
+    """The numbers of its samples in the order of their use."""
+    ends: Indices
+    """The end (exclusive) of each element in `order`."""
+    group: int
+    """How many elements are read together, as one batch."""
+    firsts: Indices | None = None
+    """The first frame of each sample's clip, if clips are read. The same sample has the same one
+    wherever it comes."""
+
+    @property
+    def batches(self) -> Indices:
+        """The number of the last element of each batch."""
+        count = len(self.ends)
+        return np.append(np.arange(self.group - 1, count - 1, self.group), count - 1)
+
+
+@dataclass(frozen=True, eq=False)
 class PendingBatch:
-    """A batch that is being filled."""
+    """A batch that is being filled: some elements of an epoch."""
 
     indices: Indices
     """The numbers of its samples, (batch,)."""
+    ends: Indices
+    """The end (exclusive) of each element among them."""
     arrays: list[NDArray[Any]]
     """One for each column; not to be looked at before `wait` returns."""
     tasks: list[Future[ReadStats]]
@@ -140,15 +164,8 @@ class Reader:
         for path, identity in files.items():
             check_identity(path, identity)
 
-    def epoch(self, number: int, order: Indices, firsts: Indices | None = None) -> EpochReader:
-        """Prepares an epoch; nothing is read before it is asked for.
-
-        Args:
-            number: Number of the epoch.
-            order: int64 (n,), the numbers of its samples in the order of their use.
-            firsts: int64 (n,), the first frame of each one's clip, if clips are read. The same
-                sample has the same one wherever it comes.
-        """
+    def epoch(self, plan: EpochPlan) -> EpochReader:
+        """Prepares an epoch; nothing is read before it is asked for."""
         windows: dict[int, SlabWindow] = {}
         for position, (column, sources) in enumerate(
             zip(self._set.columns, self._sources, strict=True)
@@ -159,19 +176,20 @@ class Reader:
                     column,
                     sources,
                     self._set,
-                    order,
-                    firsts,
-                    batch_size=self.batch_size,
+                    plan.order,
+                    plan.firsts,
+                    plan.ends[plan.batches],
                     capacity=self._kept_samples,
                     submit=self._submit,
                 )
-        return EpochReader(self, number, order, firsts, windows)
+        return EpochReader(self, plan, windows)
 
-    def start(self, indices: Indices, firsts: Indices | None) -> PendingBatch:
+    def start(self, indices: Indices, ends: Indices, firsts: Indices | None) -> PendingBatch:
         """Begins to read a batch, but for what is read by slabs.
 
         Args:
             indices: int64 (n,), sample numbers in the order of the batch, n >= 1.
+            ends: int64, the end (exclusive) of each element among them.
             firsts: int64 (n,), the first frame of each one's clip, if clips are read.
         """
         count = len(indices)
@@ -192,7 +210,7 @@ class Reader:
             )
             for lower, upper in itertools.pairwise(bounds)
         ]
-        return PendingBatch(indices, arrays, tasks)
+        return PendingBatch(indices, ends, arrays, tasks)
 
     def _submit(self, function: Callable[..., ReadStats], *arguments: Any) -> Future[ReadStats]:
         return self._threads.submit(_unless_at_exit, function, *arguments)
@@ -209,26 +227,16 @@ class EpochReader:
 
     Args:
         reader: Whose threads and buffers to use.
-        number: Number of the epoch.
-        order: The numbers of the epoch's samples in the order of their use.
-        firsts: The first frame of each one's clip, if clips are read.
+        plan: The epoch.
         windows: By column, what reads those of its files that are read by slabs.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        number: int,
-        order: Indices,
-        firsts: Indices | None,
-        windows: dict[int, SlabWindow],
-    ) -> None:
+    def __init__(self, reader: Reader, plan: EpochPlan, windows: dict[int, SlabWindow]) -> None:
         self.reader = reader
-        self.number = number
-        self._order = order
-        self._firsts = firsts
+        self.plan = plan
         self._windows = windows
-        self._next = 0
+        self._next = iter(plan.batches.tolist())
+        self._last = -1
         self._batches: deque[PendingBatch] = deque()
 
     def __len__(self) -> int:
@@ -237,16 +245,19 @@ class EpochReader:
 
     def fill(self, count: int) -> None:
         """Begins to read further batches until `count` are being read, or there are no more."""
-        while len(self._batches) < count and self._next < len(self._order):
-            end = self._next + self.reader.batch_size
+        plan = self.plan
+        while len(self._batches) < count and (last := next(self._next, None)) is not None:
+            begin = int(plan.ends[self._last]) if self._last >= 0 else 0
+            part = slice(begin, int(plan.ends[last]))
             batch = self.reader.start(
-                self._order[self._next : end],
-                None if self._firsts is None else self._firsts[self._next : end],
+                plan.order[part],
+                plan.ends[self._last + 1 : last + 1] - begin,
+                None if plan.firsts is None else plan.firsts[part],
             )
             for position, window in self._windows.items():
                 batch.tasks.extend(window.start(batch.arrays[position]))
             self._batches.append(batch)
-            self._next = end
+            self._last = last
 
     def take(self) -> PendingBatch | None:
         """The batch that is next, to be waited for, or None at the end of the epoch."""
@@ -259,7 +270,7 @@ class EpochReader:
         self._batches.clear()
         # The traceback of an error, which people hold on to, holds this object. And what was kept
         # holds its tasks, one of which may hold the error: a cycle.
-        self._next = len(self._order)
+        self._next = iter(())
         self._windows.clear()
 
 

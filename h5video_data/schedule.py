@@ -13,6 +13,7 @@ an epoch; with whole chunks kept by Belady's rule it would be 6.8 times.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,13 +52,13 @@ class Step:
 
 
 def schedule(
-    order: Indices, batch_size: int, starts: Indices, stops: Indices, capacity: int
+    order: Indices, ends: Indices, starts: Indices, stops: Indices, capacity: int
 ) -> Iterator[Step]:
     """Plans an epoch, batch by batch, as it is asked for.
 
     Args:
         order: int64 (n,), the numbers of the samples in the order of their use; repeats allowed.
-        batch_size: Samples of a batch; the last batch may be smaller.
+        ends: int64 (batches,), the end (exclusive) of each batch in `order`, ascending.
         starts: int64 (slabs,), first sample of each slab, ascending.
         stops: int64 (slabs,), end (exclusive) of each slab. Samples in no slab are left out.
         capacity: How many samples may be kept from one batch to the next.
@@ -75,13 +76,13 @@ def schedule(
     # (-next use, sample): the kept sample that is used last comes first. An entry whose sample was
     # dropped or used since is passed over.
     farthest: list[tuple[int, int]] = []
-    for begin in range(0, len(order), batch_size):
-        samples = order[begin : begin + batch_size]
+    for begin, end in itertools.pairwise([0, *ends.tolist()]):
+        samples = order[begin:end]
         slabs = np.searchsorted(starts, samples, side="right") - 1
         in_slab = (slabs >= 0) & (samples < stops[slabs])
         is_copied = in_slab & is_kept[samples]
         is_missing = in_slab & ~is_copied
-        upcoming[samples] = following[begin : begin + batch_size]
+        upcoming[samples] = following[begin:end]
 
         # Candidates to be kept: what was kept already, what is used now, and its neighbours.
         decoded = np.unique(slabs[is_missing])

@@ -152,7 +152,7 @@ class SlabWindow:
         video_set: Its files.
         order: int64 (n,), the numbers of the epoch's samples in the order of their use.
         firsts: int64 (n,), the first frame of each one's clip, if clips are read.
-        batch_size: Samples of a batch.
+        ends: int64 (batches,), the end of each batch in `order`.
         capacity: Samples to keep for later batches.
         submit: Gives a task to the threads: a function that returns its ReadStats, and arguments.
     """
@@ -164,8 +164,8 @@ class SlabWindow:
         video_set: VideoSet,
         order: NDArray[np.int64],
         firsts: NDArray[np.int64] | None,
+        ends: NDArray[np.int64],
         *,
-        batch_size: int,
         capacity: int,
         submit: Callable[..., Future[ReadStats]],
     ) -> None:
@@ -189,7 +189,7 @@ class SlabWindow:
         in_reserve = capacity // 8
         self._steps = schedule(
             order,
-            batch_size,
+            ends,
             np.array([start for _, _, start in self._slabs], np.int64),
             np.array(stops, np.int64),
             capacity - in_reserve,

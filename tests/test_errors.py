@@ -120,6 +120,7 @@ def test_the_tree_of_errors():
     tree = {
         "ArgumentError": (H5VideoError, ValueError),
         "ClosedError": (H5VideoError, RuntimeError),
+        "StateError": (H5VideoError, ValueError),
         "DatasetNotFoundError": (H5VideoError, KeyError),
         "FileChangedError": (ReadError,),
         "FileFormatError": (H5VideoError, ValueError),

@@ -722,7 +722,7 @@ def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
 
 def ahead_of(loader):
     """The epoch and the batches that are read ahead of the next `iter()`."""
-    return loader._ahead and (loader._ahead.number, len(loader._ahead))
+    return loader._ahead and (loader._ahead.plan.number, len(loader._ahead))
 
 
 def test_the_next_epoch_is_read_at_the_end_of_this_one(sizes):

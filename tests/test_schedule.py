@@ -16,7 +16,8 @@ def slabs(num_samples, per_slab):
 def played(order, batch_size, starts, stops, capacity):
     """Plays a schedule as a reader would; gives the batches and the number of decodes."""
     kept, batches, num_decodes = set(), [], 0
-    for step in schedule(order, batch_size, starts, stops, capacity):
+    ends = np.append(np.arange(batch_size, len(order), batch_size), len(order))
+    for step in schedule(order, ends, starts, stops, capacity):
         batch = {}
         for sample, place in zip(step.copied.tolist(), step.places.tolist(), strict=True):
             assert sample in kept

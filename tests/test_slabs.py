@@ -10,6 +10,7 @@ from h5video_data import VideoLoader, inspect
 from h5video_data.errors import ReadError
 from h5video_data.layout import describe
 from h5video_data.plan import SlabGeometry
+from h5video_data.reader import EpochPlan
 from h5video_data.testing import labels, sample_values, write_video_file
 
 SHAPE = (6, 3, 10, 12)
@@ -76,7 +77,9 @@ def test_memory_is_kept_to(tmp_path):
     sample_bytes = int(np.prod(shape))
     budget = 160 * sample_bytes
     with VideoLoader(path, batch_size=16, seed=0, read_ahead_bytes=budget) as loader:
-        source = loader._open_reader().epoch(0, np.random.default_rng(0).permutation(640))
+        order = np.random.default_rng(0).permutation(640)
+        ends = np.arange(16, 641, 16)
+        source = loader._open_reader().epoch(EpochPlan(0, order, ends, group=1))
         source.fill(1)
         while (batch := source.take()) is not None:
             batch.wait()

@@ -1,0 +1,77 @@
+"""What a saved position belongs to: a fingerprint of the data, the split and the order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import VideoSet
+from .errors import ReadError, StateError
+from .opening import find_dataset, open_file
+
+# How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
+SAMPLES_LOOKED_AT = 8
+
+# What a difference in each part of a fingerprint means.
+_MEANINGS = {
+    "datasets": "the datasets' names, shapes or dtypes",
+    "num_samples": "the number of samples",
+    "contents": "the samples themselves",
+    "split": "which samples are used (validation_split, subset, split_by, seed)",
+    "order": "the order of the epoch (shuffle, seed)",
+    "clip": "the clip",
+}
+
+
+def digest(values: NDArray[Any]) -> str:
+    """A short hash of an array's values."""
+    return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).hexdigest()
+
+
+def describe_set(video_set: VideoSet) -> dict[str, Any]:
+    """The parts of a fingerprint that are the files' own; wherever they lie, however stored.
+
+    Raises:
+        ReadError: A sample cannot be read.
+    """
+    datasets = {
+        column.name: [list(column.parts[0].shape[1:]), str(column.dtype)]
+        for column in video_set.columns
+    }
+    hashed = hashlib.blake2b(digest_size=8)
+    numbers = np.linspace(0, video_set.num_samples - 1, SAMPLES_LOOKED_AT).astype(np.int64)
+    for number in np.unique(numbers).tolist():
+        file_number = int(np.searchsorted(video_set.starts, number, side="right")) - 1
+        row = number - int(video_set.starts[file_number])
+        path = video_set.paths[file_number]
+        with open_file(path) as file:
+            for name in datasets:
+                dataset = find_dataset(file, name)
+                try:
+                    # The first frame, or the value if a sample has no frames.
+                    value = dataset[(row, 0) if dataset.ndim > 1 else row]
+                except (OSError, RuntimeError) as error:
+                    raise ReadError(f"{path}: dataset {name!r}, sample {row}: {error}") from error
+                hashed.update(np.ascontiguousarray(value).tobytes())
+    clip = next((column.clip for column in video_set.columns if column.clip), None)
+    return {
+        "datasets": datasets,
+        "num_samples": video_set.num_samples,
+        "contents": hashed.hexdigest(),
+        "clip": clip and [clip.num_frames, clip.stride, clip.position],
+    }
+
+
+def check_fingerprint(saved: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises a StateError that says what differs, if anything does."""
+    different = [name for name in found if saved.get(name) != found[name]]
+    if different:
+        details = "; ".join(
+            f"{_MEANINGS[name]}: {saved.get(name)!r} then, {found[name]!r} now"
+            for name in different
+        )
+        raise StateError(f"The state was saved over other data or another order. {details}")

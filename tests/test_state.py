@@ -1,0 +1,226 @@
+"""Going on from a saved position: exactly the samples that were not used yet, in their order."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import h5video_data as h5v
+from h5video_data import Clip, VideoLoader
+from h5video_data.errors import StateError
+from h5video_data.testing import write_video_file
+
+SHAPE = (4, 1, 4, 4)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_video_file(tmp_path / "a.h5", num_samples=50, sample_shape=SHAPE)
+
+
+def epoch(loader):
+    return [index for _, indices, _ in loader.batches() for index in indices.tolist()]
+
+
+def over_json(state):
+    return json.loads(json.dumps(state))
+
+
+KINDS = {
+    "exact": {},
+    "blocks": {"shuffle": "blocks"},
+    "in order": {"shuffle": False},
+    "drop": {"drop_remainder": True},
+    "split": {"validation_split": 0.3, "subset": "training"},
+    "clip": {"clip": Clip(2)},
+    "sampler": {"shuffle": h5v.samplers.WeightedSampler(np.ones(50), num_samples=70, seed=0)},
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("chunks", [None, (4, 2, 1, 4, 4)], ids=["rows", "slabs"])
+def test_the_rest_of_the_epoch_and_those_after_it(tmp_path, options, chunks):
+    kind = {} if chunks is None else {"chunks": chunks, "compression": "gzip"}
+    path = write_video_file(tmp_path / "a.h5", num_samples=50, sample_shape=SHAPE, **kind)
+
+    def make():
+        return VideoLoader(path, batch_size=8, seed=1, **options)
+
+    reference = make()
+    epochs = [[(i.tolist(), x.copy()) for _, i, (x, _) in reference.batches()] for _ in range(4)]
+    num_steps = len(epochs[0])
+    for step in range(num_steps + 1):
+        with make() as loader:
+            loader.load_state_dict(over_json(reference.state_dict(epoch=1, step=step)))
+            expected = epochs[1][step:] or epochs[2]
+            following = epochs[2] if epochs[1][step:] else epochs[3]
+            for batches in (expected, following):
+                found = list(loader.batches())
+                for (_, indices, (x, _)), (wanted, clips) in zip(found, batches, strict=True):
+                    assert indices.tolist() == wanted
+                    np.testing.assert_array_equal(x, clips)
+
+
+@pytest.mark.parametrize("map_fn", [None, lambda x, y, *, seeds: (x, y, seeds)])
+@pytest.mark.parametrize("memory", [0, 30_000], ids=["alone", "in groups"])
+def test_a_dataset_goes_on_too(path, map_fn, memory):
+    def make():
+        return VideoLoader(path, batch_size=4, seed=1, map_fn=map_fn, read_ahead_bytes=memory)
+
+    def batches(dataset):
+        return [tf.nest.map_structure(lambda t: t.numpy().tolist(), element) for element in dataset]
+
+    reference = make()
+    assert (reference.batches_per_group > 1) == (memory > 0)
+    dataset = reference.dataset()
+    epochs = [batches(dataset) for _ in range(4)]
+    for step in (0, 1, 3, 6, 11, 12, 13):
+        loader = make()
+        dataset = loader.dataset()
+        loader.load_state_dict(over_json(reference.state_dict(epoch=1, step=step)))
+        assert len(dataset) == 13
+        first = epochs[1][step:] or epochs[2]
+        second = epochs[2] if epochs[1][step:] else epochs[3]
+        assert batches(dataset) == first
+        assert batches(dataset) == second
+        assert len(dataset) == 13
+        loader.load_state_dict(reference.state_dict(epoch=1, step=step))
+        assert batches(dataset.repeat(2)) == first + second
+
+
+def test_abandoned_after_it_went_on(path):
+    loader = VideoLoader(path, batch_size=4, seed=1)
+    epochs = [epoch(loader) for _ in range(4)]
+    dataset = loader.dataset()
+    for taken in (1, 2, 3):
+        loader.load_state_dict(loader.state_dict(epoch=1, step=10))
+        assert len(list(dataset.take(taken))) == taken
+        loader.set_epoch(2)
+        assert len(list(dataset)) == 13
+    loader.load_state_dict(loader.state_dict(epoch=1, step=10))
+    loader.set_epoch(1)
+    assert epoch(loader) == epochs[1]
+    assert epoch(loader) == epochs[2]
+
+
+def test_with_another_batch_size_and_other_workers(path):
+    reference = VideoLoader(path, batch_size=12, seed=1)
+    state = over_json(reference.state_dict(epoch=3, step=2))
+    reference.set_epoch(3)
+    rest = epoch(reference)[24:]
+    for batch_size in (1, 5, 8, 50):
+        loader = VideoLoader(path, batch_size=batch_size, seed=1)
+        loader.load_state_dict(state)
+        assert epoch(loader) == rest
+    parts = []
+    for worker in range(2):
+        context = tf.distribute.InputContext(2, worker, 2)
+        loader = VideoLoader(path, batch_size=6, seed=1, input_context=context)
+        loader.load_state_dict(state)
+        parts.append([indices.tolist() for _, indices, _ in loader.batches()])
+    assert [i for pair in zip(*parts, strict=True) for part in pair for i in part] == rest
+    saved_by_two = VideoLoader(
+        path, batch_size=6, seed=1, input_context=tf.distribute.InputContext(2, 1, 2)
+    ).state_dict(epoch=3, step=4)
+    assert saved_by_two == state
+
+
+def test_steps_of_single_samples_are_samples(path):
+    reference = VideoLoader(path, batch_size=None, seed=1)
+    rest = epoch(VideoLoader(path, seed=1))[7:]
+    state = reference.state_dict(epoch=0, step=7)
+    loader = VideoLoader(path, batch_size=None, seed=1)
+    loader.load_state_dict(state)
+    assert epoch(loader) == rest
+    loader.load_state_dict(state)
+    with pytest.raises(tf.errors.OpError, match=r"StateError.*goes on at the beginning"):
+        list(loader.dataset())
+
+
+def test_what_was_read_ahead_is_not_used_after_a_state_was_loaded(path):
+    loader = VideoLoader(path, batch_size=8, seed=1)
+    epochs = [epoch(loader) for _ in range(2)]  # epoch 2 has begun by now
+    loader.load_state_dict(loader.state_dict(epoch=2, step=3))
+    other = VideoLoader(path, batch_size=8, seed=1)
+    other.set_epoch(2)
+    whole = epoch(other)
+    assert epoch(loader) == whole[24:]
+    loader.load_state_dict(loader.state_dict(epoch=0, step=0))
+    assert [epoch(loader), epoch(loader)] == epochs
+
+
+def test_a_seed_that_was_drawn_comes_with_the_state(path):
+    one = VideoLoader(path, batch_size=8)
+    other = VideoLoader(path, batch_size=8)
+    assert one.seed != other.seed
+    rest = epoch(one)[16:]
+    epoch(other)
+    other.load_state_dict(over_json(one.state_dict(epoch=0, step=2)))
+    assert epoch(other) == rest
+    assert epoch(other) == epoch(one)
+
+
+def test_the_files_may_lie_elsewhere_and_be_stored_otherwise(tmp_path, path):
+    state = VideoLoader(path, batch_size=8, seed=1).state_dict(epoch=1, step=2)
+    packed = write_video_file(
+        tmp_path / "elsewhere.h5",
+        num_samples=50,
+        sample_shape=SHAPE,
+        chunks=(1, *SHAPE),
+        compression="gzip",
+    )
+    parts = [
+        write_video_file(tmp_path / f"{i}.h5", num_samples=25, first=25 * i, sample_shape=SHAPE)
+        for i in range(2)
+    ]
+    for where in (packed, parts):
+        VideoLoader(where, batch_size=8, seed=1).load_state_dict(state)
+
+
+def test_another_set_split_or_order_is_an_error_that_says_so(tmp_path, path):
+    saved = VideoLoader(path, batch_size=8, seed=1).state_dict(epoch=1, step=2)
+
+    def load(where=path, **options):
+        VideoLoader(where, **{"batch_size": 8, "seed": 1, **options}).load_state_dict(saved)
+
+    load()
+    longer = write_video_file(tmp_path / "longer.h5", num_samples=51, sample_shape=SHAPE)
+    with pytest.raises(StateError, match="number of samples: 50 then, 51 now"):
+        load(longer)
+    changed = write_video_file(tmp_path / "changed.h5", num_samples=50, sample_shape=SHAPE)
+    with h5py.File(changed, "r+") as file:
+        file["X"][49, 0, 0, 0, 0] += 1
+    with pytest.raises(StateError, match="the samples themselves: "):
+        load(changed)
+    with pytest.raises(StateError, match="shapes or dtypes"):
+        load(y=None)
+    with pytest.raises(StateError, match=r"which samples are used .*; the order of the epoch"):
+        load(validation_split=0.2, subset="training")
+    for options in ({"seed": 2}, {"shuffle": False}, {"shuffle": "blocks"}):
+        with pytest.raises(StateError, match=r"or another order\. the order of the"):
+            load(**options)
+    with pytest.raises(StateError, match=r"the clip: None then, \[2, 1, 'random'\] now"):
+        load(clip=Clip(2))
+
+
+@pytest.mark.parametrize(
+    "state", [{}, None, {"version": 1}, {"version": "x"}, "abc", {"epoch": 1, "step": 2}]
+)
+def test_what_is_no_state(path, state):
+    with pytest.raises(StateError, match="must be what `state_dict` returned"):
+        VideoLoader(path).load_state_dict(state)
+
+
+def test_a_state_of_another_version(path):
+    loader = VideoLoader(path, seed=0)
+    state = loader.state_dict(epoch=0, step=1)
+    with pytest.raises(StateError, match="of version 1"):
+        loader.load_state_dict({**state, "version": 2})
+    with pytest.raises(StateError, match="from 0"):
+        loader.load_state_dict({**state, "samples": -1})
+
+
+def test_a_state_is_small(path):
+    assert len(json.dumps(VideoLoader(path, seed=0).state_dict(epoch=5, step=1))) < 600
