@@ -17,6 +17,7 @@ from .clips import Clip
 from .errors import H5VideoError
 
 if TYPE_CHECKING:
+    import h5video_data.callbacks as callbacks
     import h5video_data.testing as testing
     import h5video_data.transforms as transforms
 
@@ -30,6 +31,7 @@ __all__ = [
     "Clip",
     "H5VideoError",
     "VideoLoader",
+    "callbacks",
     "errors",
     "inspect",
     "pack",
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 # Importing these takes TensorFlow (seconds) or h5py and imagecodecs (tenths): only when needed.
 _LAZY = {
     "VideoLoader": "loader",
+    "callbacks": "callbacks",
     "inspect": "inspection",
     "pack": "packing",
     "split_samples": "subsets",

@@ -101,8 +101,9 @@ def video_dataset_from_hdf5(
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
         the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
         static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known.
-        Every iteration over it is the next epoch, one that is broken off as well. If the file has
-        an attribute `class_names`, so has the dataset.
+        Every iteration over it is the next epoch, one that is broken off as well. Its attribute
+        `loader` is the `VideoLoader` behind it. If the file has an attribute `class_names`, so has
+        the dataset.
 
     Raises:
         VideoFileNotFoundError: There is no such file.
@@ -187,8 +188,11 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
         dataset = dataset.unbatch().apply(length)
     dataset = dataset.prefetch(PREFETCH_BATCHES).with_options(_options())
     if loader.device is not None:
-        dataset = dataset.apply(tf.data.experimental.copy_to_device(loader.device))
-        dataset = dataset.prefetch(PREFETCH_BATCHES)
+        # Has to be the last stage, and does not tell its length.
+        copy = tf.data.experimental.prefetch_to_device(loader.device, PREFETCH_BATCHES)
+        dataset = dataset.apply(copy)
+        dataset.cardinality = lambda: tf.constant(loader.steps_per_epoch, tf.int64)
+    dataset.loader = loader
     if loader.video_set.class_names is not None:
         dataset.class_names = list(loader.video_set.class_names)
     return dataset

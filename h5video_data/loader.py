@@ -82,7 +82,11 @@ class VideoLoader:
         num_elements: Batches of an epoch that are handed to TensorFlow; it makes single samples of
             them if `batch_size` is None.
         seed: The seed in use; drawn at random if none was given.
+        samples_per_epoch: Samples of an epoch, of all workers.
         batch_size: As given.
+        global_batch_size: Samples of a batch, of all workers; if `batch_size` is None, of what is
+            read together.
+        drop_remainder: Whether a last batch that is not whole is left out.
         static_batch_size: The size of all batches, or None if the last one is smaller.
         map_fns: The map functions.
         num_threads: Threads that read and decode.
@@ -138,26 +142,25 @@ class VideoLoader:
         self._shuffle = shuffle
         self._is_seed_given = seed is not None
         self._sampler = self._make_sampler(shuffle)
-        self._epoch_size = (
+        self.samples_per_epoch = (
             self.num_samples
             if self._sampler is not shuffle  # one of ours, over all samples
             else len(checked_positions(self._sampler, 0, self.num_samples))
         )
-        self._drop_remainder = drop_remainder and batch_size is not None
-        if self._drop_remainder and batch_size is not None and batch_size > self._epoch_size:
+        self.drop_remainder = drop_remainder and batch_size is not None
+        if self.drop_remainder and batch_size is not None and batch_size > self.samples_per_epoch:
             raise ArgumentError(
                 "drop_remainder=True leaves no batch at all. Received: "
-                f"batch_size={batch_size} for {self._epoch_size} samples"
+                f"batch_size={batch_size} for {self.samples_per_epoch} samples"
             )
-        # Samples of a global batch, or of what is read together if elements are single samples.
-        self._batch_size = batch_size or min(
-            max(1, SINGLES_BYTES // self._set.row_nbytes), MAX_SINGLES, self._epoch_size
+        self.global_batch_size = batch_size or min(
+            max(1, SINGLES_BYTES // self._set.row_nbytes), MAX_SINGLES, self.samples_per_epoch
         )
-        _, ends = self._cut_epoch(self._epoch_size)
+        _, ends = self._cut_epoch(self.samples_per_epoch)
         sizes = np.unique(np.diff(ends, prepend=0))
         self.static_batch_size = int(sizes[0]) if len(sizes) == 1 else None
         self.num_elements = len(ends)
-        self.steps_per_epoch = self._epoch_size if batch_size is None else self.num_elements
+        self.steps_per_epoch = self.samples_per_epoch if batch_size is None else self.num_elements
 
         self._memory = share_out(
             self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads
@@ -185,6 +188,11 @@ class VideoLoader:
         self._is_closed = False
 
     @property
+    def is_first_worker(self) -> bool:
+        """Whether it is the first of several workers, or the only one."""
+        return self._share.first == 0
+
+    @property
     def video_set(self) -> VideoSet:
         """The files and datasets that it reads."""
         return self._set
@@ -207,7 +215,9 @@ class VideoLoader:
 
     def _cut_epoch(self, num_samples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """This worker's positions in the order of an epoch of so many samples, and their ends."""
-        return self._share.cut(num_samples, self._batch_size, drop_remainder=self._drop_remainder)
+        return self._share.cut(
+            num_samples, self.global_batch_size, drop_remainder=self.drop_remainder
+        )
 
     @property
     def stats(self) -> FeedStats:
@@ -243,15 +253,22 @@ class VideoLoader:
             `batch_size`, and wherever the files lie; but not for other samples, another split or
             another order, of which it has a fingerprint.
         """
-        _check_at_least("epoch", epoch, 0)
         _check_at_least("step", step, 0)
-        used = step * (1 if self.batch_size is None else self._batch_size)
-        if used >= self._epoch_size or not len(self._cut_epoch(self._epoch_size - used)[1]):
-            epoch, used = epoch + 1, 0
+        return self.state_at(
+            epoch=epoch, samples=step * (1 if self.batch_size is None else self.global_batch_size)
+        )
+
+    def state_at(self, *, epoch: int, samples: int) -> dict[str, Any]:
+        """The same as `state_dict`, by the number of samples of the epoch that were used."""
+        _check_at_least("epoch", epoch, 0)
+        _check_at_least("samples", samples, 0)
+        left = max(0, self.samples_per_epoch - samples)
+        if not len(self._cut_epoch(left)[1]):
+            epoch, samples = epoch + 1, 0
         return {
             "version": STATE_VERSION,
             "epoch": epoch,
-            "samples": used,
+            "samples": samples,
             "seed": self.seed,
             "fingerprint": self._fingerprint(epoch),
         }
@@ -307,7 +324,7 @@ class VideoLoader:
 
     def _positions(self, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch, as positions in `sample_indices`."""
-        return checked_positions(self._sampler, epoch, self.num_samples, self._epoch_size)
+        return checked_positions(self._sampler, epoch, self.num_samples, self.samples_per_epoch)
 
     def dataset(self) -> tf.data.Dataset:
         """A `tf.data.Dataset` of the elements, with the map functions applied and prefetched."""
@@ -456,7 +473,7 @@ class VideoLoader:
 
     def _epoch_reader(self, reader: Reader, epoch: int, used: int = 0) -> EpochReader:
         """What reads an epoch, but for the samples that come first in it and were used already."""
-        positions, ends = self._cut_epoch(self._epoch_size - used)
+        positions, ends = self._cut_epoch(self.samples_per_epoch - used)
         order = self.sample_indices[self._positions(epoch)[used + positions]]
         firsts = self._set.first_frames(self.seed, epoch, order)
         return reader.epoch(EpochPlan(epoch, order, ends, self._memory.group, firsts))

@@ -1,0 +1,228 @@
+"""`FeedCheckpoint`: training goes on in the middle of an epoch, exact to the sample."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ArgumentError, StateError
+from .feeds import Callback, loader_of
+
+# Records kept, the last ones: one an epoch, or one every `save_freq` steps.
+MAX_RECORDS = 1000
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Where the feed was when the optimizer had made a number of steps."""
+
+    iterations: int
+    epoch: int
+    samples: int
+    """Samples of the epoch that were used."""
+    batch_size: int
+    """Samples of a step from there on, over all workers."""
+
+
+class FeedCheckpoint(Callback):
+    """Makes a feed go on where the restored weights were saved.
+
+    It stands beside what saves and restores the model, after it in the list:
+
+        callbacks=[
+            keras.callbacks.BackupAndRestore("backup", save_freq=100),
+            h5v.callbacks.FeedCheckpoint(train, "backup_feed.json"),
+        ]
+
+    When the same script is started again, `fit` gets the samples that had not been used when those
+    weights were saved, in the order that they would have had; then the epochs that follow. What was
+    read ahead, but not trained on, is not lost. It goes with `ModelCheckpoint` as well, if the
+    script loads the newest model with its optimizer and passes `initial_epoch`.
+
+    How many steps the weights have seen is known from their optimizer, which is saved together with
+    them: so there is no moment at which a process that is killed leaves the two apart. The file
+    says where in the data that was: a small JSON file, written as a whole, once an epoch. Steps in
+    between are counted on from there.
+
+    It also pins the order to Keras's numbers of epochs: looking at the dataset before, or in
+    between, does not shift it. Each epoch of `fit` must be one pass over the dataset, without
+    `repeat` and `steps_per_epoch`.
+
+    With several workers, the first one writes, and all of them read: the file must be where all see
+    it. The number of workers and `batch_size` may change from one run to the next.
+
+    Args:
+        feed: The training dataset as `video_dataset_from_hdf5` returned it, or its `VideoLoader`.
+        filepath: The file, such as `"backup_feed.json"`.
+        save_freq: `"epoch"`, or a number of steps: write as often in an epoch as well. This is
+            needed only where the optimizer leaves out steps without counting them, as loss scaling
+            does in float16.
+        delete_checkpoint: Whether to delete the file at the end of training, as `BackupAndRestore`
+            does.
+
+    Raises:
+        ArgumentError: An argument makes no sense.
+        StateError: When training begins: the file was saved over other data, another split or
+            another order.
+    """
+
+    def __init__(
+        self,
+        feed: Any,
+        filepath: str | os.PathLike[str],
+        *,
+        save_freq: str | int = "epoch",
+        delete_checkpoint: bool = True,
+    ) -> None:
+        self._loader = loader_of(feed)
+        if self._loader.batch_size is None:
+            raise ArgumentError("FeedCheckpoint counts batches. Received: batch_size=None")
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ArgumentError(
+                f'`save_freq` must be "epoch" or a number of steps. Received: {save_freq!r}'
+            )
+        self._path = Path(filepath)
+        self._save_freq = save_freq
+        self._delete_checkpoint = delete_checkpoint
+        self._records: list[_Record] = []
+        # The state with which training went on, and the number of steps that its weights had seen.
+        self._resumed: dict[str, Any] | None = None
+        self._iterations_at_begin = 0
+        self._is_first_epoch = True
+        self._epoch = 0
+        self._samples_at_begin = 0
+        self._first_batch: int | None = None
+        self._steps_at_save = 0
+        if save_freq == "epoch":
+            # Keras then calls nothing at each step.
+            self.on_train_batch_begin = Callback.on_train_batch_begin  # type: ignore[method-assign]
+            self.on_train_batch_end = Callback.on_train_batch_end  # type: ignore[method-assign]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Finds the position that belongs to the model's weights."""
+        del logs
+        self._is_first_epoch = True
+        self._iterations_at_begin = self._iterations()
+        self._resumed = None
+        # Records of later steps are of a run whose weights were not saved.
+        self._records = [
+            item for item in self._read() if item.iterations <= self._iterations_at_begin
+        ]
+        if not self._records:
+            return
+        epoch, samples = self._position(self._iterations_at_begin)
+        self._resumed = self._loader.state_at(epoch=epoch, samples=samples)
+        self._pin(self._resumed["epoch"])
+        # BackupAndRestore saves the number of the epoch a moment after the weights.
+        if getattr(self._model, "_initial_epoch", None) is not None:
+            self._model._initial_epoch = self._resumed["epoch"]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Pins the order of the samples to the number of the epoch."""
+        del logs
+        if self._is_first_epoch:
+            self._is_first_epoch = False
+            self._check_begin(epoch)
+        self._epoch, self._first_batch, self._steps_at_save = epoch, None, 0
+        self._samples_at_begin = self._pin(epoch)
+        if not self._records:
+            self._save(epoch, 0)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Takes note of the number that Keras begins with."""
+        del logs
+        if self._first_batch is None:
+            self._first_batch = batch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Saves the position every `save_freq` steps."""
+        del logs
+        steps = batch + 1 - (self._first_batch or 0)
+        if isinstance(self._save_freq, int) and steps - self._steps_at_save >= self._save_freq:
+            self._steps_at_save = steps
+            samples = self._samples_at_begin + steps * self._loader.global_batch_size
+            self._save(self._epoch, samples)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Saves the position: the beginning of the next epoch."""
+        del logs
+        self._save(epoch + 1, 0)
+        self._pin(epoch + 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Deletes the file."""
+        del logs
+        if self._delete_checkpoint and self._loader.is_first_worker:
+            self._path.unlink(missing_ok=True)
+
+    def _iterations(self) -> int:
+        """Steps that the model's weights have seen."""
+        optimizer = getattr(self.model, "optimizer", None)
+        if optimizer is None:
+            raise ArgumentError(
+                "FeedCheckpoint counts the steps of `model.optimizer`. Received: a model without"
+            )
+        return int(optimizer.iterations)
+
+    def _check_begin(self, epoch: int) -> None:
+        """Raises an error if `fit` does not begin where the weights were saved."""
+        if self._iterations() != self._iterations_at_begin:
+            raise ArgumentError(
+                "`callbacks` must have FeedCheckpoint after what restores the model, such as "
+                "BackupAndRestore."
+            )
+        if self._resumed is not None and self._resumed["epoch"] != epoch:
+            raise ArgumentError(
+                f"`initial_epoch` must be {self._resumed['epoch']}, to which the model's weights "
+                f"belong by {self._path}; delete that file to begin anew. Received: {epoch}"
+            )
+
+    def _pin(self, epoch: int) -> int:
+        """Makes the next pass over the data that epoch; returns how many samples it leaves out."""
+        if self._resumed is not None and self._resumed["epoch"] == epoch:
+            self._loader.load_state_dict(self._resumed)
+            return int(self._resumed["samples"])
+        self._loader.set_epoch(epoch)
+        return 0
+
+    def _position(self, iterations: int) -> tuple[int, int]:
+        """The epoch, and how many of its samples were used, after so many steps."""
+        record = self._records[-1]
+        steps, epoch, samples = iterations - record.iterations, record.epoch, record.samples
+        while steps:
+            left, rest = divmod(self._loader.samples_per_epoch - samples, record.batch_size)
+            left += bool(rest) and not self._loader.drop_remainder
+            if steps < left:
+                return epoch, samples + steps * record.batch_size
+            steps, epoch, samples = steps - left, epoch + 1, 0
+        return epoch, samples
+
+    def _read(self) -> list[_Record]:
+        """The records of the file, if there is one."""
+        if not self._path.exists():
+            return []
+        try:
+            content = json.loads(self._path.read_text())
+            records = [_Record(**record) for record in content["records"]]
+            state = content["state"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError(f"{self._path} is not a file of FeedCheckpoint: {error}") from error
+        self._loader.load_state_dict(state)
+        return records
+
+    def _save(self, epoch: int, samples: int) -> None:
+        record = _Record(self._iterations(), epoch, samples, self._loader.global_batch_size)
+        self._records = [*self._records, record][-MAX_RECORDS:]
+        if not self._loader.is_first_worker:
+            return
+        content = {
+            "state": self._loader.state_at(epoch=epoch, samples=samples),
+            "records": [asdict(item) for item in self._records],
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_name(self._path.name + ".partial")
+        partial.write_text(json.dumps(content))
+        os.replace(partial, self._path)
