@@ -4,7 +4,9 @@ import os
 import re
 from pathlib import Path
 
+import h5py
 import keras
+import numpy as np
 import pytest
 
 from h5video_data.testing import write_video_file
@@ -35,13 +37,18 @@ def test_the_pages_with_code_are_known():
     assert [page for page in PAGES if code_blocks(page)] == [
         "README.md",
         "docs/from-a-plain-generator.md",
+        "docs/map-functions.md",
     ]
 
 
 @pytest.mark.filterwarnings("ignore:.shuffle=True. was passed")
 @pytest.mark.parametrize("page", [page for page in PAGES if code_blocks(page)])
 def test_code_runs(page, tmp_path, monkeypatch):
-    write_video_file(tmp_path / "video_data.h5", num_samples=20, sample_shape=SAMPLE_SHAPE)
+    path = write_video_file(tmp_path / "video_data.h5", num_samples=20, sample_shape=SAMPLE_SHAPE)
+    with h5py.File(path, "a") as file:
+        file["class"] = np.arange(20) % 4
+        file["audio"] = np.zeros((20, 50), np.float32)
+        file["weight"] = np.ones(20, np.float32)
     write_video_file(tmp_path / "more_video_data.h5", num_samples=20, sample_shape=SAMPLE_SHAPE)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page, "model": small_model()}

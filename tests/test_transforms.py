@@ -1,4 +1,4 @@
-"""The map functions of `transforms` against NumPy, and what their random choices depend on."""
+"""What all map functions of `transforms` have in common, and what their choices depend on."""
 
 from __future__ import annotations
 
@@ -9,346 +9,265 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from transform_helpers import (
+    CHANNELS,
+    COLUMNS,
+    FRAMES,
+    LAST,
+    ROWS,
+    call,
+    correlation,
+    make_clips,
+    make_seeds,
+    noise,
+)
 
 import h5video_data as h5v
 from h5video_data import testing, transforms
 from h5video_data.errors import ArgumentError
-from h5video_data.samplers import sample_seeds
 from h5video_data.transforms import (
     channels_last,
+    cutmix,
+    draws,
+    mixup,
+    normalize,
+    random_brightness,
+    random_contrast,
     random_crop,
+    random_erasing,
     random_flip,
+    random_resized_crop,
+    random_reverse,
+    random_saturation,
+    random_temporal_crop,
+    resize,
+    temporal_jitter,
     temporal_subsample,
     to_float,
 )
 
-FRAMES, CHANNELS, ROWS, COLUMNS = 3, 2, 5, 8
-LAST = (0, 1, 3, 4, 2)
+WHOLE = (FRAMES, CHANNELS, ROWS, COLUMNS)
+BYTES = (0, 255)
 
-data_formats = pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
-dtypes = pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float16"])
-
-
-def make_clips(num, dtype="uint8"):
-    """Clips, channels first, in each of which no value comes twice."""
-    size = FRAMES * CHANNELS * ROWS * COLUMNS
-    values = (np.arange(num)[:, np.newaxis] * 7 + np.arange(size)) % 241
-    return values.reshape(num, FRAMES, CHANNELS, ROWS, COLUMNS).astype(dtype)
-
-
-def make_seeds(num, epoch=0):
-    return tf.constant(sample_seeds(0, epoch, np.arange(num)))
-
-
-def apply(function, clips, data_format="channels_first", **options):
-    """Calls a map function on clips in either order; the result has the channels first again."""
-    if data_format == "channels_first":
-        return function(tf.constant(clips), **options).numpy()
-    result = function(tf.constant(clips.transpose(LAST)), **options).numpy()
-    return result.transpose(0, 1, 4, 2, 3)
-
-
-def flips_of(clips, flipped):
-    """(n, 2): whether the rows, and whether the columns, of each clip are in reverse order."""
-    found = []
-    for clip, result in zip(clips, flipped, strict=True):
-        matches = [
-            (rows, columns)
-            for rows in (False, True)
-            for columns in (False, True)
-            if np.array_equal(result, clip[:, :, :: 1 - 2 * rows, :: 1 - 2 * columns])
-        ]
-        assert len(matches) == 1
-        found += matches
-    return np.array(found)
-
-
-def places_of(clips, cropped):
-    """(n, 2): the row and the column where the window of each clip begins."""
-    height, width = cropped.shape[-2:]
-    found = []
-    for clip, result in zip(clips, cropped, strict=True):
-        _, _, row, column = (int(i[0]) for i in np.nonzero(clip == result[0, 0, 0, 0]))
-        window = clip[:, :, row : row + height, column : column + width]
-        np.testing.assert_array_equal(result, window)  # in all frames and channels
-        found.append((row, column))
-    return np.array(found)
+# How to make each of them, so that it changes every clip, and the shape of a clip that it returns.
+FUNCTIONS = {
+    "channels_last": (channels_last, {}, (FRAMES, ROWS, COLUMNS, CHANNELS)),
+    "resize": (resize, {"height": 3, "width": 4}, (FRAMES, CHANNELS, 3, 4)),
+    "to_float": (to_float, {}, WHOLE),
+    "normalize": (normalize, {"mean": [1, 2, 3], "std": [2, 3, 4]}, WHOLE),
+    "temporal_subsample": (temporal_subsample, {"num_frames": 1}, (1, *WHOLE[1:])),
+    "temporal_subsample, the middle": (
+        temporal_subsample,
+        {"num_frames": 1, "position": "center"},
+        (1, *WHOLE[1:]),
+    ),
+    "random_temporal_crop": (random_temporal_crop, {"num_frames": 1}, (1, *WHOLE[1:])),
+    "temporal_jitter": (temporal_jitter, {"num_frames": 1}, (1, *WHOLE[1:])),
+    "random_reverse": (random_reverse, {"probability": 1}, WHOLE),
+    "random_flip": (random_flip, {"probability": 1}, WHOLE),
+    "random_crop": (random_crop, {"height": 2, "width": 3}, (FRAMES, CHANNELS, 2, 3)),
+    "random_resized_crop": (
+        random_resized_crop,
+        {"height": 3, "width": 4},
+        (FRAMES, CHANNELS, 3, 4),
+    ),
+    "random_erasing": (
+        random_erasing,
+        {"probability": 1, "scale": (0.2, 0.6), "fill_value": 250},
+        WHOLE,
+    ),
+    "random_brightness": (random_brightness, {"factor": (0.1, 0.3), "value_range": BYTES}, WHOLE),
+    "random_contrast": (random_contrast, {"factor": (0.9, 0), "value_range": BYTES}, WHOLE),
+    "random_saturation": (random_saturation, {"factor": (0.9, 0)}, WHOLE),
+    "mixup": (mixup, {"alpha": 1}, WHOLE),
+    "cutmix": (cutmix, {"alpha": 1}, WHOLE),
+}
+CHANGING_DTYPE = {"to_float", "normalize"}
+MIXING = {"mixup", "cutmix"}
+# What leaves them a choice, for those that always do the same above.
+CHOOSING = {
+    "random_flip": {"probability": 0.5},
+    "random_reverse": {"probability": 0.5},
+    "random_erasing": {"probability": 0.5},
+}
 
 
-def correlation(first, second):
-    return abs(np.corrcoef(first, second)[0, 1])
+def build(name, **options):
+    make, given, _ = FUNCTIONS[name]
+    return make(**{**given, **options})
 
 
-# Each against NumPy
+def has_order(name):
+    return "data_format" in inspect.signature(FUNCTIONS[name][0]).parameters
 
 
-@dtypes
-def test_channels_last(dtype):
-    clips = make_clips(4, dtype)
-    result = channels_last()(tf.constant(clips))
-    assert result.dtype == dtype
-    np.testing.assert_array_equal(result, clips.transpose(LAST))
+def cases(names):
+    return pytest.mark.parametrize("name", list(names))
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        pytest.param({}, lambda clips: clips / np.float32(255), id="0 to 1"),
-        pytest.param(
-            {"scale": 2 / 255, "offset": -1}, lambda clips: clips / 127.5 - 1, id="-1 to 1"
-        ),
-        pytest.param(
-            {"scale": 1, "dtype": "float64"}, lambda clips: clips.astype(float), id="float64"
-        ),
-        pytest.param({"dtype": "bfloat16"}, lambda clips: clips / 255, id="bfloat16"),
-    ],
-)
-@pytest.mark.parametrize("stored", ["uint8", "int32", "float64"])
-def test_to_float(options, expected, stored):
-    clips = make_clips(4, stored)
-    result = to_float(**options)(tf.constant(clips))
-    assert result.dtype.name == options.get("dtype", "float32")
-    tolerance = 1e-2 if result.dtype == tf.bfloat16 else 1e-6
-    np.testing.assert_allclose(
-        tf.cast(result, tf.float64), expected(clips), rtol=tolerance, atol=1e-6
-    )
+every = cases(FUNCTIONS)
+RANDOM = [name for name in FUNCTIONS if "seeds" in inspect.signature(build(name)).parameters]
+ALONE = [name for name in RANDOM if name not in MIXING]
 
 
-@data_formats
-@dtypes
-def test_random_flip(data_format, dtype):
-    clips = make_clips(64, dtype)
-    result = apply(
-        random_flip(vertical=True, data_format=data_format),
-        clips,
-        data_format,
-        seeds=make_seeds(64),
-    )
-    assert result.dtype == dtype
-    assert len(np.unique(flips_of(clips, result), axis=0)) == 4
-
-
-@data_formats
-@pytest.mark.parametrize(
-    ("horizontal", "vertical"), [(True, False), (False, True), (True, True), (False, False)]
-)
-def test_random_flip_swaps_only_what_it_should(data_format, horizontal, vertical):
-    clips = make_clips(8)
-    function = random_flip(
-        horizontal=horizontal, vertical=vertical, probability=1, data_format=data_format
-    )
-    result = apply(function, clips, data_format, seeds=make_seeds(8))
-    assert (flips_of(clips, result) == (vertical, horizontal)).all()
-
-
-@data_formats
-@dtypes
-@pytest.mark.parametrize(
-    ("height", "width"), [(2, 3), (ROWS, 1), (1, COLUMNS), (ROWS, COLUMNS)], ids=str
-)
-def test_random_crop(data_format, dtype, height, width):
-    clips = make_clips(64, dtype)
-    function = random_crop(height, width, data_format=data_format)
-    result = apply(function, clips, data_format, seeds=make_seeds(64))
-    assert result.dtype == dtype
-    assert result.shape == (64, FRAMES, CHANNELS, height, width)
-    rows, columns = places_of(clips, result).T
-    assert set(rows) == set(range(ROWS - height + 1))
-    assert set(columns) == set(range(COLUMNS - width + 1))
-
-
-def frames_of(num, frames=7):
-    """Clips (num, frames, 1, 1, 2) that hold the number of the frame."""
-    return np.broadcast_to(np.arange(frames).reshape(1, -1, 1, 1, 1), (num, frames, 1, 1, 2))
-
-
-@pytest.mark.parametrize(
-    ("num_frames", "stride", "start", "center"),
-    [
-        pytest.param(3, 1, [0, 1, 2], [2, 3, 4], id="neighbours"),
-        pytest.param(2, 3, [0, 3], [1, 4], id="one to spare on either side"),
-        pytest.param(3, 3, [0, 3, 6], [0, 3, 6], id="they just fit"),
-        pytest.param(1, 9, [0], [3], id="a single one"),
-        pytest.param(7, 1, [*range(7)], [*range(7)], id="all"),
-    ],
-)
-def test_temporal_subsample(num_frames, stride, start, center):
-    clips = tf.constant(frames_of(200))
-    for position, expected in (("start", start), ("center", center)):
-        result = temporal_subsample(num_frames, stride, position=position)(clips)
-        np.testing.assert_array_equal(result, frames_of(200)[:, expected])
-    result = temporal_subsample(num_frames, stride)(clips, seeds=make_seeds(200)).numpy()
-    first = result[:, 0, 0, 0, 0]
-    # The frames of a clip, each whole; starts that cover all the room there is.
-    offsets = np.arange(num_frames) * stride
-    np.testing.assert_array_equal(
-        result, np.broadcast_to((first[:, None] + offsets)[..., None, None, None], result.shape)
-    )
-    assert set(first) == set(range(7 - (num_frames - 1) * stride))
+def test_public_names():
+    expected = {name.partition(",")[0] for name in FUNCTIONS}
+    assert set(transforms.__all__) == expected | {"channel_statistics", "ChannelStatistics"}
+    assert sorted(transforms.__all__) == transforms.__all__
+    for name in transforms.__all__:
+        assert getattr(transforms, name).__doc__
 
 
 # What they make of an element
 
-FUNCTIONS = {
-    "channels_last": lambda **key: channels_last(**key),
-    "to_float": lambda **key: to_float(**key),
-    "temporal_subsample": lambda **key: temporal_subsample(2, **key),
-    "temporal_subsample center": lambda **key: temporal_subsample(2, position="center", **key),
-    "random_flip": lambda **key: random_flip(probability=1, **key),
-    "random_crop": lambda **key: random_crop(2, 3, **key),
-}
-functions = pytest.mark.parametrize("make", FUNCTIONS.values(), ids=FUNCTIONS)
 
-
-def call(function, *element):
-    """Calls a map function as the dataset does."""
-    takes_seeds = "seeds" in inspect.signature(function).parameters
-    return function(*element, **({"seeds": make_seeds(4)} if takes_seeds else {}))
-
-
-@functions
-def test_labels_and_weights_are_handed_on(make):
+@cases(name for name in FUNCTIONS if name not in MIXING)
+def test_labels_and_weights_are_handed_on(name):
     clips, labels, weights = tf.constant(make_clips(4)), tf.range(4), tf.ones(4)
-    alone = call(make(), clips)
+    alone = call(build(name), clips)
     assert not np.array_equal(alone, clips)
     for rest in ((labels,), (labels, weights)):
-        x, *others = call(make(), clips, *rest)
+        x, *others = call(build(name), clips, *rest)
         np.testing.assert_array_equal(x, alone)
         assert len(others) == len(rest)
         assert all(a is b for a, b in zip(others, rest, strict=True))
 
 
-@functions
-def test_the_key_says_which_value_of_a_dict_is_meant(make):
+@every
+def test_the_key_says_which_value_of_a_dict_is_meant(name):
     clips, mel = tf.constant(make_clips(4)), tf.range(4)
+    labels = {"what": tf.eye(4)}
     given = {"video": clips, "mel": mel}
-    alone = call(make(key="video"), given)
-    x, labels = call(make(key="video"), given, {"what": mel})
+    alone = call(build(name, key="video"), given)
+    x, others = call(build(name, key="video"), given, labels)
     for result in (alone, x):
         assert result.keys() == given.keys()
-        np.testing.assert_array_equal(result["video"], call(make(), clips))
+        np.testing.assert_array_equal(result["video"], call(build(name), clips))
         assert result["mel"] is mel
-    assert labels == {"what": mel}
+    assert others.keys() == labels.keys()
     assert given["video"] is clips  # what was given is as it was
 
 
-@functions
+@every
 @pytest.mark.parametrize("key", [None, "vidoe"])
-def test_a_key_that_is_not_there(make, key):
+def test_a_key_that_is_not_there(name, key):
     with pytest.raises(
         ArgumentError, match=rf"one of \['mel', 'video'\], the clips. Received: key={key!r}"
     ):
-        call(make(key=key), {"video": tf.constant(make_clips(4)), "mel": tf.range(4)})
+        call(build(name, key=key), {"video": tf.constant(make_clips(4)), "mel": tf.range(4)})
 
 
-@pytest.mark.parametrize(
-    ("make", "shape"),
-    [
-        pytest.param(channels_last, (FRAMES, ROWS, COLUMNS, CHANNELS), id="channels_last"),
-        pytest.param(to_float, (FRAMES, CHANNELS, ROWS, COLUMNS), id="to_float"),
-        pytest.param(random_flip, (FRAMES, CHANNELS, ROWS, COLUMNS), id="random_flip"),
-        pytest.param(lambda: random_crop(2, 3), (FRAMES, CHANNELS, 2, 3), id="random_crop"),
-        pytest.param(
-            lambda: temporal_subsample(2), (2, CHANNELS, ROWS, COLUMNS), id="temporal_subsample"
-        ),
-        pytest.param(
-            lambda: temporal_subsample(2, position="start"),
-            (2, CHANNELS, ROWS, COLUMNS),
-            id="temporal_subsample, the first ones",
-        ),
-    ],
-)
-@pytest.mark.parametrize("batch_size", [5, None], ids=["all batches alike", "a last one smaller"])
-def test_shapes_stay_static(tmp_path, make, shape, batch_size):
-    path = testing.write_video_file(
-        tmp_path / "f.h5", num_samples=10, sample_shape=(FRAMES, CHANNELS, ROWS, COLUMNS)
+@every
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32", "float64"])
+def test_clips_keep_their_dtype(name, dtype):
+    result = call(build(name), tf.constant(make_clips(4, dtype)))
+    assert result.dtype == ("float32" if name in CHANGING_DTYPE else dtype)
+    assert result.shape == (4, *FUNCTIONS[name][2])
+
+
+@every
+def test_a_graph_of_any_batch_size(name):
+    clips, labels = make_clips(4), np.eye(4, dtype=np.float32)
+    expected, expected_labels = call(build(name), tf.constant(clips), tf.constant(labels))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, *clips.shape[1:]), tf.uint8),
+            tf.TensorSpec((None, 4), tf.float32),
+            tf.TensorSpec((None, 2), tf.int32),
+        ]
     )
-    dataset = h5v.video_dataset_from_hdf5(path, batch_size=batch_size or 4, map_fn=make())
+    def graph(x, y, seeds):
+        return call(build(name), x, y, seeds=seeds)
+
+    x, y = graph(clips, labels, make_seeds(4))
+    if name in CHANGING_DTYPE:  # a graph may multiply by 1 / 3 instead of dividing by 3
+        np.testing.assert_allclose(x, expected, rtol=1e-6, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(x, expected)
+    np.testing.assert_allclose(y, expected_labels, rtol=1e-6)
+    assert graph.get_concrete_function().structured_outputs[0].shape[1:] == FUNCTIONS[name][2]
+
+
+@every
+@pytest.mark.parametrize("batch_size", [5, None], ids=["all batches alike", "a last one smaller"])
+def test_shapes_stay_static(tmp_path, name, batch_size):
+    path = testing.write_video_file(tmp_path / "f.h5", num_samples=10, sample_shape=WHOLE)
+    dataset = h5v.video_dataset_from_hdf5(path, batch_size=batch_size or 4, map_fn=build(name))
+    shape = FUNCTIONS[name][2]
     assert dataset.element_spec[0].shape.as_list() == [batch_size, *shape]
+    assert dataset.element_spec[1].shape.as_list() == [batch_size, 4]
     assert next(iter(dataset))[0].shape[1:] == shape
 
 
-# Their errors
+@cases(filter(has_order, FUNCTIONS))
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_both_orders_give_the_same(name, dtype):
+    clips, labels = make_clips(4, dtype), np.eye(4, dtype=np.float32)
+    first, first_labels = call(build(name), tf.constant(clips), tf.constant(labels))
+    last, last_labels = call(
+        build(name, data_format="channels_last"),
+        tf.constant(clips.transpose(LAST)),
+        tf.constant(labels),
+    )
+    np.testing.assert_allclose(last, first.numpy().transpose(LAST), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(last_labels, first_labels)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        pytest.param(
-            lambda: temporal_subsample(0), "1 or more. Received: num_frames=0", id="no frames"
-        ),
-        pytest.param(lambda: temporal_subsample(2, -1), "stride=-1", id="a negative stride"),
-        pytest.param(
-            lambda: temporal_subsample(2, position="middle"),
-            '"random", "center" or "start". Received: \'middle\'',
-            id="no such position",
-        ),
-        pytest.param(
-            lambda: random_flip(data_format="last"), "Received: 'last'", id="flip: no such order"
-        ),
-        pytest.param(
-            lambda: random_crop(2, 2, data_format="NTHWC"),
-            "Received: 'NTHWC'",
-            id="crop: no such order",
-        ),
-        pytest.param(lambda: random_crop(0, 2), "height=0", id="an empty window"),
-        pytest.param(lambda: random_crop(2.5, 3), "height=2.5", id="half a row"),
-        pytest.param(lambda: temporal_subsample(2.5), "num_frames=2.5", id="half a frame"),
-        pytest.param(lambda: random_flip(probability=2), "Received: 2", id="too probable"),
-        pytest.param(lambda: random_flip(probability=float("nan")), "Received: nan", id="nan"),
-        pytest.param(lambda: to_float(dtype="int32"), "Received: 'int32'", id="no float"),
-    ],
-)
-def test_arguments_that_make_no_sense(make, message):
-    with pytest.raises(ArgumentError, match=message):
-        make()
+@cases(filter(has_order, FUNCTIONS))
+def test_an_order_that_is_none(name):
+    with pytest.raises(
+        ArgumentError, match=r'"channels_first" or "channels_last"\. Received: \'NTHWC\''
+    ):
+        build(name, data_format="NTHWC")
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        pytest.param(
-            temporal_subsample(2, 3), "span 4. Received: clips of 3 frames", id="too few frames"
-        ),
-        pytest.param(temporal_subsample(4, position="center"), "span 4", id="too few for center"),
-        pytest.param(temporal_subsample(4, position="start"), "span 4", id="too few for start"),
-        pytest.param(
-            random_crop(ROWS + 1, 2), r"6 x 2 does not fit .* \(4, 3, 2, 5, 8\)", id="too high"
-        ),
-        pytest.param(random_crop(2, COLUMNS + 1), "2 x 9 does not fit", id="too wide"),
-    ],
-)
-def test_clips_that_are_too_small(function, message):
-    with pytest.raises(ArgumentError, match=message):
-        call(function, tf.constant(make_clips(4)))
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        pytest.param(channels_last(), id="channels_last"),
-        pytest.param(random_flip(), id="random_flip"),
-        pytest.param(random_flip(data_format="channels_last"), id="random_flip, channels last"),
-        pytest.param(random_flip(horizontal=False, vertical=True), id="random_flip, vertical"),
-        pytest.param(random_crop(2, 3), id="random_crop"),
-    ],
-)
-def test_clips_without_channels(function):
+@cases(name for name in FUNCTIONS if has_order(name) or name in ("random_brightness", "mixup"))
+def test_clips_without_channels(name):
     # A mask of rank 5 would silently make (batch, batch, frames, rows, columns) of these.
-    with pytest.raises(ArgumentError, match=r"Received: .*\(4, 3, 5, 8\)"):
-        call(function, tf.constant(make_clips(4)[:, :, 0]))
+    with pytest.raises(ArgumentError, match=r"Received: .*\(4, 2, 5, 8\)"):
+        call(build(name), tf.constant(make_clips(4)[:, :, 0]))
+
+
+WITHOUT_LENGTHS = ["resize", "to_float", "random_brightness", "random_contrast", "mixup"]
+
+
+def graph_of_unknown_lengths(name):
+    return tf.function(
+        lambda x, seeds: call(build(name), x, seeds=seeds),
+        input_signature=[
+            tf.TensorSpec((None,) * 5, tf.uint8),
+            tf.TensorSpec((None, 2), tf.int32),
+        ],
+        autograph=False,
+    )
+
+
+@cases(WITHOUT_LENGTHS)
+def test_what_needs_no_lengths_works_without_them(name):
+    clips = make_clips(4)
+    found = graph_of_unknown_lengths(name)(clips, make_seeds(4))
+    np.testing.assert_allclose(found, call(build(name), tf.constant(clips)), rtol=1e-6)
+
+
+@cases(name for name in FUNCTIONS if name not in WITHOUT_LENGTHS)
+def test_lengths_that_are_needed(name):
+    with pytest.raises(ArgumentError, match=r"tell it by `set_shape`\. Received: .* shape "):
+        graph_of_unknown_lengths(name).get_concrete_function()
 
 
 # Their random choices
 
 
-@pytest.mark.parametrize(
-    "function",
-    [random_flip(), random_crop(2, 3), temporal_subsample(1)],
-    ids=["flip", "crop", "subsample"],
-)
-def test_choices_come_from_the_seeds_alone(function):
-    clips, seeds = make_clips(1).repeat(50, axis=0), make_seeds(50)
+@cases(ALONE)
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_choices_come_from_the_seeds_alone(name, dtype, data_format):
+    options = {"data_format": data_format} if has_order(name) else {}
+    function = build(name, **CHOOSING.get(name, {}), **options)
+    clips, seeds = make_clips(1, dtype).repeat(50, axis=0), make_seeds(50)
+    if data_format == "channels_last":
+        clips = clips.transpose(LAST)
     first = function(tf.constant(clips), seeds=seeds).numpy()
     np.testing.assert_array_equal(function(tf.constant(clips), seeds=seeds), first)
     # A clip of another place in another batch gets what its seeds say.
@@ -360,37 +279,59 @@ def test_choices_come_from_the_seeds_alone(function):
     assert not np.array_equal(other, first)
 
 
-@pytest.mark.parametrize("probability", [0, 0.1, 0.5, 0.9, 1])
-def test_flips_are_as_frequent_as_asked_for(probability):
-    num = 20_000
-    clips = np.broadcast_to(np.arange(4).reshape(1, 1, 1, 2, 2), (num, 1, 1, 2, 2))
-    function = random_flip(vertical=True, probability=probability)
-    result = function(tf.constant(clips), seeds=make_seeds(num)).numpy()
-    corner = result[:, 0, 0, 0, 0]
-    rows, columns = corner // 2, corner % 2
-    for flipped in (rows, columns):
-        assert flipped.mean() == pytest.approx(
-            probability, abs=0 if probability in (0, 1) else 0.02
-        )
-    if 0 < probability < 1:
-        assert correlation(rows, columns) < 0.03
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Clips of noise, of six frames."""
+    path = tmp_path_factory.mktemp("data") / "noise.h5"
+    with h5py.File(path, "w") as file:
+        file["X"] = noise((22, 6, 3, 12, 14))
+        file["Y"] = np.eye(22, dtype=np.float32)
+    return path
 
 
-def test_windows_are_spread_evenly():
-    num = 24_000
-    clips = np.broadcast_to(np.arange(48).reshape(1, 1, 1, 6, 8), (num, 1, 1, 6, 8))
-    result = random_crop(1, 1)(tf.constant(clips), seeds=make_seeds(num)).numpy()
-    counts = np.bincount(result.ravel(), minlength=48)
-    assert counts.min() > 375  # 500 and six standard deviations of 22
-    assert counts.max() < 625
-    assert correlation(result.ravel() // 8, result.ravel() % 8) < 0.03
+def epochs(path, functions, count=2, first=0, **options):
+    """The x and y of some epochs, each in one piece."""
+    loader = h5v.VideoLoader(path, map_fn=functions, seed=4, **options)
+    loader.set_epoch(first)
+    dataset = loader.dataset()
+    return [
+        [np.concatenate(parts) for parts in zip(*dataset.as_numpy_iterator(), strict=True)]
+        for _ in range(count)
+    ]
 
 
-def test_starts_are_spread_evenly():
-    num = 7000
-    result = temporal_subsample(1)(tf.constant(frames_of(num)), seeds=make_seeds(num))
-    counts = np.bincount(result[:, 0, 0, 0, 0], minlength=7)
-    assert (abs(counts - 1000) < 180).all()
+def test_results_do_not_depend_on_threads_or_batches_or_where_it_goes_on(path):
+    functions = [
+        random_temporal_crop(4, (1, 1)),
+        random_reverse(),
+        random_resized_crop(8, 10),
+        random_flip(),
+        random_brightness(0.2),
+        random_contrast(0.4),
+        random_saturation(0.4),
+        random_erasing(),
+        temporal_jitter(2),
+        random_crop(7, 7),
+    ]
+    expected = epochs(path, functions, batch_size=4, num_threads=1, shuffle=False)
+    found = epochs(path, functions, batch_size=5, num_threads=4, shuffle=False)
+    for (x, y), (other_x, other_y) in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+        np.testing.assert_array_equal(y, other_y)
+    ((x, _),) = epochs(path, functions, count=1, first=1, batch_size=4, shuffle=False)
+    np.testing.assert_array_equal(x, expected[1][0])
+    assert not np.array_equal(x, expected[0][0])
+
+
+@cases(MIXING)
+def test_mixing_does_not_depend_on_threads_or_where_it_goes_on(path, name):
+    expected = epochs(path, build(name), batch_size=4, num_threads=1)
+    found = epochs(path, build(name), batch_size=4, num_threads=4)
+    later = epochs(path, build(name), batch_size=4, count=1, first=1)
+    for (x, y), (other_x, other_y) in zip([*expected, expected[1]], [*found, *later], strict=True):
+        np.testing.assert_array_equal(x, other_x)
+        np.testing.assert_array_equal(y, other_y)
+    assert ((expected[0][1] > 0).sum(axis=1) == 2).mean() > 0.8  # samples are mixed
 
 
 @pytest.fixture(scope="module")
@@ -451,15 +392,15 @@ def test_uniform_is_the_hash_that_it_says():
             (mixed(mixed(first % 2**32 ^ draw * 0x9E3779B9 % 2**32) ^ second % 2**32) >> 8) / 2**24
             for first, second in seeds
         ]
-        found = transforms._uniform(tf.constant(seeds, tf.int32), draw)
+        found = draws.uniform(tf.constant(seeds, tf.int32), draw)
         np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
 def test_uniform_numbers_are_uniform():
     num = 100_000
-    draws = [transforms._uniform(make_seeds(num), draw).numpy() for draw in (1, 2, 3)]
-    draws += [transforms._uniform(make_seeds(num, epoch=1), 1).numpy()]
-    for draw in draws:
+    found = [draws.uniform(make_seeds(num), draw).numpy() for draw in (1, 2, 3)]
+    found += [draws.uniform(make_seeds(num, epoch=1), 1).numpy()]
+    for draw in found:
         assert draw.dtype == np.float32
         assert draw.min() >= 0
         assert draw.max() < 1
@@ -469,15 +410,41 @@ def test_uniform_numbers_are_uniform():
             np.full(10, num / 10), rel=0.05
         )
         assert correlation(draw[1:], draw[:-1]) < 0.015  # of neighbours
-    for i, first in enumerate(draws):
-        assert all(correlation(first, second) < 0.015 for second in draws[:i])
+    for i, first in enumerate(found):
+        assert all(correlation(first, second) < 0.015 for second in found[:i])
 
 
 def test_the_largest_draw_is_still_a_start_that_fits(monkeypatch):
     largest = np.float32(1 - 2**-24)
-    monkeypatch.setattr(transforms, "_uniform", lambda *_: tf.constant([largest]))
+    monkeypatch.setattr(draws, "uniform", lambda *_: tf.constant([largest]))
     for spare in [*range(300), 2**16 - 2, 2**16 - 1, 2**16, 100_000]:
-        assert transforms._random_starts(None, 1, spare).numpy().tolist() == [spare]
+        assert draws.random_starts(None, 1, spare).numpy().tolist() == [spare]
+
+
+def test_several_draws_at_once_are_the_single_ones():
+    seeds = make_seeds(9)
+    together = draws.uniform(seeds, range(1, 5), -2, 3)
+    for column, draw in enumerate(range(1, 5)):
+        np.testing.assert_array_equal(together[:, column], draws.uniform(seeds, draw, -2, 3))
+        np.testing.assert_allclose(together[:, column], draws.uniform(seeds, draw) * 5 - 2, 1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 1, 4, 50])
+def test_symmetric_beta(alpha):
+    num = 40_000
+    found = np.sort(draws.symmetric_beta(make_seeds(num), 1, alpha))
+    expected = np.sort(np.random.default_rng(0).beta(alpha, alpha, 10 * num))
+    compared = 0
+    for quantile in np.linspace(0.01, 0.99, 99):
+        value = expected[int(quantile * 10 * num)]
+        if 1e-9 < value < 1 - 1e-9:  # as fine as the bisection is
+            compared += 1
+            # Kolmogorov and Smirnov: chance alone hardly ever reaches 2 / sqrt(num).
+            share = np.searchsorted(found, value) / num
+            assert share == pytest.approx(quantile, abs=2 / np.sqrt(num))
+    assert compared > 60
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 # All together

@@ -1,0 +1,60 @@
+"""Map functions on batches of clips, for `map_fn=`.
+
+    map_fn=[random_crop(96, 96), random_flip(), channels_last(), to_float()]
+
+Each of these makes a function of what an element is made of: it changes x and hands the rest (y,
+sample weights) on; `mixup` and `cutmix` change labels and weights as well. Clips are (batch,
+frames, channels, rows, columns), as they are stored, or with `data_format="channels_last"` (batch,
+frames, rows, columns, channels). If x is a dict, `key` says which of its values are the clips.
+
+Random choices are the same for all frames of a clip and independent from clip to clip. They are a
+function of `seeds`, int32 (batch, 2), alone, so they do not depend on the number of threads, and
+come again with the same seed and epoch.
+
+Clips keep their dtype, but for `to_float` and `normalize`. What is calculated in between, in
+float32 (float64 for float64 and for integers of 32 bits and more), is rounded to the nearest value
+that an integer dtype has, not wrapped around.
+"""
+
+from __future__ import annotations
+
+from h5video_data.statistics import ChannelStatistics, channel_statistics
+
+from .colour import normalize, random_brightness, random_contrast, random_saturation, to_float
+from .geometry import (
+    channels_last,
+    random_crop,
+    random_erasing,
+    random_flip,
+    random_resized_crop,
+    resize,
+)
+from .mixing import cutmix, mixup
+from .temporal import (
+    random_reverse,
+    random_temporal_crop,
+    temporal_jitter,
+    temporal_subsample,
+)
+
+__all__ = [
+    "ChannelStatistics",
+    "channel_statistics",
+    "channels_last",
+    "cutmix",
+    "mixup",
+    "normalize",
+    "random_brightness",
+    "random_contrast",
+    "random_crop",
+    "random_erasing",
+    "random_flip",
+    "random_resized_crop",
+    "random_reverse",
+    "random_saturation",
+    "random_temporal_crop",
+    "resize",
+    "temporal_jitter",
+    "temporal_subsample",
+    "to_float",
+]

@@ -1,0 +1,70 @@
+"""Random numbers of one sample each, from `seeds`, int32 (batch, 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+# 2**-32 is finer than the uniform numbers are.
+_BISECTIONS = 32
+
+
+def random_bits(seeds: tf.Tensor, draw: int | Sequence[int]) -> tf.Tensor:
+    """32 random bits a sample, int64 from 0 to 2**32 - 1.
+
+    `tf.random.stateless_uniform` takes one seed a call, not one a sample, so the seeds are mixed
+    here: by the finaliser of MurmurHash3 (fmix32), in the low half of 64-bit integers.
+
+    Args:
+        seeds: int32 (batch, 2).
+        draw: Tells the draws of a map function apart; a number from 1, or several.
+
+    Returns:
+        (batch,), or (batch, draws) for several.
+    """
+    low = tf.constant(0xFFFFFFFF, tf.int64)
+    words = tf.bitwise.bitwise_and(tf.cast(seeds, tf.int64), low)
+
+    def mixed(value: tf.Tensor) -> tf.Tensor:
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            value = tf.bitwise.bitwise_xor(value, tf.bitwise.right_shift(value, shift))
+            value = tf.bitwise.bitwise_and(value * factor, low)
+        return value
+
+    first, second = words[:, 0], words[:, 1]
+    if not isinstance(draw, int):
+        first, second = first[:, tf.newaxis], second[:, tf.newaxis]
+    salt = np.asarray(draw, np.int64) * 0x9E3779B9 & 0xFFFFFFFF
+    return mixed(tf.bitwise.bitwise_xor(mixed(tf.bitwise.bitwise_xor(first, salt)), second))
+
+
+def uniform(
+    seeds: tf.Tensor, draw: int | Sequence[int], low: float = 0.0, high: float = 1.0
+) -> tf.Tensor:
+    """Uniform numbers in [low, high), float32 (batch,), or (batch, draws) for several draws."""
+    # 24 bits are what a float32 holds exactly, so the result is below 1.
+    bits = tf.bitwise.right_shift(random_bits(seeds, draw), 8)
+    numbers = tf.cast(bits, tf.float32) * 2.0**-24
+    return numbers if (low, high) == (0, 1) else low + numbers * (high - low)
+
+
+def random_starts(seeds: tf.Tensor, draw: int | Sequence[int], spare: int | tf.Tensor) -> tf.Tensor:
+    """Whole numbers from 0 to `spare`, int32 (batch,), each as likely as the others."""
+    return tf.cast(uniform(seeds, draw) * tf.cast(spare + 1, tf.float32), tf.int32)
+
+
+def symmetric_beta(seeds: tf.Tensor, draw: int, alpha: float) -> tf.Tensor:
+    """Numbers of the distribution Beta(alpha, alpha), float64 (batch,).
+
+    The quantile of a uniform number, found by bisection: whatever alpha is, one draw is enough.
+    """
+    share = tf.cast(uniform(seeds, draw), tf.float64)
+    parameter = tf.constant(alpha, tf.float64)
+    low, high = tf.zeros_like(share), tf.ones_like(share)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        is_below = tf.math.betainc(parameter, parameter, middle) < share
+        low, high = tf.where(is_below, middle, low), tf.where(is_below, high, middle)
+    return (low + high) / 2
