@@ -15,6 +15,16 @@ from .feeds import Callback, loader_of
 MAX_RECORDS = 1000
 
 
+class _EndOfEpoch:
+    """What `model.stop_training` is when the epoch is at its end, but not the training."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_END_OF_EPOCH = _EndOfEpoch()
+
+
 @dataclass(frozen=True)
 class _Record:
     """Where the feed was when the optimizer had made a number of steps."""
@@ -96,10 +106,8 @@ class FeedCheckpoint(Callback):
         self._samples_at_begin = 0
         self._first_batch: int | None = None
         self._steps_at_save = 0
-        if save_freq == "epoch":
-            # Keras then calls nothing at each step.
-            self.on_train_batch_begin = Callback.on_train_batch_begin  # type: ignore[method-assign]
-            self.on_train_batch_end = Callback.on_train_batch_end  # type: ignore[method-assign]
+        if isinstance(save_freq, int):
+            self._watch_batches()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Finds the position that belongs to the model's weights."""
@@ -116,6 +124,8 @@ class FeedCheckpoint(Callback):
         epoch, samples = self._position(self._iterations_at_begin)
         self._resumed = self._loader.state_at(epoch=epoch, samples=samples)
         self._pin(self._resumed["epoch"])
+        if self._resumed["samples"]:
+            self._watch_batches()
         # BackupAndRestore saves the number of the epoch a moment after the weights.
         if getattr(self._model, "_initial_epoch", None) is not None:
             self._model._initial_epoch = self._resumed["epoch"]
@@ -124,31 +134,41 @@ class FeedCheckpoint(Callback):
         """Pins the order of the samples to the number of the epoch."""
         del logs
         if self._is_first_epoch:
-            self._is_first_epoch = False
             self._check_begin(epoch)
         self._epoch, self._first_batch, self._steps_at_save = epoch, None, 0
         self._samples_at_begin = self._pin(epoch)
-        if not self._records:
-            self._save(epoch, 0)
+        if self._is_first_epoch:
+            self._is_first_epoch = False
+            self._save(epoch, self._samples_at_begin)
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Takes note of the number that Keras begins with."""
+    def _watch_batches(self) -> None:
+        # Not from the start: Keras can be faster if nothing is to be called at each step.
+        self.on_train_batch_begin = self._begin_batch
+        self.on_train_batch_end = self._end_batch
+
+    def _begin_batch(self, batch: int, logs: Any = None) -> None:
         del logs
         if self._first_batch is None:
             self._first_batch = batch
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Saves the position every `save_freq` steps."""
+    def _end_batch(self, batch: int, logs: Any = None) -> None:
+        """Saves the position every `save_freq` steps; ends an epoch that went on in its middle."""
         del logs
         steps = batch + 1 - (self._first_batch or 0)
+        batch_size = self._loader.global_batch_size
         if isinstance(self._save_freq, int) and steps - self._steps_at_save >= self._save_freq:
             self._steps_at_save = steps
-            samples = self._samples_at_begin + steps * self._loader.global_batch_size
-            self._save(self._epoch, samples)
+            self._save(self._epoch, self._samples_at_begin + steps * batch_size)
+        if self._samples_at_begin and steps >= self._steps_left(self._samples_at_begin, batch_size):
+            # Keras counts on whole epochs. Asked for a batch more than there are, its step would
+            # fail in its middle, when the optimizer has counted it already.
+            self._model.stop_training = _END_OF_EPOCH
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the position: the beginning of the next epoch."""
         del logs
+        if self._model.stop_training is _END_OF_EPOCH:
+            self._model.stop_training = False
         self._save(epoch + 1, 0)
         self._pin(epoch + 1)
 
@@ -193,12 +213,16 @@ class FeedCheckpoint(Callback):
         record = self._records[-1]
         steps, epoch, samples = iterations - record.iterations, record.epoch, record.samples
         while steps:
-            left, rest = divmod(self._loader.samples_per_epoch - samples, record.batch_size)
-            left += bool(rest) and not self._loader.drop_remainder
+            left = self._steps_left(samples, record.batch_size)
             if steps < left:
                 return epoch, samples + steps * record.batch_size
             steps, epoch, samples = steps - left, epoch + 1, 0
         return epoch, samples
+
+    def _steps_left(self, samples: int, batch_size: int) -> int:
+        """Steps of an epoch of which so many samples were used."""
+        whole, rest = divmod(self._loader.samples_per_epoch - samples, batch_size)
+        return whole + (rest > 0 and not self._loader.drop_remainder)
 
     def _read(self) -> list[_Record]:
         """The records of the file, if there is one."""

@@ -36,7 +36,7 @@ def channel_statistics(
         mean, std = h5v.transforms.channel_statistics(loader, progress=True)
 
     Every sample of `loader.sample_indices` counts once, whatever the loader's batch size, order and
-    sampler are, as it is stored: map functions are not applied. The samples are read in the order
+    sampler are, as it is stored: whole, and before map functions. The samples are read in the order
     of the file by threads of their own; the loader's epochs go on as if nothing had happened.
     Memory: that of a loader, and one sample.
 
@@ -65,7 +65,7 @@ def channel_statistics(
         raise ArgumentError(
             f'`data_format` must be "channels_first" or "channels_last". Received: {data_format!r}'
         )
-    column = _clips_of(loader, key)
+    column = replace(_clips_of(loader, key), clip=None)
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
     sums: _Sums = _ExactSums(axes[data_format]) if is_small else _MergedSums(axes[data_format])
