@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .inspection import inspect
     from .loader import VideoLoader
     from .packing import pack
+    from .repacking import repack
     from .subsets import split_samples
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "errors",
     "inspect",
     "pack",
+    "repack",
     "samplers",
     "split_samples",
     "testing",
@@ -50,6 +52,7 @@ _LAZY = {
     "callbacks": "callbacks",
     "inspect": "inspection",
     "pack": "packing",
+    "repack": "repacking",
     "split_samples": "subsets",
     "testing": "testing",
     "transforms": "transforms",

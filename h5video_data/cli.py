@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -58,6 +59,33 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(run=_inspect)
+
+    repack = commands.add_parser(
+        "repack",
+        parents=[debug],
+        help="write a file anew in the layout that trains fastest",
+        description="Several files are joined, in the order given. The files are only read.",
+    )
+    repack.add_argument("files", metavar="FILE", nargs="+")
+    repack.add_argument("out", metavar="OUT.h5")
+    repack.add_argument(
+        "--x",
+        action="append",
+        metavar="NAME",
+        help="a dataset of samples, to be stored anew; may be given several times (default: X)",
+    )
+    repack.add_argument(
+        "--compression",
+        choices=["none", "gzip", "lzf", "zstd", "lz4", "blosc", "bitshuffle"],
+        default="none",
+        help="of each sample (default: none, which reads fastest)",
+    )
+    repack.add_argument(
+        "--chunks", choices=["sample"], help="a chunk for each sample, compressed or not"
+    )
+    repack.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
+    repack.add_argument("--quiet", action="store_true", help="no progress bar")
+    repack.set_defaults(run=_repack)
 
     pack = commands.add_parser(
         "pack",
@@ -117,6 +145,24 @@ def _inspect(options: argparse.Namespace) -> int:
 
     report = inspect(options.file)
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+    return 0
+
+
+def _repack(options: argparse.Namespace) -> int:
+    from .repacking import repack
+
+    report = repack(
+        options.files,
+        options.out,
+        x=options.x or "X",
+        compression=None if options.compression == "none" else options.compression,
+        chunks=options.chunks,
+        progress=not options.quiet and importlib.util.find_spec("tqdm") is not None,
+        overwrite=options.overwrite,
+    )
+    for skipped in report.skipped:
+        print(f"skipped {skipped.name}: it {skipped.reason}", file=sys.stderr)
+    print(f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}")
     return 0
 
 

@@ -86,7 +86,7 @@ class VideoSet:
     """What an element is made of: (x,), (x, y) or (x, y, sample_weight), where each is the number
     of a column, or a dict of them."""
     class_names: tuple[str, ...] | None
-    """The attribute `class_names` of the first file, if it has one."""
+    """The attribute `class_names` of the files, if the first one has it."""
 
     def first_frames(
         self, seed: int, epoch: int, indices: NDArray[np.int64]
@@ -229,8 +229,14 @@ def open_video_set(
             stored = [describe(find_dataset(file, name)) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
             counts.append(read_sample_count(file, stored[0].shape[0]))
-            if number == 0 and "class_names" in file.attrs:
-                class_names = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
+            if "class_names" in file.attrs:
+                found = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
+                class_names = found if number == 0 else class_names
+                if class_names not in (None, found):
+                    raise FileFormatError(
+                        "The attribute `class_names` should be the same in all files. Received: "
+                        f"{class_names} in {paths[0]}, {found} in {file_path}"
+                    )
         parts.append(stored)
     columns = tuple(map(Column, datasets, zip(*parts, strict=True)))
     if clip is not None:

@@ -15,7 +15,8 @@
     ├── SamplerError                    (ValueError)         a sampler broke its promise
     ├── StateError                      (ValueError)         a saved position of other data
     ├── ClosedError                     (RuntimeError)       the loader was closed
-    └── PackingError                    (ValueError)         no video could be packed
+    ├── PackingError                    (ValueError)         no video could be packed
+    └── RepackingError                  (OSError)            a file could not be written anew
 
 Catch `H5VideoError` for all of them. Errors that cross TensorFlow come out as a
 `tf.errors.OpError`, which carries the original's name, message and traceback as text.
@@ -36,6 +37,7 @@ __all__ = [
     "NotHDF5Error",
     "PackingError",
     "ReadError",
+    "RepackingError",
     "SamplerError",
     "StateError",
     "UnsupportedDtypeError",
@@ -109,3 +111,7 @@ class StateError(H5VideoError, ValueError):
 
 class PackingError(H5VideoError, ValueError):
     """No video could be packed."""
+
+
+class RepackingError(H5VideoError, OSError):
+    """A file could not be written anew: no space, or something in it cannot be copied."""

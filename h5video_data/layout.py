@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 from numpy.typing import NDArray
 
 from .errors import FileFormatError, UnsupportedDtypeError
@@ -91,6 +92,15 @@ class StoredArray:
     def row_nbytes(self) -> int:
         """Bytes of one sample in memory."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def row_decoded_nbytes(self) -> int:
+        """Bytes that decoding one sample alone takes: of all chunks that hold a part of it."""
+        if self.chunk_shape is None:
+            return self.row_nbytes
+        lengths = zip(self.shape[1:], self.chunk_shape[1:], strict=True)
+        num_chunks = math.prod(-(-whole // length) for whole, length in lengths)
+        return num_chunks * math.prod(self.chunk_shape) * self.dtype.itemsize
 
     @property
     def stored_nbytes(self) -> int:
@@ -297,7 +307,8 @@ def _userblock_correction(
         int(place) * length
         for place, length in zip(np.unravel_index(number, grid), dataset.chunks, strict=True)
     )
-    _, expected = dataset.id.read_direct_chunk(corner)
+    with phil:  # h5py does not take its own lock for this call
+        _, expected = dataset.id.read_direct_chunk(corner)
     candidates = []
     with Path(dataset.file.filename).open("rb") as file:
         for correction in (0, dataset.file.userblock_size):

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import operator
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,8 @@ from .errors import (
     ReadError,
     VideoFileNotFoundError,
 )
-from .videos import clip_starts, count_frames, missing_dependency, read_clips
+from .videos import clip_starts, count_frames, read_clips
+from .writing import check_out, file_when_complete, with_progress
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
 
@@ -176,13 +175,13 @@ def pack(
     """
     settings = _checked_settings(num_frames, stride, size, clips_per_video, compression)
     folder, out = Path(folder), Path(out)
-    _check_out(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite)
     class_names, files, strays = _list_files(folder)
     videos, unreadable = _plan_videos(folder, files, settings, progress=progress)
     skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
     if not videos:
         raise PackingError(_nothing_packed(folder, skipped))
-    with _file_when_complete(out) as file:
+    with file_when_complete(out) as file:
         _write(file, folder, videos, class_names, settings, progress=progress)
     return PackReport(
         path=out,
@@ -237,18 +236,6 @@ def _positive(name: str, value: Any, received: Any = None) -> int:
             f"`{name}` must be made of whole numbers of at least 1. Received: {name}={received!r}"
         )
     return number
-
-
-def _check_out(out: Path, *, overwrite: bool) -> None:
-    if not out.parent.is_dir():
-        raise VideoFileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
-    if out.is_dir():
-        raise ArgumentError(f"`out` must be a file, and is a folder. Received: out={str(out)!r}")
-    if out.exists() and not overwrite:
-        raise ArgumentError(
-            "`out` exists. Give overwrite=True to replace it. Received: "
-            f"out={str(out)!r}, overwrite={overwrite!r}"
-        )
 
 
 # Files
@@ -321,7 +308,7 @@ def _plan_videos(
     # frames of 320 x 240 H.264: 39 ms to count, 31 ms to read the middle clip, 113 ms to use all.
     planned: list[_PlannedVideo] = []
     skipped: list[SkippedVideo] = []
-    for path, label in _with_progress(files, "counting frames", progress=progress):
+    for path, label in with_progress(files, "counting frames", unit="video", progress=progress):
         try:
             num_frames, frame_rate = count_frames(folder / path, settings.size)
         except ReadError as error:
@@ -348,33 +335,7 @@ def _samples_per_class(videos: Iterable[_PlannedVideo], num_classes: int) -> tup
     return tuple(counts)
 
 
-def _with_progress(items: Sequence[Any], what: str, *, progress: bool) -> Iterable[Any]:
-    if not progress:
-        return items
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise missing_dependency("tqdm shows the progress", error) from error
-    bar: Iterable[Any] = tqdm(items, desc=what, unit="video")
-    return bar
-
-
 # The HDF5 file
-
-
-@contextmanager
-def _file_when_complete(out: Path) -> Iterator[h5py.File]:
-    """Opens a new file that is named `out` once it is complete, and removed if it never is."""
-    partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        # In the format before 1.8 an attribute has at most 64 KiB, some 4,000 class names.
-        with h5py.File(partial, "x", libver=("v108", "latest")) as file:
-            yield file
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _storage(settings: _Settings) -> dict[str, Any]:
@@ -411,7 +372,7 @@ def _write(
     start_frame = file.create_dataset("start_frame", (num_samples,), np.int64)
     frame_rate = file.create_dataset("frame_rate", (num_samples,), np.float64)
     begin = 0
-    for video in _with_progress(videos, "packing", progress=progress):
+    for video in with_progress(videos, "packing", unit="video", progress=progress):
         rows = slice(begin, begin + len(video.starts))
         labels = np.zeros((len(video.starts), len(class_names)), np.float32)
         labels[:, video.label] = 1

@@ -69,6 +69,10 @@ ERRORS = {
     "no_folder": (["pack", "nowhere", "out.h5"], 1, "There is no folder nowhere"),
     "wrong_frames": (["pack", ".", "out.h5", "--frames", "0"], 1, "num_frames=0"),
     "wrong_size": (["pack", ".", "out.h5", "--size", "big"], 2, "invalid _size value: 'big'"),
+    "repack_wrong": (["repack", "none.h5", "out.h5"], 1, "No such file"),
+    "repack_onto_itself": (["repack", "set.h5", "./set.h5"], 1, "must not be a file that is read"),
+    "repack_one_name": (["repack", "set.h5"], 2, "the following arguments are required: OUT.h5"),
+    "repack_zip": (["repack", "a", "b", "--compression", "zip"], 2, "invalid choice: 'zip'"),
     "no_command": ([], 2, "the following arguments are required: COMMAND"),
     "unknown_command": (["unpack"], 2, "invalid choice: 'unpack'"),
     "no_file": (["inspect"], 2, "the following arguments are required: FILE"),
@@ -78,6 +82,7 @@ ERRORS = {
 @pytest.mark.parametrize(("arguments", "code", "message"), ERRORS.values(), ids=ERRORS)
 def test_errors_are_one_clear_line(tmp_path, monkeypatch, capsys, arguments, code, message):
     (tmp_path / "text.h5").write_text("hello")
+    write_video_file(tmp_path / "set.h5")
     monkeypatch.chdir(tmp_path)
     try:
         found = main(arguments)
@@ -122,4 +127,4 @@ def test_help_names_all_commands(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     printed = capsys.readouterr().out
-    assert all(command in printed for command in ("inspect", "pack", "demo"))
+    assert all(command in printed for command in ("inspect", "repack", " pack", "demo"))

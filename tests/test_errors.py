@@ -99,6 +99,7 @@ def test_public_names():
         "errors",
         "inspect",
         "pack",
+        "repack",
         "samplers",
         "split_samples",
         "testing",
@@ -131,6 +132,7 @@ def test_the_tree_of_errors():
         "NotHDF5Error": (H5VideoError, OSError),
         "PackingError": (H5VideoError, ValueError),
         "ReadError": (H5VideoError, OSError),
+        "RepackingError": (H5VideoError, OSError),
         "SamplerError": (H5VideoError, ValueError),
         "UnsupportedDtypeError": (FileFormatError, TypeError),
         "VideoFileNotFoundError": (H5VideoError, FileNotFoundError),
@@ -789,3 +791,12 @@ def test_an_error_carries_the_thread_s_traceback(tmp_path, monkeypatch):
     names = [entry.name for entry in caught.traceback]
     assert "_fill" in names
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_files_of_other_classes_are_no_set(tmp_path):
+    paths = [testing.write_video_file(tmp_path / f"{i}.h5") for i in range(2)]
+    for path, names in zip(paths, (["run", "walk"], ["walk", "run"]), strict=True):
+        with h5py.File(path, "r+") as file:
+            file.attrs["class_names"] = names
+    with raises(FileFormatError, "`class_names` should be the same in all files"):
+        VideoLoader(paths)

@@ -1,0 +1,1012 @@
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import h5video_data as h5v
+from h5video_data import repacking, slabs, sources
+from h5video_data.cli import main
+from h5video_data.errors import (
+    ArgumentError,
+    DatasetNotFoundError,
+    FileFormatError,
+    H5VideoError,
+    MissingDependencyError,
+    ReadError,
+    RepackingError,
+    UnsupportedDtypeError,
+    VideoFileNotFoundError,
+)
+from h5video_data.layout import describe
+from h5video_data.loader import VideoLoader
+from h5video_data.plan import RowPlanner, planner
+from h5video_data.repacking import COMPRESSIONS, SkippedItem, repack
+from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
+
+ONE = (1, *SAMPLE_SHAPE)
+MANY = (4, *SAMPLE_SHAPE)
+GZIP = {"compression": "gzip"}
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left(new_threads):
+    yield
+    assert not new_threads()
+
+
+def noise(shape, dtype=np.uint8, seed=0):
+    """Values of all bytes, NaNs among them, in the dtype's own byte order."""
+    dtype = np.dtype(dtype)
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    count = int(np.prod(shape)) * dtype.itemsize
+    return np.frombuffer(rng.bytes(count), dtype).reshape(shape)
+
+
+def native(values):
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def stored(path, name="X"):
+    """The dataset's storage, chunks, filters, values in this machine's byte order."""
+    with h5py.File(path) as file:
+        dataset = file[name]
+        made = describe(dataset)
+        assert isinstance(planner(made), RowPlanner)  # what all this is about
+        return made.storage, made.chunk_shape, [item.id for item in made.filters], dataset[()]
+
+
+def assert_same(found, expected):
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert found.tobytes() == expected.tobytes()  # NaN, -0.0
+
+
+def files_in(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# --------------------------------------------------------------------------- layouts of the source
+
+SOURCES = {
+    "contiguous": {},
+    "one sample a chunk": {"chunks": ONE},
+    "gzip": {"chunks": ONE, **GZIP},
+    "many samples a chunk": {"chunks": MANY},
+    "many samples a chunk, gzip": {"chunks": MANY, **GZIP},
+    "all samples in a chunk": {"chunks": (20, *SAMPLE_SHAPE), **GZIP},
+    "more than all samples in a chunk": {
+        "chunks": (50, *SAMPLE_SHAPE),
+        "maxshape": (None, *SAMPLE_SHAPE),
+        **GZIP,
+    },
+    "automatic chunks": {"chunks": True},
+    "automatic chunks, gzip": {"chunks": True, **GZIP, "shuffle": True},
+    "chunks that cut everything": {"chunks": (3, 3, 2, 5, 5), "compression": "lzf"},
+    "fletcher32": {"chunks": ONE, "fletcher32": True},
+    "blosc": {"chunks": MANY, **hdf5plugin.Blosc()},
+    "blosc2, which HDF5 decodes": {"chunks": ONE, **hdf5plugin.Blosc2()},
+    "big-endian": {"dtype": ">u2"},
+    "big-endian, gzip": {"dtype": ">f4", "chunks": MANY, **GZIP},
+    "float16": {"dtype": "f2"},
+    "float32": {"dtype": "f4", "chunks": ONE, **GZIP, "shuffle": True},
+    "float64": {"dtype": "f8", "chunks": True},
+    "complex": {"dtype": "c8"},
+    "bool": {"dtype": "?"},
+}
+
+
+@pytest.mark.parametrize("options", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_source_layouts(tmp_path, options, compression):
+    options = {"dtype": "u1", **options}
+    expected = noise((20, *SAMPLE_SHAPE), options.pop("dtype"))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", data=expected, **options)
+    before = (tmp_path / "a.h5").read_bytes(), os.stat(tmp_path / "a.h5").st_mtime_ns
+    report = repack(tmp_path / "a.h5", tmp_path / "b.h5", compression=compression)
+    assert report == repacking.RepackReport(tmp_path / "b.h5", 20, ("X",), ())
+    storage, chunks, filters, found = stored(tmp_path / "b.h5")
+    assert_same(found, native(expected))
+    if compression is None:
+        assert (storage, chunks, filters) == ("contiguous", None, [])
+    else:
+        assert (storage, chunks) == ("chunked", ONE)
+        assert filters == ([1] if expected.itemsize == 1 else [2, 1])
+    after = (tmp_path / "a.h5").read_bytes(), os.stat(tmp_path / "a.h5").st_mtime_ns
+    assert before == after
+
+
+TARGETS = {
+    "contiguous": ({}, "contiguous", []),
+    "chunks": ({"chunks": "sample"}, "chunked", []),
+    "gzip": ({"compression": "gzip"}, "chunked", [2, 1]),
+    "lzf": ({"compression": "lzf", "chunks": "sample"}, "chunked", [2, 32000]),
+    "zstd": ({"compression": "zstd"}, "chunked", [2, 32015]),
+    "lz4": ({"compression": "lz4"}, "chunked", [2, 32004]),
+    "blosc": ({"compression": "blosc"}, "chunked", [32001]),
+    "bitshuffle": ({"compression": "bitshuffle"}, "chunked", [32008]),
+}
+
+
+@pytest.mark.parametrize("case", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("is_smooth", [True, False])
+def test_target_layouts(tmp_path, case, is_smooth):
+    options, *expected_layout = case
+    expected = noise((5, *SAMPLE_SHAPE), "f4")  # which no codec makes smaller
+    if is_smooth:
+        expected = sample_values(np.arange(5)).astype("f4")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = expected
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", **options)
+    storage, chunks, filters, found = stored(tmp_path / "b.h5")
+    assert [storage, filters] == expected_layout
+    assert chunks == (None if storage == "contiguous" else ONE)
+    assert_same(found, expected)
+    with h5py.File(tmp_path / "b.h5") as file:
+        size = file["X"].id.get_storage_size()
+    assert size < expected.nbytes if is_smooth and filters else size <= expected.nbytes + 5 * 256
+    with VideoLoader(tmp_path / "b.h5", y=None, shuffle=False, batch_size=5) as loader:
+        assert_same(next(iter(loader)), expected)
+    # A chunk for each sample: the dataset can grow.
+    if chunks:
+        with h5py.File(tmp_path / "b.h5", "a") as file:
+            file["X"].resize(9, axis=0)
+
+
+def test_every_compression_is_tested_and_on_the_command_line(capsys):
+    assert {options.get("compression") for options, *_ in TARGETS.values()} == {None, *COMPRESSIONS}
+    with pytest.raises(SystemExit):
+        main(["repack", "--help"])
+    assert f"{{none,{','.join(COMPRESSIONS)}}}" in capsys.readouterr().out
+
+
+def test_userblock(tmp_path):
+    expected = noise((20, *SAMPLE_SHAPE))
+    for name, options in {"plain": {}, "chunked": {"chunks": MANY, **GZIP}}.items():
+        with h5py.File(tmp_path / name, "w", userblock_size=512) as file:
+            file.create_dataset("X", data=expected, **options)
+        report = repack(tmp_path / name, tmp_path / f"{name}.h5")
+        assert_same(stored(tmp_path / f"{name}.h5")[-1], expected)
+        assert [item.name for item in report.skipped] == ["the userblock of 512 bytes"]
+
+
+def test_never_written(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (6, *SAMPLE_SHAPE), "u1", chunks=ONE, fillvalue=7)
+        file["X"][2] = 1
+        file.create_dataset("nothing", (6, *SAMPLE_SHAPE), "u1")
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", x=["X", "nothing"])
+    found = stored(tmp_path / "b.h5")[-1].reshape(6, -1)
+    assert (found == np.array([7, 7, 1, 7, 7, 7])[:, np.newaxis]).all()
+    assert not stored(tmp_path / "b.h5", "nothing")[-1].any()
+
+
+def write_virtual(folder):
+    """A virtual dataset over two files in a folder below."""
+    (folder / "parts").mkdir()
+    layout = h5py.VirtualLayout((10, *SAMPLE_SHAPE), "u1")
+    for number in range(2):
+        name = f"parts/{number}.h5"
+        write_video_file(folder / name, num_samples=5, first=5 * number)
+        layout[5 * number : 5 * number + 5] = h5py.VirtualSource(name, "X", (5, *SAMPLE_SHAPE))
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_virtual_dataset("X", layout)
+        file["other"] = 1
+    return folder / "a.h5"
+
+
+def write_external(folder):
+    """Datasets whose bytes are in other files."""
+    with h5py.File(folder / "a.h5", "w", driver="sec2") as file:
+        for name in ("X", "other"):
+            shape, data = (10, *SAMPLE_SHAPE), sample_values(np.arange(10))
+            place = [(os.fspath(folder / f"{name}.raw"), 0, data.nbytes)]
+            file.create_dataset(name, shape, "u1", external=place)
+            file[name][...] = data
+    return folder / "a.h5"
+
+
+def test_virtual_and_external_datasets_become_plain_ones(tmp_path):
+    for write in (write_virtual, write_external):
+        folder = tmp_path / write.__name__
+        (folder / "new").mkdir(parents=True)
+        path = write(folder)
+        if write is write_virtual:
+            with h5py.File(path, "a") as file:
+                layout = h5py.VirtualLayout((5, 4), "f4")
+                layout[...] = h5py.VirtualSource("parts/1.h5", "Y", (5, 4))
+                del file["other"]
+                file.create_virtual_dataset("other", layout)
+        report = repack(path, folder / "new/b.h5")
+        assert not report.skipped
+        with h5py.File(path) as old:
+            expected = old["other"][()]
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+        for raw in folder.glob("*.raw"):
+            raw.unlink()
+        assert_same(stored(folder / "new/b.h5")[-1], sample_values(np.arange(10)))
+        assert_same(stored(folder / "new/b.h5", "other")[-1], expected)
+
+
+@st.composite
+def sets(draw):
+    """Shape of a sample, dtype, and for each file: samples, `sample_count`, how it is stored."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple))
+    dtype = draw(st.sampled_from(["u1", "<u2", ">u2", "f4", ">f8", "?"]))
+    files = []
+    for _ in range(draw(st.integers(1, 3))):
+        length = draw(st.integers(1, 9))
+        count = draw(st.one_of(st.none(), st.integers(0, length)))
+        options = {}
+        if draw(st.booleans()):
+            longest = (length, *shape)
+            options["chunks"] = tuple(draw(st.integers(1, n)) for n in longest)
+            options["compression"] = draw(st.sampled_from([None, "gzip", "lzf"]))
+            options["shuffle"] = draw(st.booleans())
+        files.append((length, count, options))
+    if not sum(length if count is None else count for length, count, _ in files):
+        files.append((1, None, {}))
+    return shape, dtype, files
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sets(),
+    st.sampled_from([None, "gzip", "lzf", "zstd"]),
+    st.integers(1, 300),
+    st.one_of(st.none(), st.integers(0, 3000)),
+)
+def test_any_set(case, compression, block_bytes, read_ahead_bytes):
+    shape, dtype, files = case
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repacking, "BLOCK_BYTES", block_bytes)
+        patch.setattr(repacking, "MAX_BLOCK_BYTES", 4 * block_bytes)
+        paths, expected, ids = [], [], []
+        for number, (length, count, options) in enumerate(files):
+            paths.append(os.path.join(folder, f"{number}.h5"))
+            values = noise((length, *shape), dtype, seed=number)
+            names = [f"{number}/{i}" for i in range(length)]
+            with h5py.File(paths[-1], "w") as file:
+                file.create_dataset("clips/X", data=values, **options)
+                file.create_dataset("id", data=names, dtype=h5py.string_dtype())
+                if count is not None:
+                    file.attrs["sample_count"] = count
+            expected.append(values[:count])
+            ids += names[:count]
+        out = os.path.join(folder, "out.h5")
+        report = repack(
+            paths, out, x="clips/X", compression=compression, read_ahead_bytes=read_ahead_bytes
+        )
+        assert_same(stored(out, "clips/X")[-1], native(np.concatenate(expected)))
+        with h5py.File(out) as file:
+            assert file["id"].asstr()[:].tolist() == ids
+            assert file.attrs["sample_count"] == len(ids) == report.num_samples
+
+
+# --------------------------------------------------------------------------- everything else
+
+
+def write_everything(path, num_samples=20):
+    """A file with all that may stand beside the samples."""
+    write_video_file(path, num_samples=num_samples, chunks=MANY, **GZIP)
+    with h5py.File(path, "a", libver=("v108", "latest")) as file:
+        text, fixed = h5py.string_dtype(), h5py.string_dtype("utf-8", 7)
+        file["X"].attrs["frame_rate"] = 25.0
+        file["X"].attrs["_FillValue"] = np.uint8(3)
+        file["Y"].attrs["kind"] = "one-hot"
+        file.attrs["class_names"] = np.array(["a", "b", "c", "dé"], dtype=text)
+        file.attrs["fixed"] = np.array([b"a", b"bc"])
+        file.attrs["utf8"] = np.array("é".encode(), fixed)
+        file.attrs["empty"] = h5py.Empty("f4")
+        file.attrs["bool"] = True
+        file.attrs["big"] = np.arange(5, dtype=">i4")
+        file.attrs["pair"] = np.array((1, 2.5), np.dtype([("a", "i2"), ("b", "f8")]))
+        file.attrs.create("triples", np.arange(6).reshape(2, 3), (2, 3), np.dtype((np.int64, (3,))))
+        lists = np.empty(2, object)
+        lists[:] = [np.arange(2, dtype="i2"), np.arange(3, dtype="i2")]
+        file.attrs.create("ragged", lists, dtype=h5py.vlen_dtype(np.int16))
+        file.attrs["color"] = 1
+        names = file.create_dataset("meta/names", (num_samples,), text, chunks=(15,))
+        names[:] = [f"clip {i} ü" for i in range(num_samples)]
+        names.attrs["note"] = "of the videos"
+        file["meta"].attrs["a group's"] = [1, 2]
+        file["meta/deep/er/fixed"] = np.array([b"abc", b"de"])
+        file["meta/scalar"] = 3.5
+        file["meta/text"] = "hello"
+        file.create_dataset("meta/nothing", data=h5py.Empty("i8"))
+        file.create_dataset("meta/no_rows", (0, 3), "f4", maxshape=(None, 3))
+        file.create_dataset("meta/packed", data=np.arange(100), chunks=(7,), **GZIP)
+        file.create_dataset("meta/zstd", data=np.arange(99), chunks=(7,), **hdf5plugin.Zstd())
+        file.create_dataset("meta/big", data=np.arange(4, dtype=">f8"))
+        kinds = h5py.enum_dtype({"RED": 0, "BLUE": 1}, "u1")
+        file.create_dataset("meta/enum", data=[0, 1, 0], dtype=kinds)
+        file.create_dataset("meta/pairs", data=np.zeros(3, [("a", "i2"), ("b", "S4")]))
+        ragged = file.create_dataset("meta/ragged", (num_samples,), h5py.vlen_dtype(np.int32))
+        for i in range(0, num_samples, 2):
+            ragged[i] = np.arange(i % 3 + 1)
+        file.create_dataset("meta/unwritten", (num_samples,), text)[3] = "three"
+        boxes = np.arange(num_samples * 4).reshape(num_samples, 4)
+        file.create_dataset("meta/boxes", (num_samples,), np.dtype((np.int64, (4,))))[:] = boxes
+        file["meta/type"] = np.dtype("i4")
+        file.create_group("hollow").attrs["large"] = np.arange(30_000, dtype="i4")
+        file["same"] = file["Y"]
+        file["meta/up"] = file["meta"]
+        file["soft"] = h5py.SoftLink("/X")
+        file["dangling"] = h5py.SoftLink("/nowhere")
+        file["outside"] = h5py.ExternalLink("other.h5", "/X")
+        file["gone"] = h5py.ExternalLink("gone.h5", "/X")
+    return path
+
+
+def raw(item):
+    """Shape and values of a dataset or an attribute, as they are stored."""
+    if item.shape is None:
+        return None, None
+    if isinstance(item, h5py.Dataset):
+        values = np.asarray(item[()])
+    else:
+        values = np.empty(item.shape, item.dtype)
+        item.read(values, mtype=h5py.h5t.py_create(item.dtype))
+    if values.dtype == object:
+        return item.shape, [np.asarray(value).tolist() for value in values.ravel()]
+    return item.shape, values.tobytes()
+
+
+def contents(path):
+    """What a file holds, by name: types, values, layouts, attributes, links; but not `X`."""
+    found = {}
+
+    def attributes(item):
+        ids = {name: item.attrs.get_id(name) for name in item.attrs}
+        return {name: (raw(found), found.get_type().encode()) for name, found in ids.items()}
+
+    def visit(group):
+        found[group.name] = attributes(group)
+        for name in group:
+            link = group.get(name, getlink=True)
+            path = f"{group.name.rstrip('/')}/{name}"
+            if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)):
+                found[path] = type(link), link.path, getattr(link, "filename", None)
+                continue
+            item = group[name]
+            if path == "/meta/up":
+                assert item == group.file["meta"]
+            elif isinstance(item, h5py.Group):
+                visit(item)
+            elif isinstance(item, h5py.Datatype):
+                found[path] = item.id.encode()
+            else:
+                layout = (item.chunks, item.compression) if path != "/X" else None
+                found[path] = raw(item), item.id.get_type().encode(), layout, attributes(item)
+
+    with h5py.File(path) as file:
+        visit(file)
+        assert not file.get("same") or file["same"] == file["Y"]
+    return found
+
+
+def test_everything_else_is_copied_as_it_is(tmp_path):
+    path = write_everything(tmp_path / "a.h5")
+    write_video_file(tmp_path / "other.h5", num_samples=3)
+    report = repack(path, tmp_path / "b.h5")
+    assert report.skipped == ()
+    expected = contents(path)
+    found = contents(tmp_path / "b.h5")
+    assert list(found) == list(expected)
+    for name in expected:
+        assert found[name] == expected[name], name
+    assert len(expected) > 25
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["soft"] == file["X"]
+        assert file["outside"].shape == (3, *SAMPLE_SHAPE)
+    assert h5v.inspect(tmp_path / "b.h5").class_names == ("a", "b", "c", "dé")
+
+
+def test_unused_samples_are_left_out_with_their_rows(tmp_path):
+    path = write_everything(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_count"] = np.uint8(13)
+    write_video_file(tmp_path / "other.h5", num_samples=3)
+    report = repack(path, tmp_path / "b.h5")
+    assert (report.num_samples, report.skipped) == (13, ())
+    assert_same(stored(tmp_path / "b.h5")[-1], sample_values(np.arange(13)))
+    with h5py.File(path) as old, h5py.File(tmp_path / "b.h5") as new:
+        assert new.attrs["sample_count"] == 13
+        for name in ("Y", "meta/names", "meta/ragged", "meta/unwritten", "meta/boxes"):
+            assert len(new[name]) == 13
+            assert new[name].id.get_type() == old[name].id.get_type()
+            assert dict(new[name].attrs) == dict(old[name].attrs)
+            for i in range(13):
+                np.testing.assert_array_equal(new[name][i], old[name][i])
+        assert new["meta/names"].chunks == (15,)  # longer than the dataset
+        assert new["same"] == new["Y"]
+        assert new["meta/packed"].shape == (100,)
+
+
+def test_what_leads_elsewhere_is_told(tmp_path):
+    write_video_file(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["time"] = np.arange(20)
+        file["time"].make_scale("time")
+        file["X"].dims[0].attach_scale(file["time"])
+        file.create_dataset("refs", (1,), h5py.ref_dtype)[0] = file["X"].ref
+        file.create_dataset("nested/regions", (1,), h5py.regionref_dtype)
+        file.attrs["ref"] = file["Y"].ref
+    report = repack(tmp_path / "a.h5", tmp_path / "b.h5")
+    reason = "holds references, which lead into their own file"
+    assert set(report.skipped) == {
+        SkippedItem("attribute 'ref' of '/'", reason),
+        SkippedItem("attribute 'DIMENSION_LIST' of '/X'", reason),
+        SkippedItem("attribute 'REFERENCE_LIST' of '/time'", reason),
+        SkippedItem("dataset '/refs'", reason),
+        SkippedItem("dataset '/nested/regions'", reason),
+    }
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert list(file) == ["X", "Y", "nested", "time"]
+        assert list(file["time"].attrs) == ["CLASS", "NAME"]
+
+
+def test_links_to_other_files(tmp_path):
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+    write_video_file(tmp_path / "in/x.h5", chunks=MANY)
+    write_video_file(tmp_path / "in/y.h5", num_samples=3, first=40)
+    with h5py.File(tmp_path / "in/a.h5", "w") as file:
+        file["X"] = h5py.ExternalLink("x.h5", "/X")
+        file["Y"] = h5py.ExternalLink("x.h5", "/Y")
+        file["few"] = h5py.ExternalLink("y.h5", "/X")
+        file["whole"] = h5py.ExternalLink(os.fspath(tmp_path / "in/y.h5"), "/")
+        file["gone"] = h5py.ExternalLink("gone.h5", "/X")
+    repack(tmp_path / "in/a.h5", tmp_path / "out/b.h5")
+    assert_same(stored(tmp_path / "out/b.h5")[-1], sample_values(np.arange(20)))
+    with h5py.File(tmp_path / "out/b.h5") as file:
+        links = {name: file.get(name, getlink=True) for name in file}
+        assert isinstance(links.pop("X"), h5py.HardLink)
+        assert {name: (link.filename, link.path) for name, link in links.items()} == {
+            "Y": ("../in/x.h5", "/Y"),
+            "few": ("../in/y.h5", "/X"),
+            "whole": (os.fspath(tmp_path / "in/y.h5"), "/"),
+            "gone": ("gone.h5", "/X"),
+        }
+        assert_same(file["few"][()], sample_values(np.arange(40, 43)))
+
+    with pytest.raises(ArgumentError, match=r"'whole/X' .* of .*y.h5: repack that file\. Received"):
+        repack(tmp_path / "in/a.h5", tmp_path / "out/c.h5", x="whole/X")
+
+    # With fewer samples, the labels cannot stay a link.
+    with h5py.File(tmp_path / "in/a.h5", "a") as file:
+        file.attrs["sample_count"] = 7
+    repack(tmp_path / "in/a.h5", tmp_path / "out/b.h5", overwrite=True)
+    with h5py.File(tmp_path / "out/b.h5") as file:
+        assert isinstance(file.get("Y", getlink=True), h5py.HardLink)
+        assert_same(file["Y"][()], labels(np.arange(7), 4))
+        assert len(file["X"]) == 7
+
+    assert files_in(tmp_path / "out") == ["b.h5"]
+
+
+def test_names_of_x(tmp_path):
+    write_video_file(tmp_path / "a.h5", chunks=MANY, **GZIP)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        flow = noise((20, 4, 2, 8, 8), "i2")
+        file.create_dataset("more/flow", data=flow, chunks=True, **GZIP)
+        file["soft"] = h5py.SoftLink("/more")
+        file["again"] = file["X"]
+    for x in (["X", "more/flow"], ("/X", "soft/flow", "X"), ["again", "more/flow"]):
+        report = repack(tmp_path / "a.h5", tmp_path / "b.h5", x=x, overwrite=True)
+        assert report.names == tuple(x)
+        for name, expected in {"X": sample_values(np.arange(20)), "more/flow": flow}.items():
+            storage, _, _, found = stored(tmp_path / "b.h5", name)
+            assert storage == "contiguous"
+            assert_same(found, expected)
+        with h5py.File(tmp_path / "b.h5") as file:
+            assert file["again"] == file["X"]
+            assert file["soft/flow"] == file["more/flow"]
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", x="more/flow", overwrite=True)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["X"].chunks == MANY  # as it was
+        assert_same(file["X"][()], sample_values(np.arange(20)))
+
+
+# --------------------------------------------------------------------------- several files
+
+
+def test_several_files_become_one(tmp_path):
+    for number, (count, options) in enumerate([(5, {}), (3, {"chunks": MANY, **GZIP}), (7, {})]):
+        path = tmp_path / f"{number}.h5"
+        if "chunks" in options:
+            options["maxshape"] = (None,) * 5
+        write_video_file(path, num_samples=count, first=100 * number, **options)
+        with h5py.File(path, "a") as file:
+            file["source"] = [f"{number}/{i}" for i in range(count)]
+            file["camera"] = [number] * 2
+            file.attrs["class_names"] = ["a", "b", "c", "d"]
+            file.attrs["number"] = number
+            if number == 2:
+                file.attrs["sample_count"] = 4
+                file["only/here"] = 1
+    report = repack(str(tmp_path / "?.h5"), tmp_path / "out.h5")
+    numbers = np.array([0, 1, 2, 3, 4, 100, 101, 102, 200, 201, 202, 203])
+    assert_same(stored(tmp_path / "out.h5")[-1], sample_values(numbers))
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert_same(file["Y"][()], labels(numbers, 4))
+        found = file["source"].asstr()[:].tolist()
+        assert found == [f"{n // 100}/{n % 100}" for n in numbers]
+        assert file["camera"][:].tolist() == [0, 0]
+        assert dict(file.attrs, class_names=None) == {
+            "sample_count": 12,
+            "class_names": None,
+            "number": 0,
+        }
+    reason = "does not hold a value for each sample; the first file's is used"
+    assert report.skipped == tuple(
+        SkippedItem(f"dataset '{name}' of {tmp_path / path}", reason)
+        for path, name in [("1.h5", "/camera"), ("2.h5", "/camera"), ("2.h5", "/only/here")]
+    )
+    repack([tmp_path / "2.h5", tmp_path / "0.h5"], tmp_path / "turned.h5")
+    assert_same(stored(tmp_path / "turned.h5")[-1], sample_values([200, 201, 202, 203, *range(5)]))
+
+
+def change(path, name, values):
+    with h5py.File(path, "a") as file:
+        if name in file:
+            del file[name]
+        if values is not None:
+            file[name] = values
+
+
+DIFFERENCES = {
+    "no labels": ("Y", None, DatasetNotFoundError, "1.h5 has no dataset '/Y'"),
+    "too few labels": ("Y", np.zeros((19, 4), "f4"), FileFormatError, r"\(19, 4\) in .*1.h5"),
+    "wider labels": ("Y", np.zeros((20, 5), "f4"), FileFormatError, r"float32 .*\(20, 5\)"),
+    "other labels": ("Y", np.zeros((20, 4), "f8"), FileFormatError, r"float64 .* 20 samples$"),
+    "other samples": ("X", np.zeros((20, 4, 3, 8, 9), "u1"), FileFormatError, "alike in all files"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENCES.values(), ids=DIFFERENCES)
+def test_files_that_do_not_fit_together(tmp_path, case):
+    name, values, error, message = case
+    for number in range(2):
+        write_video_file(tmp_path / f"{number}.h5")
+    change(tmp_path / "1.h5", name, values)
+    with pytest.raises(error, match=message):
+        repack([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "out.h5")
+    assert files_in(tmp_path) == ["0.h5", "1.h5"]
+
+
+def test_files_with_other_classes(tmp_path):
+    for number, classes in enumerate(["abcd", "abdc"]):
+        with h5py.File(write_video_file(tmp_path / f"{number}.h5"), "a") as file:
+            file.attrs["class_names"] = list(classes)
+    with pytest.raises(FileFormatError, match=r"`class_names` .* in .*0.h5, .* in .*1.h5"):
+        repack(tmp_path / "*.h5", tmp_path / "out.h5")
+    assert files_in(tmp_path) == ["0.h5", "1.h5"]
+
+
+# --------------------------------------------------------------------------- reading and writing
+
+
+@pytest.mark.parametrize("chunks", [ONE, MANY, (4, 2, 3, 8, 3), (7, 4, 3, 8, 8)])
+def test_each_chunk_is_decoded_once_and_blocks_are_small(tmp_path, monkeypatch, chunks):
+    write_video_file(tmp_path / "a.h5", num_samples=60, chunks=chunks, **GZIP)
+    monkeypatch.setattr(repacking, "BLOCK_BYTES", 3 * 768)
+    write_plain, decode_chunk, sizes, decoded = repacking._write_plain, sources.decode_chunk, [], []
+
+    def record(dataset, begin, values):
+        sizes.append(len(values))
+        write_plain(dataset, begin, values)
+
+    def count(*arguments):
+        decoded.append(1)
+        decode_chunk(*arguments)
+
+    monkeypatch.setattr(repacking, "_write_plain", record)
+    for module in (sources, slabs):
+        monkeypatch.setattr(module, "decode_chunk", count)
+    repack(tmp_path / "a.h5", tmp_path / "b.h5")
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert len(decoded) == file["X"].id.get_num_chunks()
+    assert max(sizes) == {1: 3, 4: 4, 7: 7}[chunks[0]]
+    assert sum(sizes) == 60
+
+    # Where a whole slab is too much, blocks stay small.
+    monkeypatch.setattr(repacking, "MAX_BLOCK_BYTES", 3 * 768)
+    sizes.clear()
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", overwrite=True)
+    assert max(sizes) == 3
+    assert_same(stored(tmp_path / "b.h5")[-1], sample_values(np.arange(60)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"chunks": (1, 1 << 16)}, {"chunks": (32, 1 << 14), **GZIP}]
+)
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(repacking, "BLOCK_BYTES", 1 << 20)
+    peaks = []
+    for num_samples in (128, 1024):  # 8 and 64 MiB
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("X", (num_samples, 1 << 16), "u1", **options)
+            for start in range(0, num_samples, 32):
+                file["X"][start : start + 32] = np.full((32, 1 << 16), start // 32, "u1")
+            file.create_dataset("big", (num_samples, 1 << 12), "f8", chunks=(5, 1 << 10))
+            file.attrs["sample_count"] = num_samples - 1  # so that its rows are copied one by one
+        tracemalloc.start()
+        repack(tmp_path / "a.h5", tmp_path / "b.h5", read_ahead_bytes=8 << 20, overwrite=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        os.remove(tmp_path / "a.h5")
+    assert max(peaks) < 16 << 20
+    assert peaks[1] < peaks[0] + (3 << 20)
+
+
+@pytest.mark.parametrize("target", [None, "gzip"])
+def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target):
+    write_video_file(tmp_path / "a.h5", num_samples=60)
+    write_plain, encode = repacking._write_plain, repacking.encode_chunk
+
+    def with_an_error(values):
+        return np.where(values == values.max(), 0, values).astype(values.dtype)
+
+    monkeypatch.setattr(
+        repacking, "_write_plain", lambda d, begin, v: write_plain(d, begin, with_an_error(v))
+    )
+    monkeypatch.setattr(repacking, "encode_chunk", lambda name, v: encode(name, with_an_error(v)))
+    with pytest.raises(RepackingError, match=r"a.h5: dataset '/X', sample 0: h5py reads other"):
+        repack(tmp_path / "a.h5", tmp_path / "b.h5", compression=target)
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
+    for number in range(2):
+        write_video_file(tmp_path / f"{number}.h5", num_samples=30, first=30 * number)
+    write_plain, looked_at = repacking._write_plain, []
+    find = repacking.find_dataset
+
+    class Looked:
+        def __init__(self, dataset):
+            self.dataset = dataset
+
+        def __getitem__(self, row):
+            looked_at.append((os.path.basename(self.dataset.file.filename), row))
+            return self.dataset[row]
+
+    monkeypatch.setattr(repacking, "find_dataset", lambda file, name: Looked(find(file, name)))
+    repack(tmp_path / "?.h5", tmp_path / "out.h5")
+    assert len(looked_at) == 16
+    assert looked_at[0] == ("0.h5", 0)
+    assert looked_at[-1] == ("1.h5", 29)
+
+    def spoil_the_last(dataset, begin, values):
+        values = values.copy()
+        values[-1, -1] += 1
+        write_plain(dataset, begin, values)
+
+    monkeypatch.setattr(repacking, "_write_plain", spoil_the_last)
+    with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29: .* in sample 59 of"):
+        repack(tmp_path / "?.h5", tmp_path / "more.h5")
+    monkeypatch.setattr(repacking, "CHECKED_BYTES", 0)
+    with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29"):
+        repack(tmp_path / "?.h5", tmp_path / "more.h5")
+
+
+def test_hdf5_is_never_called_by_two_threads_at_once(tmp_path, monkeypatch):
+    # Big-endian values are read by HDF5 in the loader's threads, while chunks are written.
+    monkeypatch.setattr(repacking, "BLOCK_BYTES", 64)
+    expected = noise((6000, 4, 4), ">u2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = expected
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", compression="lzf")
+    assert_same(stored(tmp_path / "b.h5")[-1], native(expected))
+
+
+def test_a_chunk_that_cannot_be_decoded(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", chunks=ONE, **GZIP)
+    with h5py.File(path) as file:
+        chunk = file["X"].id.get_chunk_info(13)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\0" * chunk.size)
+    with pytest.raises(ReadError, match=r"a.h5: dataset '/X', sample 13: "):
+        repack(path, tmp_path / "b.h5")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+# --------------------------------------------------------------------------- the file appears whole
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt("stop")])
+def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error):
+    write_video_file(tmp_path / "a.h5", chunks=MANY)
+    out = tmp_path / "b.h5"
+    out.write_bytes(b"the old one")
+    write_plain, seen = repacking._write_plain, []
+
+    def fail_at_the_second_block(*arguments):
+        write_plain(*arguments)
+        seen.append(files_in(tmp_path))
+        if len(seen) == 2:
+            raise error
+
+    monkeypatch.setattr(repacking, "BLOCK_BYTES", 4 * 768)
+    monkeypatch.setattr(repacking, "_write_plain", fail_at_the_second_block)
+    expected = RepackingError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match=r"could not be written.*: Input/output error$|stop"):
+        repack(tmp_path / "a.h5", out, overwrite=True)
+    assert re.fullmatch(r"b\.h5\.[0-9a-f]{8}\.partial", seen[1][2])
+    assert files_in(tmp_path) == ["a.h5", "b.h5"]
+    assert out.read_bytes() == b"the old one"
+    repack(tmp_path / "a.h5", out, overwrite=True)
+    assert_same(stored(out)[-1], sample_values(np.arange(20)))
+
+
+def test_the_file_is_on_disk_and_whole_before_it_gets_its_name(tmp_path, monkeypatch):
+    write_video_file(tmp_path / "a.h5")
+    fsync, seen = os.fsync, []
+
+    def record(descriptor):
+        (partial,) = tmp_path.glob("b.h5.*.partial")
+        assert os.fstat(descriptor).st_ino == partial.stat().st_ino
+        assert_same(stored(partial)[-1], sample_values(np.arange(20)))
+        seen.append((tmp_path / "b.h5").exists())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    repack(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert seen == [False]
+
+
+def run_slowly(folder, *lines):
+    """Starts `repack` in another process, with lines of code before the call."""
+    before = "\n".join(lines)
+    code = f"""
+import sys, time
+from h5video_data import repacking
+repacking.BLOCK_BYTES = 1 << 20
+{before}
+try:
+    repacking.repack({str(folder / "a.h5")!r}, {str(folder / "b.h5")!r})
+except Exception as error:
+    sys.exit(f"{{type(error).__name__}}: {{error}}")
+"""
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+
+def test_killed(tmp_path):
+    write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=(1 << 17,))
+    process = run_slowly(
+        tmp_path,
+        "write = repacking._write_plain",
+        "def write_plain(dataset, begin, values):",
+        "    write(dataset, begin, values)",
+        "    if begin: time.sleep(100)",
+        "repacking._write_plain = write_plain",
+    )
+    end = time.monotonic() + 60
+    while not any(p.stat().st_size > 2 << 20 for p in tmp_path.glob("*.partial")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+    assert [re.sub(r"\.\w{8}\.", ".*.", name) for name in files_in(tmp_path)] == [
+        "a.h5",
+        "b.h5.*.partial",
+    ]
+    repack(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert_same(stored(tmp_path / "b.h5")[-1], sample_values(np.arange(30), (1 << 17,)))
+
+
+def test_a_file_that_may_not_grow_is_removed(tmp_path):
+    write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=(1 << 17,))
+    process = run_slowly(
+        tmp_path,
+        "import resource",
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))",
+    )
+    _, message = process.communicate(timeout=60)
+    assert message == (
+        f"RepackingError: {tmp_path}/b.h5 could not be written, and nothing of it was left behind: "
+        f"{os.strerror(errno.EFBIG)}\n"
+    )
+    assert process.returncode == 1
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    path = write_video_file(tmp_path / "a.h5", num_samples=20)
+    free = shutil.disk_usage(tmp_path)._replace(free=20 * 768 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(RepackingError, match=r"b.h5 will have 15.0 KiB or more, .* 15.0 KiB free"):
+        repack(path, tmp_path / "b.h5")
+    assert files_in(tmp_path) == ["a.h5"]
+    repack(path, tmp_path / "b.h5", compression="gzip")  # nobody knows how much that will be
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=20 * 768))
+    repack(path, tmp_path / "c.h5")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "HDF5 says a lot")
+
+    monkeypatch.setattr(repacking, "_write_plain", fail)
+    with pytest.raises(RepackingError, match=r"nothing of it was left behind: No space left on"):
+        repack(path, tmp_path / "d.h5")
+    assert files_in(tmp_path) == ["a.h5", "b.h5", "c.h5"]
+    assert issubclass(RepackingError, H5VideoError)
+    assert issubclass(RepackingError, OSError)
+
+
+def test_an_existing_file_is_replaced_only_on_request(tmp_path):
+    write_video_file(tmp_path / "a.h5")
+    out = tmp_path / "b.h5"
+    out.write_bytes(b"the old one")
+    with pytest.raises(ArgumentError, match=r"`out` exists.*Received: out='.*b.h5', overwrite=F"):
+        repack(tmp_path / "a.h5", out)
+    assert out.read_bytes() == b"the old one"
+    repack(tmp_path / "a.h5", out, overwrite=True)
+    assert stored(out)[0] == "contiguous"
+
+
+def test_a_file_that_is_read_is_never_replaced(tmp_path, monkeypatch):
+    (tmp_path / "virtual").mkdir()
+    (tmp_path / "raw").mkdir()
+    virtual, external = write_virtual(tmp_path / "virtual"), write_external(tmp_path / "raw")
+    path = Path(write_video_file(tmp_path / "a.h5"))
+    (tmp_path / "soft.h5").symlink_to("a.h5")
+    (tmp_path / "hard.h5").hardlink_to(path)
+    with h5py.File(tmp_path / "linked.h5", "w") as file:
+        file["X"] = h5py.ExternalLink("a.h5", "/X")
+    monkeypatch.chdir(tmp_path)
+    cases = [
+        (path, path),
+        (path, "a.h5"),
+        (path, "soft.h5"),
+        (path, "hard.h5"),
+        ("soft.h5", "a.h5"),
+        ("?.h5", "a.h5"),
+        ("linked.h5", "a.h5"),
+        ("linked.h5", "linked.h5"),
+        (virtual, tmp_path / "virtual/parts/1.h5"),
+        (external, tmp_path / "raw/X.raw"),
+    ]
+    for source, out in cases:
+        before = Path(out).read_bytes()
+        with pytest.raises(ArgumentError, match=r"`out` must not be a file that is read, and is /"):
+            repack(source, out, overwrite=True)
+        assert Path(out).read_bytes() == before
+    other = Path(write_video_file(tmp_path / "other.h5"))
+    (tmp_path / "link.h5").symlink_to("other.h5")
+    repack(path, "link.h5", overwrite=True)  # the link is replaced, not where it leads
+    assert other.stat().st_mtime_ns < (tmp_path / "link.h5").stat().st_mtime_ns
+    assert not (tmp_path / "link.h5").is_symlink()
+
+
+# --------------------------------------------------------------------------- arguments
+
+ARGUMENTS = {
+    "x nothing": ({"x": []}, r"`x` must be .*Received: x=\[\]$"),
+    "x number": ({"x": 3}, r"`x` must be .*Received: x=3$"),
+    "x empty": ({"x": ["X", ""]}, r"`x` must be .*Received: x=\['X', ''\]$"),
+    "compression": ({"compression": "zip"}, r"`compression` must .*: compression='zip'$"),
+    "level": ({"compression": 4}, r"`compression` must .*: compression=4$"),
+    "unhashable": ({"compression": ["gzip"]}, r"`compression` must .*: compression=\['gzip'\]$"),
+    "chunks": ({"chunks": (1, 2)}, r"`chunks` must be None or 'sample'.*chunks=\(1, 2\)$"),
+    "memory": ({"read_ahead_bytes": -1}, r"`read_ahead_bytes` must .*read_ahead_bytes=-1$"),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments(tmp_path, case):
+    arguments, message = case
+    path = write_video_file(tmp_path / "a.h5")
+    with pytest.raises(ArgumentError, match=message):
+        repack(path, tmp_path / "b.h5", **arguments)
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_wrong_files(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+    change(path, "names", [b"a"] * 20)
+    with pytest.raises(VideoFileNotFoundError, match=r"No such file"):
+        repack(tmp_path / "none.h5", tmp_path / "b.h5")
+    with pytest.raises(VideoFileNotFoundError, match=r"no folder .*nowhere to write b\.h5 to"):
+        repack(path, tmp_path / "nowhere/b.h5")
+    with pytest.raises(ArgumentError, match=r"is a folder\. Received: out="):
+        repack(path, tmp_path, overwrite=True)
+    with pytest.raises(DatasetNotFoundError, match=r"'Z'"):
+        repack(path, tmp_path / "b.h5", x="Z")
+    with pytest.raises(UnsupportedDtypeError, match=r"string"):
+        repack(path, tmp_path / "b.h5", x="names")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_a_sample_of_4_gib_is_no_chunk(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (2, 1 << 16, 1 << 16), "u1", chunks=(1, 64, 64))
+    with pytest.raises(ArgumentError, match=r"smaller than 4 GiB .* 4294967296 bytes\. Received"):
+        repack(tmp_path / "a.h5", tmp_path / "b.h5", chunks="sample")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_packages_that_are_missing(tmp_path, monkeypatch):
+    path = write_video_file(tmp_path / "a.h5")
+    for name in ("tqdm", "hdf5plugin"):
+        monkeypatch.setitem(sys.modules, name, None)
+    repack(path, tmp_path / "b.h5", compression="lzf")
+    with pytest.raises(MissingDependencyError, match=r"Zstd, .*pip install 'h5video_data\[filters"):
+        repack(path, tmp_path / "c.h5", compression="zstd")
+    with pytest.raises(MissingDependencyError, match=r"tqdm .*pip install 'h5video_data\[pack\]'"):
+        repack(path, tmp_path / "c.h5", progress=True)
+    assert files_in(tmp_path) == ["a.h5", "b.h5"]
+
+
+# --------------------------------------------------------------------------- command line, advice
+
+
+def test_command(tmp_path, capsys):
+    paths = [write_video_file(tmp_path / f"{n}.h5", num_samples=3, first=3 * n) for n in range(2)]
+    for path in paths:
+        with h5py.File(path, "a") as file:
+            file["more/X2"] = file["X"][:] + np.uint8(1)
+            file["note"] = "text"
+    out = str(tmp_path / "out.h5")
+    assert main(["repack", *paths, out]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{out}: 6 samples of X\n"
+    assert f"skipped dataset '/note' of {paths[1]}: it does not hold a value for" in printed.err
+    assert "repacking: 100%" in printed.err
+    assert_same(stored(out)[-1], sample_values(np.arange(6)))
+    assert main(["repack", "--quiet", paths[0], out]) == 1
+    assert "overwrite=True" in capsys.readouterr().err
+    arguments = ["--x", "X", "--x", "more/X2", "--compression", "lzf", "--overwrite", "--quiet"]
+    assert main(["repack", paths[0], out, *arguments]) == 0
+    assert capsys.readouterr() == (f"{out}: 3 samples of X, more/X2\n", "")
+    assert stored(out, "more/X2")[:3] == ("chunked", ONE, [32000])
+    assert main(["repack", paths[0], out, "--chunks", "sample", "--overwrite", "--quiet"]) == 0
+    assert stored(out)[:3] == ("chunked", ONE, [])
+
+
+def test_command_without_tqdm(tmp_path, monkeypatch, capsys):
+    path = write_video_file(tmp_path / "a.h5")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tqdm" else find_spec(name)
+    )
+    assert main(["repack", path, str(tmp_path / "b.h5")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["X", "a group/X"])
+@pytest.mark.parametrize(
+    "options", [{"chunks": MANY, **GZIP}, {"dtype": ">u2"}, {"chunks": ONE, "scaleoffset": 8}]
+)
+def test_the_advice_of_inspect_can_be_typed(tmp_path, capsys, name, options):
+    path = write_video_file(tmp_path / "a set.h5", **options)
+    with h5py.File(path, "a") as file:
+        file.move("X", name)
+    (advice,) = next(item.advice for item in h5v.inspect(path).datasets if item.name == name)
+    command = re.search(r"h5video-data (repack .*?)( \(it then takes|$)", advice)[1]
+    assert main(shlex.split(command)) == 0
+    capsys.readouterr()
+    (report,) = [
+        item for item in h5v.inspect(tmp_path / "a set_fast.h5").datasets if item.name == name
+    ]
+    assert (report.storage, report.path, report.advice) == ("contiguous", "direct", ())
