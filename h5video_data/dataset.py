@@ -35,6 +35,7 @@ def video_dataset_from_hdf5(
     clip: Clip | None = None,
     map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     drop_remainder: bool = False,
+    on_error: str = "raise",
     read_ahead_bytes: int | None = None,
     num_threads: int | None = None,
     input_context: tf.distribute.InputContext | None = None,
@@ -83,6 +84,9 @@ def video_dataset_from_hdf5(
             `subset="both"`, they run on both sides: to augment the training side only, make the two
             with two calls, `subset="training"` and `subset="validation"`, and the same seed.
         drop_remainder: Whether to leave out a last batch that would be smaller.
+        on_error: What to do with a sample that cannot be read or decoded: `"raise"`, or `"skip"`:
+            leave it out of its batch, log it as a warning, and list it in `dataset.loader.skipped`.
+            Batches then have no static size.
         read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
             read, buffers for their next turn, and samples decoded together with others. At least
             one batch is always being read. Default: 96 batches, 256 MiB at most; 1 GiB if chunks
@@ -132,6 +136,7 @@ def video_dataset_from_hdf5(
             split_by=split_by,
             map_fn=map_fns,
             drop_remainder=drop_remainder,
+            on_error=on_error,
             read_ahead_bytes=read_ahead_bytes,
             num_threads=num_threads,
             input_context=input_context,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import os
 import secrets
 import threading
@@ -46,6 +47,8 @@ MIN_BLOCKS_MIXED = 4
 SINGLES_BYTES = 8 << 20
 MAX_SINGLES = 64
 
+
+_log = logging.getLogger(__name__)
 
 # Of what `state_dict` returns.
 STATE_VERSION = 1
@@ -90,6 +93,7 @@ class VideoLoader:
         static_batch_size: The size of all batches, or None if the last one is smaller.
         map_fns: The map functions.
         num_threads: Threads that read and decode.
+        skipped: With `on_error="skip"`, the numbers of the samples that were left out, and why.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class VideoLoader:
         clip: Clip | None = None,
         map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
         drop_remainder: bool = False,
+        on_error: str = "raise",
         read_ahead_bytes: int | None = None,
         num_threads: int | None = None,
         input_context: tf.distribute.InputContext | None = None,
@@ -118,6 +123,8 @@ class VideoLoader:
         _check_at_least("read_ahead_bytes", read_ahead_bytes, 0)
         _check_at_least("num_threads", num_threads, 1)
         check_split(validation_split, subset, split_by, bool(shuffle), seed)
+        if on_error not in ("raise", "skip"):
+            raise ArgumentError(f'`on_error` must be "raise" or "skip". Received: {on_error!r}')
         if subset == "both":
             raise ArgumentError(
                 'A loader is one side of the split. Received: subset="both", which '
@@ -137,6 +144,8 @@ class VideoLoader:
         self.map_fns = as_functions(map_fn)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
         self.device = device
+        self._skips_failed = on_error == "skip"
+        self.skipped: dict[int, str] = {}
         self._share = share_of(input_context, batch_size)
 
         self._shuffle = shuffle
@@ -158,7 +167,8 @@ class VideoLoader:
         )
         _, ends = self._cut_epoch(self.samples_per_epoch)
         sizes = np.unique(np.diff(ends, prepend=0))
-        self.static_batch_size = int(sizes[0]) if len(sizes) == 1 else None
+        is_static = len(sizes) == 1 and not self._skips_failed
+        self.static_batch_size = int(sizes[0]) if is_static else None
         self.num_elements = len(ends)
         self.steps_per_epoch = self.samples_per_epoch if batch_size is None else self.num_elements
 
@@ -409,6 +419,9 @@ class VideoLoader:
                 if current.reader.pid != os.getpid():
                     raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
                 self._wait(batch)
+                if batch.failed:
+                    self._report(batch.failed)
+                    batch = batch.without_failed()
                 current.fill(window)
                 if len(current) < window and not is_following_known:
                     # The epoch draws to its end: the threads go on with the next one.
@@ -419,7 +432,8 @@ class VideoLoader:
                 if not len(current):
                     # Nobody may ask for what comes after the last group.
                     following = self._keep_ahead(current, following)
-                yield current.plan.number, batch
+                if len(batch.indices):
+                    yield current.plan.number, batch
                 # The buffers go back when nobody holds them, this frame included.
                 del batch
             if self._reader is None:  # released at this very moment
@@ -489,6 +503,13 @@ class VideoLoader:
             self._stats.num_batches += len(batch.ends)
             self._stats.num_samples += len(batch.indices)
 
+    def _report(self, failed: Mapping[int, str]) -> None:
+        """Takes note of samples that are left out, and logs those that are new."""
+        for sample, reason in sorted(failed.items()):
+            if sample not in self.skipped:
+                self.skipped[sample] = reason
+                _log.warning("Sample %d is skipped: %s", sample, reason)
+
     def _open_reader(self) -> Reader:
         with self._lock:
             if self._is_closed:
@@ -502,6 +523,7 @@ class VideoLoader:
                     max_kept=self._memory.reserve,
                     kept_samples=self._memory.kept_samples,
                     tasks_per_batch=-(-self.num_threads // self._memory.window),
+                    skips_failed=self._skips_failed,
                 )
             return reader
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .buffers import BufferPool
 from .clips import Clip
 from .columns import Column, VideoSet, read_values
+from .errors import FileChangedError, ReadError
 from .fallback import Hdf5Files, Hdf5Source
 from .layout import StoredArray
 from .plan import RowPlanner, SlabGeometry, planner
@@ -59,6 +60,19 @@ class PendingBatch:
     arrays: list[NDArray[Any]]
     """One for each column; not to be looked at before `wait` returns."""
     tasks: list[Future[ReadStats]]
+    failed: dict[int, str] | None
+    """Samples that cannot be read, and why; None: that is an error. Whole after `wait`."""
+
+    def without_failed(self) -> PendingBatch:
+        """The same without the samples that cannot be read; elements without any are left out."""
+        if not self.failed:
+            return self
+        is_good = ~np.isin(self.indices, list(self.failed))
+        ends: Indices = np.cumsum(is_good, dtype=np.int64)[self.ends - 1]
+        ends = ends[np.diff(ends, prepend=0) > 0]
+        arrays = [array[is_good] for array in self.arrays]
+        indices: Indices = self.indices[is_good]
+        return PendingBatch(indices, ends, arrays, [], None)
 
     def wait(self) -> ReadStats:
         """Waits until the batch is whole.
@@ -112,6 +126,7 @@ class Reader:
         max_kept: Batches whose memory is kept for reuse at most.
         kept_samples: Samples of each column that is read by slabs to keep for later batches.
         tasks_per_batch: How many tasks the rows of a batch are cut into.
+        skips_failed: Whether a sample that cannot be read is left out, instead of an error.
     """
 
     def __init__(
@@ -123,6 +138,7 @@ class Reader:
         max_kept: int,
         kept_samples: int,
         tasks_per_batch: int,
+        skips_failed: bool = False,
     ) -> None:
         self.pid = os.getpid()
         self._set = video_set
@@ -130,6 +146,7 @@ class Reader:
         self.batch_size = batch_size
         self._kept_samples = kept_samples
         self._tasks_per_batch = tasks_per_batch
+        self._skips_failed = skips_failed
         self._files = OpenFiles()
         self._hdf5_files = Hdf5Files()
         self.check_files()
@@ -197,6 +214,7 @@ class Reader:
             pool.lend((count, *column.sample_shape), column.dtype)
             for pool, column in zip(self._pools, self._set.columns, strict=True)
         ]
+        failed: dict[int, str] | None = {} if self._skips_failed else None
         num_tasks = min(self._tasks_per_batch, count)
         bounds = [count * i // num_tasks for i in range(num_tasks + 1)]
         tasks = [
@@ -207,10 +225,11 @@ class Reader:
                 indices[lower:upper],
                 None if firsts is None else firsts[lower:upper],
                 [array[lower:upper] for array in arrays],
+                failed,
             )
             for lower, upper in itertools.pairwise(bounds)
         ]
-        return PendingBatch(indices, ends, arrays, tasks)
+        return PendingBatch(indices, ends, arrays, tasks, failed)
 
     def _submit(self, function: Callable[..., ReadStats], *arguments: Any) -> Future[ReadStats]:
         return self._threads.submit(_unless_at_exit, function, *arguments)
@@ -255,7 +274,7 @@ class EpochReader:
                 None if plan.firsts is None else plan.firsts[part],
             )
             for position, window in self._windows.items():
-                batch.tasks.extend(window.start(batch.arrays[position]))
+                batch.tasks.extend(window.start(batch.arrays[position], batch.failed))
             self._batches.append(batch)
             self._last = last
 
@@ -280,6 +299,7 @@ def _fill(
     indices: Indices,
     firsts: Indices | None,
     outs: Sequence[NDArray[Any]],
+    failed: dict[int, str] | None,
 ) -> ReadStats:
     """A task: reads some rows of a batch, of all columns that are not read by slabs."""
     stats = ReadStats()
@@ -287,8 +307,20 @@ def _fill(
         begins = None if firsts is None else firsts[places]
         for files, out in zip(sources, outs, strict=True):
             source = files[number]
-            if not isinstance(source, SlabSource):
+            if isinstance(source, SlabSource):
+                continue
+            try:
                 source.read(rows, places, begins, out, stats)
+            except ReadError as error:
+                if failed is None or isinstance(error, FileChangedError):
+                    raise
+                for i in range(len(rows)):
+                    one = slice(i, i + 1)
+                    first = None if begins is None else begins[one]
+                    try:
+                        source.read(rows[one], places[one], first, out, stats)
+                    except ReadError as reason:
+                        failed[int(indices[places[i]])] = str(reason)
     return stats
 
 

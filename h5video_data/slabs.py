@@ -6,6 +6,7 @@ which samples are kept for later batches.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from .buffers import BufferPool, scratch
 from .clips import Clip
 from .columns import Column, VideoSet
+from .errors import FileChangedError, ReadError
 from .filters import decode_chunk
 from .plan import SlabGeometry
 from .schedule import SlabDecode, schedule
@@ -195,37 +197,50 @@ class SlabWindow:
             capacity - in_reserve,
         )
         self._pool = BufferPool(column.row_nbytes, max_kept=in_reserve)
+        # Samples that could not be decoded, and why; filled by tasks.
+        self._unreadable: dict[int, str] = {}
         self._kept: dict[int, tuple[NDArray[Any], list[Future[ReadStats]]]] = {}
 
-    def start(self, out: NDArray[Any]) -> list[Future[ReadStats]]:
+    def start(self, out: NDArray[Any], failed: dict[int, str] | None) -> list[Future[ReadStats]]:
         """Submits what fills the next batch's array, (batch, ...).
+
+        Args:
+            out: The array.
+            failed: Takes the samples that cannot be read, and why; None: that is an error.
 
         Returns:
             The tasks to wait for.
         """
         step = next(self._steps)
-        tasks = [task for decode in step.decodes for task in self._decode(decode, out)]
+        tasks = [task for decode in step.decodes for task in self._decode(decode, out, failed)]
         copies = [
-            (*self._kept[sample], out[place : place + 1])
+            (sample, *self._kept[sample], out[place : place + 1])
             for sample, place in zip(step.copied.tolist(), step.places.tolist(), strict=True)
         ]
         tasks += [
-            self._submit(_copy, copies[i : i + COPIES_PER_TASK])
+            self._submit(_copy, copies[i : i + COPIES_PER_TASK], self._unreadable, failed)
             for i in range(0, len(copies), COPIES_PER_TASK)
         ]
         for sample in step.dropped.tolist():
             del self._kept[sample]
         return tasks
 
-    def _decode(self, decode: SlabDecode, out: NDArray[Any]) -> list[Future[ReadStats]]:
+    def _decode(
+        self, decode: SlabDecode, out: NDArray[Any], failed: dict[int, str] | None
+    ) -> list[Future[ReadStats]]:
         source, number, first = self._slabs[decode.slab]
         shape, dtype = (1, *self._column.sample_shape), self._column.dtype
         kept = [self._pool.lend(shape, dtype) for _ in decode.kept]
         samples = np.concatenate([decode.wanted, decode.kept])
         rows, firsts = (samples - first).tolist(), self._first_frames[samples].tolist()
         targets = [*(out[place : place + 1] for place in decode.places.tolist()), *kept]
+        decode_band = _decode_band
+        if failed is not None:
+            decode_band = functools.partial(
+                _decode_band_if_possible, self._unreadable, failed, decode
+            )
         tasks = [
-            self._submit(_decode_band, source, number, band, rows, firsts, targets)
+            self._submit(decode_band, source, number, band, rows, firsts, targets)
             for band in range(source.geometry.num_bands)
             if source.is_needed(band, firsts)
         ]
@@ -248,15 +263,33 @@ def _decode_band(
     return stats
 
 
+def _decode_band_if_possible(
+    unreadable: dict[int, str], failed: dict[int, str], decode: SlabDecode, *arguments: Any
+) -> ReadStats:
+    """A task: the same, but if it cannot be decoded, its samples are noted down instead."""
+    try:
+        return _decode_band(*arguments)
+    except FileChangedError:
+        raise
+    except ReadError as error:
+        unreadable.update((sample, str(error)) for sample in decode.kept.tolist())
+        failed.update((sample, str(error)) for sample in decode.wanted.tolist())
+        return ReadStats()
+
+
 def _copy(
-    copies: Sequence[tuple[NDArray[Any], Sequence[Future[ReadStats]], NDArray[Any]]],
+    copies: Sequence[tuple[int, NDArray[Any], Sequence[Future[ReadStats]], NDArray[Any]]],
+    unreadable: dict[int, str],
+    failed: dict[int, str] | None,
 ) -> ReadStats:
     """A task: copies kept samples into a batch, once the tasks that fill them are done."""
-    for array, tasks, target in copies:
+    for sample, array, tasks, target in copies:
         for task in tasks:
             # Its error comes out of the batch that it was decoded for. Here it would pick up this
             # frame, which holds the task: a cycle, see `PendingBatch.wait`.
             if task.exception() is not None:
                 raise CancelledError("a sample that was to be copied was not decoded")
+        if failed is not None and sample in unreadable:
+            failed[sample] = unreadable[sample]
         target[...] = array
     return ReadStats()

@@ -1,0 +1,107 @@
+"""Samples that cannot be read: left out and reported, or an error."""
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import h5video_data as h5v
+from h5video_data import Clip, VideoLoader
+from h5video_data.errors import ArgumentError, FileChangedError, ReadError
+from h5video_data.testing import sample_values, write_video_file
+
+SHAPE = (4, 2, 6, 5)
+
+LAYOUTS = {
+    "sample": {"chunks": (1, *SHAPE), "compression": "gzip"},
+    "frames": {"chunks": (1, 2, 2, 6, 5), "compression": "lzf"},
+    "many samples": {"chunks": (3, 4, 2, 6, 5), "compression": "gzip"},
+    "many samples, some frames": {"chunks": (3, 2, 2, 6, 5), "compression": "gzip"},
+    "by HDF5": {"chunks": (1, *SHAPE), "compression": "gzip", "scaleoffset": 0},
+}
+
+
+def damage(path, *corners):
+    """Makes the chunks at these corners unreadable."""
+    with h5py.File(path) as file:
+        found = [file["X"].id.get_chunk_info_by_coord(corner) for corner in corners]
+    with open(path, "r+b") as file:
+        for chunk in found:
+            file.seek(chunk.byte_offset)
+            file.write(b"\xff" * chunk.size)
+
+
+@pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
+def path(request, tmp_path):
+    """A file of 29 samples of which some are unreadable, and which those are."""
+    path = write_video_file(tmp_path / "a.h5", num_samples=29, sample_shape=SHAPE, **request.param)
+    deep = request.param["chunks"][0]
+    depth = request.param["chunks"][1]
+    damage(path, (9, 0, 0, 0, 0), (21, 4 - depth, 0, 0, 0))
+    bad = {*range(9, 9 + deep), *range(21, 21 + deep)}
+    return path, bad
+
+
+@pytest.mark.parametrize("memory", [0, None])
+@pytest.mark.parametrize("batch_size", [1, 4, 29])
+def test_the_others_come_and_are_right(path, batch_size, memory, caplog):
+    path, bad = path
+    with VideoLoader(
+        path, batch_size=batch_size, seed=0, on_error="skip", read_ahead_bytes=memory
+    ) as loader:
+        for _ in range(2):
+            found = []
+            for _, indices, (x, y) in loader.batches():
+                assert len(indices) == len(x) == len(y) > 0
+                np.testing.assert_array_equal(x, sample_values(indices, SHAPE))
+                found += indices.tolist()
+            assert sorted(found) == sorted(set(range(29)) - bad)
+        assert loader.skipped.keys() == bad
+        assert all("a.h5" in reason for reason in loader.skipped.values())
+    messages = [record.getMessage() for record in caplog.records]
+    assert sorted(messages) == sorted(
+        f"Sample {sample} is skipped: {reason}" for sample, reason in loader.skipped.items()
+    )
+
+
+def test_without_it_there_is_an_error(path):
+    path, _ = path
+    with VideoLoader(path, batch_size=4, seed=0) as loader, pytest.raises(ReadError):
+        list(loader.batches())
+
+
+def test_as_a_dataset(path):
+    path, bad = path
+    dataset = h5v.video_dataset_from_hdf5(path, batch_size=1, seed=0, on_error="skip")
+    assert dataset.element_spec[0] == tf.TensorSpec((None, *SHAPE), tf.uint8)
+    for _ in range(3):
+        # Elements of which nothing is left are left out, and the next epoch is whole again.
+        assert sum(len(x) for x, _ in dataset) == 29 - len(bad)
+    assert dataset.loader.skipped.keys() == bad
+
+
+def test_repeated_samples_and_clips(path):
+    path, bad = path
+    sampler = h5v.samplers.WeightedSampler(np.ones(29), num_samples=90, seed=0)
+    with VideoLoader(
+        path, batch_size=7, seed=0, shuffle=sampler, on_error="skip", clip=Clip(4)
+    ) as loader:
+        found = [i for _, indices, _ in loader.batches() for i in indices.tolist()]
+    assert found == [i for i in sampler.epoch(0).tolist() if i not in bad]
+
+
+def test_a_changed_file_is_an_error_all_the_same(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=20, sample_shape=SHAPE)
+    loader = VideoLoader(path, batch_size=2, seed=0, on_error="skip", read_ahead_bytes=0)
+    batches = loader.batches()
+    next(batches)
+    with open(path, "ab") as file:
+        file.write(b"x")
+    with pytest.raises(FileChangedError):
+        list(batches)
+
+
+def test_what_is_no_way(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+    with pytest.raises(ArgumentError, match='`on_error` must be "raise" or "skip"'):
+        h5v.video_dataset_from_hdf5(path, on_error="ignore")
