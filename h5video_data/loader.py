@@ -418,6 +418,8 @@ class VideoLoader:
             while (batch := current.take()) is not None:
                 if current.reader.pid != os.getpid():
                     raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
+                if self._is_closed:
+                    raise ClosedError("The loader was closed while it was iterated.")
                 self._wait(batch)
                 if batch.failed:
                     self._report(batch.failed)

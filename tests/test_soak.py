@@ -334,7 +334,7 @@ def test_an_outer_loop_keeps_what_the_inner_one_read_ahead(slab_path):
     with VideoLoader(slab_path, batch_size=20, seed=0) as loader:
         for _ in loader.batches():
             epoch(loader)
-        assert loader._ahead.number == loader._next_epoch
+        assert loader._ahead.plan.number == loader._next_epoch
 
 
 def test_many_threads_set_epochs_and_break_off(path):
