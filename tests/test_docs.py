@@ -13,7 +13,7 @@ from h5video_data.testing import write_video_file
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
-SAMPLE_SHAPE = (4, 3, 112, 112)
+SAMPLE_SHAPE = (8, 3, 112, 112)
 
 
 def code_blocks(page: str) -> list[str]:
@@ -38,18 +38,19 @@ def test_the_pages_with_code_are_known():
         "README.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
+        "docs/training.md",
     ]
 
 
 @pytest.mark.filterwarnings("ignore:.shuffle=True. was passed")
 @pytest.mark.parametrize("page", [page for page in PAGES if code_blocks(page)])
 def test_code_runs(page, tmp_path, monkeypatch):
-    path = write_video_file(tmp_path / "video_data.h5", num_samples=20, sample_shape=SAMPLE_SHAPE)
-    with h5py.File(path, "a") as file:
-        file["class"] = np.arange(20) % 4
-        file["audio"] = np.zeros((20, 50), np.float32)
-        file["weight"] = np.ones(20, np.float32)
-    write_video_file(tmp_path / "more_video_data.h5", num_samples=20, sample_shape=SAMPLE_SHAPE)
+    for name in ("video_data.h5", "more_video_data.h5"):
+        path = write_video_file(tmp_path / name, num_samples=20, sample_shape=SAMPLE_SHAPE)
+        with h5py.File(path, "a") as file:
+            file["class"] = np.arange(20) % 4
+            file["audio"] = np.zeros((20, 50), np.float32)
+            file["weight"] = np.ones(20, np.float32)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page, "model": small_model()}
     for number, block in enumerate(code_blocks(page)):
