@@ -4,12 +4,12 @@ imagecodecs releases the interpreter's lock in all the codecs used here, and Num
 On image-like bytes, two threads on two cores decoded 1.8 (deflate), 1.7 (lzf) and 2.0 (fletcher32)
 times as fast as one.
 
-Left to HDF5: Blosc2 (its chunks are frames of blocks in an order of their own), scale-offset, nbit,
-szip, and whatever else has a plugin.
+Left to HDF5: scale-offset, nbit, szip, and whatever else has a plugin.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 # threads at once, nor while another thread forks.
 from imagecodecs import (
     bitshuffle_decode,
+    blosc2_decode,
     blosc_decode,
     deflate_decode,
     deflate_encode,
@@ -46,6 +47,7 @@ BLOSC = 32001
 LZ4 = 32004
 BITSHUFFLE = 32008
 ZSTD = 32015
+BLOSC2 = 32026
 
 
 # The place of each in a pipeline of the usual kind. In another order, or twice, what is between two
@@ -56,6 +58,7 @@ _PLACES = {
     DEFLATE: 1,
     LZF: 1,
     BLOSC: 1,
+    BLOSC2: 1,
     LZ4: 1,
     ZSTD: 1,
     FLETCHER32: 2,
@@ -129,6 +132,61 @@ def _lz4(item: Filter, data: Data, target: Bytes) -> Data:
 def _blosc(item: Filter, data: Data, target: Bytes) -> Data:
     # One thread: the reader's own threads decode other chunks meanwhile.
     return _decoded(blosc_decode(data, numthreads=1, out=target), target)
+
+
+def _blosc2(item: Filter, data: Data, target: Bytes) -> Data:
+    # The format of contiguous frames, c-blosc2's README_CFRAME_FORMAT.rst: a header in big-endian
+    # MessagePack, of which the first fields lie where they always do, then the chunk, then the
+    # chunk's offset, itself compressed.
+    frame = _view(data)
+    if bytes(frame[2:9]) != b"b2frame":
+        raise ValueError("not a frame of Blosc2")
+    header_size, stored_size, item_size = (
+        int.from_bytes(frame[start:stop], "big") for start, stop in ((11, 15), (39, 47), (48, 52))
+    )
+    header, body = bytes(frame[:header_size]), frame[header_size:]
+    if not stored_size:
+        offset = int.from_bytes(blosc2_decode(body, numthreads=1), "little")
+        if offset >> 56 != _ALL_ZEROS:
+            raise ValueError("a special chunk that is not all zeros")
+        target[:] = 0
+        return target
+    place = header.find(b"\xa4b2nd\xd2")
+    if place < 0:
+        return _decoded(blosc2_decode(body, numthreads=1, out=target), target)
+    # README_B2ND_METALAYER.rst: the version, the number of dimensions, then the shapes of the
+    # array, of a chunk and of a block. The blocks of a chunk stand one after another, those at its
+    # ends are filled up.
+    place = int.from_bytes(header[place + 6 : place + 10], "big") + 5  # a bin32's head
+    rank = header[place + 2]
+    chunk_at = place + 4 + 9 * rank
+    chunk, block = (
+        [int.from_bytes(header[i : i + 4], "big") for i in range(start, start + 5 * rank, 5)]
+        for start in (chunk_at + 2, chunk_at + 3 + 5 * rank)
+    )
+    grid = [-(-whole // part) for whole, part in zip(chunk, block, strict=True)]
+    size = math.prod(grid) * math.prod(block) * item_size
+    if math.prod(chunk) * item_size != len(target):
+        raise ValueError(f"a chunk of shape {chunk} instead of {len(target)} bytes")
+    blocks = scratch("blocks", size)
+    if len(blosc2_decode(body, numthreads=1, out=blocks)) != size:
+        raise ValueError("its blocks decode to another size")
+    if chunk[1:] == block[1:]:
+        target[:] = blocks[: len(target)]
+        return target
+    # (grid..., block..., bytes of an item) -> (grid, block, grid, block, ..., bytes of an item)
+    axes = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    apart = blocks.reshape(*grid, *block, item_size).transpose(*axes, 2 * rank)
+    if all(whole % part == 0 for whole, part in zip(chunk, block, strict=True)):
+        target.reshape(apart.shape)[...] = apart
+        return target
+    joined = apart.reshape(*(g * b for g, b in zip(grid, block, strict=True)), item_size)
+    target.reshape(*chunk, item_size)[...] = joined[tuple(map(slice, chunk))]
+    return target
+
+
+# What the highest byte of a chunk's offset is if nothing is stored for it (frame.c).
+_ALL_ZEROS = 0x81
 
 
 def _fletcher32(item: Filter, data: Data, target: Bytes) -> Data:
@@ -209,6 +267,7 @@ _DECODERS: dict[int, Callable[[Filter, Data, Bytes], Data]] = {
     FLETCHER32: _fletcher32,
     LZF: _lzf,
     BLOSC: _blosc,
+    BLOSC2: _blosc2,
     LZ4: _lz4,
     BITSHUFFLE: _bitshuffle,
     ZSTD: _zstd,

@@ -103,7 +103,7 @@ SOURCES = {
     "chunks that cut everything": {"chunks": (3, 3, 2, 5, 5), "compression": "lzf"},
     "fletcher32": {"chunks": ONE, "fletcher32": True},
     "blosc": {"chunks": MANY, **hdf5plugin.Blosc()},
-    "blosc2, which HDF5 decodes": {"chunks": ONE, **hdf5plugin.Blosc2()},
+    "blosc2": {"chunks": ONE, **hdf5plugin.Blosc2()},
     "big-endian": {"dtype": ">u2"},
     "big-endian, gzip": {"dtype": ">f4", "chunks": MANY, **GZIP},
     "float16": {"dtype": "f2"},
