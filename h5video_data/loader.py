@@ -223,7 +223,7 @@ class VideoLoader:
             f"method `epoch`. Received: shuffle={shuffle!r}"
         )
 
-    def _cut_epoch(self, num_samples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _cut_epoch(self, num_samples: int) -> tuple[NDArray[np.int64] | slice, NDArray[np.int64]]:
         """This worker's positions in the order of an epoch of so many samples, and their ends."""
         return self._share.cut(
             num_samples, self.global_batch_size, drop_remainder=self.drop_remainder
@@ -490,7 +490,7 @@ class VideoLoader:
     def _epoch_reader(self, reader: Reader, epoch: int, used: int = 0) -> EpochReader:
         """What reads an epoch, but for the samples that come first in it and were used already."""
         positions, ends = self._cut_epoch(self.samples_per_epoch - used)
-        order = self.sample_indices[self._positions(epoch)[used + positions]]
+        order = self.sample_indices[self._positions(epoch)[used:][positions]]
         firsts = self._set.first_frames(self.seed, epoch, order)
         return reader.epoch(EpochPlan(epoch, order, ends, self._memory.group, firsts))
 

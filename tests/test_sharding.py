@@ -42,12 +42,11 @@ def test_the_workers_parts_make_up_every_global_batch(
 ):
     replicas = workers * per_worker
     batch_size = per_replica * replicas
-    cuts = [
-        Share(replicas, per_worker * worker, per_worker).cut(
-            num_samples, batch_size, drop_remainder=drop
-        )
-        for worker in range(workers)
-    ]
+    cuts = []
+    for worker in range(workers):
+        share = Share(replicas, per_worker * worker, per_worker)
+        positions, ends = share.cut(num_samples, batch_size, drop_remainder=drop)
+        cuts.append((np.arange(num_samples)[positions], ends))
     whole, rest = divmod(num_samples, batch_size)
     steps = whole + (rest > 0 and not drop)
     for positions, ends in cuts:
