@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()  # a closed pipe shows itself here, not at exit
+        return status
     except KeyboardInterrupt:
         if options.debug:
             raise

@@ -111,10 +111,12 @@ def test_as_a_module_and_into_a_closed_pipe(tmp_path):
     assert run("--version").stdout.strip() == "0.1.0"
     read_end, write_end = os.pipe()
     os.close(read_end)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     result = subprocess.run(
         [sys.executable, "-m", "h5video_data", "inspect", file],
         stdout=write_end,
         stderr=subprocess.PIPE,
+        env=buffered,
         timeout=100,
         check=False,
     )
