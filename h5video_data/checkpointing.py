@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class FeedCheckpoint(Callback):
     between are counted on from there.
 
     It also pins the order to Keras's numbers of epochs: looking at the dataset before, or in
-    between, does not shift it. Each epoch of `fit` must be one pass over the dataset, without
-    `repeat` and `steps_per_epoch`.
+    between, does not shift it. Each epoch of `fit` must be one pass over the dataset: without
+    `repeat` and `steps_per_epoch`, or, with `repeated`, with both.
 
     With several workers, the first one writes, and all of them read: the file must be where all see
     it. The number of workers and `batch_size` may change from one run to the next.
@@ -72,6 +73,10 @@ class FeedCheckpoint(Callback):
             does in float16.
         delete_checkpoint: Whether to delete the file at the end of training, as `BackupAndRestore`
             does.
+        repeated: Whether `fit` is given the dataset with `.repeat()`, and the steps of one pass as
+            `steps_per_epoch`, as tf_keras wants it of `distribute_datasets_from_function`. All
+            epochs then come from one iterator, which reads on over their ends: the order is pinned
+            at the beginning of training only.
 
     Raises:
         ArgumentError: An argument makes no sense.
@@ -86,6 +91,7 @@ class FeedCheckpoint(Callback):
         *,
         save_freq: str | int = "epoch",
         delete_checkpoint: bool = True,
+        repeated: bool = False,
     ) -> None:
         self._loader = loader_of(feed)
         if self._loader.batch_size is None:
@@ -97,6 +103,7 @@ class FeedCheckpoint(Callback):
         self._path = Path(filepath)
         self._save_freq = save_freq
         self._delete_checkpoint = delete_checkpoint
+        self._repeated = repeated
         self._records: list[_Record] = []
         # The state with which training went on, and the number of steps that its weights had seen.
         self._resumed: dict[str, Any] | None = None
@@ -136,7 +143,7 @@ class FeedCheckpoint(Callback):
         if self._is_first_epoch:
             self._check_begin(epoch)
         self._epoch, self._first_batch, self._steps_at_save = epoch, None, 0
-        self._samples_at_begin = self._pin(epoch)
+        self._samples_at_begin = self._pin(epoch) if self._may_pin() else 0
         if self._is_first_epoch:
             self._is_first_epoch = False
             self._save(epoch, self._samples_at_begin)
@@ -170,7 +177,8 @@ class FeedCheckpoint(Callback):
         if self._model.stop_training is _END_OF_EPOCH:
             self._model.stop_training = False
         self._save(epoch + 1, 0)
-        self._pin(epoch + 1)
+        if self._may_pin():
+            self._pin(epoch + 1)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Deletes the file."""
@@ -185,7 +193,8 @@ class FeedCheckpoint(Callback):
             raise ArgumentError(
                 "FeedCheckpoint counts the steps of `model.optimizer`. Received: a model without"
             )
-        return int(optimizer.iterations)
+        # A variable of a tf.distribute strategy is no number for `int`.
+        return int(optimizer.iterations.numpy())
 
     def _check_begin(self, epoch: int) -> None:
         """Raises an error if `fit` does not begin where the weights were saved."""
@@ -199,6 +208,10 @@ class FeedCheckpoint(Callback):
                 f"`initial_epoch` must be {self._resumed['epoch']}, to which the model's weights "
                 f"belong by {self._path}; delete that file to begin anew. Received: {epoch}"
             )
+
+    def _may_pin(self) -> bool:
+        # An iterator for all epochs may have begun the next one before this one is at its end.
+        return self._is_first_epoch or not self._repeated
 
     def _pin(self, epoch: int) -> int:
         """Makes the next pass over the data that epoch; returns how many samples it leaves out."""
@@ -247,6 +260,7 @@ class FeedCheckpoint(Callback):
             "records": [asdict(item) for item in self._records],
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(self._path.name + ".partial")
+        # Workers that do not know of each other, having no `input_context`, all write.
+        partial = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}.partial")
         partial.write_text(json.dumps(content))
         os.replace(partial, self._path)

@@ -96,9 +96,9 @@ def video_dataset_from_hdf5(
         input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` gives
             it: only this worker's share of every global batch is read. `batch_size` is then the
             global one, a multiple of the number of replicas, and each element is one replica's
-            part. A last batch that is not whole is divided as evenly as it can be; if it has fewer
-            samples than there are replicas, some of them come twice, so that all have as many
-            steps.
+            part. `seed` must be given if there are several workers. A last batch that is not whole
+            is divided as evenly as it can be; if it has fewer samples than there are replicas, some
+            of them come twice, so that all have as many steps.
         device: A device, such as `"/GPU:0"`, to which the last stage copies elements ahead.
 
     Returns:
@@ -191,7 +191,7 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     if loader.batch_size is None:
         length = tf.data.experimental.assert_cardinality(loader.steps_per_epoch)
         dataset = dataset.unbatch().apply(length)
-    dataset = dataset.prefetch(PREFETCH_BATCHES).with_options(_options())
+    dataset = dataset.prefetch(PREFETCH_BATCHES).with_options(_options(loader))
     if loader.device is not None:
         # Has to be the last stage, and does not tell its length.
         copy = tf.data.experimental.prefetch_to_device(loader.device, PREFETCH_BATCHES)
@@ -210,15 +210,20 @@ def _ungrouped(count: tf.Tensor, *elements: Any) -> tf.data.Dataset:
     return joined.take(count)
 
 
-def _options() -> tf.data.Options:
+def _options(loader: VideoLoader) -> tf.data.Options:
     options = tf.data.Options()
     # With the autotuner on, deleting an iterator can wait until the tuner's sleep is over, which
     # grows to the length of the epoch; all numbers of threads are explicit here.
     options.autotune.enabled = False
     # The order of the samples is decided before they are read; a stage must not change it.
     options.deterministic = True
-    # Shards would each read everything and throw most of it away.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # A worker that knows its share reads nothing else: there is nothing left to divide. One that
+    # does not know it reads everything, and TensorFlow has to throw most of it away: with OFF, all
+    # workers would train on the same part of each batch.
+    policies = tf.data.experimental.AutoShardPolicy
+    options.experimental_distribute.auto_shard_policy = (
+        policies.DATA if loader.input_context is None else policies.OFF
+    )
     return options
 
 

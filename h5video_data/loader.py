@@ -94,6 +94,7 @@ class VideoLoader:
         map_fns: The map functions.
         num_threads: Threads that read and decode.
         skipped: With `on_error="skip"`, the numbers of the samples that were left out, and why.
+        input_context: As given.
     """
 
     def __init__(
@@ -146,7 +147,14 @@ class VideoLoader:
         self.device = device
         self._skips_failed = on_error == "skip"
         self.skipped: dict[int, str] = {}
+        self.input_context = input_context
         self._share = share_of(input_context, batch_size)
+        in_drawn_order = shuffle and isinstance(shuffle, (bool, str)) and seed is None
+        if in_drawn_order and self._share.is_one_of_several:
+            raise ArgumentError(
+                "Workers divide the batches of one order: `seed` must be given, the same on all of "
+                "them. Received: seed=None with an input_context of several workers"
+            )
 
         self._shuffle = shuffle
         self._is_seed_given = seed is not None

@@ -29,6 +29,11 @@ class Share:
     count: int = 1
     """Replicas of the worker."""
 
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether other workers have replicas as well."""
+        return self.count < self.num_replicas
+
     def cut(
         self, num_samples: int, batch_size: int, *, drop_remainder: bool
     ) -> tuple[NDArray[np.int64] | slice, NDArray[np.int64]]:

@@ -235,6 +235,24 @@ def test_the_order_is_pinned_to_keras_epochs(tmp_path, path):
     assert not (tmp_path / "feed.json").exists()
 
 
+def test_a_repeated_dataset_is_pinned_once(tmp_path, path):
+    # Its one iterator reads on over the ends of the epochs, and begins them early.
+    train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=0)
+    seen = Seen(train.loader)
+    next(iter(train))
+    checkpoint = h5v.callbacks.FeedCheckpoint(train, tmp_path / "feed.json", repeated=True)
+    small_model().fit(
+        train.repeat(),
+        epochs=4,
+        steps_per_epoch=NUM_STEPS,
+        shuffle=False,
+        verbose=0,
+        callbacks=[checkpoint],
+    )
+    assert seen.epochs[:5] == [0, 0, 1, 2, 3]
+    assert os.listdir(tmp_path) == []
+
+
 def test_beside_model_checkpoint(tmp_path, path):
     train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=0)
     seen = Seen(train.loader)

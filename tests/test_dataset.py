@@ -680,8 +680,6 @@ def test_options(path):
     options = make(path).options()
     assert options.autotune.enabled is False  # else deleting an iterator may take an epoch's time
     assert options.deterministic is True
-    policy = options.experimental_distribute.auto_shard_policy
-    assert policy == tf.data.experimental.AutoShardPolicy.OFF
 
 
 def test_an_iterator_ends_promptly_in_the_middle_of_an_epoch(path):

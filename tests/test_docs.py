@@ -36,6 +36,7 @@ def small_model() -> keras.Model:
 def test_the_pages_with_code_are_known():
     assert [page for page in PAGES if code_blocks(page)] == [
         "README.md",
+        "docs/distribution.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
         "docs/training.md",

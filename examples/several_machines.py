@@ -1,0 +1,170 @@
+"""Training on several machines, each of which reads its part of every batch and nothing else.
+
+On each machine, with TF_CONFIG set as TensorFlow wants it, the same file and the same folder:
+
+    python examples/several_machines.py --data /shared/video_data.h5 --folder /shared/training
+
+To try it: two workers on this machine, and a small file of its own:
+
+    python examples/several_machines.py --local 2
+
+The loop is written out because `fit` of Keras 3 does not run under MultiWorkerMirroredStrategy.
+If a worker dies, all have to be started again; they go on after the last step that was saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import tensorflow as tf
+
+import h5video_data as h5v
+
+MAX_STARTS = 5
+
+
+def make_model(clips: tf.TensorSpec, labels: tf.TensorSpec) -> tf.keras.Model:
+    """A small classifier."""
+    layers = tf.keras.layers
+    return tf.keras.Sequential(
+        [
+            layers.Input(clips.shape[1:]),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.Flatten(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(labels.shape[1], activation="softmax"),
+        ]
+    )
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """What each worker does."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # first of all, says TensorFlow
+    own_part = []
+
+    def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        # `seed` must be given: all workers divide the batches of one order.
+        dataset = h5v.video_dataset_from_hdf5(
+            arguments.data, batch_size=arguments.batch_size, seed=0, input_context=context
+        )
+        own_part.append(dataset)
+        return dataset
+
+    dataset = strategy.distribute_datasets_from_function(make_dataset)
+    loader = own_part[0].loader
+    worker = loader.input_context.input_pipeline_id
+
+    with strategy.scope():
+        model = make_model(*own_part[0].element_spec)
+        optimizer = tf.keras.optimizers.Adam()
+        optimizer.build(model.trainable_variables)
+    position = tf.Variable("", dtype=tf.string)
+    loss_of = tf.keras.losses.CategoricalCrossentropy(reduction="none")
+
+    def replica_step(clips: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            losses = loss_of(labels, model(clips, training=True))
+            # A sample weighs the same in all batches, in a smaller last one too.
+            loss = tf.nn.compute_average_loss(losses, global_batch_size=arguments.batch_size)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    def worker_step(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(replica_step, args=batch), axis=None)
+
+    train_step = tf.function(worker_step, reduce_retracing=True)
+
+    # Weights and position are saved together. All workers have to save, but the first one's is
+    # what counts.
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, position=position)
+    own = arguments.folder if worker == 0 else os.path.join(arguments.folder, f"worker_{worker}")
+    manager = tf.train.CheckpointManager(checkpoint, own, max_to_keep=2)
+    epoch = used = 0
+    if latest := tf.train.latest_checkpoint(arguments.folder):
+        checkpoint.restore(latest).assert_consumed()
+        state = json.loads(position.numpy())
+        loader.load_state_dict(state)
+        epoch, used = state["epoch"], state["samples"]
+        print(f"worker {worker} goes on in epoch {epoch} after {used} samples", flush=True)
+
+    def save(epoch: int, used: int) -> None:
+        position.assign(json.dumps(loader.state_at(epoch=epoch, samples=used)))
+        manager.save()
+
+    while epoch < arguments.epochs:
+        total = tf.constant(0.0)
+        for step, batch in enumerate(dataset, 1):
+            total += train_step(batch)
+            if step % arguments.save_every == 0:
+                save(epoch, used + step * arguments.batch_size)
+        epoch, used = epoch + 1, 0
+        save(epoch, used)
+        if worker == 0:
+            print(f"epoch {epoch}: loss {float(total) / step:.4f} in {step} steps", flush=True)
+    print(f"worker {worker} read {loader.stats.read_bytes} bytes", flush=True)
+
+
+def start_workers(number: int) -> None:
+    """Starts workers on this machine, and all of them again when one has died."""
+    for _ in range(MAX_STARTS):
+        addresses = free_addresses(number)
+        workers = []
+        for index in range(number):
+            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+            workers.append(subprocess.Popen([sys.executable, *sys.argv], env=environment))
+            print(f"worker {index} is process {workers[-1].pid}", flush=True)
+        try:
+            while any(worker.poll() is None for worker in workers):
+                if any(worker.poll() for worker in workers):
+                    break
+                time.sleep(0.1)
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        if not any(worker.returncode for worker in workers):
+            return
+        print("a worker has died: all are started again", flush=True)
+    sys.exit(f"Started {MAX_STARTS} times, to no avail.")
+
+
+def free_addresses(number: int) -> list[str]:
+    """Addresses of this machine that nobody listens at."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]
+    for server in sockets:
+        server.close()
+    return addresses
+
+
+def main() -> None:
+    """Reads the arguments; trains, or starts the workers that do."""
+    parser = argparse.ArgumentParser(description="Training on several machines.")
+    parser.add_argument("--data", help="HDF5 file; default, with --local: a small one is made")
+    parser.add_argument("--folder", default="training", help="where to save; all workers see it")
+    parser.add_argument("--batch-size", type=int, default=24, help="of all workers together")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--save-every", type=int, default=50, help="steps")
+    parser.add_argument("--local", type=int, help="start so many workers on this machine")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        arguments.data = os.path.join(arguments.folder, "video_data.h5")
+        if not os.path.exists(arguments.data):
+            os.makedirs(arguments.folder, exist_ok=True)
+            h5v.testing.write_video_file(arguments.data, num_samples=120)
+    if arguments.local and "TF_CONFIG" not in os.environ:
+        start_workers(arguments.local)
+    else:
+        train(arguments)
+
+
+if __name__ == "__main__":
+    main()
