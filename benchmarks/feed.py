@@ -12,6 +12,7 @@ threads. They take turns, the first round warms up, and medians are reported wit
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -20,14 +21,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from .limits import SAMPLE_BYTES, decoding, positioned_reads
+from .checks import compare, stored_digests
+from .contenders import Job
+from .contenders.ours import LoaderFeed
+from .files import open_file
+from .limits import buffers_of_a_feed, limit_of
+from .measure import Turn
 from .plain_generator import generate_training_sequences
 from .video_set import LAYOUTS, make_set
 
 BATCH_SIZE = 32
+
+STRICT = ["contiguous", "chunked", "gzip", "lzf"]
 
 # Epochs of a run, where one takes a tenth of a second.
 EPOCHS = 4
@@ -41,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.feed", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=[*LAYOUTS])
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=STRICT)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -72,71 +79,47 @@ def _measure(path: str, layout: str, rounds: int, num_threads: int) -> tuple[Any
     """Bytes per second in each round: of the limit, of this package, of the plain generator."""
     import tensorflow as tf
 
-    from h5video_data import VideoLoader
-    from h5video_data.memory import DEFAULT_BATCHES
-
-    loader = VideoLoader(
-        path, batch_size=BATCH_SIZE, seed=0, drop_remainder=True, num_threads=num_threads
-    )
-    ours = loader.dataset()
-    order = np.random.default_rng([0, 0]).permutation(loader.num_samples)
-
-    def limit() -> float:
-        if "compression" in LAYOUTS[layout]:
-            return decoding(
-                path,
-                num_threads=num_threads,
-                num_samples_in_memory=DEFAULT_BATCHES * BATCH_SIZE,
-            )
-        return positioned_reads(
+    with open_file(path) as file:
+        num_samples = len(file["X"]) // BATCH_SIZE * BATCH_SIZE
+        sample_bytes = file["X"].dtype.itemsize * math.prod(file["X"].shape[1:])
+        job = Job(path, Path(path).parent, num_samples, BATCH_SIZE, num_threads)
+        order = job.order(0)
+        limit = limit_of(
             path,
             order,
             batch_size=BATCH_SIZE,
             num_threads=num_threads,
-            num_buffers=DEFAULT_BATCHES,
+            num_buffers=buffers_of_a_feed(BATCH_SIZE * sample_bytes),
         )
-
-    with h5py.File(path, "r") as file:
+        assert limit is not None
+        feed = LoaderFeed(job, "exact")
+        ours: Any = feed.batches
         plain = tf.data.Dataset.from_generator(
             lambda: generate_training_sequences(BATCH_SIZE, file, order.tolist()),
             output_signature=ours.element_spec,
         )
-        if layout != "contiguous":
-            plain = plain.take(PLAIN_BATCHES)
-        plain = plain.take(len(ours))
-        _verify(ours, file, BATCH_SIZE * len(ours))
-        many_epochs = ours.repeat(1 if "compression" in LAYOUTS[layout] else EPOCHS)
-        measures: list[Callable[[], float]] = [
-            limit,
-            lambda: _drain(many_epochs),
-            lambda: _drain(plain),
-        ]
-        speeds = np.array([[measure() for measure in measures] for _ in range(rounds + 1)])[1:]
-    loader.close()
+        plain = plain.take(job.steps if layout == "contiguous" else min(job.steps, PLAIN_BATCHES))
+        many_epochs = ours.repeat(1 if LAYOUTS[layout].is_compressed else EPOCHS)
+
+        def drain(dataset: Any) -> float:
+            num_batches = 0
+            begin = time.perf_counter()
+            for _ in dataset:
+                num_batches += 1
+            num_bytes = num_batches * BATCH_SIZE * sample_bytes
+            return float(num_bytes / (time.perf_counter() - begin))
+
+        def drain_ours() -> float:
+            # What was read ahead at the end of the round before would be a gift.
+            feed.start_turn()
+            return drain(many_epochs)
+
+        measures: list[Callable[[], float]] = [limit.measure, drain_ours, lambda: drain(plain)]
+        with feed.loader:
+            delivered = feed.take_turn(Turn(max_seconds=math.inf, with_digests=True)).digests
+            compare(delivered, stored_digests(path, num_samples), is_whole_epoch=True)
+            speeds = np.array([[measure() for measure in measures] for _ in range(rounds + 1)])[1:]
     return speeds[:, 0], speeds[:, 1], speeds[:, 2]
-
-
-def _drain(dataset: Any) -> float:
-    num_batches = 0
-    begin = time.perf_counter()
-    for _ in dataset:
-        num_batches += 1
-    return num_batches * BATCH_SIZE * SAMPLE_BYTES / (time.perf_counter() - begin)
-
-
-def _verify(dataset: Any, file: Any, num_samples: int) -> None:
-    """Raises if an epoch is not made of that many different samples of the file, unchanged."""
-
-    def checksums(clips: Any) -> list[int]:
-        # The noise makes every sample's own.
-        weights = np.arange(1, 65, dtype=np.uint64)
-        words = np.ascontiguousarray(clips).reshape(len(clips), -1).view(np.uint64)
-        return [int(value) for value in (words[:, ::1171][:, :64] * weights).sum(axis=1)]
-
-    stored = {c for i in range(0, len(file["X"]), 16) for c in checksums(file["X"][i : i + 16])}
-    found = [c for x, _ in dataset for c in checksums(x.numpy())]
-    if len(set(found)) != num_samples or not stored.issuperset(found):
-        sys.exit("wrong samples were delivered")
 
 
 def _text(speeds: Any) -> str:

@@ -42,6 +42,11 @@ class Memory:
     """Samples of each column read by slabs that are kept for later batches."""
 
 
+def default_read_ahead_bytes(batch_nbytes: int) -> int:
+    """What a feed may hold if nothing else is said, and samples do not share chunks, in bytes."""
+    return min(DEFAULT_BATCHES * batch_nbytes, DEFAULT_READ_AHEAD_BYTES)
+
+
 def share_out(
     video_set: VideoSet,
     batch_size: int,
@@ -66,7 +71,7 @@ def share_out(
     by_slabs = _slab_columns(video_set)
     if not by_slabs:
         if read_ahead_bytes is None:
-            read_ahead_bytes = min(DEFAULT_BATCHES * batch_nbytes, DEFAULT_READ_AHEAD_BYTES)
+            read_ahead_bytes = default_read_ahead_bytes(batch_nbytes)
         group = _group(video_set, batch_size, num_batches, read_ahead_bytes)
         num_buffers = read_ahead_bytes // (group * batch_nbytes)
         window = max(1, num_buffers // 2)

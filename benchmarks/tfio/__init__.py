@@ -1,0 +1,1 @@
+"""An environment of its own for tensorflow-io, which needs an older TensorFlow."""

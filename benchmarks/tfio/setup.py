@@ -1,0 +1,86 @@
+"""Makes the environment of the contender `tfio`: some 1.2 GB, some 2 minutes.
+
+python -m benchmarks.tfio.setup [FOLDER]
+python -m benchmarks --contenders h5video_data plain tfio [--tfio FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# TensorFlow without its GPU libraries: reading happens on the host.
+PACKAGES = ("tensorflow-cpu==2.16.2", "tensorflow-io==0.37.1", "setuptools<81")
+
+# What both have wheels for.
+PYTHONS = ("3.12", "3.11", "3.10")
+
+# Looking at an op loads the library, which fails where it does not fit.
+CHECK = "from tensorflow_io.python.ops import core_ops; core_ops.io_hdf5_readable_read"
+
+NO_PYTHON = 3
+
+TIMEOUT_SECONDS = 1200
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Makes it.
+
+    Returns:
+        The exit code: 0; 3 if no Python was found that will do; 1 if it could not be made.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tfio.setup", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(".venv-tfio"))
+    parser.add_argument("--python", help="the interpreter; default: this one, or one on the path")
+    options = parser.parse_args(arguments)
+    python = options.python or find_python()
+    if python is None:
+        print(f"no Python of {', '.join(PYTHONS)}, which tensorflow-io has wheels for, was found")
+        return NO_PYTHON
+    if options.folder.exists() and not (options.folder / "pyvenv.cfg").exists():
+        # What is there would be deleted.
+        print(f"{options.folder} exists and is no virtual environment: give another folder")
+        return 1
+    environment = options.folder / "bin" / "python"
+    steps = [
+        [python, "-m", "venv", "--clear", str(options.folder)],
+        [str(environment), "-m", "pip", "install", "--quiet", "--retries", "10", *PACKAGES],
+        [str(environment), "-c", CHECK],
+    ]
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for step in steps:
+        print("+ " + " ".join(step), flush=True)
+        try:
+            subprocess.run(step, check=True, timeout=TIMEOUT_SECONDS, env=quiet)
+        except (OSError, subprocess.SubprocessError) as error:
+            # Half an environment would be taken for a whole one.
+            shutil.rmtree(options.folder, ignore_errors=True)
+            print(f"that failed: {error}")
+            return 1
+    print(f"made {options.folder}")
+    return 0
+
+
+def find_python() -> str | None:
+    """This interpreter if it will do, else one on the path."""
+    if f"{sys.version_info.major}.{sys.version_info.minor}" in PYTHONS:
+        return sys.executable
+    return next(filter(_runs, (f"python{version}" for version in PYTHONS)), None)
+
+
+def _runs(python: str) -> bool:
+    """Whether there is such a command, and it is not the empty shell of a version manager."""
+    if shutil.which(python) is None:
+        return False
+    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""What needs a GPU, rehearsed on the CPU; and the environment of tensorflow-io."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import device, report, training
+from benchmarks.device import Device, copies, delivery, find_device
+from benchmarks.models import make_models
+from benchmarks.settings import Settings, UsageError
+from benchmarks.tfio import setup
+from benchmarks.video_set import make_set
+
+SHAPE = (4, 3, 16, 16)
+ROOT = Path(__file__).parent.parent
+CPU = Device("tensorflow", "CPU", is_gpu=False)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return make_set(tmp_path, "contiguous", 24, SHAPE)
+
+
+def no_gpu(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+
+
+def test_without_a_gpu_a_plain_sentence(monkeypatch, capsys):
+    no_gpu(monkeypatch)
+    with pytest.raises(UsageError, match="its tensorflow backend, which sees processors only"):
+        find_device()
+    assert command.main(["--accelerator", "gpu", "--samples", "64"]) == 2
+    error = capsys.readouterr().err
+    assert "set KERAS_BACKEND=jax" in error
+    assert "--accelerator emulated:unet3d-h100" in error
+    assert "Traceback" not in error
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(UsageError, match="Keras runs on its torch backend"):
+        find_device()
+
+
+def test_a_cpu_does_for_a_rehearsal(monkeypatch):
+    no_gpu(monkeypatch)
+    assert find_device(cpu=True) == CPU
+    assert CPU.mixed_precision == "float32"
+    assert Device("jax", "H100", is_gpu=True).mixed_precision == "mixed_float16"
+
+
+def test_copies_to_the_device():
+    batch = np.zeros((4, *SHAPE), np.uint8)
+    found = copies(CPU, batch, rounds=3)
+    assert all(found[way][0] > 0 for way in ("stored", "cast_on_device", "cast_on_host"))
+    assert found["bytes_per_second"] == batch.nbytes / found["stored"][0]
+
+
+def test_the_model_with_its_batch_on_the_device_is_the_same_model():
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 256, (2, *SHAPE), np.uint8), np.eye(2, dtype=np.float32)
+    fed, resident = make_models("tiny", batch, "float32")
+    expected = fed.predict(batch[0], batch_size=2, verbose=0)
+    found = resident.predict(np.zeros((2, 1), np.float32), batch_size=2, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    before = [w.numpy().copy() for w in fed.trainable_weights]
+    resident.fit(np.zeros((2, 1), np.float32), batch[1], batch_size=2, verbose=0)
+    assert any((w.numpy() != b).any() for w, b in zip(fed.trainable_weights, before, strict=True))
+
+
+def train(path, folder, **options):
+    settings = Settings(**{
+        "contenders": ("h5video_data", "plain", "zea", "tfrecord"), "rounds": 1,
+        "train_models": ("tiny",), "train_batch_sizes": (4, 16), **options,
+    })  # fmt: skip
+    lines = []
+    found = training.measure_training(path, 24, settings, folder, CPU, lines.append)
+    return found, lines
+
+
+def test_step_times_fed_and_not(path, tmp_path):
+    found, lines = train(path, tmp_path)
+    assert "training: skipped: 24 samples make no two batches of 16" in lines
+    assert [row["feed"] for row in found["rows"]] == ["h5video_data", "plain", "tfrecord"]
+    for row in found["rows"]:
+        assert row["resident_step_seconds"][0] > 0
+        assert row["step_seconds"][0] > 0
+        assert 0 < row["utilisation"][0] <= 1
+    (copy,) = found["copies"]
+    assert copy["num_bytes"] == 4 * np.prod(SHAPE)
+    assert copy["delivered_bytes_per_second"]["h5video_data"][0] > 0
+    json.dumps(found)
+    text = "\n".join(report._training_lines(found))
+    assert "training on CPU, Keras on tensorflow, float32" in text
+    assert ("device=: not in this release" in text) == (not device.takes_device())
+
+
+def test_the_argument_device_is_used_where_there_is_one(path, tmp_path, monkeypatch):
+    import h5video_data
+
+    asked = []
+    real = h5video_data.video_dataset_from_hdf5
+
+    def with_device(*arguments, device=None, **options):
+        asked.append(device)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(h5video_data, "video_dataset_from_hdf5", with_device)
+    found, _ = train(path, tmp_path, contenders=("h5video_data",), train_batch_sizes=(4,))
+    assert asked == ["/CPU:0"]
+    assert found["has_device_argument"]
+    assert [row["feed"] for row in found["rows"]] == ["h5video_data", "h5video_data, device="]
+    assert set(found["copies"][0]["delivered_bytes_per_second"]) == {
+        "h5video_data",
+        "h5video_data, device=",
+    }
+
+
+def test_a_model_that_does_not_fit_is_a_row(path, tmp_path, monkeypatch):
+    def too_large(*_):
+        raise MemoryError("OOM when allocating tensor\nmore")
+
+    monkeypatch.setattr(training, "make_models", too_large)
+    found, lines = train(path, tmp_path, contenders=("plain",), train_batch_sizes=(4,))
+    assert found["rows"] == [
+        {
+            "model": "tiny",
+            "batch_size": 4,
+            "feed": None,
+            "failed": "MemoryError: OOM when allocating tensor",
+        }
+    ]
+    assert "FAILED" in lines[-1]
+    assert "FAILED: MemoryError" in "\n".join(report._training_lines(found))
+
+
+def test_video_is_needed(tmp_path):
+    path = make_set(tmp_path, "contiguous", 8, SHAPE)
+    import h5py
+
+    with h5py.File(path, "a") as file:
+        del file["Y"]
+        file["Y"] = np.zeros(8)
+    with pytest.raises(UsageError, match="one-hot"):
+        train(path, tmp_path)
+
+
+def test_delivery_counts_what_arrives():
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensors((tf.zeros((4, 8), tf.uint8), tf.zeros(4))).repeat(3)
+    assert delivery(CPU, dataset, is_there=False) > 0
+    assert delivery(CPU, dataset, is_there=True) > 0
+
+
+REHEARSAL = """
+import sys
+from pathlib import Path
+from benchmarks.device import copies, find_device
+from benchmarks.settings import Settings
+from benchmarks.training import measure_training
+device = find_device(cpu=True)
+assert device.backend == "jax", device
+settings = Settings(contenders=("h5video_data", "plain"), rounds=1, train_models=("tiny",),
+                    train_batch_sizes=(4,))
+found = measure_training(sys.argv[1], 24, settings, Path(sys.argv[2]), device, print)
+assert [row["feed"] for row in found["rows"]] == ["h5video_data", "plain"], found
+assert all(row["step_seconds"][0] > 0 for row in found["rows"]), found
+"""
+
+
+def test_keras_on_jax(path, tmp_path):
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", REHEARSAL, path, str(tmp_path)],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_tfio_needs_a_python_that_it_has_wheels_for(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(setup, "PYTHONS", ("9.99",))
+    assert setup.find_python() is None
+    assert setup.main([str(tmp_path / "env")]) == setup.NO_PYTHON
+    assert "no Python of 9.99, which tensorflow-io has wheels for" in capsys.readouterr().out
+    assert not (tmp_path / "env").exists()
+
+
+def test_half_an_environment_is_removed(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(setup, "PACKAGES", ("--no-index", "no-such-package"))
+    folder = tmp_path / "env"
+    assert setup.main([str(folder), "--python", sys.executable]) == 1
+    assert "that failed" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    assert setup.main([str(tmp_path), "--python", sys.executable]) == 1
+    assert "is no virtual environment" in capsys.readouterr().out
+    assert (tmp_path / "thesis.tex").read_text() == "all of it"
