@@ -90,7 +90,12 @@ def train(path, folder, **options):
 def test_step_times_fed_and_not(path, tmp_path):
     found, lines = train(path, tmp_path)
     assert "training: skipped: 24 samples make no two batches of 16" in lines
-    assert [row["feed"] for row in found["rows"]] == ["h5video_data", "plain", "tfrecord"]
+    assert [row["feed"] for row in found["rows"]] == [
+        "h5video_data",
+        "plain",
+        "tfrecord",
+        "h5video_data, device=",
+    ]
     for row in found["rows"]:
         assert row["resident_step_seconds"][0] > 0
         assert row["step_seconds"][0] > 0
