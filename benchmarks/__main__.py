@@ -8,6 +8,7 @@ python -m benchmarks --contenders h5video_data plain torch:0 torch:4 --layouts g
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .contenders import CONTENDERS, num_processors, parse
+from .contenders import CONTENDERS, INSTALL, num_processors, parse
 from .models import MODELS
 from .report import draw, table, write_json
 from .settings import NUM_SAMPLES, Settings, UsageError
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - begin:6.1f} s] {text}", file=sys.stderr, flush=True)
 
-    with tempfile.TemporaryDirectory(dir=options.temporary) as temporary:
+    where = options.temporary and os.path.abspath(options.temporary)
+    if where:
+        Path(where).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=where) as temporary:
         folder = Path(settings.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -117,9 +121,16 @@ def _settings(options: argparse.Namespace) -> Settings:
         given = getattr(options, name)
         if given is not None and np.min(given) < 1:
             raise ValueError(f"--{name.replace('_', '-')} is 1 or more. Received: {given}")
+    # It would be a pity to find these out at the end.
+    for name in (options.json, options.plot):
+        if name and not Path(name).absolute().parent.is_dir():
+            raise ValueError(f"there is no folder for {name}")
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(f"--plot needs matplotlib: {INSTALL}")
     least, most, check = options.seconds
     return Settings(
-        file=options.file,
+        # Other processes have other working folders.
+        file=options.file and os.path.abspath(options.file),
         contenders=tuple(dict.fromkeys(options.contenders)),
         layouts=tuple(LAYOUTS if "all" in options.layouts else dict.fromkeys(options.layouts)),
         num_samples=options.samples,
@@ -132,7 +143,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         min_seconds=least,
         max_seconds=most,
         check_seconds=check,
-        folder=options.folder,
+        folder=options.folder and os.path.abspath(options.folder),
         tfio=options.tfio,
         train_models=tuple(options.models),
         train_batch_sizes=tuple(options.train_batches),

@@ -26,10 +26,15 @@ def digests(clips: Any, labels: Any) -> list[int]:
         clips: An array or a tensor, (batch, ...).
         labels: The same, (batch, ...).
     """
-    x, y = np.ascontiguousarray(clips), np.ascontiguousarray(labels)
+    x, y = _in_native_order(clips), _in_native_order(labels)
     if len(x) != len(y):
         raise WrongSamplesError(f"a batch of {len(x)} samples has {len(y)} labels")
     return [_digest(x[i], y[i]) for i in range(len(x))]
+
+
+def _in_native_order(values: Any) -> Any:
+    array = np.ascontiguousarray(values)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _digest(clip: Any, label: Any) -> int:

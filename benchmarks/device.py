@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .measure import spread
+from .measure import Feed, spread
 from .settings import UsageError
 
 ROUNDS = 10
@@ -109,18 +109,20 @@ def copies(device: Device, batch: NDArray[Any], rounds: int = ROUNDS) -> dict[st
     return {**found, "bytes_per_second": batch.nbytes / found["stored"][0]}
 
 
-def delivery(device: Device, dataset: Any, *, is_there: bool) -> float:
-    """Bytes per second of a dataset's batches that arrive on the device.
+def delivery(device: Device, feed: Feed, *, is_there: bool) -> float:
+    """Bytes per second of a feed's batches that arrive on the device.
 
     Args:
         device: The device.
-        dataset: A `tf.data.Dataset` of (x, y).
+        feed: A feed by a `tf.data.Dataset`.
         is_there: Whether its last stage has copied them.
     """
+    assert feed.batches is not None
     put, _ = _functions(device)
     num_bytes = 0
+    feed.start_turn()
     begin = time.perf_counter()
-    for x, _ in dataset:
+    for x, _ in feed.batches:
         if not is_there:
             put(x.numpy() if device.backend == "jax" else x)
         num_bytes += int(np.prod(x.shape)) * x.dtype.size
@@ -130,10 +132,10 @@ def delivery(device: Device, dataset: Any, *, is_there: bool) -> float:
 
 
 def takes_device() -> bool:
-    """Whether this release's `video_dataset_from_hdf5` has the argument `device`."""
-    from h5video_data import video_dataset_from_hdf5
+    """Whether this release's `VideoLoader`, and so its datasets, have the argument `device`."""
+    from h5video_data import VideoLoader
 
-    return "device" in inspect.signature(video_dataset_from_hdf5).parameters
+    return "device" in inspect.signature(VideoLoader).parameters
 
 
 def _functions(device: Device) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

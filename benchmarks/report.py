@@ -49,8 +49,10 @@ def describe(layout: dict[str, Any]) -> str:
     filters = f", {layout['filters']} ({layout['stored_share']:.0%} of its size)"
     share = layout["cached_share"]
     cache = "" if share is None else f" ({share:.0%} of the file in it)"
+    count = layout["num_samples"]
+    of_all = f" (of {layout['num_stored_samples']})" if count < layout["num_stored_samples"] else ""
     return (
-        f"{layout['num_samples']} samples of {tuple(layout['sample_shape'])} {layout['dtype']}, "
+        f"{count} samples{of_all} of {tuple(layout['sample_shape'])} {layout['dtype']}, "
         f"{layout['sample_bytes']:,} bytes; {chunks}{filters if layout['filters'] else ''}; batch "
         f"{layout['batch_size']}; page cache {'dropped' if layout['is_cold'] else 'warm'}{cache}"
     )

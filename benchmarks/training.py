@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .contenders import Job, parse
+from .contenders.ours import LoaderFeed
 from .device import Device, copies, delivery, takes_device
 from .files import open_file
-from .measure import spread
+from .measure import Feed, spread
 from .models import make_models
 from .settings import Say, Settings, UsageError
 from .worker import SkippedError, open_here
@@ -83,11 +84,11 @@ def measure_training(
                     "delivered_bytes_per_second": {
                         name: spread(
                             [
-                                delivery(device, dataset, is_there=name.endswith("device="))
+                                delivery(device, feed, is_there=name.endswith("device="))
                                 for _ in range(settings.rounds)
                             ]
                         )
-                        for name, dataset in feeds.items()
+                        for name, feed in feeds.items()
                         if name.startswith("h5video_data")
                     },
                 }
@@ -107,35 +108,27 @@ def measure_training(
 
 def _open(
     job: Job, settings: Settings, device: Device, stack: contextlib.ExitStack, say: Say
-) -> dict[str, Any]:
-    """What `fit` is given: a dataset of each contender."""
-    feeds = {}
+) -> dict[str, Feed]:
+    """What `fit` is given the batches of."""
+    feeds: dict[str, Feed] = {}
     for entry in settings.contenders:
         name, _ = parse(entry)
         if name in TRAINED:
             try:
-                feeds[entry] = stack.enter_context(open_here(name, job)).batches
+                feeds[entry] = stack.enter_context(open_here(name, job))
             except SkippedError as error:
                 say(f"training: {entry}: skipped: {error}")
     if takes_device() and device.backend == "tensorflow" and "h5video_data" in feeds:
-        from h5video_data import video_dataset_from_hdf5
-
-        options: dict[str, Any] = {"device": "/GPU:0" if device.is_gpu else "/CPU:0"}
-        feeds["h5video_data, device="] = video_dataset_from_hdf5(
-            job.path,
-            batch_size=job.batch_size,
-            seed=job.seed,
-            drop_remainder=True,
-            num_threads=job.num_threads,
-            **options,
-        )
+        there = LoaderFeed(job, "exact", device="/GPU:0" if device.is_gpu else "/CPU:0")
+        stack.enter_context(there.loader)
+        feeds["h5video_data, device="] = there
     return feeds
 
 
 def _train(
     name: str,
     batch: tuple[Any, Any],
-    feeds: dict[str, Any],
+    feeds: dict[str, Feed],
     rounds: int,
     device: Device,
     say: Say,
@@ -146,35 +139,34 @@ def _train(
 
     fed, resident = make_models(name, batch, device.mixed_precision)
     ticks = np.zeros((len(batch[0]), 1), np.float32)
-    given = {
-        "resident": tf.data.Dataset.from_tensors((ticks, batch[1])).repeat(RESIDENT_STEPS),
-        **feeds,
-    }
-    seconds: dict[str, list[float]] = {feed: [] for feed in given}
+    nothing = tf.data.Dataset.from_tensors((ticks, batch[1])).repeat(RESIDENT_STEPS)
+    given = {"resident": Feed(nothing), **feeds}
+    seconds: dict[str, list[float]] = {entry: [] for entry in given}
     for number in range(rounds + 1):
-        for feed, dataset in given.items():
-            model = resident if feed == "resident" else fed
+        for entry, feed in given.items():
+            model = resident if entry == "resident" else fed
+            feed.start_turn()
             # The first round compiles, and warms up.
-            spent = _step_seconds(model, dataset, MAX_SECONDS if number else 1.0)
+            spent = _step_seconds(model, feed.batches, MAX_SECONDS if number else 1.0)
             if number:
-                seconds[feed].append(spent)
+                seconds[entry].append(spent)
                 say(
-                    f"training: {name}, batch {len(batch[0])}, round {number}/{rounds}: {feed}: "
+                    f"training: {name}, batch {len(batch[0])}, round {number}/{rounds}: {entry}: "
                     f"{spent * 1000:.1f} ms a step"
                 )
     keras.utils.clear_session()
     compute = np.array(seconds["resident"])
     return [
         {
-            "feed": feed,
+            "feed": entry,
             "failed": None,
             "resident_step_seconds": spread(seconds["resident"]),
             "step_seconds": spread(values),
             "utilisation": spread(np.minimum(1, compute / values).tolist()),
             "bytes_per_second": batch[0].nbytes / spread(values)[0],
         }
-        for feed, values in seconds.items()
-        if feed != "resident"
+        for entry, values in seconds.items()
+        if entry != "resident"
     ]
 
 

@@ -12,7 +12,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,6 @@ class Job:
     workers: int | None = None
     """Worker processes or threads of a contender that has them; None: its own default."""
     seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
-    """What the command line says about single contenders."""
 
     @property
     def steps(self) -> int:
@@ -59,7 +57,16 @@ class Job:
     def array_specs(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """The shape and the dtype of a batch of `X`, and of one of `Y`."""
         with open_file(self.path) as file:
-            return [((self.batch_size, *file[n].shape[1:]), file[n].dtype) for n in ("X", "Y")]
+            return [
+                ((self.batch_size, *file[name].shape[1:]), file[name].dtype.newbyteorder("="))
+                for name in ("X", "Y")
+            ]
+
+    def labels(self) -> NDArray[Any]:
+        """The labels of the samples that take part, for contenders that keep them in memory."""
+        with open_file(self.path) as file:
+            labels: NDArray[Any] = file["Y"][: self.num_samples]
+            return labels
 
     def filters(self) -> list[int]:
         """The numbers of the filters of `X`, as HDF5 has them registered."""

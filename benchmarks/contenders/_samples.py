@@ -12,19 +12,22 @@ from . import Job
 
 
 class Samples:
-    """A sequence of (sample, label). Another process that it is sent to opens the file anew."""
+    """A sequence of (sample, label). Another process that it is sent to opens the file anew.
+
+    Labels are kept in memory: by h5py, one takes nearly as long as a sample.
+    """
 
     def __init__(self, job: Job) -> None:
         """Remembers what to read; the file is opened by whoever reads first."""
         self._path = job.path
-        self._num_samples = job.num_samples
+        self._labels = job.labels()
         (shape, self._dtype), _ = job.array_specs()
         self._shape = shape[1:]
         self._file: Any = None
 
     def __len__(self) -> int:
         """How many samples take part."""
-        return self._num_samples
+        return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """A sample and its label."""
@@ -32,7 +35,7 @@ class Samples:
             self._file = open_file(self._path)
         clip = np.empty(self._shape, self._dtype)
         self._file["X"].read_direct(clip, np.s_[index])
-        return clip, self._file["Y"][index]
+        return clip, self._labels[index]
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to another process."""

@@ -39,6 +39,13 @@ class GrainFeed(Feed):
             options = grain.MultiprocessingOptions(num_workers=job.workers)
             self._workers = iter(batches.mp_prefetch(options))
 
+    def start_turn(self) -> None:
+        """Takes batches that were made in the pause, until it is as busy as it will be."""
+        if self._workers is not None:
+            ahead = 4 * BATCHES_AHEAD * (self._job.workers or 0)
+            for _ in range(-(-ahead // self._job.steps) * self._job.steps):
+                next(self._workers)
+
     def epoch(self, on_batch: OnBatch) -> None:
         """Takes as many batches as an epoch has."""
         if self._workers is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from benchmarks.files import open_file
 from benchmarks.measure import Feed
@@ -14,8 +15,14 @@ from . import Job
 class LoaderFeed(Feed):
     """A `VideoLoader`'s dataset."""
 
-    def __init__(self, job: Job, shuffle: str) -> None:
-        """Makes the loader and its dataset."""
+    def __init__(self, job: Job, shuffle: str, **options: Any) -> None:
+        """Makes the loader and its dataset.
+
+        Args:
+            job: What is to be fed.
+            shuffle: As `VideoLoader` takes it.
+            **options: More of its arguments.
+        """
         from h5video_data import VideoLoader, samplers
 
         with open_file(job.path) as file:
@@ -30,6 +37,7 @@ class LoaderFeed(Feed):
             seed=job.seed,
             drop_remainder=True,
             num_threads=job.num_threads,
+            **options,
         )
         super().__init__(self.loader.dataset())
         self._turn = 0

@@ -25,7 +25,7 @@ def open_feed(job: Job) -> Iterator[Feed]:
     epochs = itertools.count()
     (shape, dtype), _ = job.array_specs()
     with open_file(job.path) as file:
-        X, Y = file["X"], file["Y"]
+        X, labels = file["X"], job.labels()
 
         def generate() -> Iterator[Any]:
             for batch in job.batches(next(epochs)):
@@ -33,6 +33,6 @@ def open_feed(job: Job) -> Iterator[Feed]:
                 clips = np.empty(shape, dtype)
                 for place, index in enumerate(batch.tolist()):
                     X.read_direct(clips, np.s_[index], np.s_[place])
-                yield clips, Y[batch]
+                yield clips, labels[batch]
 
         yield Feed(from_generator(job, generate, prefetch=True))

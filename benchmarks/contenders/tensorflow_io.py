@@ -24,7 +24,8 @@ FILTERS = frozenset({1, 2, 3, 6})
 
 def why_not(job: Job) -> str | None:
     """It has no filter plugins, and no care for byte order."""
-    (_, dtype), _ = job.array_specs()
+    with open_file(job.path) as file:
+        dtype = file["X"].dtype
     if not FILTERS.issuperset(job.filters()):
         return "tensorflow-io cannot undo this file's filters"
     if not dtype.isnative or (dtype.itemsize < 4 and dtype.kind == "f"):
@@ -41,7 +42,8 @@ def open_feed(job: Job) -> Iterator[Feed]:
     (shape, dtype), _ = job.array_specs()
     with open_file(job.path) as file:
         stored_shape = file["X"].shape
-        labels = tf.constant(file["Y"][: job.num_samples])
+
+    labels = tf.constant(job.labels())
 
     def read(index: Any) -> tuple[Any, Any]:
         clip = core_ops.io_hdf5_readable_read(

@@ -22,6 +22,7 @@ READ_AHEAD = 2
 CODECS: dict[tuple[int, ...], Any] = {
     (): None,
     (1,): {"id": "zlib", "level": 4},
+    (2, 1): {"id": "blosc", "cname": "zlib", "clevel": 4, "shuffle": 1},
     (32015,): {"id": "zstd", "level": 3},
     (32001,): {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 2},
 }
@@ -68,7 +69,7 @@ def open_feed(job: Job) -> Iterator[Feed]:
                         indices, clips = pending.pop(0)
                         yield clips.result(), labels[indices]
 
-            labels = file["Y"][: job.num_samples]
+            labels = job.labels()
             yield Feed(from_generator(job, generate, prefetch=True), files)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

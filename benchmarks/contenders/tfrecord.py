@@ -21,7 +21,8 @@ SHARD_BYTES = 128 << 20
 # A shuffle of the whole set would hold it all in memory; this many samples are usual.
 SHUFFLE_BUFFER = 256
 
-COMPRESSION = {(): "", (1,): "GZIP"}
+# By the filters of the file; there is no shuffle filter.
+COMPRESSION = {(): "", (1,): "GZIP", (2, 1): "GZIP"}
 
 
 def why_not(job: Job) -> str | None:

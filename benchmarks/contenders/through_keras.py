@@ -37,7 +37,7 @@ class FitFeed(Feed):
             else self._dataset
         )
         with warnings.catch_warnings():
-            # shuffle=False would be a lie to the reader: both come shuffled.
+            # That is its default, which it does not apply to either; both shuffle by themselves.
             warnings.filterwarnings("ignore", ".*shuffle=True. was passed")
             self._model.fit(given, steps_per_epoch=self._job.steps, verbose=0)
 
@@ -99,11 +99,11 @@ def _py_dataset(job: Job, file: Any) -> Any:
             clips = np.empty(shape, dtype)
             for place, sample in enumerate(batch.tolist()):
                 file["X"].read_direct(clips, np.s_[sample], np.s_[place])
-            return clips, file["Y"][batch]
+            return clips, labels[batch]
 
         def on_epoch_end(self) -> None:
             self.number += 1
             self.order = job.batches(self.number)
 
-    specs = job.array_specs()
+    specs, labels = job.array_specs(), job.labels()
     return Batches(job.workers or num_processors())

@@ -24,12 +24,13 @@ def open_feed(job: Job) -> Iterator[Feed]:
 
     epochs = itertools.count()
     with open_file(job.path) as file:
+        labels = job.labels()
         fetcher = chunk_reader.fetcher_for(file)
 
         def generate() -> Iterator[Any]:
             for batch in job.batches(next(epochs)):
                 batch.sort()
-                yield chunk_reader.read(file["X"], batch, fetcher), file["Y"][batch]
+                yield chunk_reader.read(file["X"], batch, fetcher), labels[batch]
 
         try:
             yield Feed(from_generator(job, generate, prefetch=True))
