@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -179,6 +180,7 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
                 stage.with_seeds if with_seeds else stage.without_seeds,
                 num_parallel_calls=loader.num_threads,
                 deterministic=True,
+                name=stage.name,
             )
         except Exception as error:
             # TensorFlow replaces most exceptions by its own, which tells where in the user's code
@@ -242,6 +244,9 @@ class _MapStage:
         self.function = function
         self.number = number
         self.takes_seeds = _takes_seeds(function)
+        # TensorFlow's errors name the stage by this: "passed to map_fn_1_augment transformation".
+        name = getattr(function, "__name__", type(function).__name__)
+        self.name = f"map_fn_{number}_{re.sub('[^A-Za-z0-9_]', '_', name)}"
         self.error: Exception | None = None
         """What the function raised while it was traced."""
 

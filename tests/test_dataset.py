@@ -758,3 +758,23 @@ def test_batches_that_start_anywhere_are_not_grouped(tmp_path):
     path = write_video_file(tmp_path / "a.h5", num_samples=247, sample_shape=(2, 2, 5, 3))
     assert VideoLoader(path, batch_size=8).batches_per_group == 1
     assert VideoLoader(path, batch_size=16).batches_per_group > 1
+
+
+def test_an_error_inside_of_a_map_function_names_it(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+
+    def in_tensorflow(x, y):
+        tf.debugging.assert_negative(y)
+        return x, y
+
+    def in_python(x, y):
+        def fails(_):
+            raise ValueError("no such clip")
+
+        return tf.numpy_function(fails, [x], tf.uint8), y
+
+    for number, function in enumerate((in_tensorflow, in_python)):
+        map_fn = [lambda x, y: (x, y)] * number + [function]
+        dataset = make(path, batch_size=4, map_fn=map_fn)
+        with pytest.raises(tf.errors.OpError, match=f"map_fn_{number}_{function.__name__}"):
+            list(dataset)
