@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from .clips import Clip
 from .columns import Names, Paths, open_video_set
-from .loader import VideoLoader, as_functions
+from .loader import VideoLoader, as_functions, function_name
 from .samplers import Sampler
+from .stamps import Stamps
 from .subsets import SplitBy, check_split
 
 # Finished batches that wait for the training step, so that it never waits for the hand-over.
@@ -90,7 +91,7 @@ def video_dataset_from_hdf5(
             Batches then have no static size.
         read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
             read, buffers for their next turn, and samples decoded together with others. At least
-            one batch is always being read. Default: 96 batches, 256 MiB at most; 1 GiB if chunks
+            one batch is always being read. Default: 96 batches, 512 MiB at most; 1 GiB if chunks
             hold many samples.
         num_threads: Threads that read and decode, and calls of a map stage at once. Default: the
             processors that this process may use.
@@ -105,7 +106,8 @@ def video_dataset_from_hdf5(
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
         the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
-        static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known.
+        static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known,
+        but for single samples of which some may be skipped.
         Every iteration over it is the next epoch, one that is broken off as well. Its attribute
         `loader` is the `VideoLoader` behind it. If the file has an attribute `class_names`, so has
         the dataset.
@@ -157,7 +159,12 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
             (loader.static_batch_size, *columns[number].sample_shape), columns[number].dtype
         )
     )
-    stages = [_MapStage(function, number) for number, function in enumerate(loader.map_fns)]
+    stamps = loader.stamps = loader.stamps or Stamps()
+    last = len(loader.map_fns) - 1
+    stages = [
+        _MapStage(function, number, is_last=number == last)
+        for number, function in enumerate(loader.map_fns)
+    ]
     with_seeds = any(stage.takes_seeds for stage in stages)
     # Seeds travel along up to the last stage, but only if one needs them: each tensor of an element
     # costs a tenth of a millisecond in TensorFlow's hand-over.
@@ -173,7 +180,8 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     # The length, which Keras asks for, is made known by a repetition that is never begun: the
     # loader gives that many elements. But when it goes on in the middle of an epoch, it gives
     # fewer, and nothing at all to the repetition, which then ends.
-    dataset = dataset.flat_map(_ungrouped).repeat().take(loader.num_elements)
+    ungroup = functools.partial(_ungrouped, stamps)
+    dataset = dataset.flat_map(ungroup).repeat().take(loader.num_elements)
     for stage in stages:
         try:
             dataset = dataset.map(
@@ -188,12 +196,14 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
             if stage.error is None:
                 raise
             raise stage.error from (None if stage.error is error else error)
-    if with_seeds:
-        dataset = dataset.map(lambda element, _: element)
+    # What waits for a stage from here on is the training, or a stage that waits for it.
+    dataset = stamps.follow(dataset.prefetch(PREFETCH_BATCHES))
     if loader.batch_size is None:
-        length = tf.data.experimental.assert_cardinality(loader.steps_per_epoch)
-        dataset = dataset.unbatch().apply(length)
-    dataset = dataset.prefetch(PREFETCH_BATCHES).with_options(_options(loader))
+        dataset = dataset.unbatch()
+        if not loader.skips_failed:
+            length = tf.data.experimental.assert_cardinality(loader.steps_per_epoch)
+            dataset = dataset.apply(length)
+    dataset = dataset.with_options(_options(loader))
     if loader.device is not None:
         # Has to be the last stage, and does not tell its length.
         copy = tf.data.experimental.prefetch_to_device(loader.device, PREFETCH_BATCHES)
@@ -205,8 +215,9 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     return dataset
 
 
-def _ungrouped(count: tf.Tensor, *elements: Any) -> tf.data.Dataset:
+def _ungrouped(stamps: Stamps, count: tf.Tensor, *elements: Any) -> tf.data.Dataset:
     """The first `count` of some elements, one by one, without a copy."""
+    stamps.note_arrival()
     datasets = [tf.data.Dataset.from_tensors(element) for element in elements]
     joined = functools.reduce(lambda first, second: first.concatenate(second), datasets)
     return joined.take(count)
@@ -240,13 +251,13 @@ def _takes_seeds(function: Callable[..., Any]) -> bool:
 class _MapStage:
     """One map function, as tf.data traces it."""
 
-    def __init__(self, function: Callable[..., Any], number: int) -> None:
+    def __init__(self, function: Callable[..., Any], number: int, *, is_last: bool) -> None:
         self.function = function
         self.number = number
+        self.is_last = is_last
         self.takes_seeds = _takes_seeds(function)
         # TensorFlow's errors name the stage by this: "passed to map_fn_1_augment transformation".
-        name = getattr(function, "__name__", type(function).__name__)
-        self.name = f"map_fn_{number}_{re.sub('[^A-Za-z0-9_]', '_', name)}"
+        self.name = f"map_fn_{number}_{re.sub('[^A-Za-z0-9_]', '_', function_name(function))}"
         self.error: Exception | None = None
         """What the function raised while it was traced."""
 
@@ -254,14 +265,17 @@ class _MapStage:
         """Maps an element."""
         return self._call(element, {})
 
-    def with_seeds(self, element: Any, seeds: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        """Maps an element, and hands the seeds on to the next stage."""
+    def with_seeds(self, element: Any, seeds: tf.Tensor) -> Any:
+        """Maps an element, and hands the seeds on, if there is a next stage."""
         options = {}
         if self.takes_seeds:
             # Stages must not make the same random choices: each has its own number in its seeds.
             salt = tf.constant([self.number << 16, 0], tf.int32)
             options["seeds"] = tf.bitwise.bitwise_xor(seeds, salt)
-        return self._call(element if isinstance(element, tuple) else (element,), options), seeds
+        # As Dataset.map does it: only a tuple itself is made of arguments, and a list is a tuple.
+        mapped = self._call(element if type(element) is tuple else (element,), options)
+        mapped = tuple(mapped) if isinstance(mapped, list) else mapped
+        return mapped if self.is_last else (mapped, seeds)
 
     def _call(self, arguments: tuple[Any, ...], options: dict[str, tf.Tensor]) -> Any:
         try:

@@ -1,28 +1,26 @@
-"""`VideoLoader`: epochs, their order, the window of batches read ahead, and statistics."""
+"""`VideoLoader`: which samples come when, as batches, and where in that to go on."""
 
 from __future__ import annotations
 
-import copy
 import itertools
-import logging
 import os
 import secrets
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip
 from .columns import Names, Paths, VideoSet, open_video_set
-from .errors import ArgumentError, ClosedError, StateError
+from .errors import ArgumentError, StateError
+from .feed import Feed, FeedStats, ReadGroup
 from .memory import share_out
-from .reader import EpochPlan, EpochReader, PendingBatch, Reader
+from .reader import EpochPlan
 from .samplers import (
     BlockShuffleSampler,
     Sampler,
@@ -32,12 +30,13 @@ from .samplers import (
     sample_seeds,
 )
 from .sharding import share_of
-from .sources import ReadStats
 from .state import check_fingerprint, describe_set, digest
 from .subsets import SplitBy, check_split, split_set
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
+
+    from .stamps import Stamps
 
 # shuffle="blocks" mixes the samples of as many blocks as hold these many bytes, or of these many.
 MIXED_BYTES = 64 << 20
@@ -47,23 +46,20 @@ MIN_BLOCKS_MIXED = 4
 SINGLES_BYTES = 8 << 20
 MAX_SINGLES = 64
 
-
-_log = logging.getLogger(__name__)
-
 # Of what `state_dict` returns.
 STATE_VERSION = 1
 
+# Groups of batches of which it is known when they were handed over: more than a minute's.
+NUM_HAND_OVERS = 4096
 
-@dataclass
-class FeedStats(ReadStats):
-    """What feeding cost since the loader was made: seconds, bytes and counts."""
 
-    wait_seconds: float = 0.0
-    """Time that whoever takes the batches waited for one to be read."""
-    delivered_bytes: int = 0
-    """Bytes of the batches handed over."""
-    num_batches: int = 0
-    num_samples: int = 0
+class HandOver(NamedTuple):
+    """When a group of batches was given to TensorFlow, in seconds since 1970."""
+
+    asked: float
+    waited: float
+    """Seconds from then on that it was waited for, until it was read."""
+    given: float
 
 
 class VideoLoader:
@@ -93,8 +89,12 @@ class VideoLoader:
         static_batch_size: The size of all batches, or None if the last one is smaller.
         map_fns: The map functions.
         num_threads: Threads that read and decode.
-        skipped: With `on_error="skip"`, the numbers of the samples that were left out, and why.
+        device: As given.
+        skips_failed: Whether samples that cannot be read are left out.
         input_context: As given.
+        hand_overs: When groups of batches were given to TensorFlow, the last ones.
+        stamps: When its datasets were asked for their last elements, and gave them; None before
+            there is a dataset.
     """
 
     def __init__(
@@ -145,8 +145,7 @@ class VideoLoader:
         self.map_fns = as_functions(map_fn)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
         self.device = device
-        self._skips_failed = on_error == "skip"
-        self.skipped: dict[int, str] = {}
+        self.skips_failed = on_error == "skip"
         self.input_context = input_context
         self._share = share_of(input_context, batch_size)
         in_drawn_order = shuffle and isinstance(shuffle, (bool, str)) and seed is None
@@ -175,35 +174,29 @@ class VideoLoader:
         )
         _, ends = self._cut_epoch(self.samples_per_epoch)
         sizes = np.unique(np.diff(ends, prepend=0))
-        is_static = len(sizes) == 1 and not self._skips_failed
+        is_static = len(sizes) == 1 and not self.skips_failed
         self.static_batch_size = int(sizes[0]) if is_static else None
         self.num_elements = len(ends)
         self.steps_per_epoch = self.samples_per_epoch if batch_size is None else self.num_elements
 
-        self._memory = share_out(
-            self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads
-        )
-        self._largest_group = int(sizes[-1]) * self._memory.group
-
+        memory = share_out(self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads)
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
             # What a window needs is kept in any case, and the eighth that is not for keeping.
             needed = -(-self._sampler.samples_per_window * 8 // 7)
-            self._memory = replace(
-                self._memory, kept_samples=max(needed, self._memory.kept_samples)
-            )
-
-        self._lock = threading.Lock()
-        self._next_epoch = 0
-        # Where to go on in an epoch that was begun elsewhere: its number, and samples used.
-        self._resume: tuple[int, int] | None = None
+            memory = replace(memory, kept_samples=max(needed, memory.kept_samples))
+        self._feed = Feed(
+            self._set,
+            memory,
+            batch_size=int(sizes[-1]),
+            num_threads=self.num_threads,
+            skips_failed=self.skips_failed,
+        )
+        self.hand_overs: deque[HandOver] = deque(maxlen=NUM_HAND_OVERS)
+        self.stamps: Stamps | None = None
+        # Whether the last epoch had fewer elements than the pipeline knows of.
         self._has_ended_early = False
         self._set_fingerprint: dict[str, Any] | None = None
         self._order_digest = (-1, "")
-        self._stats = FeedStats()
-        self._reader: Reader | None = None
-        # The next epoch, whose first batches were read at the end of the one before.
-        self._ahead: EpochReader | None = None
-        self._is_closed = False
 
     @property
     def is_first_worker(self) -> bool:
@@ -240,8 +233,12 @@ class VideoLoader:
     @property
     def stats(self) -> FeedStats:
         """What feeding cost so far: a copy, which does not change any more."""
-        with self._lock:
-            return copy.copy(self._stats)
+        return self._feed.stats
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """With `on_error="skip"`, the numbers of the samples that were left out, and why."""
+        return self._feed.skipped
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next `iter()` that epoch, from its beginning; those after it follow on.
@@ -250,16 +247,14 @@ class VideoLoader:
             epoch: Number of the epoch, from 0.
         """
         _check_at_least("epoch", epoch, 0)
-        with self._lock:
-            self._next_epoch = epoch
-            self._resume = None
-            self._has_ended_early = False
+        self._go_on_at(epoch, 0)
 
     def state_dict(self, *, epoch: int, step: int) -> dict[str, Any]:
         """What `load_state_dict` takes, here or in another process, to go on from a position.
 
         The loader cannot see how many of the batches that it handed over were used: some wait in
-        the pipeline's prefetch stages. Its caller can.
+        the pipeline's prefetch stages. Its caller can. With `on_error="skip"`, batches of which no
+        sample could be read were not handed over, but count here.
 
         Args:
             epoch: Number of the epoch, from 0.
@@ -318,14 +313,13 @@ class VideoLoader:
             self.seed = seed
             self._sampler = self._make_sampler(self._shuffle)
         check_fingerprint(fingerprint, self._fingerprint(epoch))
-        with self._lock:
-            self._next_epoch = epoch
-            self._resume = (epoch, used) if used else None
-            self._has_ended_early = False
-            # Read with another seed, or from the epoch's beginning.
-            ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.reader.pid == os.getpid():
-            ahead.cancel()
+        # Read with another seed, or from the epoch's beginning.
+        self._feed.forget_ahead()
+        self._go_on_at(epoch, used)
+
+    def _go_on_at(self, epoch: int, used: int) -> None:
+        self._feed.seek(epoch, used)
+        self._has_ended_early = False
 
     def _fingerprint(self, epoch: int) -> dict[str, Any]:
         """What tells this loader's data, split and order of an epoch from others."""
@@ -365,7 +359,7 @@ class VideoLoader:
     @property
     def batches_per_group(self) -> int:
         """How many batches are read, and handed to TensorFlow, together."""
-        return self._memory.group
+        return self._feed.memory.group
 
     def element_groups(self, *, with_seeds: bool) -> Iterator[Any]:
         """The batches of the next epoch as elements, group by group.
@@ -382,22 +376,32 @@ class VideoLoader:
             # The pipeline asks what comes after an epoch that had fewer elements than it knows of.
             self._has_ended_early = False
             return
-        if self.batch_size is None and self._resume is not None:
+        if self.batch_size is None and self._feed.used:
             raise StateError(
                 "A dataset of single samples (batch_size=None) goes on at the beginning of an "
-                f"epoch only. Received: a state with {self._resume[1]} samples used"
+                f"epoch only. Received: a state with {self._feed.used} samples used"
             )
         num_elements = 0
-        for epoch, batch in self._groups():
-            elements = []
-            for indices, arrays in _elements_of(batch):
-                element = self._set.build(arrays.__getitem__)
-                seeds = sample_seeds(self.seed, epoch, indices) if with_seeds else None
-                elements.append((element, seeds) if with_seeds else element)
-            count = len(elements)
-            num_elements += count
-            yield count, *elements, *elements[:1] * (self.batches_per_group - count)
+        asked = time.time()
+        for group in self._feed.groups(self._plan_epoch):
+            elements = self._elements(group, with_seeds)
+            missing = self.batches_per_group - len(elements)
+            num_elements += len(elements)
+            self.hand_overs.append(HandOver(asked, group.waited, time.time()))
+            yield len(elements), *elements, *elements[:1] * missing
+            # The buffers go back when nobody holds them, this frame included.
+            del group, elements
+            asked = time.time()
         self._has_ended_early = num_elements < self.num_elements
+
+    def _elements(self, group: ReadGroup, with_seeds: bool) -> list[Any]:
+        """The batches of a group, as a dataset's elements."""
+        elements = []
+        for indices, arrays in _batches_of(group):
+            element = self._set.build(arrays.__getitem__)
+            seeds = sample_seeds(self.seed, group.epoch, indices) if with_seeds else None
+            elements.append((element, seeds) if with_seeds else element)
+        return elements
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """The batches of the next epoch, column by column.
@@ -411,146 +415,29 @@ class VideoLoader:
             SamplerError: The sampler broke its promise.
             ReadError: A sample cannot be read, or a file has changed.
         """
-        for epoch, batch in self._groups():
-            for indices, arrays in _elements_of(batch):
-                yield epoch, indices, arrays
+        for group in self._feed.groups(self._plan_epoch):
+            for indices, arrays in _batches_of(group):
+                yield group.epoch, indices, arrays
+                del indices, arrays
+            del group
 
-    def _groups(self) -> Iterator[tuple[int, PendingBatch]]:
-        """The next epoch's number and its groups, read."""
-        current = self._next_epoch_reader()
-        following: EpochReader | None = None
-        is_following_known = False
-        window = self._memory.window
-        try:
-            current.fill(window)
-            while (batch := current.take()) is not None:
-                if current.reader.pid != os.getpid():
-                    raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
-                if self._is_closed:
-                    raise ClosedError("The loader was closed while it was iterated.")
-                self._wait(batch)
-                if batch.failed:
-                    self._report(batch.failed)
-                    batch = batch.without_failed()
-                current.fill(window)
-                if len(current) < window and not is_following_known:
-                    # The epoch draws to its end: the threads go on with the next one.
-                    is_following_known = True
-                    following = self._epoch_reader_or_none(current.reader, self._next_epoch)
-                if following is not None:
-                    following.fill(window - len(current))
-                if not len(current):
-                    # Nobody may ask for what comes after the last group.
-                    following = self._keep_ahead(current, following)
-                if len(batch.indices):
-                    yield current.plan.number, batch
-                # The buffers go back when nobody holds them, this frame included.
-                del batch
-            if self._reader is None:  # released at this very moment
-                self._ahead = None
-        except (CancelledError, RuntimeError) as error:
-            if self._is_closed:
-                raise ClosedError("The loader was closed while it was iterated.") from error
-            raise
-        finally:
-            for reader in (current, following):
-                if reader is not None and reader.reader.pid == os.getpid():
-                    reader.cancel()
-
-    def _keep_ahead(
-        self, current: EpochReader, following: EpochReader | None
-    ) -> EpochReader | None:
-        """Keeps what was read of the next epoch for its turn; returns what is to be cancelled."""
-        with self._lock:
-            # Unless it was closed or released, or another iterator had that epoch meanwhile.
-            if (
-                following is not None
-                and following.plan.number == self._next_epoch
-                and self._resume is None
-                and self._reader is current.reader
-            ):
-                self._ahead, following = following, self._ahead
-        return following
-
-    def _next_epoch_reader(self) -> EpochReader:
-        """What reads the next epoch: it may have begun at the end of the one before."""
-        reader = self._open_reader()
-        with self._lock:
-            epoch = self._next_epoch
-            self._next_epoch += 1
-            used = self._resume[1] if self._resume and self._resume[0] == epoch else 0
-            self._resume = None
-            ahead, self._ahead = self._ahead, None
-        if ahead is not None and (ahead.plan.number != epoch or ahead.reader is not reader or used):
-            if ahead.reader.pid == os.getpid():
-                ahead.cancel()
-            ahead = None
-        reader.check_files()
-        return self._epoch_reader(reader, epoch, used) if ahead is None else ahead
-
-    def _epoch_reader_or_none(self, reader: Reader, epoch: int) -> EpochReader | None:
-        """The same, but an error of the sampler waits until it is that epoch's turn."""
-        try:
-            return self._epoch_reader(reader, epoch)
-        except Exception:
-            return None
-
-    def _epoch_reader(self, reader: Reader, epoch: int, used: int = 0) -> EpochReader:
-        """What reads an epoch, but for the samples that come first in it and were used already."""
+    def _plan_epoch(self, epoch: int, used: int) -> EpochPlan:
+        """What an epoch reads, but for the samples that come first in it and were used already."""
         positions, ends = self._cut_epoch(self.samples_per_epoch - used)
         order = self.sample_indices[self._positions(epoch)[used:][positions]]
         firsts = self._set.first_frames(self.seed, epoch, order)
-        return reader.epoch(EpochPlan(epoch, order, ends, self._memory.group, firsts))
-
-    def _wait(self, batch: PendingBatch) -> None:
-        begin = time.perf_counter()
-        cost = batch.wait()
-        waited = time.perf_counter() - begin
-        with self._lock:
-            self._stats.add(cost)
-            self._stats.wait_seconds += waited
-            self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
-            self._stats.num_batches += len(batch.ends)
-            self._stats.num_samples += len(batch.indices)
-
-    def _report(self, failed: Mapping[int, str]) -> None:
-        """Takes note of samples that are left out, and logs those that are new."""
-        for sample, reason in sorted(failed.items()):
-            if sample not in self.skipped:
-                self.skipped[sample] = reason
-                _log.warning("Sample %d is skipped: %s", sample, reason)
-
-    def _open_reader(self) -> Reader:
-        with self._lock:
-            if self._is_closed:
-                raise ClosedError("The loader is closed and cannot be iterated any more.")
-            reader = self._reader  # which `release` may set to None at any time
-            if reader is None or reader.pid != os.getpid():
-                reader = self._reader = Reader(
-                    self._set,
-                    num_threads=self.num_threads,
-                    batch_size=self._largest_group,
-                    max_kept=self._memory.reserve,
-                    kept_samples=self._memory.kept_samples,
-                    tasks_per_batch=-(-self.num_threads // self._memory.window),
-                    skips_failed=self._skips_failed,
-                )
-            return reader
+        return EpochPlan(epoch, order, ends, self._feed.memory.group, firsts)
 
     def release(self) -> None:
         """Lets go of threads, files and buffers; iterators that run keep theirs.
 
         The next iterator starts new ones. Takes no lock: a finalizer may call it at any point.
         """
-        self._reader = self._ahead = None
+        self._feed.release()
 
     def close(self) -> None:
         """Ends the threads and closes the files. Batches that were handed over stay valid."""
-        with self._lock:
-            self._is_closed = True
-            reader, self._reader, self._ahead = self._reader, None, None
-        if reader is not None and reader.pid == os.getpid():
-            reader.close()
+        self._feed.close()
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -564,10 +451,9 @@ class VideoLoader:
         self.close()
 
 
-def _elements_of(
-    batch: PendingBatch,
-) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
-    """The samples' numbers and the arrays of each element of a group."""
+def _batches_of(group: ReadGroup) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
+    """The samples' numbers and the arrays of each batch of a group."""
+    batch = group.batch
     for begin, end in itertools.pairwise([0, *batch.ends.tolist()]):
         yield batch.indices[begin:end], [array[begin:end] for array in batch.arrays]
 
@@ -585,6 +471,12 @@ def as_functions(
                 f"`map_fn` must be a function or a list of functions. Received: {function!r}"
             )
     return functions
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """What people call a map function."""
+    function = getattr(function, "func", function)  # of a functools.partial
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _check_at_least(name: str, value: int | None, least: int) -> None:

@@ -11,7 +11,7 @@ from .plan import SlabGeometry, planner
 # What the feed may hold if `read_ahead_bytes` is not given: these many batches, but no more bytes
 # than this.
 DEFAULT_BATCHES = 96
-DEFAULT_READ_AHEAD_BYTES = 256 << 20
+DEFAULT_READ_AHEAD_BYTES = 512 << 20
 
 # The same if samples share their chunks: the more of them are kept, the fewer times a chunk is
 # decoded.
@@ -20,7 +20,7 @@ DEFAULT_SLAB_BYTES = 1 << 30
 
 # Batches of an epoch are read and handed over in groups of about this many bytes, some milliseconds
 # of reading: each group costs a fixed third of a millisecond in TensorFlow's Python.
-GROUP_BYTES = 40 << 20
+GROUP_BYTES = 80 << 20
 # The same if samples are decoded, which takes ten times as long.
 DECODED_GROUP_BYTES = 4 << 20
 MAX_GROUP_BATCHES = 16

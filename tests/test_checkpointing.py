@@ -207,14 +207,14 @@ class Seen(keras.callbacks.Callback):
         super().__init__()
         self.loader = loader
         self.epochs = []
-        original = loader._next_epoch_reader
+        original = loader._feed._next_epoch_reader
 
-        def begin():
-            reader = original()
+        def begin(plan_epoch):
+            reader = original(plan_epoch)
             self.epochs.append(reader.plan.number)
             return reader
 
-        loader._next_epoch_reader = begin
+        loader._feed._next_epoch_reader = begin
 
 
 def test_the_order_is_pinned_to_keras_epochs(tmp_path, path):

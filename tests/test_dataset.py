@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import inspect
 import os
@@ -778,3 +779,42 @@ def test_an_error_inside_of_a_map_function_names_it(tmp_path):
         dataset = make(path, batch_size=4, map_fn=map_fn)
         with pytest.raises(tf.errors.OpError, match=f"map_fn_{number}_{function.__name__}"):
             list(dataset)
+
+
+Pair = collections.namedtuple("Pair", "x y")
+
+
+def with_seeds(x, y, *, seeds):
+    return x, y + tf.cast(seeds[:, :1], y.dtype) * 0
+
+
+@pytest.mark.parametrize("first", [lambda x, y: (x, y), with_seeds], ids=["plain", "with seeds"])
+@pytest.mark.parametrize("is_last", [True, False])
+@pytest.mark.parametrize(
+    ("pack", "unpack"),
+    [
+        pytest.param(lambda x, y: [x, y], lambda x, y: (x, y), id="a list"),
+        pytest.param(Pair, lambda pair: (pair.x, pair.y), id="a named tuple"),
+        pytest.param(lambda x, y: {"x": x, "y": y}, lambda d: (d["x"], d["y"]), id="a dict"),
+        pytest.param(lambda x, y: ({"x": x}, y), lambda d, y: (d["x"], y), id="a dict and y"),
+        pytest.param(lambda x, y: ((x, y),), lambda pair: pair, id="a tuple in a tuple"),
+        pytest.param(
+            lambda x, y: (x, tf.RaggedTensor.from_tensor(y)),
+            lambda x, y: (x, y.to_tensor()),
+            id="a ragged tensor",
+        ),
+    ],
+)
+def test_what_a_map_function_may_return(path, first, is_last, pack, unpack):
+    """As in `Dataset.map`: a list is a tuple, and nothing else than a tuple is unpacked."""
+    plain = h5v.video_dataset_from_hdf5(path, shuffle=False).map(pack)
+    functions = [first, pack, *[unpack] * (not is_last)]
+    dataset = h5v.video_dataset_from_hdf5(path, shuffle=False, map_fn=functions)
+    if not is_last:
+        plain = plain.map(unpack)
+    assert dataset.element_spec == plain.element_spec
+    for found, expected in zip(dataset, plain, strict=True):
+        tf.nest.map_structure(
+            np.testing.assert_array_equal,
+            *(tf.nest.flatten(element, expand_composites=True) for element in (found, expected)),
+        )

@@ -722,17 +722,17 @@ def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
 
 def ahead_of(loader):
     """The epoch and the batches that are read ahead of the next `iter()`."""
-    return loader._ahead and (loader._ahead.plan.number, len(loader._ahead))
+    return loader._feed._ahead and (loader._feed._ahead.plan.number, len(loader._feed._ahead))
 
 
 def test_the_next_epoch_is_read_at_the_end_of_this_one(sizes):
     loader = VideoLoader(sizes(40), batch_size=4, seed=0)
     assert ahead_of(loader) is None
     numbers_of(loader)
-    assert ahead_of(loader) == (1, min(loader._memory.window, 10))
-    begun = loader._ahead
+    assert ahead_of(loader) == (1, min(loader._feed.memory.window, 10))
+    begun = loader._feed._ahead
     second = numbers_of(loader)
-    assert loader._ahead is not begun
+    assert loader._feed._ahead is not begun
     assert second == numbers_of_epoch(sizes(40), 1)
 
 

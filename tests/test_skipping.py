@@ -80,6 +80,13 @@ def test_as_a_dataset(path):
     assert dataset.loader.skipped.keys() == bad
 
 
+def test_as_a_dataset_of_single_samples(path):
+    path, bad = path
+    dataset = h5v.video_dataset_from_hdf5(path, batch_size=None, seed=0, on_error="skip")
+    for _ in range(2):
+        assert sum(1 for _ in dataset) == 29 - len(bad)
+
+
 def test_repeated_samples_and_clips(path):
     path, bad = path
     sampler = h5v.samplers.WeightedSampler(np.ones(29), num_samples=90, seed=0)

@@ -334,7 +334,7 @@ def test_an_outer_loop_keeps_what_the_inner_one_read_ahead(slab_path):
     with VideoLoader(slab_path, batch_size=20, seed=0) as loader:
         for _ in loader.batches():
             epoch(loader)
-        assert loader._ahead.plan.number == loader._next_epoch
+        assert loader._feed._ahead.plan.number == loader._feed._next_epoch
 
 
 def test_many_threads_set_epochs_and_break_off(path):
@@ -371,7 +371,7 @@ def test_closed_after_any_batch(path, moment, tmp_path):
             list(batches)
     assert not threads() - before
     assert not descriptors(tmp_path)
-    assert loader._ahead is None
+    assert loader._feed._ahead is None
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "slabs"])
@@ -416,7 +416,7 @@ def test_an_error_in_the_last_batch(slab_path, monkeypatch):
                 check(*(lambda _, i, a: (i, *a))(*next(batches)))
             with pytest.raises(ReadError, match="the last slab"):
                 next(batches)
-            assert loader._ahead is None
+            assert loader._feed._ahead is None
         is_bad[0] = False
         assert epoch(loader) == (2, list(range(42)))
 
@@ -425,7 +425,7 @@ def test_an_error_in_the_last_batch(slab_path, monkeypatch):
 def test_what_was_read_ahead_of_a_change_is_not_given(path, tmp_path, change):
     with VideoLoader(path, batch_size=10, seed=0) as loader:
         epoch(loader)
-        for batch in loader._ahead._batches:
+        for batch in loader._feed._ahead._batches:
             for task in batch.tasks:
                 task.result()  # all of it was read, and right
         if change == "written":

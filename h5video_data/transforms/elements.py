@@ -26,7 +26,7 @@ def deterministic(function: Callable[[tf.Tensor], tf.Tensor], key: str | None) -
     def apply(x: Any, *rest: Any) -> Any:
         return as_element(with_clips(x, key, function(clips_of(x, key))), rest)
 
-    return apply
+    return _named(apply, function)
 
 
 def random(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], key: str | None) -> MapFunction:
@@ -35,6 +35,13 @@ def random(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], key: str | Non
     def apply(x: Any, *rest: Any, seeds: tf.Tensor) -> Any:
         return as_element(with_clips(x, key, function(clips_of(x, key), seeds)), rest)
 
+    return _named(apply, function)
+
+
+def _named(apply: MapFunction, function: Callable[..., tf.Tensor]) -> MapFunction:
+    """Gives a map function the name of the public one that made it, such as "random_crop"."""
+    function = getattr(function, "python_function", function)  # of a tf.function
+    apply.__name__ = function.__qualname__.partition(".")[0]
     return apply
 
 

@@ -116,6 +116,7 @@ def _mixing(name: str, alpha: float, mix: _Mix, key: str | None) -> MapFunction:
         others = tf.nest.map_structure(lambda values: _blended(values, partners, kept), rest)
         return as_element(with_clips(x, key, mixed), others)
 
+    apply.__name__ = name
     return apply
 
 

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ArgumentError, StateError
-from .feeds import Callback, loader_of
+from h5video_data.errors import ArgumentError, StateError
+
+from .base import Callback, loader_of
 
 # Records kept, the last ones: one an epoch, or one every `save_freq` steps.
 MAX_RECORDS = 1000

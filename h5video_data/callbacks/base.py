@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import ArgumentError
-from .loader import VideoLoader
+from h5video_data.errors import ArgumentError
+from h5video_data.loader import VideoLoader
 
 
 def loader_of(feed: Any) -> VideoLoader:
