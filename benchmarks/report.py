@@ -71,6 +71,8 @@ def _layout_lines(layout: dict[str, Any]) -> Iterator[str]:
             f"emulated accelerator: {step * 1000:.2f} ms a step, which asks for "
             f"{demand / 1e6:,.0f} MB/s"
         )
+        if layout.get("resident_utilisation"):
+            yield f"AU of a batch that is in memory: {layout['resident_utilisation'][0]:.0%}"
     yield (
         f"{'contender':20}{'MB/s':>16}{'x plain':>9}{'of limit':>10}{'AU':>6}{'first':>9}  checked"
     )

@@ -19,7 +19,7 @@ from .limits import Limit, buffers_of_a_feed, limit_of
 from .measure import Feed, Turn, cached_share, drop_cache, spread, warm_cache
 from .processes import ContenderError, Opener
 from .settings import Say, Settings, UsageError
-from .utilisation import step_seconds
+from .utilisation import ResidentFeed, step_seconds
 from .worker import SkippedError
 
 # Reading ahead comes to rest, so that nobody's turn is disturbed by the one before.
@@ -158,7 +158,12 @@ def _measure(
         turns.append(replace(turns[0], step_seconds=step, max_seconds=max_seconds))
     speeds: dict[str, list[float]] = {}
     limit_speeds: list[float] = []
+    resident = ResidentFeed(job.batch_size, facts["sample_shape"], facts["dtype"]) if step else None
+    resident_used: list[float] = []
     for number in range(settings.rounds):
+        if resident is not None:
+            share = resident.take_turn(turns[1]).utilisation
+            resident_used += [] if share is None else [share]
         if limit is not None:
             limit = _measure_limit(limit, limit_speeds, files if settings.cold else [], table)
         # Forwards and backwards, so that nobody always follows the same one.
@@ -201,6 +206,7 @@ def _measure(
         "limit": None if limit is None else spread(limit_speeds),
         "limit_runs": limit_speeds,
         "step_seconds": step or None,
+        "resident_utilisation": spread(resident_used) if resident_used else None,
     }
 
 

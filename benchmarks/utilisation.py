@@ -7,7 +7,13 @@ its step takes. Accelerator utilisation is compute time over total time, the fir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from .measure import Feed
+
+# Steps of a turn at most.
+NUM_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,17 @@ PRESETS = {
     "cosmoflow-h100": Demand(1, 2_828_486, 0.0035),
     "resnet50-h100": Demand(400, 114_660.07, 0.224),
 }
+
+
+class ResidentFeed(Feed):
+    """The same batch again and again, from memory: what the loop over a dataset costs in itself."""
+
+    def __init__(self, batch_size: int, sample_shape: Sequence[int], dtype: str) -> None:
+        """Makes the batch, of zeros."""
+        import tensorflow as tf
+
+        batch = tf.zeros((batch_size, *sample_shape), dtype), tf.zeros((batch_size,))
+        super().__init__(tf.data.Dataset.from_tensors(batch).repeat(NUM_STEPS))
 
 
 def step_seconds(text: str, batch_bytes: int) -> float:

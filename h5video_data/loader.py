@@ -338,6 +338,28 @@ class VideoLoader:
         """The order of an epoch, as positions in `sample_indices`."""
         return checked_positions(self._sampler, epoch, self.num_samples, self.samples_per_epoch)
 
+    def batch_indices(self, *, epoch: int, step: int) -> NDArray[np.int64]:
+        """Which samples a batch holds, such as one on which a map function failed.
+
+        Args:
+            epoch: Number of the epoch, from 0, not one that went on from a saved position.
+            step: Number of the batch in it, from 0; with an `input_context`, of this worker's
+                element.
+
+        Returns:
+            int64 (batch,), their numbers in the set, in the order of the batch. With
+            `on_error="skip"`, some of them may have been left out.
+        """
+        _check_at_least("epoch", epoch, 0)
+        _check_at_least("step", step, 0)
+        plan = self._plan_epoch(epoch, 0)
+        if step >= len(plan.ends):
+            raise ArgumentError(
+                f"`step` must be below {len(plan.ends)}, the batches of an epoch. Received: {step}"
+            )
+        begin = plan.ends[step - 1] if step else 0
+        return plan.order[begin : plan.ends[step]]
+
     def dataset(self) -> tf.data.Dataset:
         """A `tf.data.Dataset` of the elements, with the map functions applied and prefetched."""
         from .dataset import make_dataset

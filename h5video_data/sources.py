@@ -217,9 +217,11 @@ class DirectSource:
         file = self._files.open(stored.path, stored.identity)
         target = out.reshape(-1).view(np.uint8)
         bytes_before, seconds_before = stats.read_bytes, stats.read_seconds
+        is_plain = self._is_plain(plan)
         begin = time.perf_counter()
         file.announce(plan.offsets, plan.sizes)
-        done = self._read_together(file, plan, target)
+        done = self._read_together(file, plan, is_plain, target)
+        stats.read_seconds += time.perf_counter() - begin
         for number in np.flatnonzero((done < plan.sizes) | (plan.offsets < 0)).tolist():
             # As far as it is right; this is where an error is.
             position = int(plan.starts[number] + done[number])
@@ -227,10 +229,12 @@ class DirectSource:
             try:
                 if plan.offsets[number] < 0:
                     place.view(stored.dtype)[...] = stored.fill_value
-                elif stored.filters:
+                elif not is_plain[number]:
                     self._decode(file, plan, number, place, stats)
                 else:
+                    begin = time.perf_counter()
                     count = file.read_into(place.data, int(plan.offsets[number] + done[number]))
+                    stats.read_seconds += time.perf_counter() - begin
                     done[number] += count
                     if count < len(place):
                         position += count
@@ -238,26 +242,40 @@ class DirectSource:
             except (OSError, EOFError, ValueError) as error:
                 row = int(rows[np.searchsorted(places, position // self._planner.row_nbytes)])
                 raise read_error(stored, row, str(error)) from error
-        if not stored.filters:
-            stats.read_seconds += time.perf_counter() - begin
-            stats.read_bytes += int(done.sum())
+        stats.read_bytes += int(done.sum())
         file.judge(stats.read_bytes - bytes_before, stats.read_seconds - seconds_before)
         check_identity(stored.path, stored.identity, file.fd)
 
+    def _is_plain(self, plan: ReadPlan) -> NDArray[np.bool_]:
+        """Which ranges are the values themselves: none of the filters was applied."""
+        if not self._stored.filters:
+            return np.ones(len(plan), np.bool_)
+        none_applied = (1 << len(self._stored.filters)) - 1
+        is_plain: NDArray[np.bool_] = (
+            (plan.masks == none_applied)
+            & (plan.sizes == self._planner.chunk_nbytes)
+            & (plan.sizes == plan.stops - plan.starts)
+        )
+        return is_plain
+
     def _read_together(
-        self, file: OpenFile, plan: ReadPlan, target: NDArray[np.uint8]
+        self,
+        file: OpenFile,
+        plan: ReadPlan,
+        is_plain: NDArray[np.bool_],
+        target: NDArray[np.uint8],
     ) -> NDArray[np.int64]:
         """Reads what one system call can read; returns how many bytes of each range it got."""
         queue = self._files.queue
-        if queue is None or self._stored.filters or len(plan) == 1:
+        is_wanted = is_plain & (plan.offsets >= 0)
+        if queue is None or len(plan) == 1 or not is_wanted.any():
             return np.zeros(len(plan), np.int64)
         addresses = target.ctypes.data + plan.starts
-        is_written = plan.offsets >= 0
-        if is_written.all():
+        if is_wanted.all():
             return queue.read(file.fd, plan.offsets, plan.sizes, addresses)
         done = np.zeros(len(plan), np.int64)
-        done[is_written] = queue.read(
-            file.fd, plan.offsets[is_written], plan.sizes[is_written], addresses[is_written]
+        done[is_wanted] = queue.read(
+            file.fd, plan.offsets[is_wanted], plan.sizes[is_wanted], addresses[is_wanted]
         )
         return done
 

@@ -150,6 +150,16 @@ def test_set_epoch(sizes):
             loader.set_epoch(wrong)
 
 
+def test_which_samples_a_batch_holds(sizes):
+    loader = VideoLoader(sizes(10), batch_size=4, seed=0)
+    for epoch in (1, 0):
+        loader.set_epoch(epoch)
+        for step, (_, indices, _) in enumerate(loader.batches()):
+            np.testing.assert_array_equal(loader.batch_indices(epoch=epoch, step=step), indices)
+    with pytest.raises(ArgumentError, match="`step` must be below 3"):
+        loader.batch_indices(epoch=0, step=3)
+
+
 def test_the_last_smaller_batch_is_kept(sizes):
     # As in the generator that this package takes the place of.
     sizes_of = [len(x) for x, _ in VideoLoader(sizes(10), batch_size=4)]
