@@ -144,11 +144,11 @@ def train(path, *, epochs=2, compute=0.01, **options):
     return report
 
 
-def check(report, waited):
+def check(report, waited, most=0.05):
     """The share that is reported is the one that was seen from outside, more or less."""
     # Behind the last stage, `next` takes time on its own: a millisecond, on a busy machine more.
     slack = 0.05 + 0.003 * report.steps_per_second
-    assert 0.6 * waited - slack < report.wait < waited + 0.05
+    assert 0.6 * waited - slack < report.wait < waited + most
     parts = [report.read, report.decode, report.map, report.hand_over]
     assert report.wait == pytest.approx(sum(parts), abs=1e-6)
     assert min(parts) > -1e-6
@@ -339,7 +339,7 @@ def test_a_prefetch_of_the_user(path, nap_of_a_batch):
     training = Training(monitor, dataset.prefetch(4).repeat(), steps=STEPS, compute=0.02)
     report = training.run(epochs=3)
     # What the prefetch had in hand when an epoch began is not seen.
-    assert training.waits[-1] - 0.05 < report.wait < training.waits[-1] + 0.15
+    check(report, training.waits[-1], most=0.15)
 
 
 def test_replicas_of_a_worker(path, slow_map):

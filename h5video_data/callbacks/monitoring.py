@@ -183,8 +183,10 @@ class _EpochMeter:
         self._steps: list[_Steps] = []
         """Those that were not looked at yet."""
         self._num_steps = 0
+        self._num_looked = 0
+        """Steps that were looked at."""
         self._num_given = 0
-        """Elements that the feed gave."""
+        """Elements that the feed gave during them."""
         self._stats = self._stats_before = loader.stats
         self._waited = self._reading = self._handing_over = 0.0
         self._first_wait: float | None = None
@@ -210,11 +212,10 @@ class _EpochMeter:
             return
         self._stats = self._loader.stats
         rows = stamps.left()
-        is_near = (rows[:, 1] > steps[0].begin) & (rows[:, 1] <= steps[-1].end)
-        asked, given = rows[is_near].T
-        self._num_given += len(given)
-        behind = Windows(np.stack([asked, given], axis=1))
-        waits = common(behind, _waits(steps, given))
+        rows = rows[(rows[:, 1] > steps[0].begin) & (rows[:, 1] <= steps[-1].end)]
+        waits = common(Windows(rows), self._waits(steps, rows[:, 1]))
+        self._num_given += len(rows)
+        self._num_looked += sum(each.num_steps for each in steps)
         self._waited += waits.seconds
         if self._first_wait is None:
             self._first_wait = waits.overlap(*np.array([[steps[0].begin], [steps[0].end]]))
@@ -225,6 +226,27 @@ class _EpochMeter:
         read = asked + waited
         self._reading += waits.overlap(asked, read)
         self._handing_over += waits.overlap(read, np.where(np.isinf(arrived), given, arrived))
+
+    def _waits(self, steps: Sequence[_Steps], given: NDArray[np.float64]) -> Windows:
+        """When steps waited, if the feed was behind all the time.
+
+        The k-th step of the epoch waits for the k-th element, if there are as many; or, when a
+        later stage makes other elements of them, for the last one that is given during it.
+        """
+        ratio = (self._num_given + len(given)) / self._num_steps
+        per_step = round(ratio) if ratio > 0.7 else 0
+        ends = np.searchsorted(given, [each.end for each in steps], side="right")
+        numbers = self._num_looked + np.cumsum([each.num_steps for each in steps])
+        waits: list[tuple[float, float]] = []
+        for each, number, end in zip(steps, numbers, ends, strict=True):
+            if not end:
+                continue
+            of_each = np.arange(number - each.num_steps + 1, number + 1) * per_step
+            wanted = of_each - self._num_given if per_step else np.array([end])
+            places = np.minimum(wanted, end) - 1
+            left = np.where(places < 0, each.begin, given[np.maximum(places, 0)])
+            waits += waits_of_steps(each.begin, each.end, left.tolist())
+        return Windows(waits)
 
     def figures(self, *, is_first: bool) -> Figures | None:
         """What the epoch cost; None if it had no steps.
@@ -265,16 +287,3 @@ class _EpochMeter:
             read_seconds=read_seconds,
             decoded_bytes=after.delivered_bytes - before.delivered_bytes,
         )
-
-
-def _waits(steps: Sequence[_Steps], given: NDArray[np.float64]) -> Windows:
-    """When steps waited, if what they waited for was always the last element given during each."""
-    ends = np.searchsorted(given, [each.end for each in steps], side="right")
-    waits: list[tuple[float, float]] = []
-    for each, first, last in zip(steps, [0, *ends[:-1]], ends, strict=True):
-        # Of several steps at once, or several replicas: as many for each.
-        count = min(each.num_steps, last - first)
-        if count:
-            places = first + (np.arange(1, count + 1) * (last - first)) // count - 1
-            waits += waits_of_steps(each.begin, each.end, given[places].tolist())
-    return Windows(waits)
