@@ -83,6 +83,8 @@ class Feed:
         self._next_epoch = 0
         # How many samples of the next epoch were used before: it was begun elsewhere.
         self._used = 0
+        # Goes up when what was planned is not valid any more.
+        self._version = 0
         self._reader: Reader | None = None
         # The next epoch, whose first batches were read at the end of the one before.
         self._ahead: EpochReader | None = None
@@ -113,6 +115,7 @@ class Feed:
     def forget_ahead(self) -> None:
         """Drops what was read of the next epoch: its plan has changed."""
         with self._lock:
+            self._version += 1
             ahead, self._ahead = self._ahead, None
         _cancel(ahead)
 
@@ -130,6 +133,7 @@ class Feed:
         current = self._next_epoch_reader(plan_epoch)
         following: EpochReader | None = None
         is_following_known = False
+        version = self._version
         window = self.memory.window
         try:
             current.fill(window)
@@ -146,12 +150,13 @@ class Feed:
                 if len(current) < window and not is_following_known:
                     # The epoch draws to its end: the threads go on with the next one.
                     is_following_known = True
+                    version = self._version
                     following = self._following_epoch(current.reader, plan_epoch)
                 if following is not None:
                     following.fill(window - len(current))
                 if not len(current):
                     # Nobody may ask for what comes after the last group.
-                    following = self._keep_ahead(current, following)
+                    following = self._keep_ahead(current, following, version)
                 if len(batch.indices):
                     yield ReadGroup(current.plan.number, batch, waited)
                 # The buffers go back when nobody holds them, this frame included.
@@ -167,7 +172,7 @@ class Feed:
             _cancel(following)
 
     def _keep_ahead(
-        self, current: EpochReader, following: EpochReader | None
+        self, current: EpochReader, following: EpochReader | None, version: int
     ) -> EpochReader | None:
         """Keeps what was read of the next epoch for its turn; returns what is to be cancelled."""
         with self._lock:
@@ -176,6 +181,7 @@ class Feed:
                 following is not None
                 and following.plan.number == self._next_epoch
                 and not self._used
+                and version == self._version
                 and self._reader is current.reader
             ):
                 self._ahead, following = following, self._ahead

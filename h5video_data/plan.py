@@ -16,14 +16,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip
-from .filters import LZ4, undecodable
+from .filters import undecodable
 from .layout import StoredArray
 
 
@@ -181,7 +181,6 @@ class RowPlanner:
 
 def row_planner(stored: StoredArray) -> RowPlanner | str:
     """The planner of a dataset, or what stands in the way, as text for a person."""
-    stored = _unwrapped(stored)
     if stored.chunk_shape is None:
         return RowPlanner(stored, np.array([0]), np.array([stored.row_nbytes]))
     if stored.chunk_shape[0] != 1 and stored.filters:
@@ -198,27 +197,6 @@ def row_planner(stored: StoredArray) -> RowPlanner | str:
     ends = np.minimum(cuts + chunk[axis], shape[axis])
     blocks = (np.arange(math.prod(shape[:axis])) * shape[axis])[:, np.newaxis]
     return RowPlanner(stored, (inner * (blocks + cuts)).ravel(), (inner * (blocks + ends)).ravel())
-
-
-def _unwrapped(stored: StoredArray) -> StoredArray:
-    """The same dataset; chunks that LZ4 could not make smaller count as stored without it.
-
-    H5Zlz4.c: the sizes of the whole, of a block and of what is stored of it (8, 4 and 4 bytes),
-    then the block's bytes; if these are no fewer than the block has, they are the block itself.
-    """
-    if [item.id for item in stored.filters] != [LZ4] or stored.chunk_shape is None:
-        return stored
-    chunk_nbytes = math.prod(stored.chunk_shape) * stored.dtype.itemsize
-    block_nbytes = (*stored.filters[0].params, 0)[0]
-    if 0 < block_nbytes < chunk_nbytes:
-        return stored
-    is_raw = (stored.sizes == chunk_nbytes + 16) & (stored.masks == 0)
-    return replace(
-        stored,
-        offsets=stored.offsets + 16 * is_raw,
-        sizes=np.where(is_raw, chunk_nbytes, stored.sizes),
-        masks=np.where(is_raw, np.uint32(1), stored.masks),
-    )
 
 
 def _merged(plan: ReadPlan) -> ReadPlan:

@@ -61,8 +61,8 @@ class _Ring:
     """
 
     def __init__(self, num_columns: int) -> None:
-        self._rows = _resource(tf.fill([NUM_KEPT, num_columns], tf.constant(-1, tf.float64)))
-        self._count = _resource(tf.constant(0, tf.int64))
+        self._rows = _resource(np.full((NUM_KEPT, num_columns), -1, np.float64))
+        self._count = _resource(np.array(0, np.int64))
 
     def write(self, times: list[tf.Tensor]) -> None:
         with tf.device("/CPU:0"):
@@ -117,8 +117,8 @@ def _now(number: tf.Tensor | None = None) -> tf.Tensor:
         return tf.timestamp()
 
 
-def _resource(value: tf.Tensor) -> tf.Tensor:
-    """A variable in the host's memory."""
+def _resource(value: NDArray[Any]) -> tf.Tensor:
+    """A variable in the host's memory, wherever the dataset is made: in a graph as well."""
     with tf.init_scope(), tf.device("/CPU:0"):
         resource = tf.raw_ops.VarHandleOp(
             dtype=value.dtype, shape=value.shape, shared_name=_ANONYMOUS

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import VideoSet
-from .errors import ReadError, StateError
+from .errors import StateError
 from .opening import find_dataset, open_file
 
 # How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
@@ -33,11 +33,7 @@ def digest(values: NDArray[Any]) -> str:
 
 
 def describe_set(video_set: VideoSet) -> dict[str, Any]:
-    """The parts of a fingerprint that are the files' own; wherever they lie, however stored.
-
-    Raises:
-        ReadError: A sample cannot be read.
-    """
+    """The parts of a fingerprint that are the files' own; wherever they lie, however stored."""
     datasets = {
         column.name: [list(column.parts[0].shape[1:]), str(column.dtype)]
         for column in video_set.columns
@@ -54,8 +50,9 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
                 try:
                     # The first frame, or the value if a sample has no frames.
                     value = dataset[(row, 0) if dataset.ndim > 1 else row]
-                except (OSError, RuntimeError) as error:
-                    raise ReadError(f"{path}: dataset {name!r}, sample {row}: {error}") from error
+                except (OSError, RuntimeError):
+                    # With on_error="skip", a training goes on without it.
+                    value = np.frombuffer(b"unreadable", np.uint8)
                 hashed.update(np.ascontiguousarray(value).tobytes())
     clip = next((column.clip for column in video_set.columns if column.clip), None)
     return {

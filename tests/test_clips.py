@@ -258,3 +258,14 @@ def test_an_error_names_the_sample(tmp_path):
         list(loader.batches())
     with VideoLoader(path, batch_size=4, shuffle=False, clip=Clip(4, position="start")) as loader:
         assert len(list(loader.batches())) == 3
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_compressed_chunks_of_one_frame_that_cut_it_into_unequal_parts(tmp_path, stride):
+    path = tmp_path / "a.h5"
+    values = sample_values(range(4), (6, 2, 5, 7))
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=values, chunks=(1, 1, 1, 2, 7), compression="gzip")
+    clip = Clip(2, stride=stride, position="start")
+    with VideoLoader(path, y=None, shuffle=False, clip=clip) as loader:
+        np.testing.assert_array_equal(next(iter(loader)), values[:, : 2 * stride : stride])

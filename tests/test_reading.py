@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imagecodecs import lz4_encode
 
 from h5video_data import Clip, buffers, columns, sources, testing
 from h5video_data.errors import FileFormatError
@@ -456,6 +457,29 @@ def test_what_lz4_could_not_make_smaller_is_not_decoded(tmp_path, monkeypatch, n
     assert (max(sizes) < 8 * 3 * 4) == (nbytes != 64)
     with VideoLoader(path, y=None, shuffle=False, clip=Clip(3, position="start")) as loader:
         np.testing.assert_array_equal(next(iter(loader)), data[:, :3])
+
+
+def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compressed(tmp_path):
+    half = 420
+    rng = np.random.default_rng(0)
+    first = rng.bytes(half)
+    for zeros in range(4, 80):
+        second = rng.bytes(100) + bytes(zeros) + rng.bytes(half - 100 - zeros)
+        packed = lz4_encode(second, header=False)
+        if len(packed) == half - 4:
+            break
+    sizes = [(2 * half).to_bytes(8, "big"), half.to_bytes(4, "big")]
+    blocks = [half.to_bytes(4, "big"), first, len(packed).to_bytes(4, "big"), packed]
+    chunk = b"".join(sizes + blocks)
+    assert len(chunk) == 2 * half + 16
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        options = {"dtype": "u1", "chunks": (1, 6, 2, 5, 14), **hdf5plugin.LZ4()}
+        dataset = file.create_dataset("X", shape=(4, 6, 2, 5, 14), **options)
+        for i in range(4):
+            dataset.id.write_direct_chunk((i, 0, 0, 0, 0), chunk)
+        assert dataset[0].tobytes() == first + second
+    check(path)
 
 
 def fletcher32(data):

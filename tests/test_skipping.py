@@ -87,6 +87,24 @@ def test_as_a_dataset_of_single_samples(path):
         assert sum(1 for _ in dataset) == 29 - len(bad)
 
 
+def test_the_state_of_a_set_with_a_damaged_sample(tmp_path):
+    options = {"chunks": (1, *SHAPE), "compression": "gzip"}
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=10,
+        sample_shape=SHAPE,
+        chunks=(1, *SHAPE),
+        compression="gzip",
+    )
+    damage(path, (9, 0, 0, 0, 0))
+    with VideoLoader(path, batch_size=4, on_error="skip", seed=0) as loader:
+        state = loader.state_dict(epoch=0, step=1)
+        loader.load_state_dict(state)
+        assert sum(len(x) for x, _ in loader) == 9 - 4 + (
+            9 in loader.batch_indices(epoch=0, step=0)
+        )
+
+
 def test_repeated_samples_and_clips(path):
     path, bad = path
     sampler = h5v.samplers.WeightedSampler(np.ones(29), num_samples=90, seed=0)

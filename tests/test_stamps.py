@@ -68,3 +68,18 @@ def test_under_a_distribution_strategy(tmp_path):
         dataset = h5v.video_dataset_from_hdf5(path, batch_size=4)
         assert len(list(dataset)) == 6
     assert len(dataset.loader.stamps.left()) == 6
+
+
+def test_a_dataset_made_inside_of_a_graph(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=22)
+
+    def make(_=None):
+        return h5v.video_dataset_from_hdf5(path, y=None, batch_size=4)
+
+    assert sum(1 for _ in tf.data.Dataset.range(2).flat_map(make)) == 12
+
+    @tf.function(autograph=False)
+    def count():
+        return make().reduce(0, lambda total, x: total + tf.shape(x)[0])
+
+    assert count() == 22

@@ -10,6 +10,7 @@ import tensorflow as tf
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
 from h5video_data.errors import StateError
+from h5video_data.samplers import ShuffleSampler
 from h5video_data.testing import write_video_file
 
 SHAPE = (4, 1, 4, 4)
@@ -224,3 +225,15 @@ def test_a_state_of_another_version(path):
 
 def test_a_state_is_small(path):
     assert len(json.dumps(VideoLoader(path, seed=0).state_dict(epoch=5, step=1))) < 600
+
+
+def test_what_another_iterator_read_ahead_is_not_used_after_a_state_was_loaded(path):
+    state = VideoLoader(path, batch_size=4, seed=5).state_dict(epoch=1, step=0)
+    loader = VideoLoader(path, batch_size=4, num_threads=2)  # with a seed of its own
+    running = loader.batches()
+    for _ in range(len(loader) - 1):  # the first batches of epoch 1 are being read
+        next(running)
+    loader.load_state_dict(state)
+    list(running)
+    found = np.concatenate([indices for _, indices, _ in loader.batches()])
+    np.testing.assert_array_equal(found, ShuffleSampler(len(found), seed=5).epoch(1))
