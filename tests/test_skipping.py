@@ -90,65 +90,6 @@ def test_as_a_dataset_of_single_samples(path):
 def test_the_state_of_a_set_with_a_damaged_sample(tmp_path):
     options = {"chunks": (1, *SHAPE), "compression": "gzip"}
     path = write_video_file(tmp_path / "a.h5", num_samples=10, sample_shape=SHAPE, **options)
-    damage(path, (9, 0, 0, 0, 0), (21, 4 - depth, 0, 0, 0))
-    bad = {*range(9, 9 + deep), *range(21, 21 + deep)}
-    return path, bad
-
-
-@pytest.mark.parametrize("memory", [0, None])
-@pytest.mark.parametrize("batch_size", [1, 4, 29])
-def test_the_others_come_and_are_right(path, batch_size, memory, caplog):
-    path, bad = path
-    with VideoLoader(
-        path, batch_size=batch_size, seed=0, on_error="skip", read_ahead_bytes=memory
-    ) as loader:
-        for _ in range(2):
-            found = []
-            for _, indices, (x, y) in loader.batches():
-                assert len(indices) == len(x) == len(y) > 0
-                np.testing.assert_array_equal(x, sample_values(indices, SHAPE))
-                found += indices.tolist()
-            assert sorted(found) == sorted(set(range(29)) - bad)
-        assert loader.skipped.keys() == bad
-        assert all("a.h5" in reason for reason in loader.skipped.values())
-    messages = [record.getMessage() for record in caplog.records]
-    assert sorted(messages) == sorted(
-        f"Sample {sample} is skipped: {reason}" for sample, reason in loader.skipped.items()
-    )
-
-
-def test_without_it_there_is_an_error(path):
-    path, _ = path
-    with VideoLoader(path, batch_size=4, seed=0) as loader, pytest.raises(ReadError):
-        list(loader.batches())
-
-
-def test_as_a_dataset(path):
-    path, bad = path
-    dataset = h5v.video_dataset_from_hdf5(path, batch_size=1, seed=0, on_error="skip")
-    assert dataset.element_spec[0] == tf.TensorSpec((None, *SHAPE), tf.uint8)
-    for _ in range(3):
-        # Elements of which nothing is left are left out, and the next epoch is whole again.
-        assert sum(len(x) for x, _ in dataset) == 29 - len(bad)
-    assert dataset.loader.skipped.keys() == bad
-
-
-def test_as_a_dataset_of_single_samples(path):
-    path, bad = path
-    dataset = h5v.video_dataset_from_hdf5(path, batch_size=None, seed=0, on_error="skip")
-    for _ in range(2):
-        assert sum(1 for _ in dataset) == 29 - len(bad)
-
-
-def test_the_state_of_a_set_with_a_damaged_sample(tmp_path):
-    options = {"chunks": (1, *SHAPE), "compression": "gzip"}
-    path = write_video_file(
-        tmp_path / "a.h5",
-        num_samples=10,
-        sample_shape=SHAPE,
-        chunks=(1, *SHAPE),
-        compression="gzip",
-    )
     damage(path, (9, 0, 0, 0, 0))
     with VideoLoader(path, batch_size=4, on_error="skip", seed=0) as loader:
         state = loader.state_dict(epoch=0, step=1)
