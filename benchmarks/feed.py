@@ -39,7 +39,7 @@ BATCH_SIZE = 32
 STRICT = ["contiguous", "chunked", "gzip", "lzf"]
 
 # How long each of them runs in a round, so that it is not the start of an iterator that is
-# measured: TensorFlow takes some 40 ms for one.
+# measured: TensorFlow takes some 50 ms for one.
 SECONDS = 3.0
 
 # A plain generator takes minutes for an epoch of a chunked file.

@@ -129,17 +129,6 @@ def _lz4(item: Filter, data: Data, target: Bytes) -> Data:
     return _decoded(lz4h5_decode(data, out=target), target)
 
 
-# Before the bytes of a chunk of one block: the sizes of the chunk, of the block, and of what is
-# stored of it, big-endian (H5Zlz4.c).
-LZ4_HEADER_NBYTES = 16
-
-
-def is_stored_by_lz4(header: bytes | bytearray, nbytes: int) -> bool:
-    """Whether the bytes behind an LZ4 chunk's header are the chunk: LZ4 made them no smaller."""
-    sizes = (int.from_bytes(header[i:j], "big") for i, j in ((0, 8), (8, 12), (12, 16)))
-    return all(size == nbytes for size in sizes)
-
-
 def _blosc(item: Filter, data: Data, target: Bytes) -> Data:
     # One thread: the reader's own threads decode other chunks meanwhile.
     return _decoded(blosc_decode(data, numthreads=1, out=target), target)

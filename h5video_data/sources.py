@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .aio import ReadQueue, open_queue
 from .buffers import scratch
 from .errors import FileChangedError, ReadError, VideoFileNotFoundError
-from .filters import LZ4, LZ4_HEADER_NBYTES, decode_chunk, is_stored_by_lz4
+from .filters import decode_chunk
 from .layout import FileIdentity, StoredArray
 from .plan import ReadPlan, RowPlanner
 
@@ -206,7 +206,6 @@ class DirectSource:
     def __init__(self, planner: RowPlanner, files: OpenFiles) -> None:
         self._planner = planner
         self._stored = planner.stored
-        self._is_lz4 = [item.id for item in planner.stored.filters] == [LZ4]
         self._files = files
 
     def read(
@@ -289,23 +288,10 @@ class DirectSource:
         stats: ReadStats,
     ) -> None:
         size, mask = int(plan.sizes[number]), int(plan.masks[number])
-        chunk_nbytes = self._planner.chunk_nbytes
         begin = time.perf_counter()
-        if (
-            self._is_lz4
-            and not mask
-            and size == chunk_nbytes + LZ4_HEADER_NBYTES
-            and len(place) == chunk_nbytes
-        ):
-            # Perhaps not compressed: then it is where it belongs.
-            header = bytearray(LZ4_HEADER_NBYTES)
-            count = os.preadv(file.fd, [header, place.data], int(plan.offsets[number]))
-            if count == size and is_stored_by_lz4(header, chunk_nbytes):
-                stats.read_seconds += time.perf_counter() - begin
-                stats.read_bytes += size
-                return
         stored = file.read(size, int(plan.offsets[number]))
         middle = time.perf_counter()
+        chunk_nbytes = self._planner.chunk_nbytes
         if len(place) == chunk_nbytes:
             decode_chunk(self._stored.filters, mask, stored, place)
         else:

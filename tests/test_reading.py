@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagecodecs import lz4_encode
 
-from h5video_data import Clip, buffers, columns, sources, testing
+from h5video_data import buffers, columns, sources, testing
 from h5video_data.errors import FileFormatError
 from h5video_data.layout import describe
 from h5video_data.loader import VideoLoader
@@ -434,29 +434,6 @@ def test_a_chunk_s_mask_switches_its_filters_off(tmp_path, mask):
         dataset.id.write_direct_chunk((3, 0, 0, 0), chunk, mask)
     assert_path(path, DIRECT)
     check(path)
-
-
-@pytest.mark.parametrize("nbytes", [0, 10**6, 64])
-def test_what_lz4_could_not_make_smaller_is_not_decoded(tmp_path, monkeypatch, nbytes):
-    data = np.random.default_rng(0).integers(0, 256, (7, 16, 3, 4), "u1")
-    data[[1, 4]] = 5
-    path = tmp_path / "set.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("X", data=data, chunks=(1, 8, 3, 4), **hdf5plugin.LZ4(nbytes=nbytes))
-    sizes = []
-    original = sources.decode_chunk
-
-    def decode(filters, mask, stored, out):
-        sizes.append(len(stored))
-        original(filters, mask, stored, out)
-
-    monkeypatch.setattr(sources, "decode_chunk", decode)
-    check(path)
-    assert sizes
-    # Blocks smaller than a chunk have sizes between them.
-    assert (max(sizes) < 8 * 3 * 4) == (nbytes != 64)
-    with VideoLoader(path, y=None, shuffle=False, clip=Clip(3, position="start")) as loader:
-        np.testing.assert_array_equal(next(iter(loader)), data[:, :3])
 
 
 def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compressed(tmp_path):

@@ -74,9 +74,13 @@ def test_a_dataset_made_inside_of_a_graph(tmp_path):
     path = write_video_file(tmp_path / "a.h5", num_samples=22)
 
     def make(_=None):
-        return h5v.video_dataset_from_hdf5(path, y=None, batch_size=4)
+        dataset = h5v.video_dataset_from_hdf5(path, y=None, batch_size=4)
+        loaders.append(dataset.loader)
+        return dataset
 
+    loaders = []
     assert sum(1 for _ in tf.data.Dataset.range(2).flat_map(make)) == 12
+    assert len(loaders[-1].stamps.left()) == 12
 
     @tf.function(autograph=False)
     def count():

@@ -68,9 +68,9 @@ class FeedMonitor(Callback):
     which that is the sum: `feed_read`, `feed_decode`, `feed_map` and `feed_hand_over`. The
     validation does not count.
 
-    A step waits from its beginning until the last batch that the feed gives during it, as far as
-    the feed was behind in that time. So the training may run on the dataset itself, or on what
-    becomes of it by `repeat`, `take`, `prefetch`, `batch` or a distribution strategy. What comes
+    The k-th step of an epoch waits from its beginning until the feed gives its k-th batch, as far
+    as the feed was asked for one in that time. So the training may run on the dataset itself, or on
+    what becomes of it by `repeat`, `take`, `prefetch`, `batch` or a distribution strategy. What comes
     after the feed's last stage, such as a copy to a device, or a slow `map` there, is not seen; nor
     is a `cache`, from which the batches then come.
 
@@ -198,7 +198,7 @@ class _EpochMeter:
     def end_steps(self, last: int) -> None:
         """They have ended: the number of the last one."""
         begin, self._end = self._end, time.time()
-        count = last - self._first_step + 1
+        count = max(1, last - self._first_step + 1)
         self._steps.append(_Steps(begin, self._end, count))
         self._num_steps += count
         if len(self._steps) >= LOOK_EVERY // count:
