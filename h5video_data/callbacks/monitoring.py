@@ -70,9 +70,9 @@ class FeedMonitor(Callback):
 
     The k-th step of an epoch waits from its beginning until the feed gives its k-th batch, as far
     as the feed was asked for one in that time. So the training may run on the dataset itself, or on
-    what becomes of it by `repeat`, `take`, `prefetch`, `batch` or a distribution strategy. What comes
-    after the feed's last stage, such as a copy to a device, or a slow `map` there, is not seen; nor
-    is a `cache`, from which the batches then come.
+    what becomes of it by `repeat`, `take`, `prefetch`, `batch` or a distribution strategy. What
+    comes after the feed's last stage, such as a copy to a device, or a slow `map` there, is not
+    seen; nor is a `cache`, from which the batches then come.
 
     It works with Keras 3 and with tf_keras. tf_keras waits for the results of each step if there is
     such a callback, as it does when it shows a progress bar. With JAX on an accelerator, which is
