@@ -32,7 +32,7 @@ from .files import open_file
 from .limits import buffers_of_a_feed, limit_of
 from .measure import Turn
 from .plain_generator import generate_training_sequences
-from .video_set import LAYOUTS, make_set
+from .video_set import LAYOUTS, SAMPLE_SHAPE, make_set
 
 BATCH_SIZE = 32
 
@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=STRICT)
     parser.add_argument("--samples", type=int, default=2000)
+    shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
+    parser.add_argument(
+        "--sample-shape", nargs=4, type=int, default=SAMPLE_SHAPE, metavar=shape_text
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--folder", type=Path, help="keep the files here (default: temporary)")
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{'layout':12}{'limit':>16}{'h5video_data':>16}{'plain':>16}", end="")
         print(f"{'of limit':>10}{'x plain':>9}")
         for layout in options.layouts:
-            path = make_set(folder, layout, options.samples)
+            path = make_set(folder, layout, options.samples, tuple(options.sample_shape))
             limit, ours, plain = _measure(path, layout, options.rounds, options.threads)
             ratio = float(np.median(ours / limit))
             worst = min(worst, ratio)

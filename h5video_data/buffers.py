@@ -7,6 +7,7 @@ alive for as long as any tensor, slice or `numpy()` view of it lives.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 import weakref
@@ -38,6 +39,32 @@ def scratch(purpose: str, num_bytes: int) -> NDArray[np.uint8]:
     if block is None or len(block) < num_bytes:
         block = _scratch.__dict__[purpose] = aligned_empty(num_bytes)
     return block[:num_bytes]
+
+
+# Larger than what a codec asks for at once, such as Blosc for two of its blocks; smaller than most
+# batches.
+KEPT_BLOCK_NBYTES = 1 << 20
+
+# malloc.h of the GNU C library.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_blocks() -> None:
+    """Has the C library keep what codecs free, in blocks of up to `KEPT_BLOCK_NBYTES`.
+
+    TensorFlow 2.21 (2.16 does not) has it get every block of 128 KiB or more from the kernel, page
+    by page, and give it back when it is freed: by `mallopt`, whenever a `from_generator` starts,
+    against the memory that Python 3.11 and later lose to fragments. Blosc works in such a block for
+    each chunk, and took 1.5 to 2 times as long. Larger blocks still go back at once.
+
+    To be called after `from_generator` has started. This holds for the whole process. It does
+    nothing where the C library is another one.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        # Twice as much at the end of the heap, as the library itself does it.
+        mallopt(_M_TRIM_THRESHOLD, 2 * KEPT_BLOCK_NBYTES)
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK_NBYTES)
 
 
 class BufferPool:

@@ -261,26 +261,25 @@ def _chunk_table(
     offsets = np.full(math.prod(grid), -1, np.int64)
     sizes = np.zeros(offsets.shape, np.int64)
     masks = np.zeros(offsets.shape, np.uint32)
-    # Plain lists, emptied now and then: quick to fill, and small for a million chunks.
-    corners: list[int] = []
-    found: list[tuple[int, int, int]] = []
+    # One plain list, emptied now and then: quick to fill, and small for a million chunks.
+    found: list[int] = []
+    width = len(grid) + 3
+    most = 65_536 * width
 
     def flush() -> None:
-        if not found:
-            return
-        corner = np.array(corners, np.int64).reshape(-1, len(grid))
+        rows = np.array(found, np.int64).reshape(-1, width)
+        found.clear()
+        corner = rows[:, :-3]
         place = corner // chunk
-        if (corner % chunk).any() or (place >= grid).any():
+        if (place * chunk != corner).any() or (place >= grid).any():
             raise _UnreadableTableError("HDF5 reports chunks that are not on its grid")
         index = np.ravel_multi_index(tuple(place.T), grid)
-        offsets[index], sizes[index], masks[index] = np.array(found, np.int64).T
-        corners.clear()
-        found.clear()
+        offsets[index], sizes[index], masks[index] = rows[:, -3:].T
 
     def collect(info: Any) -> None:
-        corners.extend(info.chunk_offset)
-        found.append((info.byte_offset, info.size, info.filter_mask))
-        if len(found) == 65_536:
+        found.extend(info.chunk_offset)
+        found.extend((info.byte_offset, info.size, info.filter_mask))
+        if len(found) == most:
             flush()
 
     dataset.id.chunk_iter(collect)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .buffers import keep_freed_blocks
 from .clips import Clip
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, StateError
@@ -403,6 +404,8 @@ class VideoLoader:
                 "A dataset of single samples (batch_size=None) goes on at the beginning of an "
                 f"epoch only. Received: a state with {self._feed.used} samples used"
             )
+        if any(part.filters for column in self._set.columns for part in column.parts):
+            keep_freed_blocks()
         num_elements = 0
         asked = time.time()
         for group in self._feed.groups(self._plan_epoch):

@@ -51,9 +51,9 @@ def test_a_missing_plugin_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "gzip"])
-def test_measures_and_judges(tmp_path, capsys, layout, monkeypatch):
-    monkeypatch.setattr(feed, "make_set", lambda *rest: make_set(*rest, SMALL))
-    options = ["--samples", "64", "--rounds", "1", "--folder", str(tmp_path), "--layouts", layout]
+def test_measures_and_judges(tmp_path, capsys, layout):
+    options = ["--samples", "64", "--sample-shape", *map(str, SMALL), "--rounds", "1"]
+    options += ["--folder", str(tmp_path), "--layouts", layout]
     assert feed.main(options) == 0
     row = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(rf"{layout} +(\d+ ± +\d+ +){{3}}\d+\.\d\d +\d+\.\d", row)

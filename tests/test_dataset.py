@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import ctypes
 import gc
 import inspect
 import os
@@ -649,6 +650,29 @@ def test_what_a_sampler_does_wrong_reaches_the_caller(path, broken, message):
 def test_what_a_sampler_does_wrong_at_once_is_told_at_once(path):
     with pytest.raises(OwnError, match="no order"):
         make(path, shuffle=Order(OwnError(9, "no order")))
+
+
+class MemoryUse(ctypes.Structure):
+    """`struct mallinfo2`, malloc.h of the GNU C library."""
+
+    NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES.split()]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_what_codecs_free_is_kept_by_the_c_library(tmp_path):
+    c = ctypes.CDLL(None)
+    c.mallinfo2.restype = MemoryUse
+    c.malloc.restype, c.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    path = testing.write_video_file(tmp_path / "f.h5", num_samples=NUM, compression="gzip")
+    next(iter(make(path)))
+    before = c.mallinfo2().hblks
+    # More than it has lying about.
+    blocks = [c.malloc(300_000) for _ in range(500)]
+    mapped = c.mallinfo2().hblks - before
+    for block in blocks:
+        c.free(block)
+    assert mapped == 0
 
 
 def test_what_a_reader_finds_reaches_the_caller(tmp_path):
