@@ -53,9 +53,9 @@ def keep_freed_blocks() -> None:
     """Has the C library keep what codecs free, in blocks of up to `KEPT_BLOCK_NBYTES`.
 
     TensorFlow 2.21 (2.16 does not) has it get every block of 128 KiB or more from the kernel, page
-    by page, and give it back when it is freed: by `mallopt`, whenever a `from_generator` starts,
-    against the memory that Python 3.11 and later lose to fragments. Blosc works in such a block for
-    each chunk, and took 1.5 to 2 times as long. Larger blocks still go back at once.
+    by page, and give it back when it is freed: `ApplyPython311MemoryPatch` calls `mallopt` whenever
+    a `from_generator` starts. Blosc works in such a block for each chunk, and a feed of it had two
+    thirds of its speed, or less. Larger blocks still go back at once.
 
     To be called after `from_generator` has started. This holds for the whole process. It does
     nothing where the C library is another one.

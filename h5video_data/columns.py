@@ -69,6 +69,11 @@ class Column:
         is_small = self.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
         return len(self.sample_shape) <= 1 and is_small
 
+    @property
+    def is_decoded(self) -> bool:
+        """Whether its samples go through filters each time that they are read."""
+        return not self.is_kept_in_memory and any(part.filters for part in self.parts)
+
 
 @dataclass(frozen=True, eq=False)
 class VideoSet:

@@ -404,7 +404,7 @@ class VideoLoader:
                 "A dataset of single samples (batch_size=None) goes on at the beginning of an "
                 f"epoch only. Received: a state with {self._feed.used} samples used"
             )
-        if any(part.filters for column in self._set.columns for part in column.parts):
+        if any(column.is_decoded for column in self._set.columns):
             keep_freed_blocks()
         num_elements = 0
         asked = time.time()

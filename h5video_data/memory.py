@@ -92,7 +92,7 @@ def _group(video_set: VideoSet, batch_size: int, num_batches: int, read_ahead_by
     columns = [column for column in video_set.columns if not column.is_kept_in_memory]
     if any(batch_size * column.row_nbytes % ALIGNMENT for column in columns):
         return 1  # or TensorFlow would copy every batch but the first
-    is_decoded = any(part.filters for column in columns for part in column.parts)
+    is_decoded = any(column.is_decoded for column in columns)
     batch_nbytes = batch_size * video_set.row_nbytes
     most = min(
         MAX_GROUP_BATCHES,
