@@ -675,6 +675,18 @@ def test_what_codecs_free_is_kept_by_the_c_library(tmp_path):
     assert mapped == 0
 
 
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_labels_in_memory_are_not_decoded(tmp_path, compression):
+    path = testing.write_video_file(tmp_path / "f.h5", num_samples=NUM, compression=compression)
+    with h5py.File(path, "r+") as file:
+        labels = file["Y"][()]
+        del file["Y"]
+        file.create_dataset("Y", data=labels, compression="gzip")
+    with h5v.VideoLoader(path) as loader:
+        decoded = [column.is_decoded for column in loader.video_set.columns]
+    assert decoded == [compression is not None, False]
+
+
 def test_what_a_reader_finds_reaches_the_caller(tmp_path):
     path = testing.write_video_file(tmp_path / "f.h5", num_samples=NUM)
     dataset = make(path)
