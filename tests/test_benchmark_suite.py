@@ -242,25 +242,20 @@ def test_a_file_of_the_users(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("make", "text"),
+    ("lengths", "text"),
     [
-        (lambda file: file.create_dataset("Y", (30, 2)), "there should be a dataset 'X'"),
-        (lambda file: file.create_dataset("X", (30, 2)), "there should be a dataset 'Y'"),
-        (
-            lambda file: (file.create_dataset("X", (30, 2)), file.create_dataset("Y", (29, 2))),
-            "as many in both",
-        ),
-        (
-            lambda file: (file.create_dataset("X", (7, 2)), file.create_dataset("Y", (7, 2))),
-            "two batches at the least. Received: 7 samples",
-        ),
+        ({"Y": 30}, "there should be a dataset 'X'"),
+        ({"X": 30}, "there should be a dataset 'Y'"),
+        ({"X": 30, "Y": 29}, "as many in both"),
+        ({"X": 7, "Y": 7}, "two batches at the least. Received: 7 samples"),
     ],
     ids=["no X", "no Y", "lengths", "too few"],
 )
-def test_a_file_that_will_not_do(tmp_path, capsys, make, text):
+def test_a_file_that_will_not_do(tmp_path, capsys, lengths, text):
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
-        make(file)
+        for name, length in lengths.items():
+            file[name] = np.zeros((length, 2), np.float32)
     assert run_tiny(str(path), "--one-process") == 2
     assert text in capsys.readouterr().err
 

@@ -348,6 +348,11 @@ def test_arrays_kept_by_a_numpy_function_never_change(path):
         np.testing.assert_array_equal(x, sample_values(y))
 
 
+# Its from_generator casts arrays to the dtype that they have, which NumPy 2 does by a copy.
+@pytest.mark.skipif(
+    tf.__version__.startswith("2.18.") and not np.__version__.startswith("1."),
+    reason="TensorFlow 2.18 copies arrays of NumPy 2",
+)
 def test_tensorflow_takes_the_buffers_without_a_copy(path, monkeypatch):
     lent = set()
     lend = buffers.BufferPool.lend
