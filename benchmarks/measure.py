@@ -167,10 +167,10 @@ def cached_share(path: str) -> float | None:
     """The share of a file that is in the page cache, by a sample; None: it cannot be told."""
     size = Path(path).stat().st_size
     positions = np.linspace(0, max(0, size - 1), CACHE_PROBES).astype(int)
-    # Each look has the system read on from there: in order, it would find what it caused itself.
-    positions = np.random.default_rng(0).permutation(positions)
     fd, buffer, hits = os.open(path, os.O_RDONLY), bytearray(1), 0
     try:
+        # Or each look would have the system read on from there, and the next ones find that.
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         for position in positions.tolist():
             try:
                 # Fails at once where it would have to wait for the disk.

@@ -107,6 +107,11 @@ def _row_line(row: dict[str, Any]) -> str:
 
 def _training_lines(training: dict[str, Any]) -> Iterator[str]:
     yield f"training on {training['device']}, Keras on {training['backend']}, {training['policy']}"
+    if training["link"]:
+        yield "to the device, by the driver alone: " + ", ".join(
+            f"from {kind} memory {speed / 1e6:,.0f} MB/s"
+            for kind, speed in training["link"].items()
+        )
     if not training["has_device_argument"]:
         yield "device=: not in this release"
     for copy in training["copies"]:
@@ -120,7 +125,7 @@ def _training_lines(training: dict[str, Any]) -> Iterator[str]:
         )
         for feed, (middle, half) in copy["delivered_bytes_per_second"].items():
             yield f"  {feed}: {middle / 1e6:,.0f} ± {half / 1e6:,.0f} MB/s arrive on the device"
-    yield f"{'model':8}{'batch':>6}  {'feed':24}{'resident':>12}{'fed':>18}{'AU':>6}{'MB/s':>9}"
+    yield f"{'model':8}{'batch':>6}  {'feed':36}{'resident':>12}{'fed':>18}{'AU':>6}{'MB/s':>9}"
     for row in training["rows"]:
         head = f"{row['model']:8}{row['batch_size']:6}  "
         if row["failed"]:
@@ -128,7 +133,7 @@ def _training_lines(training: dict[str, Any]) -> Iterator[str]:
             continue
         middle, half = row["step_seconds"]
         yield (
-            f"{head}{row['feed']:24}{row['resident_step_seconds'][0] * 1000:9.2f} ms"
+            f"{head}{row['feed']:36}{row['resident_step_seconds'][0] * 1000:9.2f} ms"
             f"{middle * 1000:9.2f} ±{half * 1000:5.2f} ms{row['utilisation'][0]:6.0%}"
             f"{row['bytes_per_second'] / 1e6:9,.0f}"
         )

@@ -29,6 +29,7 @@ import numpy as np
 from .contenders import Job, num_processors
 from .contenders.ours import LoaderFeed
 from .files import open_file
+from .limits import buffers_of_a_feed, limit_of
 from .machine import machine, versions
 from .measure import Turn, measure_turn, spread, warm_cache
 from .video_set import LAYOUTS, make_set
@@ -77,13 +78,14 @@ class Scaling:
                     self._speed("batch", layout, size, self._job(path, batch_size=size))
 
     def threads(self) -> None:
-        """Threads, from one to as many as there are processors."""
+        """Threads, from one to as many as there are processors, and what as many can do."""
         counts = sorted({*(1 << i for i in range(10)), num_processors()})
         for layout in self._layouts:
             path = make_set(self._folder, layout, self._sizes.num_samples)
             for count in counts:
                 if count <= num_processors():
-                    self._speed("threads", layout, count, self._job(path, num_threads=count))
+                    job = self._job(path, num_threads=count)
+                    self._speed("threads", layout, count, job, with_limit=True)
 
     def work(self) -> None:
         """Epochs of an eighth of the set, up to all of it: time should grow as work grows."""
@@ -167,18 +169,42 @@ class Scaling:
         return Job(path, self._folder, **fields)
 
     def _speed(
-        self, axis: str, layout: str, value: int, job: Job, *, one_epoch: bool = False
+        self,
+        axis: str,
+        layout: str,
+        value: int,
+        job: Job,
+        *,
+        one_epoch: bool = False,
+        with_limit: bool = False,
     ) -> None:
         warm_cache(job.path)
         (shape, dtype), _ = job.array_specs()
         sample_bytes = int(np.prod(shape[1:])) * dtype.itemsize
         turn = Turn(0.0 if one_epoch else self._sizes.seconds, max(10.0, self._sizes.seconds))
         feed = LoaderFeed(job, "exact")
+        limit = limit_of(
+            job.path,
+            job.order(0),
+            batch_size=job.batch_size,
+            num_threads=job.num_threads,
+            num_buffers=buffers_of_a_feed(job.batch_size * sample_bytes),
+        )
+        speeds, times, shares = [], [], []
         with feed.loader:
-            results = [measure_turn(feed, turn) for _ in range(self._sizes.rounds + 1)][1:]
-        speeds = [result.num_samples * sample_bytes / result.seconds for result in results]
-        times = [result.seconds / result.num_batches * job.steps for result in results]
-        self._add(axis, layout, value, bytes_per_second=spread(speeds), epoch_seconds=spread(times))
+            for number in range(self._sizes.rounds + 1):
+                result = measure_turn(feed, turn)
+                possible = limit.measure() if with_limit and limit is not None else None
+                if number == 0:
+                    continue
+                speeds.append(result.num_samples * sample_bytes / result.seconds)
+                times.append(result.seconds / result.num_batches * job.steps)
+                if possible is not None:
+                    shares.append(speeds[-1] / possible)
+        figures = {"bytes_per_second": spread(speeds), "epoch_seconds": spread(times)}
+        if shares:
+            figures["of_limit"] = spread(shares)
+        self._add(axis, layout, value, **figures)
 
     def _add(self, axis: str, layout: str, value: int, **figures: Any) -> None:
         self.rows.append({"axis": axis, "layout": layout, "value": value, **figures})
@@ -195,7 +221,8 @@ def _text(row: dict[str, Any]) -> str:
         )
     middle, half = row["bytes_per_second"]
     epoch = row["epoch_seconds"][0] * 1000
-    return f"{head}  {middle / 1e6:9,.0f} ±{half / 1e6:5,.0f} MB/s, {epoch:9.1f} ms an epoch"
+    share = f", {row['of_limit'][0]:.2f} of the limit" if "of_limit" in row else ""
+    return f"{head}  {middle / 1e6:9,.0f} ±{half / 1e6:5,.0f} MB/s, {epoch:9.1f} ms an epoch{share}"
 
 
 def main(arguments: Sequence[str] | None = None, sizes: Sizes | None = None) -> int:

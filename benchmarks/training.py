@@ -14,15 +14,19 @@ from .contenders.ours import LoaderFeed
 from .device import Device, copies, delivery, takes_device
 from .files import open_file
 from .measure import Feed, spread
-from .models import make_models
+from .models import OFFSET, SCALE, make_models
+from .pinned import Cuda, CudaError, find_cuda, pin_buffers
 from .settings import Say, Settings, UsageError
 from .worker import SkippedError, open_here
 
 # Feeds that `fit` is given, of those that were asked for.
 TRAINED = ("h5video_data", "plain", "plain-prefetch", "read_direct", "tfrecord")
 
-# A run is broken off after this long.
-MAX_SECONDS = 10.0
+# More feeds of this package: the last stage copies to the device; buffers are pinned; turned and
+# scaled by map functions, for a model that need not.
+TO_DEVICE = "h5video_data, device="
+PINNED = "h5video_data, pinned"
+PREPARED = "h5video_data, prepared on the host"
 
 # Steps of a run that needs no feed.
 RESIDENT_STEPS = 30
@@ -42,7 +46,8 @@ def measure_training(
         say: Is told what happens.
 
     Returns:
-        `device`, `backend`, `copies` by batch size, and `rows`: step times and utilisation.
+        `device`, `backend`, `link`: bytes per second to the device from pageable and from pinned
+        memory, by the driver alone, `copies` by batch size, and `rows`: step times and utilisation.
 
     Raises:
         UsageError: The file's samples are not video.
@@ -53,11 +58,19 @@ def measure_training(
                 f"{path}: training needs X (samples, frames, channels, rows, columns) and one-hot "
                 f"Y (samples, classes). Received: {file['X'].shape}, {file['Y'].shape}"
             )
+    cuda = None
+    try:
+        cuda = find_cuda()
+        link = cuda.limits()
+    except CudaError as error:
+        say(f"training: {PINNED}: skipped: {error}")
+        link = None
     report: dict[str, Any] = {
         "device": device.name,
         "backend": device.backend,
         "policy": device.mixed_precision,
         "has_device_argument": takes_device(),
+        "link": link,
         "copies": [],
         "rows": [],
     }
@@ -73,7 +86,7 @@ def measure_training(
             say(f"training: skipped: {num_samples} samples make no two batches of {batch_size}")
             continue
         with contextlib.ExitStack() as stack:
-            feeds = _open(job, settings, device, stack, say)
+            feeds = _open(job, settings, device, cuda, stack, say)
             with open_file(path) as file:
                 batch = file["X"][:batch_size], file["Y"][:batch_size]
             report["copies"].append(
@@ -84,18 +97,18 @@ def measure_training(
                     "delivered_bytes_per_second": {
                         name: spread(
                             [
-                                delivery(device, feed, is_there=name.endswith("device="))
+                                delivery(device, feed, is_there=name == TO_DEVICE)
                                 for _ in range(settings.rounds)
                             ]
                         )
                         for name, feed in feeds.items()
-                        if name.startswith("h5video_data")
+                        if name in ("h5video_data", TO_DEVICE, PINNED)
                     },
                 }
             )
             for model in settings.train_models:
                 try:
-                    rows = _train(model, batch, feeds, settings.rounds, device, say)
+                    rows = _train(model, batch, feeds, settings, device, say)
                 except Exception as error:  # too large for the device's memory, as a rule
                     text = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
                     say(f"training: {model}, batch {batch_size}: FAILED: {text}")
@@ -107,7 +120,12 @@ def measure_training(
 
 
 def _open(
-    job: Job, settings: Settings, device: Device, stack: contextlib.ExitStack, say: Say
+    job: Job,
+    settings: Settings,
+    device: Device,
+    cuda: Cuda | None,
+    stack: contextlib.ExitStack,
+    say: Say,
 ) -> dict[str, Feed]:
     """What `fit` is given the batches of."""
     feeds: dict[str, Feed] = {}
@@ -118,18 +136,38 @@ def _open(
                 feeds[entry] = stack.enter_context(open_here(name, job))
             except SkippedError as error:
                 say(f"training: {entry}: skipped: {error}")
-    if takes_device() and device.backend == "tensorflow" and "h5video_data" in feeds:
-        there = LoaderFeed(job, "exact", device="/GPU:0" if device.is_gpu else "/CPU:0")
-        stack.enter_context(there.loader)
-        feeds["h5video_data, device="] = there
+    if "h5video_data" not in feeds:
+        return feeds
+
+    def add(name: str, **options: Any) -> LoaderFeed:
+        feed = feeds[name] = LoaderFeed(job, "exact", **options)
+        stack.enter_context(feed.loader)
+        return feed
+
+    if takes_device() and device.backend == "tensorflow":
+        add(TO_DEVICE, device="/GPU:0" if device.is_gpu else "/CPU:0")
+    add(PREPARED, map_fn=_prepare)
+    if cuda is not None:
+        try:
+            pin_buffers(add(PINNED).loader, cuda)
+        except CudaError as error:
+            del feeds[PINNED]
+            say(f"training: {PINNED}: skipped: {error}")
     return feeds
+
+
+def _prepare(x: Any, y: Any) -> tuple[Any, Any]:
+    """What the model's first layers do, on the host."""
+    import tensorflow as tf
+
+    return tf.cast(tf.transpose(x, (0, 1, 3, 4, 2)), tf.float32) * SCALE + OFFSET, y
 
 
 def _train(
     name: str,
     batch: tuple[Any, Any],
     feeds: dict[str, Feed],
-    rounds: int,
+    settings: Settings,
     device: Device,
     say: Say,
 ) -> list[dict[str, Any]]:
@@ -137,22 +175,23 @@ def _train(
     import keras
     import tensorflow as tf
 
-    fed, resident = make_models(name, batch, device.mixed_precision)
+    models = make_models(name, batch, device.mixed_precision)
+    takes = {"resident": models.resident, PREPARED: models.prepared}
     ticks = np.zeros((len(batch[0]), 1), np.float32)
     nothing = tf.data.Dataset.from_tensors((ticks, batch[1])).repeat(RESIDENT_STEPS)
     given = {"resident": Feed(nothing), **feeds}
     seconds: dict[str, list[float]] = {entry: [] for entry in given}
-    for number in range(rounds + 1):
+    for number in range(settings.rounds + 1):
         for entry, feed in given.items():
-            model = resident if entry == "resident" else fed
+            model = takes.get(entry, models.fed)
             feed.start_turn()
             # The first round compiles, and warms up.
-            spent = _step_seconds(model, feed.batches, MAX_SECONDS if number else 1.0)
+            spent = _step_seconds(model, feed.batches, settings.max_seconds if number else 1.0)
             if number:
                 seconds[entry].append(spent)
                 say(
-                    f"training: {name}, batch {len(batch[0])}, round {number}/{rounds}: {entry}: "
-                    f"{spent * 1000:.1f} ms a step"
+                    f"training: {name}, batch {len(batch[0])}, round {number}/{settings.rounds}: "
+                    f"{entry}: {spent * 1000:.1f} ms a step"
                 )
     keras.utils.clear_session()
     compute = np.array(seconds["resident"])

@@ -89,6 +89,10 @@ class BufferPool:
         # run at any point of any thread, in the middle of `lend` too: a lock could be a deadlock.
         self._free: list[NDArray[np.uint8]] = []
 
+    def allocate(self) -> NDArray[np.uint8]:
+        """A new block."""
+        return aligned_empty(self.block_nbytes)
+
     def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An uninitialised C-contiguous array of at most `block_nbytes`, aligned.
 
@@ -99,7 +103,7 @@ class BufferPool:
         try:
             block = self._free.pop()
         except IndexError:
-            block = aligned_empty(self.block_nbytes)
+            block = self.allocate()
             self.num_allocated += 1
         # NumPy gives every view of an array that array's own base. An array over a memoryview is
         # where such a chain ends: all views of a loan keep just this one alive.

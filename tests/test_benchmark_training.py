@@ -9,9 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from cuda_driver import Driver
 
 from benchmarks import __main__ as command
-from benchmarks import device, report, training
+from benchmarks import device, pinned, report, training
 from benchmarks.device import Device, copies, delivery, find_device
 from benchmarks.measure import Feed
 from benchmarks.models import make_models
@@ -22,6 +23,12 @@ from benchmarks.video_set import make_set
 SHAPE = (4, 3, 16, 16)
 ROOT = Path(__file__).parent.parent
 CPU = Device("tensorflow", "CPU", is_gpu=False)
+
+
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch):
+    """The tests are of a machine without a GPU."""
+    monkeypatch.setattr(pinned, "LIBRARY", "libno-such-driver.so.1")
 
 
 @pytest.fixture
@@ -66,11 +73,14 @@ def test_copies_to_the_device():
     assert found["bytes_per_second"] == batch.nbytes / found["stored"][0]
 
 
-def test_the_model_with_its_batch_on_the_device_is_the_same_model():
+def test_the_models_are_the_same_model():
     rng = np.random.default_rng(0)
     batch = rng.integers(0, 256, (2, *SHAPE), np.uint8), np.eye(2, dtype=np.float32)
-    fed, resident = make_models("tiny", batch, "float32")
+    fed, prepared, resident = make_models("tiny", batch, "float32")
     expected = fed.predict(batch[0], batch_size=2, verbose=0)
+    on_the_host, _ = training._prepare(*batch)
+    found = prepared.predict(on_the_host, batch_size=2, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     found = resident.predict(np.zeros((2, 1), np.float32), batch_size=2, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     before = [w.numpy().copy() for w in fed.trainable_weights]
@@ -96,7 +106,9 @@ def test_step_times_fed_and_not(path, tmp_path):
         "plain",
         "tfrecord",
         "h5video_data, device=",
+        "h5video_data, prepared on the host",
     ]
+    assert any("pinned: skipped: no NVIDIA driver" in line for line in lines)
     for row in found["rows"]:
         assert row["resident_step_seconds"][0] > 0
         assert row["step_seconds"][0] > 0
@@ -108,6 +120,27 @@ def test_step_times_fed_and_not(path, tmp_path):
     text = "\n".join(report._training_lines(found))
     assert "training on CPU, Keras on tensorflow, float32" in text
     assert ("device=: not in this release" in text) == (not device.takes_device())
+
+
+def test_pinned_buffers(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "find_cuda", lambda: pinned.Cuda(Driver()))
+    found, _ = train(path, tmp_path, contenders=("h5video_data",), train_batch_sizes=(4,))
+    assert "h5video_data, pinned" in [row["feed"] for row in found["rows"]]
+    assert found["copies"][0]["delivered_bytes_per_second"]["h5video_data, pinned"][0] > 0
+    text = "\n".join(report._training_lines(found))
+    assert "to the device, by the driver alone: from pageable memory " in text
+    assert "h5video_data, pinned: " in text
+
+
+def test_memory_that_cannot_be_pinned(path, tmp_path, monkeypatch):
+    driver = Driver()
+    cuda = pinned.Cuda(driver)
+    monkeypatch.setattr(cuda, "limits", lambda: {"pageable": 1.0, "pinned": 2.0})
+    driver.failing = ["cuMemHostRegister_v2"]
+    monkeypatch.setattr(training, "find_cuda", lambda: cuda)
+    found, lines = train(path, tmp_path, contenders=("h5video_data",), train_batch_sizes=(4,))
+    assert "h5video_data, pinned" not in [row["feed"] for row in found["rows"]]
+    assert any("cuMemHostRegister_v2: CUDA error 999" in line for line in lines)
 
 
 def test_the_argument_device_is_used_where_there_is_one(path, tmp_path, monkeypatch):
@@ -122,9 +155,13 @@ def test_the_argument_device_is_used_where_there_is_one(path, tmp_path, monkeypa
 
     monkeypatch.setattr(h5video_data, "VideoLoader", WithDevice)
     found, _ = train(path, tmp_path, contenders=("h5video_data",), train_batch_sizes=(4,))
-    assert asked == [None, "/CPU:0"]
+    assert asked == [None, "/CPU:0", None]
     assert found["has_device_argument"]
-    assert [row["feed"] for row in found["rows"]] == ["h5video_data", "h5video_data, device="]
+    assert [row["feed"] for row in found["rows"]] == [
+        "h5video_data",
+        "h5video_data, device=",
+        "h5video_data, prepared on the host",
+    ]
     assert set(found["copies"][0]["delivered_bytes_per_second"]) == {
         "h5video_data",
         "h5video_data, device=",
@@ -179,7 +216,8 @@ assert device.backend == "jax", device
 settings = Settings(contenders=("h5video_data", "plain"), rounds=1, train_models=("tiny",),
                     train_batch_sizes=(4,))
 found = measure_training(sys.argv[1], 24, settings, Path(sys.argv[2]), device, print)
-assert [row["feed"] for row in found["rows"]] == ["h5video_data", "plain"], found
+assert [row["feed"] for row in found["rows"]] == [
+    "h5video_data", "plain", "h5video_data, prepared on the host"], found
 assert all(row["step_seconds"][0] > 0 for row in found["rows"]), found
 """
 
