@@ -61,7 +61,8 @@ class Cuda:
 
     def pinned_empty(self, num_bytes: int) -> NDArray[np.uint8]:
         """Bytes, uint8 (num_bytes,), in pages of their own, pinned until they are collected."""
-        array = np.frombuffer(mmap.mmap(-1, num_bytes), np.uint8)
+        pages = mmap.mmap(-1, num_bytes)
+        array = np.frombuffer(pages, np.uint8)
         address = ctypes.c_void_p(array.ctypes.data)
         with self._current():
             self._call(
@@ -70,8 +71,8 @@ class Cuda:
                 ctypes.c_size_t(num_bytes),
                 ctypes.c_uint(CU_MEMHOSTREGISTER_PORTABLE),
             )
-        # Called before the memory is given back.
-        weakref.finalize(array, self._unregister, address).atexit = False
+        # Has the pages as an argument: NumPy 2.5 lets go of them before it is called.
+        weakref.finalize(array, self._unregister, address, pages).atexit = False
         return array
 
     def copy_speed(self, host: NDArray[np.uint8]) -> float:
@@ -99,9 +100,10 @@ class Cuda:
         pageable[:] = pinned[:] = 1
         return {"pageable": self.copy_speed(pageable), "pinned": self.copy_speed(pinned)}
 
-    def _unregister(self, address: ctypes.c_void_p) -> None:
+    def _unregister(self, address: ctypes.c_void_p, pages: mmap.mmap) -> None:
         with self._current():
             self._call("cuMemHostUnregister", address)
+        del pages  # not before
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:

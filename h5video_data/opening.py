@@ -25,6 +25,15 @@ from .layout import StoredArray
 
 SAMPLE_COUNT = "sample_count"
 
+if h5py.version.version_tuple < (3, 14):
+    # If a thread reads while another one forks, the child has a lock that nobody will release. From
+    # 3.14 on, h5py does this itself (h5py/h5py#2584).
+    from h5py._objects import phil
+
+    os.register_at_fork(
+        before=phil.acquire, after_in_parent=phil.release, after_in_child=phil.release
+    )
+
 # How many datasets an error message lists.
 _NAMES_SHOWN = 20
 
