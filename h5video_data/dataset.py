@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from .clips import Clip
 from .columns import Names, Paths, open_video_set
+from .inline import map_inline
 from .loader import VideoLoader, as_functions, function_name
 from .samplers import Sampler
 from .stamps import Stamps
@@ -153,12 +154,6 @@ def video_dataset_from_hdf5(
 
 def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     """A dataset of a loader's elements: from_generator, map stages, prefetch."""
-    columns = loader.video_set.columns
-    element_spec = loader.video_set.build(
-        lambda number: tf.TensorSpec(
-            (loader.static_batch_size, *columns[number].sample_shape), columns[number].dtype
-        )
-    )
     stamps = loader.stamps = loader.stamps or Stamps()
     last = len(loader.map_fns) - 1
     stages = [
@@ -166,13 +161,13 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
         for number, function in enumerate(loader.map_fns)
     ]
     with_seeds = any(stage.takes_seeds for stage in stages)
-    # Seeds travel along up to the last stage, but only if one needs them: each tensor of an element
-    # costs a tenth of a millisecond in TensorFlow's hand-over.
-    seeds_spec = tf.TensorSpec((loader.static_batch_size, 2), tf.int32)
-    spec = (element_spec, seeds_spec) if with_seeds else element_spec
+    # Seeds travel along up to the last stage, but only if one needs them: each tensor costs time.
     dataset = tf.data.Dataset.from_generator(
         functools.partial(loader.element_groups, with_seeds=with_seeds),
-        output_signature=(tf.TensorSpec((), tf.int64), *(spec,) * loader.batches_per_group),
+        output_signature=(
+            tf.TensorSpec((None, 2), tf.int64),
+            _element_spec(loader, None, with_seeds=with_seeds),
+        ),
     )
     # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
@@ -180,7 +175,9 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     # The length, which Keras asks for, is made known by a repetition that is never begun: the
     # loader gives that many elements. But when it goes on in the middle of an epoch, it gives
     # fewer, and nothing at all to the repetition, which then ends.
-    ungroup = functools.partial(_ungrouped, stamps)
+    ungroup = functools.partial(
+        _ungrouped, stamps, _element_spec(loader, loader.static_batch_size, with_seeds=with_seeds)
+    )
     dataset = dataset.flat_map(ungroup).repeat().take(loader.num_elements)
     for stage in stages:
         try:
@@ -215,12 +212,26 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     return dataset
 
 
-def _ungrouped(stamps: Stamps, count: tf.Tensor, *elements: Any) -> tf.data.Dataset:
-    """The first `count` of some elements, one by one, without a copy."""
+def _element_spec(loader: VideoLoader, length: int | None, *, with_seeds: bool) -> Any:
+    """What an element of so many samples is, before the map stages."""
+    columns = loader.video_set.columns
+    spec = loader.video_set.build(
+        lambda number: tf.TensorSpec((length, *columns[number].sample_shape), columns[number].dtype)
+    )
+    return (spec, tf.TensorSpec((length, 2), tf.int32)) if with_seeds else spec
+
+
+def _ungrouped(stamps: Stamps, spec: Any, bounds: tf.Tensor, group: Any) -> tf.data.Dataset:
+    """The batches of a group, one by one: slices, which TensorFlow makes without a copy."""
     stamps.note_arrival()
-    datasets = [tf.data.Dataset.from_tensors(element) for element in elements]
-    joined = functools.reduce(lambda first, second: first.concatenate(second), datasets)
-    return joined.take(count)
+
+    def cut(bound: tf.Tensor) -> list[tf.Tensor]:
+        batch = [tensor[bound[0] : bound[1]] for tensor in tf.nest.flatten(group)]
+        for tensor, tensor_spec in zip(batch, tf.nest.flatten(spec), strict=True):
+            tensor.set_shape(tensor_spec.shape)
+        return batch
+
+    return map_inline(tf.data.Dataset.from_tensor_slices(bounds), cut, spec)
 
 
 def _options(loader: VideoLoader) -> tf.data.Options:

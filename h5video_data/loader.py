@@ -392,8 +392,8 @@ class VideoLoader:
                 (batch, 2).
 
         Yields:
-            (count, element, element, ...): how many elements there are, and `batches_per_group`
-            elements, of which those beyond `count` are to be dropped.
+            (bounds, element): int64 (batches, 2), where each batch begins and ends; and what would
+            be an element if all of them were one batch.
         """
         if self._has_ended_early:
             # The pipeline asks what comes after an epoch that had fewer elements than it knows of.
@@ -409,24 +409,18 @@ class VideoLoader:
         num_elements = 0
         asked = time.time()
         for group in self._feed.groups(self._plan_epoch):
-            elements = self._elements(group, with_seeds)
-            missing = self.batches_per_group - len(elements)
-            num_elements += len(elements)
+            batch = group.batch
+            bounds = np.stack([np.append(0, batch.ends[:-1]), batch.ends], axis=1)
+            element = self._set.build(batch.arrays.__getitem__)
+            if with_seeds:
+                element = element, sample_seeds(self.seed, group.epoch, batch.indices)
+            num_elements += len(bounds)
             self.hand_overs.append(HandOver(asked, group.waited, time.time()))
-            yield len(elements), *elements, *elements[:1] * missing
+            yield bounds, element
             # The buffers go back when nobody holds them, this frame included.
-            del group, elements
+            del group, batch, element
             asked = time.time()
         self._has_ended_early = num_elements < self.num_elements
-
-    def _elements(self, group: ReadGroup, with_seeds: bool) -> list[Any]:
-        """The batches of a group, as a dataset's elements."""
-        elements = []
-        for indices, arrays in _batches_of(group):
-            element = self._set.build(arrays.__getitem__)
-            seeds = sample_seeds(self.seed, group.epoch, indices) if with_seeds else None
-            elements.append((element, seeds) if with_seeds else element)
-        return elements
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """The batches of the next epoch, column by column.

@@ -5,12 +5,13 @@ It happens on the host's processor without Python, and costs a hundredth of a mi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+
+from .inline import map_inline
 
 # Rows of a ring: a monitor looks several times before they are overwritten.
 NUM_KEPT = 4096
@@ -44,9 +45,9 @@ class Stamps:
     def follow(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The same dataset, which now tells when its elements are asked for and given."""
         # Each element is asked of the first dataset, then of the second one, by whoever wants it.
-        asked = _mapped(tf.data.Dataset.range(tf.int64.max), _now, tf.TensorSpec((), tf.float64))
+        asked = map_inline(tf.data.Dataset.range(tf.int64.max), _now, tf.TensorSpec((), tf.float64))
         both = tf.data.Dataset.zip((asked, dataset))
-        return _mapped(both, self._note, dataset.element_spec)
+        return map_inline(both, self._note, dataset.element_spec)
 
     def _note(self, asked: tf.Tensor, *element: tf.Tensor) -> list[tf.Tensor]:
         self._left.write([asked, _now()])
@@ -80,35 +81,6 @@ class _Ring:
         rows = rows[rows[:, -1] >= 0]
         ordered: NDArray[np.float64] = rows[np.argsort(rows[:, -1], kind="stable")]
         return ordered
-
-
-def _mapped(
-    dataset: tf.data.Dataset, function: Callable[..., Any], element_spec: Any
-) -> tf.data.Dataset:
-    """`dataset.map(function)`, but in the thread of whoever asks for an element.
-
-    `Dataset.map` has TensorFlow's pool of threads do it, which takes a tenth of a millisecond, and
-    for as long as they are all busy with other map functions.
-
-    Args:
-        dataset: What to map.
-        function: From an element's tensors, one by one, to those of another.
-        element_spec: What these are together.
-    """
-    specs = map(tf.TensorSpec, dataset._flat_shapes, dataset._flat_types)
-    graph = tf.function(function, autograph=False).get_concrete_function(*specs)
-    variant = tf.raw_ops.MapDataset(
-        input_dataset=tf.data.experimental.to_variant(dataset),
-        other_arguments=graph.captured_inputs,
-        f=graph,
-        output_types=[tensor.dtype for tensor in graph.outputs],
-        output_shapes=[tensor.shape for tensor in graph.outputs],
-        use_inter_op_parallelism=False,
-        preserve_cardinality=True,
-    )
-    mapped = tf.data.experimental.from_variant(variant, element_spec)
-    mapped.source = dataset  # which lives as long, as with other stages
-    return mapped
 
 
 def _now(number: tf.Tensor | None = None) -> tf.Tensor:

@@ -210,7 +210,7 @@ def test_the_slowest_of_several_map_stages(path):
 
 
 def test_a_slow_hand_over(path, monkeypatch):
-    slow_down(monkeypatch, VideoSet, "build", 0.02)
+    slow_down(monkeypatch, VideoSet, "build", 0.1)  # once for a group of batches
     report = train(path)
     assert report.hand_over > 0.8 * report.wait > 0.2
     assert report.verdict.startswith("the hand-over to TensorFlow is the limit")
