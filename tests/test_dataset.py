@@ -353,18 +353,23 @@ def test_arrays_kept_by_a_numpy_function_never_change(path):
     tf.__version__.startswith("2.18.") and not np.__version__.startswith("1."),
     reason="TensorFlow 2.18 copies arrays of NumPy 2",
 )
-def test_tensorflow_takes_the_buffers_without_a_copy(path, monkeypatch):
+@pytest.mark.parametrize("per_group", [1, 4])
+def test_tensorflow_takes_the_buffers_without_a_copy(tmp_path, monkeypatch, per_group):
+    path = write_video_file(tmp_path / "a.h5", num_samples=240, sample_shape=(2, 2, 4, 4))
     lent = set()
     lend = buffers.BufferPool.lend
 
     def noted(pool, shape, dtype):
         array = lend(pool, shape, dtype)
-        lent.add(array.ctypes.data)
+        lent.add((array.ctypes.data, array.nbytes))
         return array
 
     monkeypatch.setattr(buffers.BufferPool, "lend", noted)
-    for x, _ in make(path):
-        assert np.asarray(memoryview(x)).ctypes.data in lent
+    loader = VideoLoader(path, batch_size=8, read_ahead_bytes=per_group * 6 * 8 * (64 + 16))
+    assert loader.batches_per_group == per_group
+    for x, _ in loader.dataset():
+        begin = np.asarray(memoryview(x)).ctypes.data
+        assert any(first <= begin < first + size for first, size in lent)
 
 
 # Single samples
