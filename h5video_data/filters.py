@@ -10,6 +10,7 @@ Left to HDF5: scale-offset, nbit, szip, and whatever else has a plugin.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,6 +104,31 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes)
         raise ValueError(f"decoded to {len(data)} bytes instead of {len(out)}")
     if data is not out:
         out[:] = np.frombuffer(data, np.uint8)
+
+
+# HDF5's LZ4 puts these before a chunk of one block: the sizes of the chunk and of its blocks, and
+# that of the block when compressed, big-endian. A block that would not shrink is stored as it is.
+_LZ4_SIZES = struct.Struct(">QII")
+RAW_PREFIX_NBYTES = _LZ4_SIZES.size
+
+
+def may_be_raw(filters: Sequence[Filter], mask: int, stored_nbytes: int, nbytes: int) -> bool:
+    """Whether a chunk may hold its values as they are, behind a prefix of `RAW_PREFIX_NBYTES`.
+
+    Args:
+        filters: The dataset's filter pipeline.
+        mask: The chunk's filter mask.
+        stored_nbytes: The chunk's size in the file.
+        nbytes: Its size in memory.
+    """
+    is_lz4 = len(filters) == 1 and filters[0].id == LZ4 and not mask
+    return is_lz4 and stored_nbytes == nbytes + RAW_PREFIX_NBYTES
+
+
+def is_raw(prefix: bytearray, nbytes: int) -> bool:
+    """Whether a chunk of which `may_be_raw` is true does, by its first bytes."""
+    whole, block, stored = _LZ4_SIZES.unpack(prefix)
+    return bool(whole == stored == nbytes <= block)
 
 
 def _decoded(result: Bytes, target: Bytes) -> Bytes:

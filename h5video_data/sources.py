@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .aio import ReadQueue, open_queue
 from .buffers import scratch
 from .errors import FileChangedError, ReadError, VideoFileNotFoundError
-from .filters import decode_chunk
+from .filters import RAW_PREFIX_NBYTES, decode_chunk, is_raw, may_be_raw
 from .layout import FileIdentity, StoredArray
 from .plan import ReadPlan, RowPlanner
 
@@ -170,6 +170,12 @@ class OpenFile:
             done += count
         return done
 
+    def read_raw(self, target: NDArray[np.uint8], offset: int) -> bool:
+        """Fills `target` with a chunk that `may_be_raw`; False if it is not, or cut short."""
+        prefix = bytearray(RAW_PREFIX_NBYTES)
+        done = os.preadv(self.fd, [prefix, target.data], offset)
+        return done == len(prefix) + len(target) and is_raw(prefix, len(target))
+
     def read(self, size: int, offset: int) -> NDArray[np.uint8]:
         """`size` bytes from `offset` on, uint8; valid until the thread calls this again."""
         data = scratch("stored", size)
@@ -287,16 +293,23 @@ class DirectSource:
         place: NDArray[np.uint8],
         stats: ReadStats,
     ) -> None:
+        filters, chunk_nbytes = self._stored.filters, self._planner.chunk_nbytes
         size, mask = int(plan.sizes[number]), int(plan.masks[number])
+        offset, is_whole = int(plan.offsets[number]), len(place) == chunk_nbytes
+        stats.num_chunks += 1
+        stats.read_bytes += size
         begin = time.perf_counter()
-        stored = file.read(size, int(plan.offsets[number]))
+        may_be_there = is_whole and may_be_raw(filters, mask, size, chunk_nbytes)
+        if may_be_there and file.read_raw(place, offset):
+            stats.read_seconds += time.perf_counter() - begin
+            return
+        stored = file.read(size, offset)
         middle = time.perf_counter()
-        chunk_nbytes = self._planner.chunk_nbytes
-        if len(place) == chunk_nbytes:
-            decode_chunk(self._stored.filters, mask, stored, place)
+        if is_whole:
+            decode_chunk(filters, mask, stored, place)
         else:
             whole = scratch("chunk", chunk_nbytes)
-            decode_chunk(self._stored.filters, mask, stored, whole)
+            decode_chunk(filters, mask, stored, whole)
             skip = 0 if plan.skips is None else int(plan.skips[number])
             clip = self._planner.clip
             frame = self._planner.frame_nbytes
@@ -308,5 +321,3 @@ class DirectSource:
                 wanted[:] = frames[: len(wanted) * clip.stride : clip.stride]
         stats.decode_seconds += time.perf_counter() - middle
         stats.read_seconds += middle - begin
-        stats.read_bytes += size
-        stats.num_chunks += 1

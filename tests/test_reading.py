@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import struct
 import zlib
 
 import h5py
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from imagecodecs import lz4_encode
 
 from h5video_data import buffers, columns, sources, testing
-from h5video_data.errors import FileFormatError
+from h5video_data.errors import FileFormatError, ReadError
 from h5video_data.layout import describe
 from h5video_data.loader import VideoLoader
 from h5video_data.plan import RowPlanner, SlabGeometry, planner
@@ -457,6 +458,27 @@ def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compre
             dataset.id.write_direct_chunk((i, 0, 0, 0, 0), chunk)
         assert dataset[0].tobytes() == first + second
     check(path)
+
+
+def test_an_lz4_chunk_that_does_not_compress_is_read_into_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "set.h5"
+    noise = np.random.default_rng(0).integers(0, 256, (5, 6, 2, 5, 14), np.uint8)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=noise, chunks=(1, 6, 2, 5, 14), **hdf5plugin.LZ4(nbytes=0))
+    check(path)
+    monkeypatch.setattr(sources, "decode_chunk", None)
+    check(path)
+
+
+@pytest.mark.parametrize("sizes", [(839, 840, 840), (840, 839, 840), (840, 840, 839)])
+def test_an_lz4_chunk_whose_sizes_are_wrong(tmp_path, sizes):
+    path = tmp_path / "set.h5"
+    chunk = struct.pack(">QII", *sizes) + np.random.default_rng(0).bytes(840)
+    with h5py.File(path, "w") as file:
+        options = {"dtype": "u1", "chunks": (1, 840), **hdf5plugin.LZ4(nbytes=0)}
+        file.create_dataset("X", (1, 840), **options).id.write_direct_chunk((0, 0), chunk)
+    with pytest.raises(ReadError, match="sample 0"), VideoLoader(path, y=None) as loader:
+        list(loader)
 
 
 def fletcher32(data):
