@@ -32,9 +32,9 @@ def test_computing_and_copying(tmp_path):
     path = write_trace(
         tmp_path / "a.xplane.pb",
         [
-            ("Stream #13(Compute)", 10**9, [("conv", 0, 2), ("dense", 1, 3), ("relu", 7, 8)]),
+            ("Stream #13(Compute)", 10**9, [("conv", 0, 3), ("dense", 1, 2), ("relu", 7, 8)]),
             ("Stream #14(MemcpyH2D)", 10**9 + 10**6, [("MemcpyH2D", 1, 5)]),
-            ("Stream #15(Compute)", 10**9, [("within", 0.5, 1), ("late", 9, 10)]),
+            ("Stream #15(Compute)", 10**9, [("within", 0.5, 0.9), ("late", 9, 10)]),
             ("XLA Modules", 10**9, [("jit_train_step", 0, 10)]),
         ],
     )

@@ -228,4 +228,6 @@ def test_scaling_gives_a_row_for_each_point(tmp_path, capsys, monkeypatch):
     assert {("batch", 1), ("batch", 4), ("threads", 1), ("work", 2), ("work", 16)} <= found
     assert {("sample", 64), ("sample", 256), ("samples", 100), ("samples", 1000)} <= found
     assert ("batch", 32) not in found
+    assert all(row["of_limit"][0] > 0 for row in rows if row["axis"] == "threads")
+    assert not any("of_limit" in row for row in rows if row["axis"] != "threads")
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
