@@ -10,7 +10,6 @@ Left to HDF5: scale-offset, nbit, szip, and whatever else has a plugin.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -106,29 +105,38 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes)
         out[:] = np.frombuffer(data, np.uint8)
 
 
-# HDF5's LZ4 puts these before a chunk of one block: the sizes of the chunk and of its blocks, and
-# that of the block when compressed, big-endian. A block that would not shrink is stored as it is.
-_LZ4_SIZES = struct.Struct(">QII")
-RAW_PREFIX_NBYTES = _LZ4_SIZES.size
+# HDF5's LZ4 puts this before a chunk of one block. A block that would not shrink is stored as is.
+RAW_PREFIX = np.dtype([("chunk_nbytes", ">u8"), ("block_nbytes", ">u4"), ("stored_nbytes", ">u4")])
 
 
-def may_be_raw(filters: Sequence[Filter], mask: int, stored_nbytes: int, nbytes: int) -> bool:
-    """Whether a chunk may hold its values as they are, behind a prefix of `RAW_PREFIX_NBYTES`.
+def may_be_raw(
+    filters: Sequence[Filter], masks: NDArray[np.uint32], sizes: NDArray[np.int64], nbytes: int
+) -> NDArray[np.bool_]:
+    """Which chunks may hold their values as they are, behind a `RAW_PREFIX`.
 
     Args:
         filters: The dataset's filter pipeline.
-        mask: The chunk's filter mask.
-        stored_nbytes: The chunk's size in the file.
-        nbytes: Its size in memory.
+        masks: uint32 (n,), the chunks' filter masks.
+        sizes: int64 (n,), their bytes in the file.
+        nbytes: The bytes of a chunk in memory.
+
+    Returns:
+        bool (n,).
     """
-    is_lz4 = len(filters) == 1 and filters[0].id == LZ4 and not mask
-    return is_lz4 and stored_nbytes == nbytes + RAW_PREFIX_NBYTES
+    if [item.id for item in filters] != [LZ4]:
+        return np.zeros(len(masks), np.bool_)
+    may_be: NDArray[np.bool_] = (masks == 0) & (sizes == nbytes + RAW_PREFIX.itemsize)
+    return may_be
 
 
-def is_raw(prefix: bytearray, nbytes: int) -> bool:
-    """Whether a chunk of which `may_be_raw` is true does, by its first bytes."""
-    whole, block, stored = _LZ4_SIZES.unpack(prefix)
-    return bool(whole == stored == nbytes <= block)
+def are_raw(prefixes: NDArray[np.void], nbytes: int) -> NDArray[np.bool_]:
+    """Which chunks of those that `may_be_raw` do, bool (n,), by their `RAW_PREFIX`, (n,)."""
+    are: NDArray[np.bool_] = (
+        (prefixes["chunk_nbytes"] == nbytes)
+        & (prefixes["stored_nbytes"] == nbytes)
+        & (prefixes["block_nbytes"] >= nbytes)
+    )
+    return are
 
 
 def _decoded(result: Bytes, target: Bytes) -> Bytes:

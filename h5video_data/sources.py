@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .aio import ReadQueue, open_queue
 from .buffers import scratch
 from .errors import FileChangedError, ReadError, VideoFileNotFoundError
-from .filters import RAW_PREFIX_NBYTES, decode_chunk, is_raw, may_be_raw
+from .filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
 from .layout import FileIdentity, StoredArray
 from .plan import ReadPlan, RowPlanner
 
@@ -170,12 +170,6 @@ class OpenFile:
             done += count
         return done
 
-    def read_raw(self, target: NDArray[np.uint8], offset: int) -> bool:
-        """Fills `target` with a chunk that `may_be_raw`; False if it is not, or cut short."""
-        prefix = bytearray(RAW_PREFIX_NBYTES)
-        done = os.preadv(self.fd, [prefix, target.data], offset)
-        return done == len(prefix) + len(target) and is_raw(prefix, len(target))
-
     def read(self, size: int, offset: int) -> NDArray[np.uint8]:
         """`size` bytes from `offset` on, uint8; valid until the thread calls this again."""
         data = scratch("stored", size)
@@ -271,18 +265,42 @@ class DirectSource:
         is_plain: NDArray[np.bool_],
         target: NDArray[np.uint8],
     ) -> NDArray[np.int64]:
-        """Reads what one system call can read; returns how many bytes of each range it got."""
-        queue = self._files.queue
-        is_wanted = is_plain & (plan.offsets >= 0)
-        if queue is None or len(plan) == 1 or not is_wanted.any():
-            return np.zeros(len(plan), np.int64)
-        addresses = target.ctypes.data + plan.starts
-        if is_wanted.all():
-            return queue.read(file.fd, plan.offsets, plan.sizes, addresses)
+        """Reads what one system call can read; returns how many bytes of each range it got.
+
+        The chunks that may be raw are read as if they were, and their prefixes aside; of those that
+        are not, this got nothing.
+        """
         done = np.zeros(len(plan), np.int64)
-        done[is_wanted] = queue.read(
-            file.fd, plan.offsets[is_wanted], plan.sizes[is_wanted], addresses[is_wanted]
+        queue = self._files.queue
+        if queue is None:
+            return done
+        values_nbytes, chunk_nbytes = plan.stops - plan.starts, self._planner.chunk_nbytes
+        is_maybe_raw = may_be_raw(self._stored.filters, plan.masks, plan.sizes, chunk_nbytes)
+        is_maybe_raw &= values_nbytes == chunk_nbytes
+        wanted = np.flatnonzero((is_plain | is_maybe_raw) & (plan.offsets >= 0))
+        if not len(wanted):
+            return done
+        maybe_raw = np.flatnonzero(is_maybe_raw)
+        offsets = plan.offsets + RAW_PREFIX.itemsize * is_maybe_raw
+        prefixes = np.empty(len(maybe_raw), RAW_PREFIX)
+        counts = queue.read(
+            file.fd,
+            np.concatenate([offsets[wanted], plan.offsets[maybe_raw]]),
+            np.concatenate([values_nbytes[wanted], np.full(len(maybe_raw), RAW_PREFIX.itemsize)]),
+            np.concatenate(
+                [
+                    target.ctypes.data + plan.starts[wanted],
+                    prefixes.ctypes.data + RAW_PREFIX.itemsize * np.arange(len(maybe_raw)),
+                ]
+            ),
         )
+        done[wanted], prefix_counts = np.split(counts, [len(wanted)])
+        is_raw = (
+            are_raw(prefixes, chunk_nbytes)
+            & (done[maybe_raw] == chunk_nbytes)
+            & (prefix_counts == RAW_PREFIX.itemsize)
+        )
+        done[maybe_raw] = np.where(is_raw, plan.sizes[maybe_raw], 0)
         return done
 
     def _decode(
@@ -299,10 +317,6 @@ class DirectSource:
         stats.num_chunks += 1
         stats.read_bytes += size
         begin = time.perf_counter()
-        may_be_there = is_whole and may_be_raw(filters, mask, size, chunk_nbytes)
-        if may_be_there and file.read_raw(place, offset):
-            stats.read_seconds += time.perf_counter() - begin
-            return
         stored = file.read(size, offset)
         middle = time.perf_counter()
         if is_whole:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from imagecodecs import lz4_encode
 
 from h5video_data import buffers, columns, sources, testing
+from h5video_data.aio import open_queue
 from h5video_data.errors import FileFormatError, ReadError
-from h5video_data.layout import describe
+from h5video_data.layout import FileIdentity, describe
 from h5video_data.loader import VideoLoader
 from h5video_data.plan import RowPlanner, SlabGeometry, planner
 
@@ -437,7 +438,9 @@ def test_a_chunk_s_mask_switches_its_filters_off(tmp_path, mask):
     check(path)
 
 
-def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compressed(tmp_path):
+def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compressed(
+    tmp_path, monkeypatch
+):
     half = 420
     rng = np.random.default_rng(0)
     first = rng.bytes(half)
@@ -456,7 +459,13 @@ def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compre
         dataset = file.create_dataset("X", shape=(4, 6, 2, 5, 14), **options)
         for i in range(4):
             dataset.id.write_direct_chunk((i, 0, 0, 0, 0), chunk)
+        # Beside chunks that are as long because they were not compressed.
+        for i in (1, 2):
+            dataset[i] = rng.integers(0, 256, dataset.shape[1:], np.uint8)
         assert dataset[0].tobytes() == first + second
+        assert {dataset.id.get_chunk_info(i).size for i in range(4)} == {len(chunk)}
+    check(path)
+    monkeypatch.setattr(sources, "open_queue", lambda: None)
     check(path)
 
 
@@ -466,8 +475,28 @@ def test_an_lz4_chunk_that_does_not_compress_is_read_into_its_place(tmp_path, mo
     with h5py.File(path, "w") as file:
         file.create_dataset("X", data=noise, chunks=(1, 6, 2, 5, 14), **hdf5plugin.LZ4(nbytes=0))
     check(path)
-    monkeypatch.setattr(sources, "decode_chunk", None)
+    if open_queue() is not None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "decode_chunk", None)
+            check(path)
+            check(path, batch_size=1)
+    monkeypatch.setattr(sources, "open_queue", lambda: None)
     check(path)
+
+
+def test_an_lz4_chunk_that_does_not_compress_and_is_cut_short(tmp_path, monkeypatch):
+    path = tmp_path / "set.h5"
+    noise = np.random.default_rng(0).integers(0, 256, (8, 840), np.uint8)
+    with h5py.File(path, "w") as file:
+        options = {"dtype": "u1", "chunks": (1, 840), **hdf5plugin.LZ4(nbytes=0)}
+        last = file.create_dataset("X", data=noise, **options).id.get_chunk_info(7)
+    assert last.size == 856
+    with VideoLoader(path, y=None, shuffle=False, batch_size=8) as loader:
+        identity = FileIdentity.of(os.stat(path))
+        monkeypatch.setattr(FileIdentity, "of", lambda _: identity)
+        os.truncate(path, last.byte_offset + 855)
+        with pytest.raises(ReadError, match="sample 7: the file ends 1 bytes too early"):
+            list(loader)
 
 
 @pytest.mark.parametrize("sizes", [(839, 840, 840), (840, 839, 840), (840, 840, 839)])
