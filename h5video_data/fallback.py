@@ -90,6 +90,7 @@ class Hdf5Source:
                 dataset.read_direct(out, selection, np.s_[target : target + count])
             except (OSError, ValueError, RuntimeError) as error:
                 raise read_error(self._stored, row, str(error)) from error
+            stats.num_reads += 1
         check_identity(self._stored.path, self._stored.identity, file.id.get_vfd_handle())
         repeated = ~is_new
         out[targets[repeated]] = out[begins[np.searchsorted(wanted, ordered[repeated])]]

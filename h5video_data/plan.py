@@ -213,17 +213,40 @@ def _merged(plan: ReadPlan) -> ReadPlan:
 
 
 @dataclass(frozen=True)
-class Patch:
-    """Where a chunk of a band lies; both are indices of as many axes as the dataset has."""
+class Tile:
+    """Chunks of a band that a sample is copied out of in one go.
 
-    in_band: tuple[slice, ...]
-    """Its place in the band."""
-    in_chunk: tuple[slice, ...]
-    """What of the chunk counts: an edge chunk is stored whole."""
+    They are all whole, or an edge of the samples cuts them off alike. All fields have an entry for
+    each axis from the third on.
+    """
+
+    chunks: tuple[slice, ...]
+    """Which chunks."""
+    inside: tuple[slice, ...]
+    """What of each chunk counts: an edge chunk is stored whole."""
+    place: tuple[slice, ...]
+    """What of a frame they fill."""
+    split: tuple[int, ...]
+    """The shape of that in chunks and cells of a chunk: (chunks, cells, chunks, cells, ...)."""
+
+    def copy(self, band: NDArray[Any], in_band: slice, out: NDArray[Any]) -> None:
+        """Copies frames of one sample.
+
+        Args:
+            band: The sample in a band: (chunks along each axis..., frames, cells along each axis).
+            in_band: Which of these frames.
+            out: (frames, ...), takes them.
+        """
+        source = band[self.chunks + (in_band,) + self.inside]
+        rank = len(self.chunks)
+        axes = [axis for i in range(rank) for axis in (i, rank + 1 + i)]
+        # Cutting axes in parts gives a view, whatever the strides.
+        target = out[(slice(None),) + self.place].reshape(len(out), *self.split)
+        target[...] = source.transpose(rank, *axes)
 
 
 class SlabGeometry:
-    """The slabs, bands and patches of a chunked dataset.
+    """The slabs, bands and tiles of a chunked dataset.
 
     A *slab* is the samples that share their chunks: those with the same position in the chunk grid
     along the first axis. A *band* is the part of a slab that is one chunk deep along the second
@@ -236,28 +259,33 @@ class SlabGeometry:
         samples 4..7       ...                       slab 1
         samples 8..9       ...                       slab 2
 
-    A band is what one task decodes: its chunks are put together once, and each sample's frames of
-    it are then one run of bytes.
+    A band is what one task decodes, chunk after chunk; then each sample is copied out of it, a
+    *tile* at a time.
+
+    A dataset of one dimension counts as one of (samples, 1).
 
     Attributes:
         stored: The dataset.
+        chunk_shape: The shape of a chunk.
         num_slabs: Slabs of the dataset.
         num_bands: Bands of a slab.
-        patches: The chunks of a band, in the order of the chunk table.
+        grid: Chunks of a band along each axis from the third on.
+        tiles: They fill the frames of a sample, without overlap.
     """
 
     def __init__(self, stored: StoredArray) -> None:
         if stored.chunk_shape is None:
             raise ValueError(f"{stored.name} has no chunks")
         self.stored = stored
-        self.chunk_shape = stored.chunk_shape
-        grid = [-(-n // c) for n, c in zip(stored.shape, stored.chunk_shape, strict=True)]
-        self.num_slabs = grid[0]
-        self.num_bands = grid[1] if len(grid) > 1 else 1
-        self.patches = tuple(
-            _patch(corner, stored.shape[2:], stored.chunk_shape[2:])
-            for corner in itertools.product(*map(range, grid[2:]))
+        one = (1,) if len(stored.shape) == 1 else ()
+        shape, self.chunk_shape = stored.shape + one, stored.chunk_shape + one
+        self.num_slabs, self.num_bands, *grid = (
+            -(-length // chunk) for length, chunk in zip(shape, self.chunk_shape, strict=True)
         )
+        self.grid = tuple(grid)
+        self.num_frames = shape[1]
+        parts = itertools.product(*map(_parts, shape[2:], self.chunk_shape[2:]))
+        self.tiles = tuple(_tile(part) for part in parts)
 
     @property
     def samples_per_slab(self) -> int:
@@ -265,40 +293,45 @@ class SlabGeometry:
         return self.chunk_shape[0]
 
     @property
-    def band_shape(self) -> tuple[int, ...]:
-        """The shape of a whole band in memory: (samples, frames, ...)."""
-        return self.chunk_shape[:2] + self.stored.shape[2:]
+    def chunks_per_band(self) -> int:
+        """Chunks of a band."""
+        return math.prod(self.grid)
 
     @property
-    def is_one_chunk(self) -> bool:
-        """Whether a band is a chunk as it is decoded."""
-        return self.chunk_shape[2:] == self.stored.shape[2:]
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of what a chunk holds of a sample: (frames, ...)."""
+        return self.chunk_shape[1:]
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of a decoded chunk."""
+        return math.prod(self.chunk_shape) * self.stored.dtype.itemsize
 
     def frames(self, band: int) -> slice:
         """The part of a sample along its first axis that a band holds."""
-        if len(self.chunk_shape) == 1:
-            return slice(0, 0)
         begin = band * self.chunk_shape[1]
-        return slice(begin, min(begin + self.chunk_shape[1], self.stored.shape[1]))
+        return slice(begin, min(begin + self.chunk_shape[1], self.num_frames))
 
     @property
     def band_nbytes(self) -> int:
         """Memory that decoding a band takes."""
-        cells = math.prod(self.band_shape) + (not self.is_one_chunk) * math.prod(self.chunk_shape)
-        return cells * self.stored.dtype.itemsize
+        return self.chunks_per_band * self.chunk_nbytes
 
 
-def _patch(corner: Sequence[int], shape: Sequence[int], chunk: Sequence[int]) -> Patch:
-    starts = [place * length for place, length in zip(corner, chunk, strict=True)]
-    lengths = [
-        min(length, whole - start)
-        for start, length, whole in zip(starts, chunk, shape, strict=True)
-    ]
-    whole = (slice(None), slice(None))
-    return Patch(
-        whole + tuple(slice(start, start + n) for start, n in zip(starts, lengths, strict=True)),
-        whole + tuple(slice(0, n) for n in lengths),
-    )
+# Along one axis: which chunks, what of each, what of a frame, and that in chunks and cells.
+_Part = tuple[slice, slice, slice, tuple[int, int]]
+
+
+def _parts(length: int, chunk: int) -> list[_Part]:
+    count, rest = divmod(length, chunk)
+    whole = (slice(0, count), slice(0, chunk), slice(0, count * chunk), (count, chunk))
+    edge = (slice(count, count + 1), slice(0, rest), slice(count * chunk, length), (1, rest))
+    return [whole] * (count > 0) + [edge] * (rest > 0)
+
+
+def _tile(parts: Sequence[_Part]) -> Tile:
+    chunks, inside, place, split = zip(*parts, strict=True) if parts else ((),) * 4
+    return Tile(chunks, inside, place, tuple(itertools.chain.from_iterable(split)))
 
 
 def planner(stored: StoredArray) -> RowPlanner | SlabGeometry | str:

@@ -155,6 +155,9 @@ class Reader:
             BufferPool(batch_size * column.row_nbytes, max_kept=max_kept)
             for column in video_set.columns
         ]
+        self._kept_pools = [
+            BufferPool(column.row_nbytes, max_kept=kept_samples) for column in video_set.columns
+        ]
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="h5video_data")
 
     def _column_sources(self, column: Column) -> list[Source | SlabSource]:
@@ -197,6 +200,7 @@ class Reader:
                     plan.firsts,
                     plan.ends[plan.batches],
                     capacity=self._kept_samples,
+                    pool=self._kept_pools[position],
                     submit=self._submit,
                 )
         return EpochReader(self, plan, windows)

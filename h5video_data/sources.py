@@ -30,6 +30,9 @@ MAX_OPEN_FILES = 256
 SLOW_BYTES_PER_SECOND = 1.5e9
 # Few bytes say nothing: they take as long as the system call.
 JUDGED_BYTES = 1 << 20
+# What one more read costs, in bytes that could be read meanwhile from the page cache: it takes some
+# 1.3 us, however short it is.
+BYTES_PER_READ = 8 << 10
 
 Rows = NDArray[np.int64]
 
@@ -44,6 +47,8 @@ class ReadStats:
     """Undoing filters."""
     read_bytes: int = 0
     """Stored bytes that were read."""
+    num_reads: int = 0
+    """Ranges of files, or runs of samples by HDF5, that they were read in."""
     num_chunks: int = 0
     """Chunks that were read and decoded."""
 
@@ -52,7 +57,14 @@ class ReadStats:
         self.read_seconds += other.read_seconds
         self.decode_seconds += other.decode_seconds
         self.read_bytes += other.read_bytes
+        self.num_reads += other.num_reads
         self.num_chunks += other.num_chunks
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading waited for a disk, to judge by its speed."""
+        effort = self.read_bytes + self.num_reads * BYTES_PER_READ
+        return effort < SLOW_BYTES_PER_SECOND * self.read_seconds
 
 
 class Source(Protocol):
@@ -154,10 +166,10 @@ class OpenFile:
                 if offset >= 0:
                     os.posix_fadvise(self.fd, offset, size, os.POSIX_FADV_WILLNEED)
 
-    def judge(self, num_bytes: int, seconds: float) -> None:
+    def judge(self, stats: ReadStats) -> None:
         """Takes note of how long a thread's reads took."""
-        if num_bytes >= JUDGED_BYTES:
-            self.is_slow = num_bytes < SLOW_BYTES_PER_SECOND * seconds
+        if stats.read_bytes >= JUDGED_BYTES:
+            self.is_slow = stats.is_slow
 
     def read_into(self, target: memoryview, offset: int) -> int:
         """Fills `target` with the bytes from `offset` on; returns how many the file has."""
@@ -195,6 +207,37 @@ class OpenFiles:
             queue = self._of_thread.queue = open_queue()
         return queue
 
+    def read_ranges(
+        self,
+        file: OpenFile,
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        target: NDArray[np.uint8],
+    ) -> None:
+        """Reads ranges of a file, by one system call where that can be.
+
+        Args:
+            file: The file.
+            offsets: int64 (n,), first byte of each range in the file.
+            sizes: int64 (n,), bytes of each range.
+            starts: int64 (n,), where each goes in `target`.
+            target: uint8, the bytes to fill.
+
+        Raises:
+            EOFError: The file ends before the end of a range.
+        """
+        queue = self.queue
+        done = np.zeros(len(offsets), np.int64)
+        if queue is not None:
+            done = queue.read(file.fd, offsets, sizes, target.ctypes.data + starts)
+        for number in np.flatnonzero(done < sizes).tolist():
+            begin, size, got = int(starts[number]), int(sizes[number]), int(done[number])
+            rest = target[begin + got : begin + size]
+            got += file.read_into(rest.data, int(offsets[number]) + got)
+            if got < size:
+                raise EOFError(f"the file ends {size - got} bytes too early")
+
     def close(self) -> None:
         """Lets go of all of them."""
         self.open.cache_clear()
@@ -212,16 +255,15 @@ class DirectSource:
         self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
     ) -> None:
         """Plans the ranges of the rows, then reads them."""
-        stored = self._stored
+        stored, cost = self._stored, ReadStats()
         plan = self._planner.plan(rows, places, firsts)
         file = self._files.open(stored.path, stored.identity)
         target = out.reshape(-1).view(np.uint8)
-        bytes_before, seconds_before = stats.read_bytes, stats.read_seconds
         is_plain = self._is_plain(plan)
         begin = time.perf_counter()
         file.announce(plan.offsets, plan.sizes)
         done = self._read_together(file, plan, is_plain, target)
-        stats.read_seconds += time.perf_counter() - begin
+        cost.read_seconds += time.perf_counter() - begin
         for number in np.flatnonzero((done < plan.sizes) | (plan.offsets < 0)).tolist():
             # As far as it is right; this is where an error is.
             position = int(plan.starts[number] + done[number])
@@ -230,11 +272,11 @@ class DirectSource:
                 if plan.offsets[number] < 0:
                     place.view(stored.dtype)[...] = stored.fill_value
                 elif not is_plain[number]:
-                    self._decode(file, plan, number, place, stats)
+                    self._decode(file, plan, number, place, cost)
                 else:
                     begin = time.perf_counter()
                     count = file.read_into(place.data, int(plan.offsets[number] + done[number]))
-                    stats.read_seconds += time.perf_counter() - begin
+                    cost.read_seconds += time.perf_counter() - begin
                     done[number] += count
                     if count < len(place):
                         position += count
@@ -242,8 +284,10 @@ class DirectSource:
             except (OSError, EOFError, ValueError) as error:
                 row = int(rows[np.searchsorted(places, position // self._planner.row_nbytes)])
                 raise read_error(stored, row, str(error)) from error
-        stats.read_bytes += int(done.sum())
-        file.judge(stats.read_bytes - bytes_before, stats.read_seconds - seconds_before)
+        cost.read_bytes += int(done.sum())
+        cost.num_reads += len(plan)
+        file.judge(cost)
+        stats.add(cost)
         check_identity(stored.path, stored.identity, file.fd)
 
     def _is_plain(self, plan: ReadPlan) -> NDArray[np.bool_]:

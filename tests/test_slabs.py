@@ -1,16 +1,18 @@
 """Chunks of many samples, or through samples: what is decoded, how often, in how much memory."""
 
+import threading
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from h5video_data import VideoLoader, inspect
+from h5video_data import Clip, VideoLoader, inspect, slabs
 from h5video_data.errors import ReadError
 from h5video_data.layout import describe
 from h5video_data.plan import SlabGeometry
 from h5video_data.reader import EpochPlan
+from h5video_data.sources import ReadStats
 from h5video_data.testing import labels, sample_values, write_video_file
 
 SHAPE = (6, 3, 10, 12)
@@ -52,6 +54,74 @@ def test_every_sample_once_and_right(tmp_path, options, memory):
             orders = [epoch(loader) for _ in range(2)]
         assert [sorted(order) for order in orders] == [list(range(53))] * 2
         assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("memory", [0, 30_000, 10**6], ids=["none", "short", "ample"])
+def test_samples_of_unfiltered_chunks_are_read_by_themselves_if_few_are_wanted(
+    tmp_path, monkeypatch, memory
+):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=53, sample_shape=SHAPE, chunks=(7, 4, 2, 3, 5)
+    )
+    chunk_nbytes, chunks_of_a_slab = 7 * 4 * 2 * 3 * 5, 2 * 2 * 4 * 3
+    for bytes_per_read, batch_size in ((0, 1), (0, 7), (10**6, 7)):
+        monkeypatch.setattr(slabs, "BYTES_PER_READ", bytes_per_read)
+        with VideoLoader(path, batch_size=batch_size, seed=1, read_ahead_bytes=memory) as loader:
+            for _ in range(2):
+                assert sorted(epoch(loader)) == list(range(53))
+            read = loader.stats.read_bytes / (chunk_nbytes / 7 * chunks_of_a_slab)
+        if memory == 0:
+            # By itself a sample is read even if reads are dear: several of a slab, as whole chunks.
+            assert read > 4 * 53 if bytes_per_read else read == 2 * 53
+        if memory == 10**6:
+            assert 2 * 53 <= read <= 2 * 8 * 7
+
+
+def test_a_few_samples_of_unfiltered_chunks_of_which_some_were_never_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(slabs, "BYTES_PER_READ", 0)
+    values = sample_values(np.arange(20), SHAPE)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        X = file.create_dataset("X", (20, *SHAPE), "u1", chunks=(5, 2, 3, 4, 5), fillvalue=9)
+        X[0:5, :2, :, :4] = values[0:5, :2, :, :4]
+        X[10:15] = values[10:15]
+        expected = X[()]
+        file["Y"] = labels(np.arange(20), 4)
+    assert (expected == 9).sum() > 10 * np.prod(SHAPE)
+    options = {"batch_size": 3, "shuffle": False, "read_ahead_bytes": 0}
+    with VideoLoader(tmp_path / "a.h5", **options) as loader:
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in loader]), expected)
+    clip = Clip(3, stride=2, position="start")
+    with VideoLoader(tmp_path / "a.h5", clip=clip, **options) as loader:
+        found = np.concatenate([x for x, _ in loader])
+    np.testing.assert_array_equal(found, expected[:, 0:6:2])
+
+
+def test_samples_that_were_dropped_before_they_were_decoded_take_no_memory(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=53,
+        sample_shape=SHAPE,
+        chunks=(53, *SHAPE),
+        compression="gzip",
+    )
+    with VideoLoader(path, y=None, batch_size=4, seed=0, num_threads=1) as loader:
+        reader = loader._feed._open_reader()
+        held = threading.Event()
+        reader._submit(lambda: held.wait(20) and ReadStats())
+        order = np.arange(53)
+        plan = EpochPlan(0, order, np.append(np.arange(4, 53, 4), 53), group=1)
+        source = reader.epoch(plan)
+        source.fill(1)
+        window = source._windows[0]
+        assert len(window._kept) == 49
+        for sample in range(10, 53):
+            del window._kept[sample]
+        held.set()
+        batch = source.take()
+        batch.wait()
+        np.testing.assert_array_equal(batch.arrays[0], sample_values(order[:4], SHAPE))
+        assert window._pool.num_allocated == 6
+        source.cancel()
 
 
 def test_each_chunk_is_decoded_once_an_epoch(tmp_path):
@@ -167,14 +237,20 @@ def test_geometry(tmp_path):
         geometry = SlabGeometry(
             describe(file.create_dataset("X", (10, 7, 3, 5), "u1", chunks=(4, 2, 3, 2)))
         )
-    assert (geometry.num_slabs, geometry.num_bands, len(geometry.patches)) == (3, 4, 3)
+    assert (geometry.num_slabs, geometry.num_bands, geometry.grid) == (3, 4, (1, 3))
     assert geometry.samples_per_slab == 4
-    assert geometry.band_shape == (4, 2, 3, 5)
-    assert not geometry.is_one_chunk
+    assert geometry.sample_shape == (2, 3, 2)
+    assert geometry.band_nbytes == 3 * 4 * 2 * 3 * 2
     assert geometry.frames(3) == slice(6, 7)
-    last = geometry.patches[2]
-    assert last.in_band[2:] == (slice(0, 3), slice(4, 5))
-    assert last.in_chunk[2:] == (slice(0, 3), slice(0, 1))
+    whole, edge = geometry.tiles
+    assert whole.chunks == (slice(0, 1), slice(0, 2))
+    assert whole.inside == (slice(0, 3), slice(0, 2))
+    assert whole.place == (slice(0, 3), slice(0, 4))
+    assert whole.split == (1, 3, 2, 2)
+    assert edge.chunks == (slice(0, 1), slice(2, 3))
+    assert edge.inside == (slice(0, 3), slice(0, 1))
+    assert edge.place == (slice(0, 3), slice(4, 5))
+    assert edge.split == (1, 3, 1, 1)
 
 
 BLOCKS = {"chunks": (16, 2, 3, 10, 12), "compression": "gzip"}

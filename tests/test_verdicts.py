@@ -22,6 +22,7 @@ FIGURES = Figures(
     first_wait=0.0,
     is_first=False,
     read_bytes=19_000_000_000,
+    num_reads=30_000,
     read_seconds=19.0,
     decoded_bytes=20_000_000_000,
 )
@@ -70,6 +71,13 @@ def _two_processors(monkeypatch):
             "copying from the page cache is the limit: waited 50.0% of 10 s, 1.9 GB/s read of "
             "3.8 GB/s needed by 2 threads. Read fewer bytes (`clip`, a smaller dtype, compression)",
             id="page cache",
+        ),
+        pytest.param(
+            {"wait": 0.5, "read": 0.5, "num_reads": 20_000_000},
+            "reading in small pieces is the limit: waited 50.0% of 10 s, 1.9 GB/s read of 3.8 GB/s "
+            "needed in pieces of 950 bytes. Store whole samples in a chunk: `h5video-data inspect` "
+            "says how",
+            id="pieces",
         ),
         pytest.param(
             {"wait": 0.5, "decode": 0.3, "read": 0.2},

@@ -284,6 +284,7 @@ class _EpochMeter:
             first_wait=(self._first_wait or 0.0) / seconds,
             is_first=is_first,
             read_bytes=after.read_bytes - before.read_bytes,
+            num_reads=after.num_reads - before.num_reads,
             read_seconds=read_seconds,
             decoded_bytes=after.delivered_bytes - before.delivered_bytes,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from h5video_data.loader import VideoLoader, function_name
 from h5video_data.plan import planner
-from h5video_data.sources import SLOW_BYTES_PER_SECOND
+from h5video_data.sources import BYTES_PER_READ, ReadStats
 
 # A training that waits less than this share of its time is not worth an effort.
 NOTEWORTHY_WAIT = 0.03
@@ -38,6 +38,8 @@ class Figures:
     """Whether it is the first epoch of the training."""
     read_bytes: int
     """Stored bytes that were read."""
+    num_reads: int
+    """Ranges of files that they were read in."""
     read_seconds: float
     """Seconds of reading, summed over the threads."""
     decoded_bytes: int
@@ -92,8 +94,19 @@ def _reading(figures: Figures, loader: VideoLoader, waited: str) -> str:
             f"reading by HDF5, one read at a time, is the limit: {waited}, {speed}. {obstacle}: "
             "`h5video-data inspect` says how to store it"
         )
-    if figures.read_bytes < SLOW_BYTES_PER_SECOND * figures.read_seconds:
+    cost = ReadStats(
+        read_bytes=figures.read_bytes,
+        num_reads=figures.num_reads,
+        read_seconds=figures.read_seconds,
+    )
+    if cost.is_slow:
         return f"the disk is the limit: {waited}, {speed}. Use a faster disk, or {fewer}"
+    if figures.read_bytes < figures.num_reads * BYTES_PER_READ:
+        return (
+            f"reading in small pieces is the limit: {waited}, {speed} in pieces of "
+            f"{figures.read_bytes // figures.num_reads:,} bytes. Store whole samples in a chunk: "
+            "`h5video-data inspect` says how"
+        )
     return (
         f"copying from the page cache is the limit: {waited}, {speed} by "
         f"{_count(loader.num_threads, 'thread')}. {_more_threads(loader) or _sentence(fewer)}"
