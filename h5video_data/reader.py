@@ -21,8 +21,9 @@ from .errors import FileChangedError, ReadError
 from .fallback import Hdf5Files, Hdf5Source
 from .layout import StoredArray
 from .plan import RowPlanner, SlabGeometry, planner
-from .slabs import SlabSource, SlabWindow
+from .slabs import SlabSource
 from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, check_identity
+from .window import SlabWindow
 
 Indices = NDArray[np.int64]
 
