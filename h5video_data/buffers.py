@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 import threading
 import weakref
 from typing import Any
@@ -67,6 +68,14 @@ def keep_freed_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK_NBYTES)
 
 
+# Blocks between these sizes come from the kernel, page by page, and go back there. The C library
+# would keep them among its own, from where they may never go back: samples that were freed in
+# another order than they came in left it with twice their memory. Smaller ones are too many for
+# that; NumPy has larger ones mapped in huge pages.
+LEAST_MAPPED_NBYTES = 128 << 10
+LEAST_HUGE_NBYTES = 4 << 20
+
+
 class BufferPool:
     """Lends out blocks of one size as arrays, and keeps those that come back for the next loan.
 
@@ -91,6 +100,11 @@ class BufferPool:
 
     def allocate(self) -> NDArray[np.uint8]:
         """A new block."""
+        if LEAST_MAPPED_NBYTES <= self.block_nbytes < LEAST_HUGE_NBYTES:
+            # Pages start at a multiple of ALIGNMENT.
+            return np.frombuffer(
+                mmap.mmap(-1, self.block_nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8
+            )
         return aligned_empty(self.block_nbytes)
 
     def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

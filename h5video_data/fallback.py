@@ -69,8 +69,8 @@ class Hdf5Source:
         self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
     ) -> None:
         """Reads rows in the order of the file, each once, into their places."""
-        begin = time.perf_counter()
-        file, dataset = self._files.open(self._stored)
+        begin, stored = time.perf_counter(), self._stored
+        file, dataset = self._files.open(stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
         out[places] = 0
         order = np.argsort(rows, kind="stable")
@@ -89,9 +89,10 @@ class Hdf5Source:
             try:
                 dataset.read_direct(out, selection, np.s_[target : target + count])
             except (OSError, ValueError, RuntimeError) as error:
-                raise read_error(self._stored, row, str(error)) from error
+                check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
+                raise read_error(stored, row, str(error)) from error
             stats.num_reads += 1
-        check_identity(self._stored.path, self._stored.identity, file.id.get_vfd_handle())
+        check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
         repeated = ~is_new
         out[targets[repeated]] = out[begins[np.searchsorted(wanted, ordered[repeated])]]
         stats.read_seconds += time.perf_counter() - begin

@@ -182,8 +182,8 @@ class VideoLoader:
 
         memory = share_out(self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads)
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
-            # What a window needs is kept in any case, and the eighth that is not for keeping.
-            needed = -(-self._sampler.samples_per_window * 8 // 7)
+            # What a window needs is kept in any case.
+            needed = self._sampler.samples_per_window
             memory = replace(memory, kept_samples=max(needed, memory.kept_samples))
         self._feed = Feed(
             self._set,

@@ -324,6 +324,8 @@ def _fill(
                     first = None if begins is None else begins[one]
                     try:
                         source.read(rows[one], places[one], first, out, stats)
+                    except FileChangedError:
+                        raise
                     except ReadError as reason:
                         failed[int(indices[places[i]])] = str(reason)
     return stats

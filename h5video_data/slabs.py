@@ -57,6 +57,7 @@ class SlabSource:
         try:
             samples = self._read_band(file, slab, band, rows, cost)
         except (OSError, EOFError, ValueError) as error:
+            check_identity(stored.path, stored.identity, file.fd)
             row = slab * self.geometry.samples_per_slab + rows[0]
             raise read_error(stored, row, str(error)) from error
         file.judge(cost)

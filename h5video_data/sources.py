@@ -282,6 +282,7 @@ class DirectSource:
                         position += count
                         raise EOFError(f"the file ends {len(place) - count} bytes too early")
             except (OSError, EOFError, ValueError) as error:
+                check_identity(stored.path, stored.identity, file.fd)
                 row = int(rows[np.searchsorted(places, position // self._planner.row_nbytes)])
                 raise read_error(stored, row, str(error)) from error
         cost.read_bytes += int(done.sum())

@@ -185,16 +185,27 @@ def _array_of(weak: weakref.ref[KeptSample]) -> NDArray[Any] | None:
 
 
 def _decode_band_if_possible(
-    unreadable: dict[int, str], failed: dict[int, str], decode: SlabDecode, *arguments: Any
+    unreadable: dict[int, str],
+    failed: dict[int, str],
+    decode: SlabDecode,
+    source: SlabSource,
+    slab: int,
+    band: int,
+    rows: Sequence[int],
+    firsts: Sequence[int],
+    outs: Sequence[NDArray[Any]],
+    weakly_kept: Sequence[weakref.ref[KeptSample]],
 ) -> ReadStats:
     """A task: the same, but if it cannot be decoded, its samples are noted down instead."""
     try:
-        return _decode_band(*arguments)
+        return _decode_band(source, slab, band, rows, firsts, outs, weakly_kept)
     except FileChangedError:
         raise
     except ReadError as error:
-        unreadable.update((sample, str(error)) for sample in decode.kept.tolist())
-        failed.update((sample, str(error)) for sample in decode.wanted.tolist())
+        needs_it = np.array([source.is_needed(band, [first]) for first in firsts])
+        needed, kept_needed = np.split(needs_it, [len(decode.wanted)])
+        failed.update(dict.fromkeys(decode.wanted[needed].tolist(), str(error)))
+        unreadable.update(dict.fromkeys(decode.kept[kept_needed].tolist(), str(error)))
         return ReadStats()
 
 

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5video_data.buffers import ALIGNMENT, BufferPool, aligned_empty
+from h5video_data.buffers import (
+    ALIGNMENT,
+    LEAST_HUGE_NBYTES,
+    LEAST_MAPPED_NBYTES,
+    BufferPool,
+    aligned_empty,
+    keep_freed_blocks,
+)
 
 U1 = np.dtype("u1")
 
@@ -25,9 +34,10 @@ def test_alignment(num_bytes):
     assert address(block) % ALIGNMENT == 0
 
 
+@pytest.mark.parametrize("block_nbytes", [4096, LEAST_MAPPED_NBYTES, LEAST_HUGE_NBYTES])
 @pytest.mark.parametrize("dtype", ["u1", "?", "f2", "i4", "f8", "c16"])
-def test_a_loan_is_aligned_writable_and_contiguous(dtype):
-    array = BufferPool(4096, max_kept=1).lend((3, 5, 7), np.dtype(dtype))
+def test_a_loan_is_aligned_writable_and_contiguous(dtype, block_nbytes):
+    array = BufferPool(block_nbytes, max_kept=1).lend((3, 5, 7), np.dtype(dtype))
     assert (array.shape, array.dtype) == ((3, 5, 7), np.dtype(dtype))
     assert address(array) % ALIGNMENT == 0
     assert array.flags.c_contiguous
@@ -48,6 +58,28 @@ def test_a_smaller_loan_takes_the_same_block():
     pool.lend((100,), U1)
     assert pool.lend((3, 4), np.dtype("f4")).nbytes == 48
     assert pool.num_allocated == 1
+
+
+def resident_nbytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("block_nbytes", [LEAST_MAPPED_NBYTES, 600_000, LEAST_HUGE_NBYTES])
+def test_memory_of_blocks_that_are_not_kept_goes_back_to_the_system(block_nbytes):
+    keep_freed_blocks()  # else the C library gives back large blocks by itself
+    pool = BufferPool(block_nbytes, max_kept=0)
+    before = resident_nbytes()
+    count = (256 << 20) // block_nbytes
+    held, between = [], []
+    for _ in range(count):
+        held.append(pool.lend((block_nbytes,), U1))
+        held[-1][...] = 1
+        # Something small of others, which stays.
+        between.append(np.ones(1000, np.uint8))
+    assert resident_nbytes() > before + (200 << 20)
+    held.clear()
+    assert resident_nbytes() < before + (20 << 20)
+    assert len(between) == count
 
 
 class Holder:

@@ -1,5 +1,7 @@
 """Samples that cannot be read: left out and reported, or an error."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -117,6 +119,44 @@ def test_a_changed_file_is_an_error_all_the_same(tmp_path):
         file.write(b"x")
     with pytest.raises(FileChangedError):
         list(batches)
+
+
+@pytest.mark.parametrize("options", [{}, *LAYOUTS.values()], ids=["contiguous", *LAYOUTS])
+@pytest.mark.parametrize("kept", [0.2, 0.9])
+def test_a_file_that_is_cut_short_is_an_error_all_the_same(tmp_path, options, kept):
+    path = write_video_file(tmp_path / "a.h5", num_samples=200, sample_shape=SHAPE, **options)
+    with VideoLoader(
+        path, batch_size=20, seed=0, on_error="skip", read_ahead_bytes=0, num_threads=1
+    ) as loader:
+        batches = loader.batches()
+        next(batches)
+        os.truncate(path, int(kept * os.path.getsize(path)))
+        with pytest.raises(FileChangedError):
+            list(batches)
+
+
+@pytest.mark.parametrize("memory", [0, 2000, 10**6])
+def test_a_sample_whose_clip_is_readable_is_not_skipped(tmp_path, memory):
+    shape = (12, 2, 6, 5)
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=29,
+        sample_shape=shape,
+        chunks=(8, 3, 2, 6, 5),
+        compression="gzip",
+    )
+    damage(path, (8, 3, 0, 0, 0))
+    options = {"batch_size": 4, "seed": 0, "clip": Clip(2)}
+    with VideoLoader(path, on_error="skip", read_ahead_bytes=memory, **options) as loader:
+        found = {}
+        for _, indices, (x, _) in loader.batches():
+            found.update(zip(indices.tolist(), x, strict=True))
+    firsts = Clip(2).first_frames(12, 0, 0, np.arange(29)).tolist()
+    bad = {i for i in range(8, 16) if firsts[i] in (2, 3, 4, 5)}
+    assert 0 < len(bad) < 8
+    assert set(range(29)) - found.keys() == loader.skipped.keys() == bad
+    for i, x in found.items():
+        np.testing.assert_array_equal(x, sample_values([i], shape)[0, firsts[i] : firsts[i] + 2])
 
 
 def test_what_is_no_way(tmp_path):

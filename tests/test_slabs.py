@@ -260,7 +260,7 @@ def test_shuffled_by_blocks_each_chunk_is_decoded_once_in_little_memory(tmp_path
     path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
     loader = VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0)
     loader._sampler.window = 4  # chunks this small would all be in one window
-    loader._feed.memory = replace(loader._feed.memory, kept_samples=4 * 16 * 8 // 7 + 1)
+    loader._feed.memory = replace(loader._feed.memory, kept_samples=4 * 16)
     with loader:
         orders = [epoch(loader) for _ in range(3)]
         assert loader.stats.num_chunks == 3 * 21 * 3
