@@ -7,6 +7,7 @@ alive for as long as any tensor, slice or `numpy()` view of it lives.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import mmap
@@ -68,11 +69,12 @@ def keep_freed_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK_NBYTES)
 
 
-# Blocks between these sizes come from the kernel, page by page, and go back there. The C library
-# would keep them among its own, from where they may never go back: samples that were freed in
-# another order than they came in left it with twice their memory. Smaller ones are too many for
-# that; NumPy has larger ones mapped in huge pages.
+# Blocks of this size or more come from the kernel, and go back there. The C library would keep them
+# among its own, from where they may never go back: samples that were freed in another order than
+# they came in left it with twice their memory. Smaller ones are too many for that.
 LEAST_MAPPED_NBYTES = 128 << 10
+
+# Blocks of this size or more are in huge pages if the kernel has them, as NumPy's arrays are.
 LEAST_HUGE_NBYTES = 4 << 20
 
 
@@ -100,12 +102,14 @@ class BufferPool:
 
     def allocate(self) -> NDArray[np.uint8]:
         """A new block."""
-        if LEAST_MAPPED_NBYTES <= self.block_nbytes < LEAST_HUGE_NBYTES:
-            # Pages start at a multiple of ALIGNMENT.
-            return np.frombuffer(
-                mmap.mmap(-1, self.block_nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8
-            )
-        return aligned_empty(self.block_nbytes)
+        if self.block_nbytes < LEAST_MAPPED_NBYTES:
+            return aligned_empty(self.block_nbytes)
+        # Pages start at a multiple of ALIGNMENT.
+        block = mmap.mmap(-1, self.block_nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if self.block_nbytes >= LEAST_HUGE_NBYTES:
+            with contextlib.suppress(OSError):  # a kernel may have none
+                block.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(block, np.uint8)
 
     def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An uninitialised C-contiguous array of at most `block_nbytes`, aligned.
