@@ -356,19 +356,16 @@ class DirectSource:
         place: NDArray[np.uint8],
         stats: ReadStats,
     ) -> None:
-        filters, chunk_nbytes = self._stored.filters, self._planner.chunk_nbytes
         size, mask = int(plan.sizes[number]), int(plan.masks[number])
-        offset, is_whole = int(plan.offsets[number]), len(place) == chunk_nbytes
-        stats.num_chunks += 1
-        stats.read_bytes += size
         begin = time.perf_counter()
-        stored = file.read(size, offset)
+        stored = file.read(size, int(plan.offsets[number]))
         middle = time.perf_counter()
-        if is_whole:
-            decode_chunk(filters, mask, stored, place)
+        chunk_nbytes = self._planner.chunk_nbytes
+        if len(place) == chunk_nbytes:
+            decode_chunk(self._stored.filters, mask, stored, place)
         else:
             whole = scratch("chunk", chunk_nbytes)
-            decode_chunk(filters, mask, stored, whole)
+            decode_chunk(self._stored.filters, mask, stored, whole)
             skip = 0 if plan.skips is None else int(plan.skips[number])
             clip = self._planner.clip
             frame = self._planner.frame_nbytes
@@ -380,3 +377,5 @@ class DirectSource:
                 wanted[:] = frames[: len(wanted) * clip.stride : clip.stride]
         stats.decode_seconds += time.perf_counter() - middle
         stats.read_seconds += middle - begin
+        stats.read_bytes += size
+        stats.num_chunks += 1

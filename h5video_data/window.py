@@ -193,12 +193,11 @@ def _decode_band_if_possible(
     band: int,
     rows: Sequence[int],
     firsts: Sequence[int],
-    outs: Sequence[NDArray[Any]],
-    weakly_kept: Sequence[weakref.ref[KeptSample]],
+    *targets: Any,
 ) -> ReadStats:
     """A task: the same, but if it cannot be decoded, its samples are noted down instead."""
     try:
-        return _decode_band(source, slab, band, rows, firsts, outs, weakly_kept)
+        return _decode_band(source, slab, band, rows, firsts, *targets)
     except FileChangedError:
         raise
     except ReadError as error:

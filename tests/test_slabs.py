@@ -70,6 +70,9 @@ def test_samples_of_unfiltered_chunks_are_read_by_themselves_if_few_are_wanted(
             for _ in range(2):
                 assert sorted(epoch(loader)) == list(range(53))
             read = loader.stats.read_bytes / (chunk_nbytes / 7 * chunks_of_a_slab)
+            num_reads = loader.stats.num_reads
+        if bytes_per_read == memory == 0:
+            assert num_reads == 2 * 53 * chunks_of_a_slab
         if memory == 0:
             # By itself a sample is read even if reads are dear: several of a slab, as whole chunks.
             assert read > 4 * 53 if bytes_per_read else read == 2 * 53
