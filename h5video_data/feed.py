@@ -163,7 +163,7 @@ class Feed:
                 del batch
             if self._reader is None:  # released at this very moment
                 self._ahead = None
-        except (CancelledError, RuntimeError) as error:
+        except CancelledError as error:
             if self._is_closed:
                 raise ClosedError("The loader was closed while it was iterated.") from error
             raise

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +21,7 @@ from .layout import StoredArray
 from .plan import RowPlanner, SlabGeometry, planner
 from .slabs import SlabSource
 from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, check_identity
+from .tasks import Task, Threads
 from .window import SlabWindow
 
 Indices = NDArray[np.int64]
@@ -60,7 +59,7 @@ class PendingBatch:
     """The end (exclusive) of each element among them."""
     arrays: list[NDArray[Any]]
     """One for each column; not to be looked at before `wait` returns."""
-    tasks: list[Future[ReadStats]]
+    tasks: list[Task[ReadStats]]
     failed: dict[int, str] | None
     """Samples that cannot be read, and why; None: that is an error. Whole after `wait`."""
 
@@ -100,14 +99,6 @@ class PendingBatch:
         """Drops what has not begun; what has begun ends in buffers that nobody sees."""
         for task in self.tasks:
             task.cancel()
-
-
-def _unless_at_exit(function: Callable[..., ReadStats], *arguments: Any) -> ReadStats:
-    # The executor would first do all that was submitted: seconds of reading ahead for nobody.
-    # There is no public way to know; the main thread counts as alive while executors end.
-    if getattr(concurrent.futures.thread, "_shutdown", False):
-        raise CancelledError("the interpreter ends")
-    return function(*arguments)
 
 
 class Reader:
@@ -159,7 +150,7 @@ class Reader:
         self._kept_pools = [
             BufferPool(column.row_nbytes, max_kept=kept_samples) for column in video_set.columns
         ]
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="h5video_data")
+        self._threads = Threads(num_threads, "h5video_data")
 
     def _column_sources(self, column: Column) -> list[Source | SlabSource]:
         """How the column is read, file by file."""
@@ -202,7 +193,7 @@ class Reader:
                     plan.ends[plan.batches],
                     capacity=self._kept_samples,
                     pool=self._kept_pools[position],
-                    submit=self._submit,
+                    submit=self._threads.submit,
                 )
         return EpochReader(self, plan, windows)
 
@@ -223,7 +214,7 @@ class Reader:
         num_tasks = min(self._tasks_per_batch, count)
         bounds = [count * i // num_tasks for i in range(num_tasks + 1)]
         tasks = [
-            self._submit(
+            self._threads.submit(
                 _fill,
                 self._sources,
                 self._starts,
@@ -236,12 +227,9 @@ class Reader:
         ]
         return PendingBatch(indices, ends, arrays, tasks, failed)
 
-    def _submit(self, function: Callable[..., ReadStats], *arguments: Any) -> Future[ReadStats]:
-        return self._threads.submit(_unless_at_exit, function, *arguments)
-
     def close(self) -> None:
         """Ends the threads, waiting for what they have begun, and closes the files."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
         self._files.close()
         self._hdf5_files.close()
 

@@ -8,11 +8,11 @@ in bounded memory; they are written in large blocks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from .inspection import size_text
 from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
+from .tasks import Task, Threads
 from .writing import check_out, file_when_complete, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
@@ -312,10 +313,10 @@ def _write_samples(
     num_threads: int,
 ) -> None:
     write: Callable[[h5py.Dataset, int, NDArray[Any]], None] = _write_plain
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="h5video_data_encode") as threads:
+    with contextlib.closing(Threads(num_threads, "h5video_data_encode")) as threads:
         if compression is not None and COMPRESSIONS[compression] is None:
-            encode = functools.partial(encode_chunk, compression)
-            write = functools.partial(_write_encoded, functools.partial(threads.map, encode))
+            encode = functools.partial(threads.submit, encode_chunk, compression)
+            write = functools.partial(_write_encoded, encode)
         begin = 0
         for block in blocks:
             for name, values in block.items():
@@ -328,13 +329,14 @@ def _write_plain(dataset: h5py.Dataset, begin: int, values: NDArray[Any]) -> Non
 
 
 def _write_encoded(
-    encoded: Callable[[NDArray[Any]], Iterable[tuple[Any, int]]],
+    encode: Callable[[NDArray[Any]], Task[tuple[Any, int]]],
     dataset: h5py.Dataset,
     begin: int,
     values: NDArray[Any],
 ) -> None:
     zeros = (0,) * (values.ndim - 1)
-    for row, (data, mask) in enumerate(encoded(values), begin):
+    for row, task in enumerate([encode(value) for value in values], begin):
+        data, mask = task.result()
         # h5py (3.14) does not take its own lock here, as it does everywhere else, while the
         # loader's threads may read by h5py.
         with phil:

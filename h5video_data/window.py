@@ -9,7 +9,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from .errors import FileChangedError, ReadError
 from .schedule import SlabDecode, schedule
 from .slabs import SlabSource
 from .sources import ReadStats
+from .tasks import Task
 
 # A task copies about this many samples: few, so that all threads take part in a batch.
 COPIES_PER_TASK = 8
@@ -34,7 +35,7 @@ class KeptSample:
     """
 
     def __init__(self, lend: Callable[[], NDArray[Any]]) -> None:
-        self.tasks: list[Future[ReadStats]] = []
+        self.tasks: list[Task[ReadStats]] = []
         self._lend = lend
         self._array: NDArray[Any] | None = None
         self._lock = threading.Lock()
@@ -77,7 +78,7 @@ class SlabWindow:
         *,
         capacity: int,
         pool: BufferPool,
-        submit: Callable[..., Future[ReadStats]],
+        submit: Callable[..., Task[ReadStats]],
     ) -> None:
         self._column = column
         self._submit = submit
@@ -107,7 +108,7 @@ class SlabWindow:
         self._unreadable: dict[int, str] = {}
         self._kept: dict[int, KeptSample] = {}
 
-    def start(self, out: NDArray[Any], failed: dict[int, str] | None) -> list[Future[ReadStats]]:
+    def start(self, out: NDArray[Any], failed: dict[int, str] | None) -> list[Task[ReadStats]]:
         """Submits what fills the next batch's array, (batch, ...).
 
         Args:
@@ -133,7 +134,7 @@ class SlabWindow:
 
     def _decode(
         self, decode: SlabDecode, out: NDArray[Any], failed: dict[int, str] | None
-    ) -> list[Future[ReadStats]]:
+    ) -> list[Task[ReadStats]]:
         source, number, first = self._slabs[decode.slab]
         shape, dtype = (1, *self._column.sample_shape), self._column.dtype
         lend = functools.partial(self._pool.lend, shape, dtype)

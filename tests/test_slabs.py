@@ -110,7 +110,7 @@ def test_samples_that_were_dropped_before_they_were_decoded_take_no_memory(tmp_p
     with VideoLoader(path, y=None, batch_size=4, seed=0, num_threads=1) as loader:
         reader = loader._feed._open_reader()
         held = threading.Event()
-        reader._submit(lambda: held.wait(20) and ReadStats())
+        reader._threads.submit(lambda: held.wait(20) and ReadStats())
         order = np.arange(53)
         plan = EpochPlan(0, order, np.append(np.arange(4, 53, 4), 53), group=1)
         source = reader.epoch(plan)

@@ -1,0 +1,215 @@
+import contextlib
+import functools
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import CancelledError
+
+import pytest
+
+from h5video_data.tasks import Task, Threads
+
+
+@pytest.fixture
+def threads():
+    made = Threads(2, "test_tasks")
+    yield made
+    made.close()
+
+
+def wait_until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def all_gone(references):
+    return all(reference() is None for reference in references)
+
+
+def running():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("test_tasks")}
+
+
+def test_outcomes(threads):
+    assert not running()  # before the first task
+    assert threads.submit(divmod, 7, 2).result() == (3, 1)
+    assert {thread.name for thread in running()} == {"test_tasks_0", "test_tasks_1"}
+    failing = threads.submit(divmod, 7, 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            failing.result()
+    assert type(failing.exception()) is ZeroDivisionError
+    assert threads.submit(print).exception() is None
+    # A thread outlives whatever a task raises.
+    for _ in range(4):
+        with pytest.raises(SystemExit):
+            threads.submit(sys.exit).result()
+    assert threads.submit(int, "3").result() == 3
+
+
+def test_tasks_begin_in_order_and_run_at_once(threads):
+    both = threading.Barrier(2)
+    assert {threads.submit(both.wait, 5).result() for _ in [threads.submit(both.wait, 5)]} <= {0, 1}
+    held = threading.Event()
+    begun = []
+    blocking = [threads.submit(held.wait, 5) for _ in range(2)]
+    later = [threads.submit(begun.append, i) for i in range(50)]
+    time.sleep(0.05)
+    assert not begun
+    held.set()
+    assert all(task.result() for task in blocking)
+    for task in later:
+        task.result()
+    assert sorted(begun) == list(range(50))
+
+
+def test_what_has_not_begun_can_be_cancelled(threads):
+    held, ran = threading.Event(), []
+    blocking = [threads.submit(held.wait, 5) for _ in range(2)]
+    wait_until(lambda: not any(task._call for task in blocking))
+    task = threads.submit(ran.append, 1)
+    for each in (task, blocking[0], task):
+        each.cancel()
+    with pytest.raises(CancelledError):
+        task.result()
+    held.set()
+    assert blocking[0].result() is True
+    assert threads.submit(len, "ab").result() == 2
+    assert not ran
+
+
+def test_close():
+    threads, ran = Threads(1, "test_tasks"), []
+    begun = threads.submit(time.sleep, 0.2)
+    waiting = threads.submit(ran.append, 1)
+    wait_until(lambda: not begun._call)
+    threads.close()
+    assert not running()
+    assert begun.exception() is None
+    for task in (waiting, threads.submit(ran.append, 2)):
+        with pytest.raises(CancelledError):
+            task.result()
+    threads.close()
+    assert not ran
+    assert not running()
+
+
+def test_threads_that_are_dropped_end():
+    threads = Threads(3, "test_tasks")
+    threads.submit(len, "").result()
+    assert len(running()) == 3
+    del threads
+    wait_until(lambda: not running())
+
+
+def test_nothing_outlives_its_task(threads):
+    class Thing:
+        def fail(self):
+            raise ValueError
+
+    gc.disable()  # nor is it in a cycle
+    try:
+        for outcome in (Task.exception, Task.result):
+            thing = Thing()
+            left = weakref.ref(thing)
+            task = threads.submit(thing.fail)
+            del thing
+            with contextlib.suppress(ValueError):
+                outcome(task)
+            references = [left, weakref.ref(task)]
+            del task
+            wait_until(functools.partial(all_gone, references))
+    finally:
+        gc.enable()
+
+
+def interrupt_at(number):
+    """Has the main thread interrupted before its n-th instruction from now on."""
+
+    def trace(frame, event, _):
+        nonlocal number
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            number -= 1
+            if number < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+
+
+def test_an_interrupt_at_any_point_of_the_main_thread_leaves_the_threads_whole(threads):
+    def use():
+        task = threads.submit(time.sleep, 0)
+        time.sleep(0.001)  # so that it is done, or not
+        task.exception()
+        task.result()
+        threads.submit(time.sleep, 0).cancel()
+
+    use()
+    num_interrupts = 0
+    while True:
+        interrupt_at(num_interrupts)
+        try:
+            use()
+        except KeyboardInterrupt:
+            num_interrupts += 1
+        else:
+            break
+        finally:
+            sys.settrace(None)
+        both = threading.Barrier(2)  # both threads go on
+        tasks = [threads.submit(both.wait, 5) for _ in range(2)]
+        assert {task.result() for task in tasks} == {0, 1}
+    assert num_interrupts > 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_after_a_fork():
+    script = """
+import os, sys, time
+from h5video_data.tasks import Threads
+threads = Threads(2, "t")
+tasks = [threads.submit(time.sleep, 0.2) for _ in range(9)]
+child = os.fork()
+if not child:
+    assert Threads(2, "t").submit(len, "ab").result() == 2
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+for task in tasks:
+    task.result()
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]  # Python 3.12 warns of a fork
+    done = subprocess.run(command, timeout=30, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_at_the_end_of_the_process_what_has_begun_ends_and_nothing_else_begins():
+    script = """
+import os, threading, time
+from h5video_data.tasks import Threads
+threads = Threads(2, "t")
+def work(i):
+    os.write(1, b"begin\\n")
+    time.sleep(0.3)
+    os.write(1, b"end\\n")
+tasks = [threads.submit(work, i) for i in range(9)]
+# Threads that Python waits for may still use it.
+threading.Thread(target=lambda: [time.sleep(0.1), tasks[2].result()]).start()
+"""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], timeout=30, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.split()
+    assert lines.count("begin") == lines.count("end")
+    assert 3 <= lines.count("end") <= 6
+    assert time.monotonic() - begin < 5
