@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - begin:6.1f} s] {text}", file=sys.stderr, flush=True)
 
+    def save(report: dict[str, Any]) -> None:
+        if options.json:
+            write_json(report, options.json)
+
     where = options.temporary and os.path.abspath(options.temporary)
     if where:
         Path(where).mkdir(parents=True, exist_ok=True)
@@ -53,13 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(settings.folder or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            report = run(settings, folder, say)
+            report = run(settings, folder, say, save)
         except UsageError as error:
             print(f"python -m benchmarks: {error}", file=sys.stderr)
             return 2
     print(table(report))
-    if options.json:
-        write_json(report, options.json)
+    save(report)
     if options.plot:
         draw(report, options.plot)
     return int(has_failures(report))

@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from .measure import Feed, spread
 from .settings import UsageError
 
 ROUNDS = 10
+
+Put: TypeAlias = Callable[[Any], Any]
+"""A function that copies an array to the device, and returns when it is there."""
 
 
 @dataclass(frozen=True)
@@ -109,23 +112,25 @@ def copies(device: Device, batch: NDArray[Any], rounds: int = ROUNDS) -> dict[st
     return {**found, "bytes_per_second": batch.nbytes / found["stored"][0]}
 
 
-def delivery(device: Device, feed: Feed, *, is_there: bool) -> float:
+def delivery(device: Device, feed: Feed, *, is_there: bool, put: Put | None = None) -> float:
     """Bytes per second of a feed's batches that arrive on the device.
 
     Args:
         device: The device.
         feed: A feed by a `tf.data.Dataset`.
         is_there: Whether its last stage has copied them.
+        put: What copies an array; default: Keras's backend.
     """
     assert feed.batches is not None
-    put, _ = _functions(device)
+    as_arrays = put is not None or device.backend == "jax"
+    put = put or _functions(device)[0]
     num_bytes = 0
     feed.start_turn()
     begin = time.perf_counter()
     for x, _ in feed.batches:
         if not is_there:
             # `numpy()` would copy it.
-            put(np.asarray(memoryview(x)) if device.backend == "jax" else x)
+            put(np.asarray(memoryview(x)) if as_arrays else x)
         num_bytes += int(np.prod(x.shape)) * x.dtype.size
     if is_there:
         _synchronise()

@@ -22,6 +22,8 @@ PROGRAMS = {
         *("benchmarks", "--accelerator", "gpu"),
         *("--layouts", "contiguous", "chunked", "gzip"),
         *("--contenders", "h5video_data", "plain", "plain-prefetch", "read_direct", "tfrecord"),
+        # Of the plain generator's batches on chunks, some take 5 s.
+        *("--epochs", "3", "--seconds", "1", "3", "5"),
         *("--json", "FOLDER/feeds.json"),
     ),
     "threads": ("benchmarks.scaling", "--only", "threads", "--json", "FOLDER/threads.json"),

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from unittest import mock
 
@@ -61,7 +62,7 @@ class Cuda:
 
     def pinned_empty(self, num_bytes: int) -> NDArray[np.uint8]:
         """Bytes, uint8 (num_bytes,), in pages of their own, pinned until they are collected."""
-        pages = mmap.mmap(-1, num_bytes)
+        pages = mmap.mmap(-1, num_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         array = np.frombuffer(pages, np.uint8)
         address = ctypes.c_void_p(array.ctypes.data)
         with self._current():
@@ -92,6 +93,24 @@ class Cuda:
             finally:
                 self._call("cuMemFree_v2", there)
         return NUM_COPIES * host.nbytes / seconds
+
+    @contextlib.contextmanager
+    def receiver(self, num_bytes: int) -> Iterator[Callable[[NDArray[Any]], None]]:
+        """A function that copies an array of up to so many bytes to the device, and waits."""
+        there = ctypes.c_uint64()
+        with self._current():
+            self._call("cuMemAlloc_v2", ctypes.byref(there), ctypes.c_size_t(num_bytes))
+
+        def receive(host: NDArray[Any]) -> None:
+            address, size = ctypes.c_void_p(host.ctypes.data), ctypes.c_size_t(host.nbytes)
+            with self._current():
+                self._call("cuMemcpyHtoD_v2", there, address, size)
+
+        try:
+            yield receive
+        finally:
+            with self._current():
+                self._call("cuMemFree_v2", there)
 
     def limits(self, num_bytes: int = COPY_BYTES) -> dict[str, float]:
         """Bytes per second of copies to the device from `pageable` and from `pinned` memory."""
@@ -140,7 +159,11 @@ def pin_buffers(loader: VideoLoader, cuda: Cuda) -> None:
     """
 
     class PinnedPool(BufferPool):
-        """Blocks that are pinned."""
+        """Blocks that are pinned, and stay so: that takes as long as to fill them."""
+
+        def __init__(self, block_nbytes: int, *, max_kept: int) -> None:
+            del max_kept
+            super().__init__(block_nbytes, max_kept=sys.maxsize)
 
         def allocate(self) -> NDArray[np.uint8]:
             """Such a block."""

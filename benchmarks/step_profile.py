@@ -27,13 +27,18 @@ from .device import Device, find_device
 from .files import open_file
 from .measure import warm_cache
 from .models import MODELS, make_models
+from .pace import Pace
 from .settings import UsageError
 from .video_set import LAYOUTS, SAMPLE_SHAPE, make_set
 from .worker import open_here
 
 # Steps before the trace: compilation, and batches that were read ahead of the first step.
-WARM_STEPS = 40
-TRACED_STEPS = 20
+# No more than an epoch in all: its end would be a gap.
+WARM_STEPS = 20
+TRACED_STEPS = 40
+
+# XLA gives a stream's line this name if the profiler itself has an entry there.
+OVERHEAD = "CUPTI overhead"
 
 # What is drawn from the middle of the trace.
 DRAWN_SECONDS = 0.1
@@ -77,21 +82,23 @@ def trace(model: Any, dataset: Any, backend: str, folder: Path) -> Path:
     Returns:
         The trace, an `.xplane.pb`.
     """
-    import keras
 
-    class Profiler(keras.callbacks.Callback):  # type: ignore[misc]
+    class Profiler(Pace):
         """Starts the profiler after some steps, and stops it after some more."""
 
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             if batch in (WARM_STEPS, WARM_STEPS + TRACED_STEPS):
-                # Asks for the value, so waits for the device.
-                float(logs["loss"])
+                self.wait()
             if batch == WARM_STEPS:
                 _start(backend, folder)
             elif batch == WARM_STEPS + TRACED_STEPS:
                 _stop(backend)
-                self.model.stop_training = True
+                self._model.stop_training = True
+            super().on_train_batch_begin(batch, logs)
 
+    # The first time takes seconds, in which a feed would read ahead.
+    _start(backend, folder / "first")
+    _stop(backend)
     model.fit(dataset.repeat(), verbose=0, shuffle=False, callbacks=[Profiler()],
               steps_per_epoch=WARM_STEPS + TRACED_STEPS + 1)  # fmt: skip
     return max(folder.glob("plugins/profile/*/*.xplane.pb"))
@@ -118,15 +125,22 @@ def read_trace(path: Path, *, plane: str = "/device:GPU:0") -> Timeline:
             continue
         for line in found.lines:
             # A GPU has more lines, made of these: operations, modules, steps.
-            if plane.startswith("/device") and not line.name.startswith("Stream"):
+            if plane.startswith("/device") and not line.name.startswith(("Stream", OVERHEAD)):
                 continue
             for event in line.events:
                 name = found.event_metadata[event.metadata_id].name
+                if line.name == OVERHEAD and name.replace("_", "").isupper():
+                    continue  # such as BUFFER_FLUSH
                 begin = line.timestamp_ns * 1e-9 + event.offset_ps * 1e-12
                 kind = copying if "memcpy" in name.lower() else computing
                 kind.append((begin, begin + event.duration_ps * 1e-12))
     if not computing:
-        planes = ", ".join(found.name for found in space.planes)
+        planes = ", ".join(
+            f"{found.name}, with {[line.name for line in found.lines]}"
+            if found.name == plane
+            else found.name
+            for found in space.planes
+        )
         raise UsageError(f"{path}: nothing was computed on {plane}. The trace has: {planes}")
     start = min(begin for begin, _ in computing)
     return Timeline(*(_joined(np.array(kind).reshape(-1, 2) - start)
@@ -204,7 +218,10 @@ def _start(backend: str, folder: Path) -> None:
     if backend == "jax":
         import jax
 
-        jax.profiler.start_trace(str(folder))
+        options = jax.profiler.ProfileOptions()
+        # By default, every call of a Python function is traced, which costs feeds in Python much.
+        options.python_tracer_level = 0
+        jax.profiler.start_trace(str(folder), profiler_options=options)
     else:
         import tensorflow as tf
 

@@ -11,6 +11,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,19 @@ from .training import measure_training
 from .video_set import LAYOUTS, make_set
 
 
-def run(settings: Settings, folder: Path, say: Say) -> dict[str, Any]:
+def run(
+    settings: Settings,
+    folder: Path,
+    say: Say,
+    save: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
     """Measures.
 
     Args:
         settings: What, and how.
         folder: Where sets, copies and logs go.
         say: Is told what happens, line by line.
+        save: Is given the report after each layout.
 
     Returns:
         The report.
@@ -67,6 +74,7 @@ def run(settings: Settings, folder: Path, say: Say) -> dict[str, Any]:
                     path, measured["num_samples"], settings, folder, device, say
                 )
             report["layouts"].append(measured)
+            save(report)
             if not settings.file and not settings.folder:
                 Path(path).unlink()
     report["load_average_after"] = load_average()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 
 from .contenders import Job, parse
 from .contenders.ours import LoaderFeed
-from .device import Device, copies, delivery, takes_device
+from .device import Device, Put, copies, delivery, takes_device
 from .files import open_file
 from .measure import Feed, spread
 from .models import OFFSET, SCALE, make_models
+from .pace import Clock
 from .pinned import Cuda, CudaError, find_cuda, pin_buffers
 from .settings import Say, Settings, UsageError
 from .worker import SkippedError, open_here
@@ -28,8 +29,15 @@ TO_DEVICE = "h5video_data, device="
 PINNED = "h5video_data, pinned"
 PREPARED = "h5video_data, prepared on the host"
 
-# Steps of a run that needs no feed.
-RESIDENT_STEPS = 30
+# No feed at all: the same batch from host memory, which `fit` copies like any other.
+HOST = "a batch in host memory"
+
+# JAX copies a batch to pinned memory of its own first, whatever memory it is in: there, what it
+# brings that buffers are pinned is seen in copies by the driver.
+BY_DRIVER = ", by the driver"
+
+# Steps of a run that needs no feed, at most: some take a millisecond.
+RESIDENT_STEPS = 300
 
 
 def measure_training(
@@ -85,7 +93,7 @@ def measure_training(
         if job.steps < 2:
             say(f"training: skipped: {num_samples} samples make no two batches of {batch_size}")
             continue
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, _failing(report, "all", batch_size, say):
             feeds = _open(job, settings, device, cuda, stack, say)
             with open_file(path) as file:
                 batch = file["X"][:batch_size], file["Y"][:batch_size]
@@ -94,29 +102,54 @@ def measure_training(
                     "batch_size": batch_size,
                     "num_bytes": batch[0].nbytes,
                     **copies(device, batch[0]),
-                    "delivered_bytes_per_second": {
-                        name: spread(
-                            [
-                                delivery(device, feed, is_there=name == TO_DEVICE)
-                                for _ in range(settings.rounds)
-                            ]
-                        )
-                        for name, feed in feeds.items()
-                        if name in ("h5video_data", TO_DEVICE, PINNED)
-                    },
+                    "delivered_bytes_per_second": _delivered(
+                        device, feeds, cuda, batch[0].nbytes, settings.rounds
+                    ),
                 }
             )
             for model in settings.train_models:
-                try:
+                with _failing(report, model, batch_size, say):
                     rows = _train(model, batch, feeds, settings, device, say)
-                except Exception as error:  # too large for the device's memory, as a rule
-                    text = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-                    say(f"training: {model}, batch {batch_size}: FAILED: {text}")
-                    rows = [{"feed": None, "failed": text}]
-                report["rows"] += [
-                    {"model": model, "batch_size": batch_size, **row} for row in rows
-                ]
+                    report["rows"] += [
+                        {"model": model, "batch_size": batch_size, **row} for row in rows
+                    ]
     return report
+
+
+@contextlib.contextmanager
+def _failing(report: dict[str, Any], model: str, batch_size: int, say: Say) -> Iterator[None]:
+    """Makes a row of an error: the device's memory is too small, as a rule."""
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        say(f"training: {model}, batch {batch_size}: FAILED: {text}")
+        row = {"model": model, "batch_size": batch_size, "feed": None, "failed": text}
+        report["rows"].append(row)
+
+
+def _delivered(
+    device: Device, feeds: dict[str, Feed], cuda: Cuda | None, num_bytes: int, rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Bytes per second of this package's feeds that arrive on the device."""
+    found: dict[str, tuple[float, float]] = {}
+
+    def measure(name: str, put: Put | None, suffix: str = "") -> None:
+        if name in feeds:
+            turns = [
+                delivery(device, feeds[name], is_there=name == TO_DEVICE, put=put)
+                for _ in range(rounds)
+            ]
+            found[name + suffix] = spread(turns)
+
+    by_jax = device.backend == "jax"
+    for name in ("h5video_data", TO_DEVICE, *(() if by_jax else (PINNED,))):
+        measure(name, None)
+    if cuda is not None and by_jax:
+        with cuda.receiver(num_bytes) as put:
+            for name in ("h5video_data", PINNED):
+                measure(name, put, BY_DRIVER)
+    return found
 
 
 def _open(
@@ -179,14 +212,19 @@ def _train(
     takes = {"resident": models.resident, PREPARED: models.prepared}
     ticks = np.zeros((len(batch[0]), 1), np.float32)
     nothing = tf.data.Dataset.from_tensors((ticks, batch[1])).repeat(RESIDENT_STEPS)
-    given = {"resident": Feed(nothing), **feeds}
+    held = tf.data.Dataset.from_tensors(batch).repeat(RESIDENT_STEPS)
+    given = {"resident": Feed(nothing), HOST: Feed(held), **feeds}
+    if device.backend == "jax":
+        given.pop(PINNED, None)  # Keras makes a copy of each batch there
     seconds: dict[str, list[float]] = {entry: [] for entry in given}
     for number in range(settings.rounds + 1):
         for entry, feed in given.items():
             model = takes.get(entry, models.fed)
             feed.start_turn()
             # The first round compiles, and warms up.
-            spent = _step_seconds(model, feed.batches, settings.max_seconds if number else 1.0)
+            clock = Clock(settings.max_seconds if number else 1.0)
+            model.fit(feed.batches, verbose=0, shuffle=False, callbacks=[clock])
+            spent = clock.step_seconds
             if number:
                 seconds[entry].append(spent)
                 say(
@@ -207,32 +245,3 @@ def _train(
         for entry, values in seconds.items()
         if entry != "resident"
     ]
-
-
-def _step_seconds(model: Any, dataset: Any, max_seconds: float) -> float:
-    """Seconds of a step in `fit`, the first one left out, whose data nobody could prepare."""
-    import keras
-
-    class Clock(keras.callbacks.Callback):  # type: ignore[misc]
-        """Notes when the first step and when all steps are done."""
-
-        begin = end = 0.0
-        steps = 0
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if batch == 0:
-                # Asks for the value, so waits for the device.
-                float(logs["loss"])
-                self.begin = time.perf_counter()
-            self.steps += 1
-            if self.steps > 2 and time.perf_counter() - self.begin > max_seconds:
-                self.model.stop_training = True
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            # Keras has asked for the values of the last step by now.
-            del epoch, logs
-            self.end = time.perf_counter()
-
-    clock = Clock()
-    model.fit(dataset, verbose=0, shuffle=False, callbacks=[clock])
-    return (clock.end - clock.begin) / max(1, clock.steps - 1)

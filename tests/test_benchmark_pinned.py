@@ -2,6 +2,7 @@
 
 import gc
 
+import numpy as np
 import pytest
 from cuda_driver import Driver
 
@@ -63,6 +64,13 @@ def test_a_loader_reads_into_pinned_memory(tmp_path):
             assert any(a <= address < a + size for a, size in driver.registered.items())
             count += 1
         assert count == 3
+        # It takes as long to pin memory as to fill it: what was pinned once stays so.
+        pools = feed.loader._feed._reader._pools
+        held = [pool.lend((8,), np.dtype(np.uint8)) for pool in pools for _ in range(50)]
+        num_pinned = len(driver.registered)
+        del held
+        assert len(driver.registered) == num_pinned >= 50
+        del pools
     ordinary = LoaderFeed(job, "exact")
     with ordinary.loader:
         for x, _ in ordinary.loader:

@@ -36,6 +36,7 @@ def test_computing_and_copying(tmp_path):
             ("Stream #14(MemcpyH2D)", 10**9 + 10**6, [("MemcpyH2D", 1, 5)]),
             ("Stream #15(Compute)", 10**9, [("within", 0.5, 0.9), ("late", 9, 10)]),
             ("XLA Modules", 10**9, [("jit_train_step", 0, 10)]),
+            ("CUPTI overhead", 10**9, [("BUFFER_FLUSH", 3, 7), ("conv", 7.5, 8)]),
         ],
     )
     timeline = read_trace(path)
@@ -51,6 +52,9 @@ def test_computing_and_copying(tmp_path):
 def test_a_trace_without_the_device(tmp_path):
     path = write_trace(tmp_path / "a.xplane.pb", [], name="/device:TPU:0")
     with pytest.raises(UsageError, match="The trace has: /host:CPU, /device:TPU:0"):
+        read_trace(path)
+    path = write_trace(path, [("Kernels", 0, [("conv", 0, 1)])])
+    with pytest.raises(UsageError, match=r"/device:GPU:0, with \['Kernels'\]"):
         read_trace(path)
 
 

@@ -19,6 +19,7 @@ from benchmarks.checks import compare, stored_digests
 from benchmarks.contenders import CONTENDERS, Contender, Job, parse
 from benchmarks.measure import Feed, Turn
 from benchmarks.processes import ContenderError, Worker
+from benchmarks.rounds import measure_layout
 from benchmarks.video_set import make_set
 from benchmarks.worker import SkippedError, open_here
 
@@ -219,6 +220,21 @@ def test_the_whole_suite(tmp_path, capsys):
     if not importlib.util.find_spec("torch"):
         line = "skipped: torch:2: torch is not installed: pip install '.[bench]'"
         assert text.count(line) == 2
+
+
+def test_a_run_that_is_broken_off_keeps_what_it_has_measured(tmp_path, monkeypatch):
+    def measure(layout, *arguments):
+        if layout == "many":
+            raise SystemExit(143)
+        return measure_layout(layout, *arguments)
+
+    monkeypatch.setattr(suite, "measure_layout", measure)
+    out = tmp_path / "out.json"
+    options = ["--contenders", "plain", "--layouts", "contiguous", "many", "--one-process"]
+    with pytest.raises(SystemExit):
+        run_tiny(*options, "--json", str(out))
+    (layout,) = json.loads(out.read_text())["layouts"]
+    assert layout["layout"] == "contiguous"
 
 
 def test_contenders_in_processes_of_their_own(tmp_path, capsys, monkeypatch):

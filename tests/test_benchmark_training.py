@@ -16,6 +16,7 @@ from benchmarks import device, pinned, report, training
 from benchmarks.device import Device, copies, delivery, find_device
 from benchmarks.measure import Feed
 from benchmarks.models import make_models
+from benchmarks.pace import Clock
 from benchmarks.settings import Settings, UsageError
 from benchmarks.tfio import setup
 from benchmarks.video_set import make_set
@@ -102,6 +103,7 @@ def test_step_times_fed_and_not(path, tmp_path):
     found, lines = train(path, tmp_path)
     assert "training: skipped: 24 samples make no two batches of 16" in lines
     assert [row["feed"] for row in found["rows"]] == [
+        training.HOST,
         "h5video_data",
         "plain",
         "tfrecord",
@@ -158,6 +160,7 @@ def test_the_argument_device_is_used_where_there_is_one(path, tmp_path, monkeypa
     assert asked == [None, "/CPU:0", None]
     assert found["has_device_argument"]
     assert [row["feed"] for row in found["rows"]] == [
+        training.HOST,
         "h5video_data",
         "h5video_data, device=",
         "h5video_data, prepared on the host",
@@ -186,6 +189,30 @@ def test_a_model_that_does_not_fit_is_a_row(path, tmp_path, monkeypatch):
     assert "FAILED: MemoryError" in "\n".join(report._training_lines(found))
 
 
+def test_an_error_before_any_model_is_a_row(path, tmp_path, monkeypatch):
+    def fails(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(training, "copies", fails)
+    found, _ = train(path, tmp_path, contenders=("plain",), train_batch_sizes=(4, 8))
+    assert [(row["model"], row["batch_size"], row["failed"]) for row in found["rows"]] == [
+        ("all", 4, "RuntimeError: "),
+        ("all", 8, "RuntimeError: "),
+    ]
+
+
+def test_training_ends_when_the_time_is_up():
+    x = np.zeros((100_000, 1), np.float32)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    clock = Clock(0.2)
+    model.fit(x, x, batch_size=1, verbose=0, callbacks=[clock])
+    assert 2 <= len(clock.ends) < 100_000
+    seconds = max(clock.ends) - min(clock.ends)
+    assert 0.2 < seconds < 5
+    assert clock.step_seconds == seconds / (len(clock.ends) - 1)
+
+
 def test_video_is_needed(tmp_path):
     path = make_set(tmp_path, "contiguous", 8, SHAPE)
     import h5py
@@ -208,25 +235,70 @@ def test_delivery_counts_what_arrives():
 REHEARSAL = """
 import sys
 from pathlib import Path
-from benchmarks.device import copies, find_device
+sys.path.append("tests")
+from benchmarks import pinned, training
+from benchmarks.device import find_device
 from benchmarks.settings import Settings
 from benchmarks.training import measure_training
+from cuda_driver import Driver
 device = find_device(cpu=True)
 assert device.backend == "jax", device
 settings = Settings(contenders=("h5video_data", "plain"), rounds=1, train_models=("tiny",),
                     train_batch_sizes=(4,))
 found = measure_training(sys.argv[1], 24, settings, Path(sys.argv[2]), device, print)
 assert [row["feed"] for row in found["rows"]] == [
-    "h5video_data", "plain", "h5video_data, prepared on the host"], found
+    "a batch in host memory", "h5video_data", "plain", "h5video_data, prepared on the host"], found
 assert all(row["step_seconds"][0] > 0 for row in found["rows"]), found
+training.find_cuda = lambda: pinned.Cuda(Driver())
+found = measure_training(sys.argv[1], 24, settings, Path(sys.argv[2]), device, print)
+# Keras copies each batch before JAX does: pinned memory is seen by the driver's own copies only.
+assert "h5video_data, pinned" not in [row["feed"] for row in found["rows"]], found
+assert list(found["copies"][0]["delivered_bytes_per_second"]) == [
+    "h5video_data", "h5video_data, by the driver", "h5video_data, pinned, by the driver"], found
+"""
+
+# Keras on JAX does not wait for a step's end, and must not for its time.
+PACE = """
+import threading, time
+import keras, numpy as np
+from benchmarks.pace import STEPS_AHEAD, Pace
+
+class Watch(Pace):
+    def __init__(self):
+        super().__init__()
+        self.threads, self.ahead, self.begun = set(), [], 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 30:
+            self.wait()
+            assert len(self.ends) == self.begun == 30
+        super().on_train_batch_begin(batch, logs)
+        self.begun += 1
+        self.ahead.append(self.begun - len(self.ends))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.threads.add(threading.get_ident())
+        if batch == 20:
+            time.sleep(0.3)
+        super().on_train_batch_end(batch, logs)
+
+x = np.zeros((40, 1), np.float32)
+model = keras.Sequential([keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+watch = Watch()
+model.fit(x, x, batch_size=1, verbose=0, callbacks=[watch])
+assert threading.get_ident() not in watch.threads
+assert len(watch.ends) == 40
+assert 1 < max(watch.ahead) <= STEPS_AHEAD, watch.ahead
 """
 
 
-def test_keras_on_jax(path, tmp_path):
+@pytest.mark.parametrize("script", [REHEARSAL, PACE], ids=["training", "pace"])
+def test_keras_on_jax(path, tmp_path, script):
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        [sys.executable, "-c", REHEARSAL, path, str(tmp_path)],
+        [sys.executable, "-c", script, path, str(tmp_path)],
         env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
