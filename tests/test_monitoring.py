@@ -5,7 +5,13 @@ from __future__ import annotations
 import csv
 import functools
 import math
+import os
+import random
+import subprocess
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -329,6 +335,82 @@ def test_data_before_the_step_as_with_other_backends(path, slow_map):
     training = Training(monitor, dataset.repeat(), steps=STEPS)
     report = training.run(epochs=2, data_first=True)
     check(report, training.waits[-1])
+
+
+@pytest.mark.parametrize("taken_ahead", [0, 1], ids=["", "takes the next batch first"])
+@pytest.mark.parametrize("compute", [0.005, 0.04], ids=["a fast device", "a slow device"])
+def test_steps_that_end_in_other_threads_while_later_ones_begin(
+    path, slow_map, compute, taken_ahead
+):
+    dataset = make(path, map_fn=slow_map)
+    monitor = FeedMonitor(dataset, verbose=0)
+    assert monitor.async_safe
+    ahead = threading.Semaphore(4)
+    late = random.Random(0)
+
+    def end(step):
+        time.sleep(late.uniform(0, 0.003))  # notified in another order
+        monitor.on_train_batch_end(step)
+
+    def step_on_the_device(step):
+        time.sleep(compute)
+        ahead.release()
+        return notices.submit(end, step)
+
+    monitor.set_params({"verbose": 0, "steps": STEPS})
+    monitor.on_train_begin()
+    for epoch in range(2):
+        monitor.on_epoch_begin(epoch)
+        batches = iter(dataset)
+        for _ in range(taken_ahead):
+            next(batches)
+        with ThreadPoolExecutor(4) as notices, ThreadPoolExecutor(1) as device:
+            for step in range(STEPS):
+                ahead.acquire()
+                monitor.on_train_batch_begin(step)
+                next(batches, None)
+                device.submit(step_on_the_device, step)
+        monitor.on_epoch_end(epoch, {})
+    report = monitor.history[-1]
+    assert report.num_steps == STEPS
+    # A batch comes every 20 ms.
+    assert report.wait > 0.5 if compute < 0.02 else report.wait < 0.3
+    assert min(report.read, report.map, report.hand_over) > -1e-6
+
+
+ON_JAX = """
+import sys, time
+import keras
+import tensorflow as tf
+import h5video_data as h5v
+
+def slow(x, y):
+    slept = tf.numpy_function(lambda y: (time.sleep(0.04), y)[1], [y], tf.float32)
+    return x, tf.ensure_shape(slept, y.shape)
+
+for map_fn, is_slow in ((None, False), (slow, True)):
+    train = h5v.video_dataset_from_hdf5(sys.argv[1], batch_size=4, seed=0, map_fn=map_fn,
+                                        num_threads=2)
+    spec = train.element_spec
+    size = 2000 if not is_slow else 4
+    model = keras.Sequential([keras.Input(spec[0].shape[1:]), keras.layers.Flatten(),
+        *(keras.layers.Dense(size) for _ in range(3)), keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    monitor = h5v.callbacks.FeedMonitor(train, verbose=0)
+    model.fit(train, epochs=3, verbose=0, shuffle=False, callbacks=[monitor])
+    report = monitor.history[-1]
+    assert report.num_steps == 20, report
+    assert report.wait > 0.6 if is_slow else report.wait < 0.4, report
+"""
+
+
+def test_keras_on_jax(path):
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX, path], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("nap_of_a_batch", [0.02, 0.044])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -75,8 +78,8 @@ class FeedMonitor(Callback):
     seen; nor is a `cache`, from which the batches then come.
 
     It works with Keras 3 and with tf_keras. tf_keras waits for the results of each step if there is
-    such a callback, as it does when it shows a progress bar. With JAX on an accelerator, which is
-    asked for its next step before this one is done, the waiting is an upper bound.
+    such a callback, as it does when it shows a progress bar. Keras on JAX goes on without waiting,
+    with this callback too, which counts a step as ended when the accelerator is done with it.
 
     Args:
         feed: The dataset that `video_dataset_from_hdf5` returned, or its `VideoLoader`.
@@ -88,6 +91,9 @@ class FeedMonitor(Callback):
 
     # tf_keras: without logs as tensors, each step ends when its results are there.
     _supports_tf_logs = False
+
+    # Keras 3 on JAX: it does not wait for the results of each step, and has other threads tell.
+    async_safe = True
 
     def __init__(self, feed: Any, *, verbose: int = 1) -> None:
         self.verbose = verbose
@@ -116,16 +122,17 @@ class FeedMonitor(Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Notes the time."""
         del logs
-        if self._meter is not None:
+        meter = self._meter
+        if meter is not None:
             steps = (self.params or {}).get("steps")
             # Keras 3 counts to the end of the last steps_per_execution, Keras 2 to the last step.
-            self._meter.end_steps(batch if steps is None else min(batch, steps - 1))
+            meter.end_steps(batch if steps is None else min(batch, steps - 1))
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Looks at what the training cost before the validation costs something."""
         del logs
         if self._meter is not None:
-            self._meter.look()
+            self._meter.end_training()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds to the logs and to the history, and prints the verdict."""
@@ -167,10 +174,14 @@ class _Steps(NamedTuple):
     """When those before them had ended."""
     end: float
     num_steps: int
+    given: float | None
+    """When the device had been given it, if that was in advance."""
 
 
 class _EpochMeter:
     """Measures one epoch of a training.
+
+    Steps begin in one thread; they may end in others, in another order, while later ones begin.
 
     Args:
         loader: The feed.
@@ -178,11 +189,17 @@ class _EpochMeter:
 
     def __init__(self, loader: VideoLoader) -> None:
         self._loader = loader
+        self._lock = threading.Lock()
+        self._begun: deque[tuple[int, float]] = deque()
+        """The first one of steps that are run together and do not count as ended, and when."""
+        self._ended: list[tuple[int, float]] = []
+        """The last one of those that have ended, and when."""
+        self._thread = threading.get_ident()
         self._begin = self._end = time.time()
-        self._first_step = 0
         self._steps: list[_Steps] = []
         """Those that were not looked at yet."""
         self._num_steps = 0
+        self._is_training = True
         self._num_looked = 0
         """Steps that were looked at."""
         self._num_given = 0
@@ -193,24 +210,49 @@ class _EpochMeter:
 
     def begin_steps(self, first: int) -> None:
         """A step begins, or several that are run together: the number of the first one."""
-        self._first_step = first
+        self._begun.append((first, time.time()))
 
     def end_steps(self, last: int) -> None:
         """They have ended: the number of the last one."""
-        begin, self._end = self._end, time.time()
-        count = max(1, last - self._first_step + 1)
-        self._steps.append(_Steps(begin, self._end, count))
-        self._num_steps += count
-        if len(self._steps) >= LOOK_EVERY // count:
-            self.look()
+        now = time.time()
+        with self._lock:
+            bisect.insort(self._ended, (last, now))
+            self._count_ended(in_advance=threading.get_ident() != self._thread)
+            if sum(each.num_steps for each in self._steps) >= LOOK_EVERY:
+                self._look()
 
-    def look(self) -> None:
+    def _count_ended(self, *, in_advance: bool) -> None:
+        """Takes note of those that have ended, and all before them."""
+        while self._ended and self._begun:
+            last, now = self._ended[0]
+            if len(self._begun) > 1 and last >= self._begun[1][0]:
+                return  # the end of those before is still on its way
+            del self._ended[0]
+            first, _ = self._begun.popleft()
+            count = max(1, last - first + 1)
+            begin, self._end = self._end, max(self._end, now)
+            given = None
+            if in_advance and count == 1:
+                # The next one begins as soon as this one was given to the device.
+                given = min(self._begun[0][1], self._end) if self._begun else self._end
+            self._steps.append(_Steps(begin, self._end, count, given))
+            self._num_steps += count
+
+    def end_training(self) -> None:
+        """The validation begins: what the feed does from now on is not for the training."""
+        with self._lock:
+            self._look()
+            self._stats = self._loader.stats
+            self._is_training = False
+
+    def _look(self) -> None:
         """Looks at the steps that have ended since the last time."""
         steps, self._steps = self._steps, []
         stamps = self._loader.stamps
         if not steps or stamps is None:
             return
-        self._stats = self._loader.stats
+        if self._is_training:
+            self._stats = self._loader.stats
         rows = stamps.left()
         rows = rows[(rows[:, 1] > steps[0].begin) & (rows[:, 1] <= steps[-1].end)]
         waits = common(Windows(rows), self._waits(steps, rows[:, 1]))
@@ -231,7 +273,9 @@ class _EpochMeter:
         """When steps waited, if the feed was behind all the time.
 
         The k-th step of the epoch waits for the k-th element, if there are as many; or, when a
-        later stage makes other elements of them, for the last one that is given during it.
+        later stage makes other elements of them, for the last one that is given during it. A step
+        that the device was given in advance waited until then, whichever element that was for:
+        Keras on JAX takes the next one first.
         """
         ratio = (self._num_given + len(given)) / self._num_steps
         per_step = round(ratio) if ratio > 0.7 else 0
@@ -239,6 +283,9 @@ class _EpochMeter:
         numbers = self._num_looked + np.cumsum([each.num_steps for each in steps])
         waits: list[tuple[float, float]] = []
         for each, number, end in zip(steps, numbers, ends, strict=True):
+            if each.given is not None:
+                waits.append((each.begin, max(each.begin, each.given)))
+                continue
             if not end:
                 continue
             of_each = np.arange(number - each.num_steps + 1, number + 1) * per_step
@@ -254,7 +301,8 @@ class _EpochMeter:
         Args:
             is_first: Whether it is the first epoch of the training.
         """
-        self.look()
+        with self._lock:
+            self._look()
         seconds = self._end - self._begin
         if not self._num_steps or seconds <= 0:
             return None
