@@ -218,7 +218,7 @@ class _EpochMeter:
         with self._lock:
             bisect.insort(self._ended, (last, now))
             self._count_ended(in_advance=threading.get_ident() != self._thread)
-            if sum(each.num_steps for each in self._steps) >= LOOK_EVERY:
+            if self._num_steps - self._num_looked >= LOOK_EVERY:
                 self._look()
 
     def _count_ended(self, *, in_advance: bool) -> None:
