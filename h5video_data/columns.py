@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .clips import Clip
 from .errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
-from .layout import StoredArray, describe
+from .layout import StoredArray, check_sources, describe
 from .opening import (
     find_dataset,
     open_file,
@@ -350,6 +350,7 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
 
     Raises:
         FileFormatError: A file holds fewer values than samples.
+        VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
     """
     values = []
     for path, count in zip(video_set.paths, video_set.counts.tolist(), strict=True):
@@ -360,6 +361,7 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
                     f"{path}: {name!r} should hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
+            check_sources(dataset)
             try:
                 values.append(dataset[:count])
             except (OSError, RuntimeError) as error:

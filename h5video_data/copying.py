@@ -13,7 +13,7 @@ import numpy as np
 
 from .columns import Column, VideoSet
 from .errors import ArgumentError, FileFormatError, ReadError, RepackingError
-from .layout import dtype_name
+from .layout import check_sources, dtype_name
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file
 
 # What is copied by rows is copied in blocks of about this many bytes.
@@ -261,6 +261,7 @@ def _make_like(
 
 def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, begin: int, count: int) -> None:
     """Copies the first `count` rows to those from `begin` on, with HDF5's own conversion."""
+    check_sources(source)
     dtype = source.dtype
     in_memory = h5py.h5t.py_create(dtype)
     sample = source.shape[1:]

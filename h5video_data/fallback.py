@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip
-from .layout import StoredArray
+from .layout import StoredArray, check_sources
 from .opening import connect, find_dataset
 from .sources import ReadStats, Rows, check_identity, read_error
 
@@ -45,7 +45,9 @@ def _open_dataset(stored: StoredArray) -> tuple[Any, Any]:
         stored.path, rdcc_nbytes=_cache_bytes(stored), rdcc_nslots=CACHE_SLOTS, rdcc_w0=0.0
     )
     check_identity(stored.path, stored.identity)
-    return file, find_dataset(file, stored.name)
+    dataset = find_dataset(file, stored.name)
+    check_sources(dataset)
+    return file, dataset
 
 
 def _cache_bytes(stored: StoredArray) -> int:

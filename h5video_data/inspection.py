@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FileFormatError, UnsupportedDtypeError
+from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
 from .layout import StoredArray, describe, dtype_name
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count, text
 from .plan import RowPlanner, planner
@@ -113,7 +113,7 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         names = dataset_names(file)
         # Links that lead elsewhere are not visited.
         names += [key for key in file if key not in names and _is_linked_dataset(file, key)]
-        reports = [_report(find_dataset(file, item)) for item in names]
+        reports = [_report(find_dataset(file, item), problems) for item in names]
         lengths = [report.shape[0] for report in reports if report.name == "X" and report.shape]
         sample_count = None
         try:
@@ -143,22 +143,27 @@ def _is_linked_dataset(file: Any, key: str) -> bool:
         return False
 
 
-def _report(dataset: Any) -> DatasetReport:
+def _report(dataset: Any, problems: list[str]) -> DatasetReport:
     try:
         stored = describe(dataset)
-    except FileFormatError as error:
-        unsupported = isinstance(error, UnsupportedDtypeError)
+    except (FileFormatError, VideoFileNotFoundError) as error:
+        reason = "it has no samples"
+        if isinstance(error, UnsupportedDtypeError):
+            reason = "its values are not numbers"
+        elif isinstance(error, VideoFileNotFoundError):
+            reason = "a file that it takes values from is not there"
+            problems.append(str(error))
         return DatasetReport(
             name=dataset.name.lstrip("/"),
             shape=dataset.shape or (),
             dtype=dtype_name(dataset.dtype),
-            storage="chunked" if dataset.chunks else "contiguous",
+            storage=_storage(dataset),
             chunk_shape=dataset.chunks,
             filters=(),
             nbytes=dataset.nbytes if dataset.shape is not None else 0,
             stored_nbytes=dataset.id.get_storage_size(),
             path="none",
-            reason="its values are not numbers" if unsupported else "it has no samples",
+            reason=reason,
             read_amplification=0.0,
             advice=(),
         )
@@ -179,6 +184,12 @@ def _report(dataset: Any) -> DatasetReport:
         read_amplification=amplification,
         advice=tuple(_advice(stored, reason, amplification)),
     )
+
+
+def _storage(dataset: Any) -> str:
+    if dataset.is_virtual:
+        return "virtual"
+    return "chunked" if dataset.chunks else "contiguous"
 
 
 def _amplification(stored: StoredArray) -> float:

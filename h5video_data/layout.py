@@ -18,7 +18,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .errors import FileFormatError, UnsupportedDtypeError
+from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -114,6 +114,7 @@ def describe(dataset: Any) -> StoredArray:
     Raises:
         FileFormatError: It has no dimensions.
         UnsupportedDtypeError: Its values are not numbers.
+        VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
     """
     path = os.path.abspath(dataset.file.filename)
     where = f"{path}: dataset {dataset.name!r}"
@@ -149,6 +150,8 @@ def describe(dataset: Any) -> StoredArray:
             offsets = np.array([offset], np.int64)
             sizes = np.array([dataset.id.get_storage_size()], np.int64)
             masks = np.zeros(1, np.uint32)
+    elif storage == "virtual":
+        check_sources(dataset)
     elif storage == "chunked":
         try:
             offsets, sizes, masks = _chunk_table(dataset)
@@ -173,6 +176,41 @@ def describe(dataset: Any) -> StoredArray:
         masks=masks,
         obstacle=obstacle,
     )
+
+
+def check_sources(dataset: Any) -> None:
+    """Makes sure that the files which a virtual dataset takes values from are there.
+
+    HDF5 itself puts the fill value in place of what it does not find. Files whose names HDF5 makes
+    from a pattern are not looked for, nor what the sources are put together from themselves.
+
+    Args:
+        dataset: The open `h5py.Dataset`, virtual or not.
+
+    Raises:
+        VideoFileNotFoundError: A file is not there.
+    """
+    if not dataset.is_virtual:
+        return
+    path = os.path.abspath(dataset.file.filename)
+    for name in dict.fromkeys(source.file_name for source in dataset.virtual_sources()):
+        if name == "." or "%b" in name.replace("%%", ""):
+            continue
+        if not any(map(os.path.exists, _source_places(path, name.replace("%%", "%")))):
+            raise VideoFileNotFoundError(
+                f"{path}: the virtual dataset {dataset.name!r} takes values from {name!r}, which "
+                "is not there. Put it back, or next to the file."
+            )
+
+
+def _source_places(path: str, name: str) -> list[str]:
+    """Where HDF5 looks for a source of a virtual dataset in the file `path`."""
+    folder = os.path.dirname(path)
+    prefixes = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", folder).split(":")
+    folders = [*prefixes, folder, os.path.dirname(os.path.realpath(path)), ""]
+    # A file that is not where an absolute name says is looked for by its last part.
+    relative = os.path.basename(name) if os.path.isabs(name) else name
+    return [name, *(os.path.join(item, relative) for item in folders)]
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

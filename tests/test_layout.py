@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
 from h5video_data import layout
-from h5video_data.errors import FileFormatError, UnsupportedDtypeError
+from h5video_data.errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
 from h5video_data.layout import FileIdentity, Filter, describe
 
 SHAPE = (5, 4, 3)
@@ -178,6 +180,64 @@ def test_the_file_behind_an_external_link(path, tmp_path):
         stored = describe(file["X"])
     assert (stored.path, stored.name) == (str(other), "/a/Z")
     assert stored.identity == FileIdentity.of(os.stat(other))
+
+
+SOURCES = {
+    "next to the file": ("part.h5", "files/part.h5", True),
+    "in a folder below": ("parts/part.h5", "files/parts/part.h5", True),
+    "next to what a link leads to": ("part.h5", "real/part.h5", True),
+    "in the working folder": ("part.h5", "working/part.h5", True),
+    "by a prefix": ("part.h5", "prefix/part.h5", True),
+    "by a prefix below the file": ("part.h5", "files/prefix/part.h5", True),
+    "absolute": ("{}/elsewhere/part.h5", "elsewhere/part.h5", True),
+    "absolute, and moved": ("{}/gone/part.h5", "files/part.h5", True),
+    "a percent sign": ("100%%.h5", "files/100%.h5", True),
+    "in the same file": (".", "real/set.h5", True),
+    "elsewhere": ("part.h5", "elsewhere/part.h5", False),
+    "not in its folder": ("parts/part.h5", "files/part.h5", False),
+    "absolute, and elsewhere": ("{}/gone/part.h5", "elsewhere/part.h5", False),
+}
+
+
+@pytest.mark.parametrize(("name", "place", "is_found"), SOURCES.values(), ids=SOURCES)
+def test_sources_of_virtual_datasets(tmp_path, monkeypatch, name, place, is_found):
+    for folder in ("files/parts", "files/prefix", "real", "working", "prefix", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    name = name.format(tmp_path)
+    sources = h5py.VirtualLayout((5, 4), "u1")
+    sources[...] = h5py.VirtualSource(name, "Z", (5, 4))
+    with h5py.File(tmp_path / "real/set.h5", "w") as file:
+        file.create_virtual_dataset("X", sources)
+    (tmp_path / "files/set.h5").symlink_to(tmp_path / "real/set.h5")
+    with h5py.File(tmp_path / place, "a") as file:
+        file["Z"] = np.ones((5, 4), "u1")
+    monkeypatch.chdir(tmp_path / "working")
+    prefix = "${ORIGIN}/prefix" if place == "files/prefix/part.h5" else f"gone:{tmp_path}/prefix"
+    # HDF5 looks at it when it starts.
+    code = "import h5py; print(h5py.File('../files/set.h5')['X'][0, 0])"
+    run = [sys.executable, "-c", code]
+    env = {**os.environ, "HDF5_VDS_PREFIX": prefix}
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"{is_found:d}\n"  # the same place that HDF5 finds
+    monkeypatch.setenv("HDF5_VDS_PREFIX", prefix)
+    with h5py.File("../files/set.h5") as file:
+        if is_found:
+            assert describe(file["X"]).storage == "virtual"
+        else:
+            with pytest.raises(VideoFileNotFoundError, match=f"set.h5: .*'/X' .*'{name}', which"):
+                describe(file["X"])
+
+
+def test_sources_that_a_pattern_names(path):
+    unlimited = h5py.h5s.UNLIMITED
+    blocks = h5py.h5s.create_simple((5, 4), (unlimited, 4))
+    blocks.select_hyperslab((0, 0), (unlimited, 1), (5, 4), (5, 4))
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_virtual(blocks, b"part%b.h5", b"Z", h5py.h5s.create_simple((5, 4)))
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((5, 4), (unlimited, 4))
+        h5py.h5d.create(file.id, b"X", h5py.h5t.STD_U8LE, space, properties)
+        assert describe(file["X"]).storage == "virtual"
 
 
 @pytest.mark.parametrize("change", ["size", "mtime", "inode"])

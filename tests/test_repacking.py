@@ -247,6 +247,25 @@ def test_virtual_and_external_datasets_become_plain_ones(tmp_path):
         assert_same(stored(folder / "new/b.h5", "other")[-1], expected)
 
 
+def test_values_of_a_virtual_dataset_that_are_not_there(tmp_path):
+    path = write_virtual(tmp_path)
+    write_video_file(tmp_path / "b.h5", num_samples=10)
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        file["other"] = h5py.ExternalLink("a.h5", "X")
+        layout = h5py.VirtualLayout((5, 4), "f4")
+        layout[...] = h5py.VirtualSource("parts/1.h5", "Y", (5, 4))
+        file.create_virtual_dataset("labels", layout)
+    (tmp_path / "parts/1.h5").unlink()
+    for name, dataset in (("a.h5", "X"), ("b.h5", "labels")):
+        message = f"{name}: the virtual dataset '/{dataset}' takes values from 'parts/1.h5'"
+        with pytest.raises(VideoFileNotFoundError, match=message):
+            repack(tmp_path / name, tmp_path / "new.h5")
+        assert not (tmp_path / "new.h5").exists()
+    report = h5v.inspect(path)
+    assert "'/X' takes values from 'parts/1.h5'" in report.problems[0]
+    assert (report.datasets[0].storage, report.datasets[0].path) == ("virtual", "none")
+
+
 @st.composite
 def sets(draw):
     """Shape of a sample, dtype, and for each file: samples, `sample_count`, how it is stored."""
