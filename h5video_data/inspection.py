@@ -11,7 +11,15 @@ import numpy as np
 
 from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
 from .layout import StoredArray, describe, dtype_name
-from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count, text
+from .opening import (
+    SAMPLE_COUNT,
+    dataset_names,
+    find_dataset,
+    linked_names,
+    open_file,
+    read_sample_count,
+    text,
+)
 from .plan import RowPlanner, planner
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
@@ -23,6 +31,7 @@ class DatasetReport:
     """How one dataset is stored and read."""
 
     name: str
+    """As it is to be given: `"group/X"`; that of a link, not of what it leads to."""
     shape: tuple[int, ...]
     dtype: str
     storage: str
@@ -108,12 +117,10 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         FileInUseError: It is open for writing elsewhere.
     """
     name = os.fspath(path)
-    problems: list[str] = []
     with open_file(name) as file:
-        names = dataset_names(file)
-        # Links that lead elsewhere are not visited.
-        names += [key for key in file if key not in names and _is_linked_dataset(file, key)]
-        reports = [_report(find_dataset(file, item), problems) for item in names]
+        linked, problems = linked_names(file)
+        names = dataset_names(file) + linked
+        reports = [_report(find_dataset(file, item), item, problems) for item in names]
         lengths = [report.shape[0] for report in reports if report.name == "X" and report.shape]
         sample_count = None
         try:
@@ -136,14 +143,7 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         )
 
 
-def _is_linked_dataset(file: Any, key: str) -> bool:
-    try:
-        return hasattr(file[key], "chunks")
-    except (KeyError, OSError):
-        return False
-
-
-def _report(dataset: Any, problems: list[str]) -> DatasetReport:
+def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
     try:
         stored = describe(dataset)
     except (FileFormatError, VideoFileNotFoundError) as error:
@@ -154,7 +154,7 @@ def _report(dataset: Any, problems: list[str]) -> DatasetReport:
             reason = "a file that it takes values from is not there"
             problems.append(str(error))
         return DatasetReport(
-            name=dataset.name.lstrip("/"),
+            name=name,
             shape=dataset.shape or (),
             dtype=dtype_name(dataset.dtype),
             storage=_storage(dataset),
@@ -171,7 +171,7 @@ def _report(dataset: Any, problems: list[str]) -> DatasetReport:
     reason = plan if isinstance(plan, str) else None
     amplification = _amplification(stored) if stored.filters or reason else 1.0
     return DatasetReport(
-        name=stored.name.lstrip("/"),
+        name=name,
         shape=stored.shape,
         dtype=stored.dtype.name,
         storage=stored.storage,

@@ -98,7 +98,7 @@ def _open_error(path: str, message: str) -> H5VideoError:
 
 
 def dataset_names(file: Any) -> list[str]:
-    """The names of all datasets of an open `h5py.File`, nested ones with their groups."""
+    """The names of all datasets of an open `h5py.File` itself, nested ones with their groups."""
     names: list[str] = []
 
     def visit(name: str, item: Any) -> None:
@@ -110,6 +110,47 @@ def dataset_names(file: Any) -> list[str]:
     return names
 
 
+def linked_names(file: Any) -> tuple[list[str], list[str]]:
+    """What the soft and external links of an open `h5py.File` lead to.
+
+    Returns:
+        The names under which it has datasets by links, or by links to groups of other files; and a
+        sentence for each link that leads nowhere.
+    """
+    names: list[str] = []
+    dangling: list[str] = []
+    links: list[str] = []
+    with contextlib.suppress(RuntimeError, OSError, KeyError):  # a file that is corrupt in parts
+        file.visit_links(links.append)
+    for name in links:
+        where = _destination(file, name)
+        if where is None:
+            continue
+        try:
+            item = file[name]
+        except (KeyError, ValueError, OSError, RuntimeError):
+            dangling.append(f"the link {name!r} leads to {where}")
+            continue
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+        elif isinstance(item, h5py.Group) and item.file != file.file:
+            names += [f"{name}/{key}" for key in dataset_names(item)]
+    return names, dangling
+
+
+def _destination(file: Any, name: str) -> str | None:
+    """Where a soft or external link that is not followed leads to; None: it is none."""
+    try:
+        link = file.get(name, getlink=True)
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError):
+        return None
+    if isinstance(link, h5py.SoftLink):
+        return f"{link.path!r}, which is not there"
+    if isinstance(link, h5py.ExternalLink):
+        return f"{link.path!r} in {link.filename!r}, which is not there or cannot be opened"
+    return None
+
+
 def find_dataset(file: Any, name: str) -> Any:
     """The `h5py.Dataset` of that name, or an error that tells what is there instead."""
     try:
@@ -119,7 +160,7 @@ def find_dataset(file: Any, name: str) -> Any:
     except (OSError, RuntimeError) as error:
         raise DatasetNotFoundError(f"{_not_found(file, name)} HDF5 says: {error}") from error
     if not isinstance(item, h5py.Dataset):
-        inside = dataset_names(item) if isinstance(item, h5py.Group) else []
+        inside = _all_names(item) if isinstance(item, h5py.Group) else []
         inside = [f"{name.rstrip('/')}/{key}" for key in inside]
         raise DatasetNotFoundError(
             f"{file.filename}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
@@ -133,20 +174,16 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")
 
 
+def _all_names(file: Any) -> list[str]:
+    return [*dataset_names(file), *linked_names(file)[0]]
+
+
 def _not_found(file: Any, name: str) -> str:
-    names = dataset_names(file)
+    names = _all_names(file)
     message = f"{file.filename} has no dataset {name!r}"
-    try:
-        link = file.get(name, getlink=True)
-    except (KeyError, ValueError, OSError, RuntimeError):
-        link = None
-    if isinstance(link, h5py.SoftLink):
-        message += f": the link of that name leads to {link.path!r}, which is not there"
-    elif isinstance(link, h5py.ExternalLink):
-        message += (
-            f": the link of that name leads to {link.path!r} in {link.filename!r}, "
-            "which is not there or cannot be opened"
-        )
+    where = _destination(file, name)
+    if where is not None:
+        message += f": the link of that name leads to {where}"
     message += f". It holds {_listed(names)}." if names else ". It holds no dataset at all."
     by_lower_case = {key.lower(): key for key in names}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)

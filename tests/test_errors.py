@@ -304,6 +304,16 @@ def test_no_dataset_at_all(tmp_path):
         VideoLoader(tmp_path / "set.h5")
 
 
+def test_linked_datasets_are_named_as_they_are_to_be_given(path, tmp_path):
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        file["set/clips"] = h5py.ExternalLink(path, "/X")
+        file["copy"] = h5py.SoftLink("/set/clips")
+    with raises(DatasetNotFoundError, "no dataset 'X' ... It holds 'copy', 'set/clips'"):
+        VideoLoader(tmp_path / "links.h5")
+    with raises(DatasetNotFoundError, "'set' is a group ... It holds 'set/clips'"):
+        VideoLoader(tmp_path / "links.h5", x="set")
+
+
 def test_many_names_are_cut_short(path):
     with edit(path) as file:
         for number in range(30):

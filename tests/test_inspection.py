@@ -72,7 +72,7 @@ def test_report_of_a_whole_file(tmp_path):
         "elsewhere": "direct",
     }
     assert report.nbytes == (tmp_path / "a.h5").stat().st_size
-    assert not report.problems
+    assert report.problems == ("the link 'nowhere' leads to '/Z', which is not there",)
     text = str(report)
     assert "X: (20, 4, 3, 8, 8) uint8, 15.0 KiB" in text
     assert "classes (a, b, c, d)" in text
@@ -88,3 +88,21 @@ def test_problems_are_told_not_raised(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w"):
         pass
     assert h5v.inspect(tmp_path / "b.h5").problems == ("it holds no dataset",)
+
+
+def test_links_have_the_names_that_are_to_be_given(tmp_path):
+    write_video_file(tmp_path / "a.h5", num_samples=20)
+    with h5py.File(tmp_path / "links.h5", "w") as opened:
+        opened["set/clips"] = h5py.ExternalLink("a.h5", "/X")
+        opened["set/again"] = h5py.SoftLink("/set")
+        opened["all"] = h5py.ExternalLink("a.h5", "/")
+        opened["here"] = h5py.SoftLink("/")
+        opened["gone"] = h5py.ExternalLink("gone.h5", "/X")
+        opened["loop"] = h5py.SoftLink("/loop")
+    report = h5v.inspect(tmp_path / "links.h5")
+    names = [item.name for item in report.datasets]
+    assert sorted(names) == ["all/X", "all/Y", "set/clips"]
+    for name in names:
+        assert h5v.VideoLoader(tmp_path / "links.h5", x=name, y=None).num_samples == 20
+    gone = "the link 'gone' leads to '/X' in 'gone.h5', which is not there or cannot be opened"
+    assert set(report.problems) == {gone, "the link 'loop' leads to '/loop', which is not there"}
