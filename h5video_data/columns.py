@@ -233,7 +233,7 @@ def open_video_set(
         with open_file(file_path) as file:
             stored = [describe(find_dataset(file, name)) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
-            counts.append(read_sample_count(file, stored[0].shape[0]))
+            counts.append(read_sample_count(file, datasets[0], stored[0].shape[0])[0])
             if "class_names" in file.attrs:
                 found = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
                 class_names = found if number == 0 else class_names

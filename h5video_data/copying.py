@@ -14,7 +14,7 @@ import numpy as np
 from .columns import Column, VideoSet
 from .errors import ArgumentError, FileFormatError, ReadError, RepackingError
 from .layout import check_sources, dtype_name
-from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file
+from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count
 
 # What is copied by rows is copied in blocks of about this many bytes.
 BLOCK_BYTES = 4 << 20
@@ -40,7 +40,7 @@ class Copier:
 
     A dataset is *per sample* if it has as many rows as those that are to be re-laid. If samples are
     left out (those from `sample_count` on) or joined from several files, so are its rows. All else
-    is the first file's.
+    is the first file's; so is what lies beside a group that has a `sample_count` of its own.
 
     Attributes:
         places: By name, the new datasets for the columns of the set, without their values.
@@ -69,6 +69,8 @@ class Copier:
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.columns[0].parts]
         self._rows_differ = self._lengths != [video_set.num_samples]
+        # The group whose samples are counted.
+        _, self._group = read_sample_count(source, video_set.columns[0].name, self._lengths[0])
         self._columns: dict[h5py.Dataset, list[Column]] = {}
         for column in video_set.columns:
             self._columns.setdefault(find_dataset(source, column.name), []).append(column)
@@ -98,8 +100,9 @@ class Copier:
                     f"{column.name!r} is in a group that a link leads to, of {column.parts[0].path}"
                     f": repack that file. Received: x={column.name!r}"
                 )
-        if self._rows_differ or SAMPLE_COUNT not in self._target.attrs:
-            self._target.attrs[SAMPLE_COUNT] = self._set.num_samples
+        counted = self._target[self._group]
+        if self._rows_differ or SAMPLE_COUNT not in counted.attrs:
+            counted.attrs[SAMPLE_COUNT] = self._set.num_samples
         for path in self._set.paths[1:]:
             self._check_other_file(path)
 
@@ -125,7 +128,7 @@ class Copier:
                 continue
             if isinstance(link, h5py.SoftLink):
                 target[name] = h5py.SoftLink(link.path)
-            elif isinstance(link, h5py.ExternalLink) and not self._is_followed(source, name):
+            elif isinstance(link, h5py.ExternalLink) and not self._is_followed(source, name, path):
                 target[name] = h5py.ExternalLink(self._moved(link.filename), link.path)
             else:
                 try:
@@ -135,14 +138,14 @@ class Copier:
                     raise ReadError(f"{where} cannot be opened: {error}") from error
                 self._copy_object(item, target, name, path)
 
-    def _is_followed(self, group: h5py.Group, name: str) -> bool:
+    def _is_followed(self, group: h5py.Group, name: str, path: str) -> bool:
         """Whether the values that an external link leads to are needed in the new file."""
         try:
             item = group[name]
         except (KeyError, OSError):
             return False
         return isinstance(item, h5py.Dataset) and (
-            item in self._columns or self._has_other_rows(item)
+            item in self._columns or self._has_other_rows(item, path)
         )
 
     def _moved(self, filename: str) -> str:
@@ -153,8 +156,12 @@ class Copier:
         folder = os.path.dirname(os.path.abspath(self._target.filename))
         return os.path.relpath(found, folder)
 
-    def _has_other_rows(self, dataset: h5py.Dataset) -> bool:
-        return self._rows_differ and bool(dataset.shape) and dataset.shape[0] == self._lengths[0]
+    def _has_other_rows(self, dataset: h5py.Dataset, path: str) -> bool:
+        # What is in a group beside the one that is counted has samples of its own.
+        group = posixpath.dirname(path)
+        is_counted = posixpath.commonpath([group, self._group]) in (group, self._group)
+        has_rows = bool(dataset.shape) and dataset.shape[0] == self._lengths[0]
+        return self._rows_differ and is_counted and has_rows
 
     def _copy_object(self, item: Any, group: h5py.Group, name: str, path: str) -> None:
         if item in self._copies:
@@ -181,7 +188,7 @@ class Copier:
             new = self._make(group, name, columns[0])
             self.places.update({column.name: new for column in columns})
             self._joined.add(path)
-        elif self._has_other_rows(item):
+        elif self._has_other_rows(item, path):
             self._join(item, group, name, path)
         elif item.is_virtual or item.external:
             _copy_rows(item, _make_like(item, item.shape, group, name), 0, len(item))

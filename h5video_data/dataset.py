@@ -55,7 +55,9 @@ def video_dataset_from_hdf5(
     Args:
         path: A path, a list of paths, or a glob (its matches sorted). Several files are one set, in
             the order given. If a file has the attribute `sample_count`, that many samples of it are
-            used, else all.
+            used, else all. For `x="train/X"`, the attribute of the nearest group above it counts,
+            wherever y is; the file's own does not if x has fewer samples. Of a dict, the first name
+            decides.
         x: Name of the dataset of samples, of shape (samples, ...), such as
             (samples, frames, channels, rows, columns); `"group/X"` for a nested one. Or a dict of
             names: x is then a dict of tensors.

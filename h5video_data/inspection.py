@@ -125,7 +125,7 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         sample_count = None
         try:
             if SAMPLE_COUNT in file.attrs:
-                sample_count = read_sample_count(file, max(lengths, default=2**63))
+                sample_count = read_sample_count(file, "X", max(lengths, default=2**63))[0]
         except FileFormatError as error:
             problems.append(str(error))
         class_names = file.attrs.get("class_names")

@@ -190,32 +190,42 @@ def _not_found(file: Any, name: str) -> str:
     return message + (f" Did you mean {by_lower_case[near[0]]!r}?" if near else "")
 
 
-def read_sample_count(file: Any, length: int) -> int:
-    """The number of samples in use: the attribute `sample_count`, else the datasets' length.
+def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
+    """The number of samples in use, by the attribute `sample_count` of the nearest group.
 
     Args:
         file: The open `h5py.File`.
-        length: The length of its datasets.
+        name: Name of the dataset of samples.
+        length: Its length.
+
+    Returns:
+        The number, and the group that has it, or should have it. Without an attribute, the number
+        is the length. A file's attribute that is larger than a dataset in a group is about others.
 
     Raises:
         FileFormatError: The attribute is no whole number, negative, or larger than `length`.
     """
-    if SAMPLE_COUNT not in file.attrs:
-        return length
-    value = np.asarray(file.attrs[SAMPLE_COUNT])
+    above = [part for part in name.split("/")[:-1] if part not in ("", ".")]
+    groups = ["/" + "/".join(above[:depth]) for depth in range(len(above), -1, -1)]
+    group = next((group for group in groups if SAMPLE_COUNT in file[group].attrs), None)
+    if group is None:
+        return length, "/"
+    where = f"{file.filename}: the attribute {SAMPLE_COUNT!r}"
+    where += f" of {group!r}" if group != "/" else ""
+    found = file[group].attrs[SAMPLE_COUNT]
+    value = np.asarray(found)
     whole = value.size == 1 and value.dtype.kind in "iuf" and float(value.item()).is_integer()
     if not whole:
-        raise FileFormatError(
-            f"{file.filename}: the attribute {SAMPLE_COUNT!r} should be a whole number. "
-            f"Received: {file.attrs[SAMPLE_COUNT]!r}"
-        )
+        raise FileFormatError(f"{where} should be a whole number. Received: {found!r}")
     count = int(value.item())
+    if count > length and group == "/" and above:
+        return length, groups[0]
     if not 0 <= count <= length:
         raise FileFormatError(
-            f"{file.filename}: the attribute {SAMPLE_COUNT!r} should be between 0 and {length}, "
-            f"the length of the datasets. Received: {count}"
+            f"{where} should be between 0 and {length}, the length of the datasets. "
+            f"Received: {count}"
         )
-    return count
+    return count, group
 
 
 def require_filters(stored: StoredArray) -> None:

@@ -103,8 +103,9 @@ def repack(
     copied as it is: groups, attributes, other datasets with their chunks and filters. Of these:
 
     - Only samples in use are in the new file: the first `sample_count` of each file. A dataset with
-      as many rows as `x` is taken to hold a value for each sample, and loses the same rows. The new
-      file has the attribute `sample_count` in any case.
+      as many rows as `x` is taken to hold a value for each sample, and loses the same rows; but not
+      in another group, if the attribute is that of the group of `x`. The new file has the attribute
+      `sample_count` in any case, in the same place.
     - Of several files, the samples follow each other in the order given, and with them the rows of
       every dataset that holds a value for each sample. Everything else is the first file's; what
       other files hold beyond that is in the report.

@@ -406,6 +406,34 @@ def test_sample_counts_that_are_whole_numbers(tmp_path, count):
     assert VideoLoader(tmp_path / "set.h5").num_samples == 3
 
 
+@pytest.mark.parametrize(
+    ("root", "train", "samples"),
+    [
+        (None, None, 20),
+        (12, None, 12),
+        (12, 8, 8),
+        (30, None, 20),
+        (30, 8, 8),
+        (None, 20, 20),
+        (12, 21, "'sample_count' of '/train' should be between 0 and 20 ... Received: 21"),
+        (12.5, None, "set.h5: the attribute 'sample_count' should be a whole number"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train/X", "/train/deep/X"])
+def test_sample_counts_of_groups(path, name, root, train, samples):
+    with edit(path) as file:
+        file[name] = file["X"]
+        del file.attrs["sample_count"]
+        for group, count in (("/", root), ("train", train)):
+            if count is not None:
+                file[group].attrs["sample_count"] = count
+    if isinstance(samples, int):
+        assert VideoLoader(path, x=name).num_samples == samples
+    else:
+        with raises(FileFormatError, samples):
+            VideoLoader(path, x=name)
+
+
 DTYPES = {
     "string": h5py.string_dtype(),
     "reference": h5py.ref_dtype,

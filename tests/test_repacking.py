@@ -247,6 +247,34 @@ def test_virtual_and_external_datasets_become_plain_ones(tmp_path):
         assert_same(stored(folder / "new/b.h5", "other")[-1], expected)
 
 
+@pytest.mark.parametrize(("root", "count"), [(None, 8), (30, 8), (30, None), (10, 8)], ids=str)
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_sample_counts_of_groups(tmp_path, num_files, root, count):
+    paths = [tmp_path / f"{number}.h5" for number in range(num_files)]
+    for path in paths:
+        write_video_file(path, num_samples=10)
+        with h5py.File(path, "a") as file:
+            file.move("X", "train/X")
+            file["train/Y"] = file["test/Y"] = file["Y"][()]
+            file["test/X"] = file["train/X"][()]
+            del file.attrs["sample_count"]
+            for name, number in (("/", root), ("train", count), ("test", 10)):
+                if number is not None:
+                    file[name].attrs["sample_count"] = number
+    names = {"x": "train/X", "y": "train/Y", "shuffle": False}
+    with VideoLoader(paths, **names) as loader:
+        expected = list(loader)
+    repack(paths, tmp_path / "new.h5", x="train/X")
+    with VideoLoader(tmp_path / "new.h5", **names) as loader:
+        assert loader.num_samples == num_files * (count or 10)
+        for new, old in zip(loader, expected, strict=True):
+            np.testing.assert_array_equal(new[0], old[0])
+            np.testing.assert_array_equal(new[1], old[1])
+    with h5py.File(tmp_path / "new.h5") as file:
+        assert len(file["test/X"]) == file["test"].attrs["sample_count"] == 10
+        assert file.attrs.get("sample_count") == root
+
+
 def test_values_of_a_virtual_dataset_that_are_not_there(tmp_path):
     path = write_virtual(tmp_path)
     write_video_file(tmp_path / "b.h5", num_samples=10)
