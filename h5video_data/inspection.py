@@ -147,20 +147,22 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
     try:
         stored = describe(dataset)
     except (FileFormatError, VideoFileNotFoundError) as error:
+        dtype = _dtype(dataset)
         reason = "it has no samples"
         if isinstance(error, UnsupportedDtypeError):
-            reason = "its values are not numbers"
+            is_number = dtype is None or dtype.kind in "iufc"
+            reason = "its dtype is not supported" if is_number else "its values are not numbers"
         elif isinstance(error, VideoFileNotFoundError):
             reason = "a file that it takes values from is not there"
             problems.append(str(error))
         return DatasetReport(
             name=name,
             shape=dataset.shape or (),
-            dtype=dtype_name(dataset.dtype),
+            dtype="unknown" if dtype is None else dtype_name(dtype),
             storage=_storage(dataset),
             chunk_shape=dataset.chunks,
             filters=(),
-            nbytes=dataset.nbytes if dataset.shape is not None else 0,
+            nbytes=(dataset.size or 0) * dataset.id.get_type().get_size(),
             stored_nbytes=dataset.id.get_storage_size(),
             path="none",
             reason=reason,
@@ -184,6 +186,15 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         read_amplification=amplification,
         advice=tuple(_advice(stored, reason, amplification)),
     )
+
+
+def _dtype(dataset: Any) -> np.dtype[Any] | None:
+    """The dataset's dtype; None if h5py has no name for it."""
+    try:
+        found: np.dtype[Any] = dataset.dtype
+    except (TypeError, ValueError):
+        return None
+    return found
 
 
 def _storage(dataset: Any) -> str:

@@ -106,3 +106,23 @@ def test_links_have_the_names_that_are_to_be_given(tmp_path):
         assert h5v.VideoLoader(tmp_path / "links.h5", x=name, y=None).num_samples == 20
     gone = "the link 'gone' leads to '/X' in 'gone.h5', which is not there or cannot be opened"
     assert set(report.problems) == {gone, "the link 'loop' leads to '/loop', which is not there"}
+
+
+def test_dtypes_that_are_not_supported(tmp_path):
+    three_bytes = h5py.h5t.STD_U32LE.copy()
+    three_bytes.set_precision(24)
+    three_bytes.set_size(3)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        h5py.h5d.create(file.id, b"X", three_bytes, h5py.h5s.create_simple((5, 4)))
+        file["Y"] = np.zeros(5, np.longdouble)
+        file["date"] = np.zeros(5, h5py.opaque_dtype(np.dtype("M8[s]")))
+        file["names"] = ["a", "b"]
+    report = h5v.inspect(tmp_path / "a.h5")
+    assert {item.name: (item.dtype, item.reason) for item in report.datasets} == {
+        "X": ("unknown", "its dtype is not supported"),
+        "Y": (np.dtype(np.longdouble).name, "its dtype is not supported"),
+        "date": ("datetime64[s]", "its values are not numbers"),
+        "names": ("string", "its values are not numbers"),
+    }
+    assert report.datasets[0].nbytes == 5 * 4 * 3
+    assert "X: (5, 4) unknown, 60 bytes" in str(report)
