@@ -65,7 +65,12 @@ def open_file(path: str, **options: Any) -> Iterator[Any]:
 def connect(path: str, **options: Any) -> Any:
     """Does the same as `open_file`, but it is the caller who closes the `h5py.File`."""
     try:
-        return h5py.File(path, "r", **options)
+        file = h5py.File(path, "r", **options)
+        if file.mode != "r":
+            # This process has it open for writing as well. What it has not written yet would
+            # change the file when this one is closed.
+            file.flush()
+        return file
     except FileNotFoundError:
         raise VideoFileNotFoundError(f"No such file. Received: path={path!r}") from None
     except IsADirectoryError:

@@ -272,6 +272,21 @@ def test_open_for_writing_in_this_process(path, monkeypatch):
         np.testing.assert_array_equal(x, 99)
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": ONE, "compression": "gzip"}], ids=str)
+def test_left_open_by_its_writer_in_this_process(tmp_path, options):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        for number in range(2):
+            name = f"set{number}"
+            file.create_dataset(f"{name}/X", data=np.full((5, 4, 3, 8, 8), number), **options)
+            file[f"{name}/Y"] = np.ones((5, 2))
+            time.sleep(0.02)  # the file's time of change has ticks
+            loader = VideoLoader(tmp_path / "set.h5", x=f"{name}/X", y=f"{name}/Y")
+            for _ in range(2):
+                time.sleep(0.02)
+                ((x, _),) = loader
+                assert (x == number).all()
+
+
 def test_open_for_reading_in_this_process(path):
     with h5py.File(path):
         assert len(consume(path)) == 1
