@@ -148,7 +148,7 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         stored = describe(dataset)
     except (FileFormatError, VideoFileNotFoundError) as error:
         dtype = _dtype(dataset)
-        reason = "it has no samples"
+        reason: str | None = "it has no samples"
         if isinstance(error, UnsupportedDtypeError):
             is_number = dtype is None or dtype.kind in "iufc"
             reason = "its dtype is not supported" if is_number else "its values are not numbers"

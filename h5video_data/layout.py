@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,28 @@ class FileIdentity:
     def of(cls, stat: os.stat_result) -> FileIdentity:
         """The identity that a stat result shows."""
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+    def changes(self, now: FileIdentity) -> str:
+        """What is different now, for people."""
+        if (self.device, self.inode) != (now.device, now.inode):
+            return "it is another file"
+        found = []
+        if self.num_bytes != now.num_bytes:
+            found.append(f"its size went from {self.num_bytes} to {now.num_bytes} bytes")
+        if self.modified_ns != now.modified_ns:
+            then, later = _time_texts(self.modified_ns, now.modified_ns)
+            found.append(f"its time of change went from {then} to {later}")
+        return ", ".join(found)
+
+
+def _time_texts(*times_ns: int) -> list[str]:
+    """Times as texts that tell them apart, without a date or a fraction if it is not needed."""
+    seconds = [datetime.fromtimestamp(time_ns // 10**9) for time_ns in times_ns]
+    date = "%Y-%m-%d " if len({time.date() for time in seconds}) > 1 else ""
+    texts = [time.strftime(f"{date}%H:%M:%S") for time in seconds]
+    if len(set(texts)) == len(texts):
+        return texts
+    return [f"{text}.{t % 10**9:09}" for text, t in zip(texts, times_ns, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> 
         raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
     if found != expected:
         raise FileChangedError(
-            f"{path} was changed or replaced since it was opened: {expected} then, {found} now. "
+            f"{path} was changed or replaced since it was opened: {expected.changes(found)}. "
             "Open the set anew."
         )
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
@@ -254,3 +256,36 @@ def test_identity(path, tmp_path, change):
     moved = stat.st_mtime_ns + (change == "mtime")
     os.utime(path, ns=(stat.st_atime_ns, moved))
     assert before != FileIdentity.of(os.stat(path))
+
+
+CHANGES = {
+    "size": ({"num_bytes": 7}, "its size went from 100 to 7 bytes"),
+    "time": (
+        {"modified_ns": 3_000_000_000},
+        "its time of change went from 00:00:01 to 00:00:03",
+    ),
+    "a little later": (
+        {"modified_ns": 1_000_000_500},
+        "its time of change went from 00:00:01.000000000 to 00:00:01.000000500",
+    ),
+    "days later": (
+        {"modified_ns": 86_401_000_000_000},
+        "its time of change went from 1970-01-01 00:00:01 to 1970-01-02 00:00:01",
+    ),
+    "size and time": (
+        {"num_bytes": 7, "modified_ns": 2_000_000_000},
+        "its size went from 100 to 7 bytes, its time of change went from 00:00:01 to 00:00:02",
+    ),
+    "inode": ({"inode": 3, "num_bytes": 7}, "it is another file"),
+    "device": ({"device": 3}, "it is another file"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
+def test_what_tells_a_file_from_another(monkeypatch, change, message):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    before = FileIdentity(device=1, inode=2, num_bytes=100, modified_ns=1_000_000_000)
+    assert before.changes(dataclasses.replace(before, **change)) == message
+    monkeypatch.undo()
+    time.tzset()
