@@ -217,12 +217,14 @@ def open_video_set(
     wanted = [names for names in (x, y, sample_weight) if names is not None]
     for names in wanted:
         if (
-            not names
-            or not isinstance(names, (str, Mapping))
+            not isinstance(names, (str, Mapping))
+            or not names
             or not all(isinstance(name, str) for name in _listed(names))
         ):
             raise ArgumentError(
-                f"`x` and `y` are a dataset's name, or a dict of names. Received: {names!r}"
+                "`x` and `y` are a dataset's name, or a dict of names, and `sample_weight` is a "
+                "name; values from elsewhere have to be written into the file, as another dataset, "
+                f"and y=None does without labels. Received: {names!r}"
             )
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
     paths = tuple(os.path.abspath(item) for item in expand_paths(path))

@@ -127,7 +127,7 @@ def video_dataset_from_hdf5(
         tf.errors.OpError: While iterating: carries what a reader, a sampler or a map function
             raised, with its traceback, as text.
     """
-    check_split(validation_split, subset, split_by, bool(shuffle), seed)
+    check_split(validation_split, subset, split_by, shuffle is not False, seed)
     map_fns = as_functions(map_fn)
     video_set = open_video_set(path, x, y, sample_weight, clip)
 

@@ -32,7 +32,7 @@ from .samplers import (
 )
 from .sharding import share_of
 from .state import check_fingerprint, describe_set, digest
-from .subsets import SplitBy, check_split, split_set
+from .subsets import SplitBy, check_split, is_one_of, split_set
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
@@ -124,8 +124,8 @@ class VideoLoader:
         _check_at_least("seed", seed, 0)
         _check_at_least("read_ahead_bytes", read_ahead_bytes, 0)
         _check_at_least("num_threads", num_threads, 1)
-        check_split(validation_split, subset, split_by, bool(shuffle), seed)
-        if on_error not in ("raise", "skip"):
+        check_split(validation_split, subset, split_by, shuffle is not False, seed)
+        if not is_one_of(on_error, "raise", "skip"):
             raise ArgumentError(f'`on_error` must be "raise" or "skip". Received: {on_error!r}')
         if subset == "both":
             raise ArgumentError(
@@ -149,7 +149,7 @@ class VideoLoader:
         self.skips_failed = on_error == "skip"
         self.input_context = input_context
         self._share = share_of(input_context, batch_size)
-        in_drawn_order = shuffle and isinstance(shuffle, (bool, str)) and seed is None
+        in_drawn_order = shuffle is not False and isinstance(shuffle, (bool, str)) and seed is None
         if in_drawn_order and self._share.is_one_of_several:
             raise ArgumentError(
                 "Workers divide the batches of one order: `seed` must be given, the same on all of "
@@ -210,7 +210,7 @@ class VideoLoader:
         return self._set
 
     def _make_sampler(self, shuffle: bool | str | Sampler) -> Sampler:
-        if shuffle is True or shuffle == "exact":
+        if shuffle is True or is_one_of(shuffle, "exact"):
             return ShuffleSampler(self.num_samples, seed=self.seed)
         if shuffle is False:
             return SequentialSampler(self.num_samples)

@@ -70,6 +70,11 @@ def _label_name(video_set: VideoSet) -> str:
     return video_set.columns[labels].name
 
 
+def is_one_of(value: Any, *choices: str | None) -> bool:
+    """Whether an argument is one of them, whatever it is: an array compares value by value."""
+    return (value is None or isinstance(value, str)) and value in choices
+
+
 def check_split(
     validation_split: float | None,
     subset: str | None,
@@ -81,7 +86,7 @@ def check_split(
 
     See `keras.utils.image_dataset_from_directory`.
     """
-    if subset not in (None, "training", "validation", "both"):
+    if not is_one_of(subset, None, "training", "validation", "both"):
         raise ArgumentError(
             f'`subset` must be "training", "validation" or "both". Received: subset={subset!r}'
         )

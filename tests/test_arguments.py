@@ -3,8 +3,9 @@
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from h5video_data import VideoLoader
+from h5video_data import VideoLoader, video_dataset_from_hdf5
 from h5video_data.errors import ArgumentError
 from h5video_data.samplers import ShuffleSampler
 from h5video_data.testing import write_video_file
@@ -24,6 +25,16 @@ CASES = {
     "x: None": ({"x": None}, "Received: x=None"),
     "x: a dict of numbers": ({"x": {"a": 3}}, "Received: {'a': 3}"),
     "weights without labels": ({"y": None, "sample_weight": "Y"}, "goes with labels"),
+    "x: an array": ({"x": np.zeros((20, 5))}, "name; values from elsewhere have to be written"),
+    "y: an array": ({"y": np.arange(20)}, r"and y=None does without labels. Received: array\("),
+    "y: an array in a dict": ({"y": {"a": np.arange(20)}}, "dict of names"),
+    "sample_weight: an array": ({"sample_weight": np.ones(20)}, "`sample_weight` is a name"),
+    "shuffle: an array": ({"shuffle": np.arange(20)}, r"must be True.* Received: shuffle=array\("),
+    "on_error: an array": ({"on_error": np.array(["raise", "skip"])}, '"raise" or "skip"'),
+    "subset: an array": (
+        {"subset": np.array(["training", "both"]), "validation_split": 0.3, "seed": 0},
+        r"`subset` must be .* Received: subset=array\(",
+    ),
     "num_threads: 0": ({"num_threads": 0}, "Received: num_threads=0"),
 }
 
@@ -55,3 +66,10 @@ def test_a_batch_larger_than_the_set_takes_no_more_memory(tmp_path):
         ((x, _),) = loader
     assert x.shape == (5, 4, 3, 8, 8)
     assert x.base.nbytes == 5 * np.prod(x.shape[1:])
+
+
+def test_arrays_in_place_of_names_and_choices(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+    for name in ("x", "y", "sample_weight", "shuffle", "subset", "on_error"):
+        with pytest.raises(ArgumentError, match="Received"):
+            video_dataset_from_hdf5(path, **{name: tf.ones(20)})
