@@ -458,6 +458,12 @@ class VideoLoader:
         """Ends the threads and closes the files. Batches that were handed over stay valid."""
         self._feed.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "A VideoLoader holds threads and open files, and cannot be copied or sent to another "
+            "process: make it anew there, with the same arguments and seed."
+        )
+
     def __enter__(self) -> VideoLoader:
         return self
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import hashlib
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -792,3 +794,12 @@ def test_released_in_the_middle_of_an_epoch(sizes):
     assert ahead_of(loader) is None
     del batches
     assert numbers_of(loader) == numbers_of_epoch(sizes(20), 1)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_loader_is_not_copied(path, copied):
+    with (
+        VideoLoader(path) as loader,
+        pytest.raises(TypeError, match="threads and open files"),
+    ):
+        copied(loader)
