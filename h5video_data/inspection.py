@@ -155,6 +155,9 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         elif isinstance(error, VideoFileNotFoundError):
             reason = "a file that it takes values from is not there"
             problems.append(str(error))
+        elif dataset.shape:
+            reason = "its list of chunks is damaged"
+            problems.append(str(error))
         return DatasetReport(
             name=name,
             shape=dataset.shape or (),
@@ -163,7 +166,7 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
             chunk_shape=dataset.chunks,
             filters=(),
             nbytes=(dataset.size or 0) * dataset.id.get_type().get_size(),
-            stored_nbytes=dataset.id.get_storage_size(),
+            stored_nbytes=_stored_nbytes(dataset),
             path="none",
             reason=reason,
             read_amplification=0.0,
@@ -195,6 +198,13 @@ def _dtype(dataset: Any) -> np.dtype[Any] | None:
     except (TypeError, ValueError):
         return None
     return found
+
+
+def _stored_nbytes(dataset: Any) -> int:
+    try:
+        return int(dataset.id.get_storage_size())
+    except (OSError, RuntimeError):  # its list of chunks is damaged
+        return 0
 
 
 def _storage(dataset: Any) -> str:

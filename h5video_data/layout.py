@@ -135,7 +135,7 @@ def describe(dataset: Any) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Raises:
-        FileFormatError: It has no dimensions.
+        FileFormatError: It has no dimensions, or its list of chunks is damaged.
         UnsupportedDtypeError: Its values are not numbers.
         VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
     """
@@ -180,6 +180,8 @@ def describe(dataset: Any) -> StoredArray:
             offsets, sizes, masks = _chunk_table(dataset)
         except _UnreadableTableError as error:
             obstacle = obstacle or str(error)
+        except (OSError, RuntimeError, OverflowError) as error:
+            raise FileFormatError(f"{where} has a damaged list of chunks: {error}") from error
         if (offsets < 0).any() and not _fill_value_is_written(plist):
             obstacle = obstacle or "the value of its unwritten chunks is not defined"
         if filters and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):

@@ -110,9 +110,25 @@ def dataset_names(file: Any) -> list[str]:
         if isinstance(item, h5py.Dataset):
             names.append(name)
 
-    with contextlib.suppress(RuntimeError, OSError, KeyError):  # a file that is corrupt in parts
+    try:
         file.visititems(visit)
+    except (RuntimeError, OSError, KeyError):  # a file that is corrupt in parts
+        return [name for name in _link_names(file) if _is_own_dataset(file, name)]
     return names
+
+
+def _link_names(file: Any) -> list[str]:
+    names: list[bytes] = []
+    with contextlib.suppress(RuntimeError, OSError, KeyError):  # a file that is corrupt in parts
+        file.id.links.visit(names.append)  # Group.visit_links came with h5py 3.11
+    return [name.decode("utf-8", "surrogateescape") for name in names]
+
+
+def _is_own_dataset(file: Any, name: str) -> bool:
+    try:
+        return _destination(file, name) is None and isinstance(file[name], h5py.Dataset)
+    except (KeyError, ValueError, OSError, RuntimeError):
+        return False
 
 
 def linked_names(file: Any) -> tuple[list[str], list[str]]:
@@ -124,10 +140,7 @@ def linked_names(file: Any) -> tuple[list[str], list[str]]:
     """
     names: list[str] = []
     dangling: list[str] = []
-    links: list[str] = []
-    with contextlib.suppress(RuntimeError, OSError, KeyError):  # a file that is corrupt in parts
-        file.visit_links(links.append)
-    for name in links:
+    for name in _link_names(file):
         where = _destination(file, name)
         if where is None:
             continue

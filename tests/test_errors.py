@@ -748,6 +748,22 @@ def chunk_place(path, name, row):
         return info.byte_offset, info.size
 
 
+@pytest.mark.parametrize(("place", "data"), [(0, b"tree"), (39, b"\xff")], ids=["mark", "place"])
+def test_a_damaged_list_of_chunks(path, place, data):
+    with edit(path) as file:
+        del file["X"]
+        file.create_dataset("X", data=np.ones((20, 6)), chunks=(2, 6), compression="gzip")
+    with open(path, "rb") as file:
+        tree = file.read().index(b"TREE\x01")  # a B-tree of chunks
+    overwrite(path, tree + place, data)
+    with raises(FileFormatError, "set.h5: dataset '/X' has a damaged list of chunks: ..."):
+        VideoLoader(path)
+    report = h5video_data.inspect(path)
+    assert [item.name for item in report.datasets] == ["X", "Y"]
+    assert report.datasets[0].reason == "its list of chunks is damaged"
+    assert "'/X' has a damaged list of chunks" in report.problems[0]
+
+
 CORRUPT = {
     "gzip": ({"compression": "gzip"}, ONE),
     "fletcher32": ({"fletcher32": True}, ONE),
