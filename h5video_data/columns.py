@@ -254,7 +254,9 @@ def open_video_set(
             if column.is_kept_in_memory or isinstance(planner(part), str):
                 require_filters(part)
     if not sum(counts):
-        raise FileFormatError(f"There is no sample in {', '.join(paths)}: `sample_count` is 0.")
+        is_empty = not any(stored[0].shape[0] for stored in parts)
+        reason = "the datasets have no rows" if is_empty else "`sample_count` is 0"
+        raise FileFormatError(f"There is no sample in {', '.join(paths)}: {reason}.")
 
     def number_of(names: Names) -> Any:
         if isinstance(names, str):
