@@ -18,9 +18,9 @@ from .layout import StoredArray, check_sources, describe
 from .opening import (
     find_dataset,
     open_file,
+    read_class_names,
     read_sample_count,
     require_filters,
-    text,
 )
 from .plan import SlabGeometry, planner
 
@@ -91,7 +91,7 @@ class VideoSet:
     """What an element is made of: (x,), (x, y) or (x, y, sample_weight), where each is the number
     of a column, or a dict of them."""
     class_names: tuple[str, ...] | None
-    """The attribute `class_names` of the files, if the first one has it."""
+    """The attribute `class_names` of the files that have it."""
 
     def first_frames(
         self, seed: int, epoch: int, indices: NDArray[np.int64]
@@ -230,20 +230,21 @@ def open_video_set(
     paths = tuple(os.path.abspath(item) for item in expand_paths(path))
     parts: list[list[StoredArray]] = []
     counts: list[int] = []
-    class_names = None
-    for number, file_path in enumerate(paths):
+    # Names of classes, and the first file that has them.
+    named: dict[tuple[str, ...], str] = {}
+    for file_path in paths:
         with open_file(file_path) as file:
             stored = [describe(find_dataset(file, name)) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
             counts.append(read_sample_count(file, datasets[0], stored[0].shape[0])[0])
-            if "class_names" in file.attrs:
-                found = tuple(text(name) for name in np.ravel(file.attrs["class_names"]))
-                class_names = found if number == 0 else class_names
-                if class_names not in (None, found):
-                    raise FileFormatError(
-                        "The attribute `class_names` should be the same in all files. Received: "
-                        f"{class_names} in {paths[0]}, {found} in {file_path}"
-                    )
+            class_names = read_class_names(file)
+        if class_names is not None:
+            named.setdefault(class_names, file_path)
+        if len(named) > 1:
+            raise FileFormatError(
+                "The attribute `class_names` should be the same in all files. Received: "
+                + ", ".join(f"{names} in {first}" for names, first in named.items())
+            )
         parts.append(stored)
     columns = tuple(map(Column, datasets, zip(*parts, strict=True)))
     if clip is not None:
@@ -268,7 +269,7 @@ def open_video_set(
         counts=np.array(counts, np.int64),
         columns=columns,
         element=tuple(number_of(names) for names in wanted),
-        class_names=class_names,
+        class_names=next(iter(named), None),
     )
 
 

@@ -112,7 +112,7 @@ def video_dataset_from_hdf5(
         static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known,
         but for single samples of which some may be skipped.
         Every iteration over it is the next epoch, one that is broken off as well. Its attribute
-        `loader` is the `VideoLoader` behind it. If the file has an attribute `class_names`, so has
+        `loader` is the `VideoLoader` behind it. If a file has an attribute `class_names`, so has
         the dataset.
 
     Raises:

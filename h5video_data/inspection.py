@@ -17,8 +17,8 @@ from .opening import (
     find_dataset,
     linked_names,
     open_file,
+    read_class_names,
     read_sample_count,
-    text,
 )
 from .plan import RowPlanner, planner
 
@@ -128,16 +128,13 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
                 sample_count = read_sample_count(file, "X", max(lengths, default=2**63))[0]
         except FileFormatError as error:
             problems.append(str(error))
-        class_names = file.attrs.get("class_names")
         if not names:
             problems.append("it holds no dataset")
         return FileReport(
             path=name,
             nbytes=os.path.getsize(name),
             sample_count=sample_count,
-            class_names=None
-            if class_names is None
-            else tuple(text(item) for item in np.ravel(class_names)),
+            class_names=read_class_names(file),
             datasets=tuple(reports),
             problems=tuple(problems),
         )

@@ -246,6 +246,14 @@ def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
     return count, group
 
 
+def read_class_names(file: Any) -> tuple[str, ...] | None:
+    """The attribute `class_names`, or None."""
+    found = file.attrs.get("class_names")
+    if found is None or isinstance(found, h5py.Empty):
+        return None
+    return tuple(text(name) for name in np.ravel(found))
+
+
 def require_filters(stored: StoredArray) -> None:
     """Makes sure that HDF5 can undo the filters of a dataset that it has to read.
 

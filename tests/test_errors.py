@@ -864,10 +864,16 @@ def test_an_error_carries_the_thread_s_traceback(tmp_path, monkeypatch):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-def test_files_of_other_classes_are_no_set(tmp_path):
-    paths = [testing.write_video_file(tmp_path / f"{i}.h5") for i in range(2)]
-    for path, names in zip(paths, (["run", "walk"], ["walk", "run"]), strict=True):
-        with h5py.File(path, "r+") as file:
-            file.attrs["class_names"] = names
-    with raises(FileFormatError, "`class_names` should be the same in all files"):
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [2, 1, 0]], ids=str)
+def test_files_of_other_classes_are_no_set(tmp_path, order):
+    names = [["run", "walk"], None, ["walk", "run"]]
+    paths = [testing.write_video_file(tmp_path / f"{i}.h5") for i in range(3)]
+    for path, found in zip(paths, names, strict=True):
+        with edit(path) as file:
+            file.attrs["class_names"] = h5py.Empty("f4") if found is None else found
+    paths = [paths[number] for number in order]
+    with raises(FileFormatError, "`class_names` should be the same in all files ... 'run'"):
         VideoLoader(paths)
+    if order[-1] == 2:
+        assert VideoLoader(paths[:2]).video_set.class_names == ("run", "walk")
+    assert h5video_data.inspect(tmp_path / "1.h5").class_names is None
