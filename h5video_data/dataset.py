@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from .clips import Clip
 from .columns import Names, Paths, open_video_set
+from .errors import ArgumentError
 from .inline import map_inline
 from .loader import VideoLoader, as_functions, function_name
 from .samplers import Sampler
@@ -156,6 +157,8 @@ def video_dataset_from_hdf5(
 
 def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     """A dataset of a loader's elements: from_generator, map stages, prefetch."""
+    if loader.device is not None:
+        _check_device(loader.device)
     stamps = loader.stamps = loader.stamps or Stamps()
     last = len(loader.map_fns) - 1
     stages = [
@@ -212,6 +215,27 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     if loader.video_set.class_names is not None:
         dataset.class_names = list(loader.video_set.class_names)
     return dataset
+
+
+def _check_device(device: str) -> None:
+    """Raises an ArgumentError if there is no such device, where TensorFlow takes the processor."""
+    devices = [found.name for found in tf.config.list_logical_devices()]
+    try:
+        wanted = tf.DeviceSpec.from_string(device)
+    except (TypeError, ValueError, AttributeError):
+        wanted = None
+    if wanted is None or not any(_is_device(wanted, name) for name in devices):
+        raise ArgumentError(
+            f"`device` must be one of {', '.join(map(repr, devices))}. Received: device={device!r}"
+        )
+
+
+def _is_device(wanted: tf.DeviceSpec, name: str) -> bool:
+    """Whether a device agrees with what is said of the wanted one."""
+    found = tf.DeviceSpec.from_string(name)
+    parts = ("job", "replica", "task", "device_type", "device_index")
+    pairs = [(getattr(wanted, part), getattr(found, part)) for part in parts]
+    return all(one == other for one, other in pairs if None not in (one, other))
 
 
 def _element_spec(loader: VideoLoader, length: int | None, *, with_seeds: bool) -> Any:

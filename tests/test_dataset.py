@@ -867,3 +867,20 @@ def test_what_a_map_function_may_return(path, first, is_last, pack, unpack):
             np.testing.assert_array_equal,
             *(tf.nest.flatten(element, expand_composites=True) for element in (found, expected)),
         )
+
+
+# --------------------------------------------------------------------------- devices
+
+HOST = "/job:localhost/replica:0/task:0/device:"
+
+
+@pytest.mark.parametrize("prefix", ["/device:", HOST])
+def test_devices_that_are_there(path, monkeypatch, prefix):
+    devices = [tf.config.LogicalDevice(prefix + name, name[:3]) for name in ("CPU:0", "GPU:1")]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: devices)
+    for device in ("/gpu:1", "GPU:1", "gpu", "/device:GPU:1", f"{HOST}GPU:1", "CPU:0", "/cpu:0"):
+        assert len(list(make(path, device=device))) == len(make(path))
+    for device in ("/GPU:0", "/CPU:1", "TPU:0", "cuda:0", "nowhere", 3):
+        message = f"`device` must be one of '{prefix}CPU:0', '{prefix}GPU:1'. Received: .*{device}"
+        with pytest.raises(ArgumentError, match=message):
+            make(path, device=device)
