@@ -236,6 +236,9 @@ def open_video_set(
         with open_file(file_path) as file:
             stored = [describe(find_dataset(file, name)) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
+            if sample_weight is not None:
+                weights = [stored[datasets.index(name)] for name in _listed(sample_weight)]
+                _check_weights(file_path, weights)
             counts.append(read_sample_count(file, datasets[0], stored[0].shape[0])[0])
             class_names = read_class_names(file)
         if class_names is not None:
@@ -327,6 +330,15 @@ def _check_file(path: str, stored: list[StoredArray], video: str | None) -> None
             raise FileFormatError(
                 f"{path}: the datasets should have as many samples as each other. Received: "
                 f"{first.name!r} of shape {first.shape}, {item.name!r} of shape {item.shape}.{hint}"
+            )
+
+
+def _check_weights(path: str, stored: list[StoredArray]) -> None:
+    for item in stored:
+        if len(item.shape) != 1:
+            raise FileFormatError(
+                f"{path}: the weights {item.name!r} should have the shape (samples,). "
+                f"Received: {item.shape}"
             )
 
 

@@ -388,6 +388,12 @@ def test_shapes_that_do_not_fit(tmp_path, x, y, message):
         VideoLoader(tmp_path / "set.h5")
 
 
+@pytest.mark.parametrize("names", ["Y", {"a": "Y"}], ids=str)
+def test_weights_of_several_dimensions(path, names):
+    with raises(FileFormatError, r"weights '/Y' should have the shape \(samples,\) ... \(20, 4\)"):
+        VideoLoader(path, sample_weight=names)
+
+
 def test_no_samples(tmp_path):
     write(tmp_path / "set.h5", np.ones((0, 6)))
     with raises(FileFormatError, r"no sample in .*set\.h5: the datasets have no rows", ValueError):
