@@ -27,6 +27,10 @@ SUPPORTED_DTYPES = (
     "complex64, complex128"
 )
 _SUPPORTED = frozenset(SUPPORTED_DTYPES.split(", "))
+_NOT_NUMBERS = (
+    "Labels are class numbers or one-hot, in a dataset of their own; y=None does without. For "
+    "`split_by`, strings are fine."
+)
 
 # A grid of more chunks than this is left to HDF5: its table would take more than a gigabyte.
 MAX_CHUNKS = 50_000_000
@@ -153,6 +157,7 @@ def describe(dataset: Any) -> StoredArray:
     if stored_dtype.name not in _SUPPORTED:
         raise UnsupportedDtypeError(
             f"{where} has the dtype {dtype_name(stored_dtype)}. Supported: {SUPPORTED_DTYPES}."
+            + ("" if stored_dtype.kind in "iufc" else f" {_NOT_NUMBERS}")
         )
     # Drops h5py's remarks on enumerations, and the byte order of the file.
     dtype = np.dtype(stored_dtype.name)

@@ -469,7 +469,8 @@ def test_dtypes_that_are_not_numbers(path, name, message, dtype):
     with edit(path) as file:
         del file[name]
         file.create_dataset(name, (20, 3), dtype)
-    with raises(UnsupportedDtypeError, f"'/{name}' has the dtype {message} ... uint8", TypeError):
+    message = f"'/{name}' has the dtype {message} ... uint8 ... Labels are class numbers ... y=None"
+    with raises(UnsupportedDtypeError, message, TypeError):
         VideoLoader(path)
 
 
