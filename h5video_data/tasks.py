@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -99,9 +99,10 @@ class Threads:
         self._tasks: SimpleQueue[Task[Any] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._is_closed = False
+        # Not empty if it is closed: the threads look into it as well.
+        self._closed: list[bool] = []
         # `put` may be called at any point of any thread.
-        weakref.finalize(self, _dismiss, self._tasks, count).atexit = False
+        weakref.finalize(self, self._tasks.put, None).atexit = False
         _all.add(self)
 
     def submit(self, function: Callable[..., T], *arguments: Any) -> Task[T]:
@@ -114,21 +115,21 @@ class Threads:
             self._start()
         task = Task(function, arguments)
         self._tasks.put(task)
-        if self._is_closed:  # now, or before
+        if self._closed:  # now, or before
             task.cancel()
         return task
 
     def _start(self) -> None:
         with self._lock:
-            while len(self._threads) < self._count and not self._is_closed:
+            while len(self._threads) < self._count and not self._closed:
                 # Not one that Python itself waits for, before it has told anybody to end.
                 thread = threading.Thread(
                     target=_work,
-                    args=(self._tasks,),
+                    args=(self._tasks, self._closed),
                     name=f"{self._name}_{len(self._threads)}",
                     daemon=True,
                 )
-                thread.start()
+                thread.start()  # if this is interrupted, there is one more
                 self._threads.append(thread)
 
     def close(self, seconds: float | None = None) -> None:
@@ -137,16 +138,9 @@ class Threads:
         Args:
             seconds: How long to wait for each; None: as long as it takes.
         """
-        self._is_closed = True
-        with contextlib.suppress(Empty):
-            while True:
-                task = self._tasks.get_nowait()
-                if task is not None:
-                    task.cancel()
-        _dismiss(self._tasks, self._count)
-        with self._lock:
-            threads = [*self._threads]
-        for thread in threads:
+        self._closed.append(True)
+        self._tasks.put(None)
+        for thread in [*self._threads]:
             if thread is not threading.current_thread():
                 thread.join(seconds)
 
@@ -154,16 +148,14 @@ class Threads:
 _all: weakref.WeakSet[Threads] = weakref.WeakSet()
 
 
-def _work(tasks: SimpleQueue[Task[Any] | None]) -> None:
+def _work(tasks: SimpleQueue[Task[Any] | None], closed: list[bool]) -> None:
     while (task := tasks.get()) is not None:
+        if closed:
+            task.cancel()
         task.run()
         # What it holds goes now, not when the next one comes.
         del task
-
-
-def _dismiss(tasks: SimpleQueue[Task[Any] | None], count: int) -> None:
-    for _ in range(count):
-        tasks.put(None)
+    tasks.put(None)  # for the next thread
 
 
 @atexit.register

@@ -145,6 +145,18 @@ def interrupt_at(number):
     sys.settrace(trace)
 
 
+def is_interrupted(function, number):
+    """Calls a function, and has the main thread interrupted before its n-th instruction."""
+    interrupt_at(number)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
 def test_an_interrupt_at_any_point_of_the_main_thread_leaves_the_threads_whole(threads):
     def use():
         task = threads.submit(time.sleep, 0)
@@ -155,20 +167,27 @@ def test_an_interrupt_at_any_point_of_the_main_thread_leaves_the_threads_whole(t
 
     use()
     num_interrupts = 0
-    while True:
-        interrupt_at(num_interrupts)
-        try:
-            use()
-        except KeyboardInterrupt:
-            num_interrupts += 1
-        else:
-            break
-        finally:
-            sys.settrace(None)
+    while is_interrupted(use, num_interrupts):
+        num_interrupts += 1
         both = threading.Barrier(2)  # both threads go on
         tasks = [threads.submit(both.wait, 5) for _ in range(2)]
         assert {task.result() for task in tasks} == {0, 1}
     assert num_interrupts > 100
+
+
+def test_an_interrupt_while_they_are_closed():
+    num_interrupts, is_over = 0, False
+    while not is_over:
+        threads = Threads(2, "test_tasks")
+        tasks = [threads.submit(time.sleep, 0) for _ in range(9)]
+        is_over = not is_interrupted(threads.close, num_interrupts)
+        num_interrupts += 1
+        tasks.append(threads.submit(time.sleep, 0))
+        threads.close()
+        assert not any(thread.is_alive() for thread in threads._threads)
+        for task in tasks:
+            task.exception()  # it is done, or cancelled
+    assert num_interrupts > 50
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
