@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -136,13 +137,14 @@ class Threads:
         """Cancels what has not begun, and waits until the threads have ended.
 
         Args:
-            seconds: How long to wait for each; None: as long as it takes.
+            seconds: How long to wait for them; None: as long as it takes.
         """
         self._closed.append(True)
         self._tasks.put(None)
+        deadline = None if seconds is None else time.monotonic() + seconds
         for thread in [*self._threads]:
             if thread is not threading.current_thread():
-                thread.join(seconds)
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 _all: weakref.WeakSet[Threads] = weakref.WeakSet()
@@ -160,8 +162,12 @@ def _work(tasks: SimpleQueue[Task[Any] | None], closed: list[bool]) -> None:
 
 @atexit.register
 def _close_all() -> None:
-    for threads in [*_all]:
-        threads.close(EXIT_SECONDS)
+    deadline = time.monotonic() + EXIT_SECONDS
+    everyone = [*_all]
+    for threads in everyone:
+        threads.close(0.0)  # all of them know, before any is waited for
+    for threads in everyone:
+        threads.close(max(0.0, deadline - time.monotonic()))
 
 
 os.register_at_fork(after_in_child=_all.clear)
