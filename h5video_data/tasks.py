@@ -130,7 +130,8 @@ class Threads:
                     name=f"{self._name}_{len(self._threads)}",
                     daemon=True,
                 )
-                thread.start()  # if this is interrupted, there is one more
+                # This is Python's own, and not safe: if it is interrupted, there is one more.
+                thread.start()
                 self._threads.append(thread)
 
     def close(self, seconds: float | None = None) -> None:

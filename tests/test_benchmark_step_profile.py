@@ -36,16 +36,16 @@ def test_computing_and_copying(tmp_path):
             ("Stream #14(MemcpyH2D)", 10**9 + 10**6, [("MemcpyH2D", 1, 5)]),
             ("Stream #15(Compute)", 10**9, [("within", 0.5, 0.9), ("late", 9, 10)]),
             ("XLA Modules", 10**9, [("jit_train_step", 0, 10)]),
-            ("CUPTI overhead", 10**9, [("BUFFER_FLUSH", 3, 7), ("conv", 7.5, 8)]),
+            ("CUPTI overhead", 10**9, [("BUFFER_FLUSH", 3, 7), ("conv", 8.5, 9)]),
         ],
     )
     timeline = read_trace(path)
     np.testing.assert_allclose(
-        timeline.computing, np.array([[0, 3], [7, 8], [9, 10]]) / 1000, atol=1e-9
+        timeline.computing, np.array([[0, 3], [7, 8], [8.5, 10]]) / 1000, atol=1e-9
     )
     np.testing.assert_allclose(timeline.copying, np.array([[2, 6]]) / 1000, atol=1e-9)
     assert timeline.seconds == pytest.approx(0.010)
-    assert timeline.busy_share == pytest.approx(0.5)
+    assert timeline.busy_share == pytest.approx(0.55)
     assert timeline.longest_gap == pytest.approx(0.004)
 
 

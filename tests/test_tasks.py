@@ -232,3 +232,22 @@ threading.Thread(target=lambda: [time.sleep(0.1), tasks[2].result()]).start()
     assert lines.count("begin") == lines.count("end")
     assert 3 <= lines.count("end") <= 6
     assert time.monotonic() - begin < 5
+
+
+def test_the_end_of_the_process_waits_for_all_threads_together():
+    script = """
+import time
+from h5video_data import tasks
+tasks.EXIT_SECONDS = 1.0
+pools = [tasks.Threads(5, "t") for _ in range(5)]
+for pool in pools:
+    for _ in range(5):
+        pool.submit(time.sleep, 20)
+time.sleep(0.2)
+print(time.time())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], timeout=30, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert 1 < time.time() - float(done.stdout) < 4
