@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column
-from .errors import ArgumentError
+from .columns import Column, VideoSet
+from .errors import ArgumentError, ReadError
 from .loader import VideoLoader
+from .selection import as_names, axes_of, find_places
 
 
 class ChannelStatistics(NamedTuple):
@@ -26,8 +27,9 @@ class ChannelStatistics(NamedTuple):
 def channel_statistics(
     loader: VideoLoader,
     *,
-    data_format: str = "channels_first",
+    data_format: str | None = None,
     key: str | None = None,
+    nan_policy: str = "raise",
     progress: bool | Callable[[int, int], object] = False,
 ) -> ChannelStatistics:
     """Finds the mean and the standard deviation of each channel, in one pass over a split.
@@ -47,9 +49,11 @@ def channel_statistics(
 
     Args:
         loader: Says which samples of which files.
-        data_format: The order that the clips are stored in: `"channels_first"`, (samples, frames,
-            channels, rows, columns), or `"channels_last"`.
-        key: Which value of x, if x is a dict.
+        data_format: The order that the clips are stored in: `"channels_first"`, the default,
+            (samples, frames, channels, rows, columns), or `"channels_last"`.
+        key: Which value of the element, if not x itself: a name of x's dict or of y's, or "y".
+        nan_policy: What to do with values that are not finite (NaN, infinite): `"raise"`, or
+            `"omit"`: leave them out, as SciPy calls it.
         progress: True: shows on stderr how far it is. Or a function, which is called with the
             number of samples that are done and of all.
 
@@ -57,18 +61,20 @@ def channel_statistics(
         `mean` and `std`, as `normalize` takes them.
 
     Raises:
-        ArgumentError: An argument makes no sense, or the samples have no channels.
-        ReadError: A sample cannot be read, or a file has changed.
+        ArgumentError: An argument makes no sense, or the samples have no channels, or others than
+            `data_format` says.
+        ReadError: A sample cannot be read, or holds values that are not finite, or a file has
+            changed.
     """
-    axes = {"channels_first": "fcyx", "channels_last": "fyxc"}
-    if data_format not in axes:
-        raise ArgumentError(
-            f'`data_format` must be "channels_first" or "channels_last". Received: {data_format!r}'
-        )
+    if nan_policy not in ("raise", "omit"):
+        raise ArgumentError(f'`nan_policy` must be "raise" or "omit". Received: {nan_policy!r}')
+    axes = axes_of(data_format)
     column = replace(_clips_of(loader, key), clip=None)
+    axes.check((None, *column.sample_shape))
+    letters = "fyxc" if data_format == "channels_last" else "fcyx"
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
-    sums: _Sums = _ExactSums(axes[data_format]) if is_small else _MergedSums(axes[data_format])
+    sums: _Sums = _ExactSums(letters) if is_small else _MergedSums(letters)
     clips_alone = replace(loader.video_set, columns=(column,), element=(0,))
     with VideoLoader(
         clips_alone,
@@ -78,8 +84,9 @@ def channel_statistics(
     ) as reader:
         done = 0
         for _, indices, (clips,) in reader.batches():
-            for clip in clips:
-                sums.add(clip)
+            for sample, clip in zip(indices, clips, strict=True):
+                if not sums.add(clip) and nan_policy == "raise":
+                    raise _not_finite(loader.video_set, column, int(sample))
             done += len(indices)
             if report:
                 report(done, loader.num_samples)
@@ -100,7 +107,9 @@ class _InOrder:
 class _Sums(Protocol):
     """Collects the values of clips, channel by channel."""
 
-    def add(self, clip: NDArray[Any]) -> None: ...
+    def add(self, clip: NDArray[Any]) -> bool:
+        """Adds a clip's finite values, and tells whether there were no others."""
+        ...
 
     def result(self) -> ChannelStatistics: ...
 
@@ -118,7 +127,7 @@ class _ExactSums:
         self._sums: Any = 0
         self._squares: Any = 0
 
-    def add(self, clip: NDArray[Any]) -> None:
+    def add(self, clip: NDArray[Any]) -> bool:
         axes = self._axes
         # A sum of squares of 16 bits overflows 64 bits beyond 2**31 values.
         sums = np.einsum(f"{axes}->c", clip, dtype=np.int64)
@@ -126,6 +135,7 @@ class _ExactSums:
         self._count += clip.size // len(sums)
         self._sums = self._sums + sums.astype(object)
         self._squares = self._squares + squares.astype(object)
+        return True
 
     def result(self) -> ChannelStatistics:
         count = self._count
@@ -143,43 +153,71 @@ class _MergedSums:
 
     def __init__(self, axes: str) -> None:
         self._axes = axes
-        self._count = 0
+        self._count: Any = 0
         self._mean: Any = 0.0
         self._squares: Any = 0.0
 
-    def add(self, clip: NDArray[Any]) -> None:
+    @np.errstate(invalid="ignore", over="ignore")  # `result` sees what has overflowed
+    def add(self, clip: NDArray[Any]) -> bool:
         channel = self._axes.index("c")
         values = np.moveaxis(clip, channel, 0).reshape(clip.shape[channel], -1).astype(np.float64)
-        count = values.shape[1]
+        count: Any = values.shape[1]
+        # A sum that is finite has no other terms; they are looked for only where it is not.
+        is_finite = True
         mean = values.mean(axis=1)
+        if not np.isfinite(mean).all():
+            finite = np.isfinite(values)
+            is_finite = bool(finite.all())
+            count = finite.sum(axis=1)
+            mean = values.sum(axis=1, where=finite) / np.maximum(count, 1)
+            values = np.where(finite, values, mean[:, np.newaxis])
         values -= mean[:, np.newaxis]
         squares = np.einsum("cn,cn->c", values, values)
         total = self._count + count
         step = mean - self._mean
-        self._mean = self._mean + step * (count / total)
-        self._squares = self._squares + squares + step**2 * (self._count * count / total)
+        self._mean = self._mean + step * (count / np.maximum(total, 1))
+        self._squares = (
+            self._squares + squares + step**2 * (self._count * count / np.maximum(total, 1))
+        )
         self._count = total
+        return is_finite
 
     def result(self) -> ChannelStatistics:
-        return ChannelStatistics(self._mean, np.sqrt(self._squares / self._count))
+        if not np.all(self._count):
+            raise ReadError("A channel has no finite value in any of the samples of the split.")
+        std = np.sqrt(self._squares / self._count)
+        if not np.isfinite(std).all():
+            raise ReadError("The values are too large: the squares of some exceed float64.")
+        return ChannelStatistics(self._mean, std)
 
 
 def _clips_of(loader: VideoLoader, key: str | None) -> Column:
     """The column of the clips."""
-    x = loader.video_set.element[0]
-    if isinstance(x, dict):
-        if key not in x:
-            raise ArgumentError(
-                f"x is a dict: `key` must be one of {sorted(x)}, the clips. Received: key={key!r}"
-            )
-        x = x[key]
-    column: Column = loader.video_set.columns[x]
+    names = as_names(key)
+    if len(names) > 1:
+        raise ArgumentError(
+            f"The statistics are of one dataset: `key` must be a name. Received: key={key!r}"
+        )
+    element = loader.video_set.element
+    (place,) = find_places(element, names)
+    column: Column = loader.video_set.columns[place.get(element)]
     if len(column.sample_shape) != 4:
         raise ArgumentError(
             "The samples should be clips of 4 dimensions, (frames, channels, rows, columns) or "
             f"channels last. Received: {column.name!r}, samples of shape {column.sample_shape}"
         )
     return column
+
+
+def _not_finite(video_set: VideoSet, column: Column, sample: int) -> ReadError:
+    """The error for a sample that holds NaN or infinite values."""
+    file = int(np.searchsorted(video_set.starts, sample, side="right")) - 1
+    row = sample - int(video_set.starts[file])
+    return ReadError(
+        f"{video_set.paths[file]}: dataset {column.name!r}, sample {row}: it holds values that are "
+        'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or do '
+        f"without the sample. It is number {sample} of the set, the first such one of the split."
+    )
 
 
 def _show(done: int, total: int) -> None:

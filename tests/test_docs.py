@@ -51,6 +51,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
         with h5py.File(path, "a") as file:
             file["class"] = np.arange(20) % 4
             file["audio"] = np.zeros((20, 50), np.float32)
+            file["masks"] = np.zeros((20, *SAMPLE_SHAPE[:1], 1, *SAMPLE_SHAPE[2:]), np.uint8)
             file["weight"] = np.ones(20, np.float32)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page, "model": small_model()}

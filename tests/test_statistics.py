@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
-from h5video_data.errors import ArgumentError
+from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.statistics import channel_statistics
 from h5video_data.testing import write_video_file
 
@@ -67,6 +67,31 @@ def test_channels_last(tmp_path, dtype):
     clips = values(dtype).transpose(0, 1, 3, 4, 2)
     with h5v.VideoLoader(write(tmp_path / "f.h5", clips)) as loader:
         check(channel_statistics(loader, data_format="channels_last"), clips, axes=(0, 1, 2, 3))
+
+
+def test_channels_that_are_last_without_a_word(tmp_path):
+    clips = np.random.default_rng(0).integers(0, 256, (NUM, 3, 6, 5, 2), np.uint8)
+    with h5v.VideoLoader(write(tmp_path / "f.h5", clips)) as loader:
+        with pytest.raises(
+            ArgumentError, match=r"data_format=\"channels_last\".*\(None, 3, 6, 5, 2\)"
+        ):
+            channel_statistics(loader)
+        check(channel_statistics(loader, data_format="channels_first"), clips)
+    with (
+        h5v.VideoLoader(write(tmp_path / "g.h5", clips.transpose(0, 1, 4, 2, 3))) as loader,
+        pytest.raises(ArgumentError, match="leave `data_format` out"),
+    ):
+        channel_statistics(loader, data_format="channels_last")
+
+
+def test_y_and_names_that_are_not_there(tmp_path):
+    clips, masks = values("uint8"), values("float32", (NUM, 2, 2, 3, 3))
+    path = write(write(tmp_path / "f.h5", clips), masks, name="M")
+    with h5v.VideoLoader(path, y="M") as loader:
+        check(channel_statistics(loader, key="x"), clips)
+        check(channel_statistics(loader, key="y"), masks, rtol=1e-9)
+        with pytest.raises(ArgumentError, match=r"\['x', 'y'\].*key='X'"):
+            channel_statistics(loader, key="X")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +153,9 @@ def test_a_dict_of_inputs(tmp_path):
     with h5v.VideoLoader(path, x=names, y=None) as loader:
         check(channel_statistics(loader, key="video"), clips)
         check(channel_statistics(loader, key="flow"), others, rtol=1e-9)
+        check(channel_statistics(loader, key=["video"]), clips)
+        with pytest.raises(ArgumentError, match=r"one dataset.*key=\['video', 'flow'\]"):
+            channel_statistics(loader, key=["video", "flow"])
         for key in (None, "audio"):
             with pytest.raises(ArgumentError, match=rf"'again', 'flow', 'video'.*key={key!r}"):
                 channel_statistics(loader, key=key)
@@ -155,13 +183,63 @@ def test_large_floats_keep_their_deviation(tmp_path):
     assert not np.isclose(naive, found.std[0] ** 2, rtol=1e-3)  # what it is better than
 
 
-def test_values_that_are_not_finite_show(tmp_path):
+NOT_FINITE = pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param([np.nan], id="nan"),
+        pytest.param([np.inf], id="inf"),
+        pytest.param([np.inf, -np.inf, np.nan], id="all of them"),
+    ],
+)
+
+
+@NOT_FINITE
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_values_that_are_not_finite(tmp_path, numbers, dtype):
+    clips = values(dtype)
+    clips[13, 0, 1, 0, : len(numbers)] = numbers
+    clips[20, :, :, :, :] = numbers[0]
+    first = write(tmp_path / "a.h5", clips[:9])
+    second = write(tmp_path / "b.h5", clips[9:])
+    with h5v.VideoLoader([first, second]) as loader:
+        with pytest.raises(
+            ReadError, match=r"b\.h5: dataset 'X', sample 4: .*nan_policy=\"omit\".*number 13 of"
+        ):
+            channel_statistics(loader)
+        mean, std = channel_statistics(loader, nan_policy="omit")
+    finite = np.where(np.isfinite(clips), clips, np.nan).astype(np.float64)
+    np.testing.assert_allclose(mean, np.nanmean(finite, axis=(0, 1, 3, 4)), rtol=1e-12)
+    np.testing.assert_allclose(std, np.nanstd(finite, axis=(0, 1, 3, 4)), rtol=1e-12)
+
+
+def test_samples_of_the_other_side_may_hold_anything(tmp_path):
     clips = values("float32")
-    clips[3, 0, 1, 0, 0] = np.nan
-    with h5v.VideoLoader(write(tmp_path / "f.h5", clips)) as loader:
-        mean, std = channel_statistics(loader)
-    assert np.isnan([mean[1], std[1]]).all()
-    assert np.isfinite([mean[0], std[0]]).all()
+    path = write(tmp_path / "f.h5", clips)
+    split = {"validation_split": 0.3, "seed": 0}
+    with h5v.VideoLoader(path, subset="validation", **split) as loader:
+        others = loader.sample_indices
+    with h5py.File(path, "a") as file:
+        file["X"][others[0]] = np.nan
+    with h5v.VideoLoader(path, subset="training", **split) as loader:
+        check(channel_statistics(loader), clips[loader.sample_indices], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        pytest.param(np.nan, "no finite value in any", id="nothing is left"),
+        pytest.param(1e200, "too large: the squares", id="squares that overflow"),
+    ],
+)
+def test_channels_without_statistics(tmp_path, number, message):
+    clips = values("float64")
+    clips[:, :, 1] = number
+    clips[0, :, 1] *= 2
+    with (
+        h5v.VideoLoader(write(tmp_path / "f.h5", clips)) as loader,
+        pytest.raises(ReadError, match=message),
+    ):
+        channel_statistics(loader, nan_policy="omit")
 
 
 def test_the_loader_goes_on_as_if_nothing_had_happened(tmp_path, new_threads):
@@ -209,6 +287,8 @@ def test_arguments_that_make_no_sense(tmp_path):
     path = write_video_file(tmp_path / "f.h5")
     with h5v.VideoLoader(path) as loader, pytest.raises(ArgumentError, match="Received: 'NTHWC'"):
         channel_statistics(loader, data_format="NTHWC")
+    with h5v.VideoLoader(path) as loader, pytest.raises(ArgumentError, match="Received: 'skip'"):
+        channel_statistics(loader, nan_policy="skip")
     with (
         h5v.VideoLoader(path, x="Y", y=None) as loader,
         pytest.raises(ArgumentError, match=r"'Y', samples of shape \(4,\)"),

@@ -53,7 +53,7 @@ BYTES = (0, 255)
 FUNCTIONS = {
     "channels_last": (channels_last, {}, (FRAMES, ROWS, COLUMNS, CHANNELS)),
     "resize": (resize, {"height": 3, "width": 4}, (FRAMES, CHANNELS, 3, 4)),
-    "to_float": (to_float, {}, WHOLE),
+    "to_float": (to_float, {"scale": 1 / 255}, WHOLE),
     "normalize": (normalize, {"mean": [1, 2, 3], "std": [2, 3, 4]}, WHOLE),
     "temporal_subsample": (temporal_subsample, {"num_frames": 1}, (1, *WHOLE[1:])),
     "temporal_subsample, the middle": (
@@ -220,6 +220,39 @@ def test_an_order_that_is_none(name):
         ArgumentError, match=r'"channels_first" or "channels_last"\. Received: \'NTHWC\''
     ):
         build(name, data_format="NTHWC")
+
+
+@cases(filter(has_order, FUNCTIONS))
+def test_clips_of_another_order_than_the_default(name):
+    last = make_clips(4).transpose(LAST)
+    with pytest.raises(
+        ArgumentError,
+        match=r'pass data_format="channels_last" \("channels_first", if they really are 5 channels '
+        r"of 8 x 3 pixels\)\. Received: clips of shape \(4, 2, 5, 8, 3\)",
+    ):
+        call(build(name), tf.constant(last))
+    with pytest.raises(
+        ArgumentError, match=r"first: leave `data_format` out.*\(4, 2, 3, 5, 8\).*channels_last'"
+    ):
+        call(build(name, data_format="channels_last"), tf.constant(make_clips(4)))
+
+
+@pytest.mark.parametrize("name", ["random_flip", "resize", "random_contrast"])
+@pytest.mark.parametrize("data_format", ["channels_first", None])
+def test_clips_that_may_be_of_either_order_are_taken_for_channels_first(name, data_format):
+    # Eight channels of three columns look like channels last, but for who says that they are not.
+    columns = 3 if data_format else 2 * 8
+    clips = noise((4, 2, 8, 16, columns))
+    expected = [call(build(name), tf.constant(clips[:, :, i : i + 1])) for i in range(8)]
+    found = call(build(name, data_format=data_format), tf.constant(clips))
+    np.testing.assert_array_equal(found, np.concatenate(expected, axis=2))
+
+
+def test_the_order_is_checked_when_the_pipeline_is_made(tmp_path):
+    path = testing.write_video_file(tmp_path / "f.h5", sample_shape=(4, 16, 16, 3))
+    for function in (random_flip(), resize(8, 8), channels_last(), normalize([1, 2, 3], 1)):
+        with pytest.raises(ArgumentError, match=r"channels last.*shape \(20, 4, 16, 16, 3\)"):
+            h5v.video_dataset_from_hdf5(path, map_fn=function)
 
 
 @cases(name for name in FUNCTIONS if has_order(name) or name in ("random_brightness", "mixup"))

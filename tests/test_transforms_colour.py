@@ -58,6 +58,12 @@ def tolerance(dtype):
 @pytest.mark.parametrize("stored", ["uint8", "int32", "float64"])
 def test_to_float(options, expected, stored):
     clips = make_clips(4, stored)
+    if stored != "uint8":  # which alone tells where its values end
+        with pytest.raises(
+            ArgumentError, match=rf"scale=1 / 255 if .* Received: {stored} of shape"
+        ):
+            to_float()(tf.constant(clips))
+        options = {"scale": 1 / 255, **options}
     result = to_float(**options)(tf.constant(clips))
     assert result.dtype.name == options.get("dtype", "float32")
     tolerance = 1e-2 if result.dtype == tf.bfloat16 else 1e-6
@@ -146,6 +152,57 @@ def test_brightness_is_what_keras_does():
     frames = clips.transpose(LAST).reshape(-1, 4, 5, 3)
     expected = layer(frames, training=True).numpy().reshape(4, 2, 4, 5, 3)
     np.testing.assert_allclose(result, expected.transpose(0, 1, 4, 2, 3), rtol=1e-5, atol=1e-4)
+
+
+ADJUSTING = pytest.mark.parametrize(
+    "function", [random_brightness(0.1), random_contrast(0.1)], ids=["brightness", "contrast"]
+)
+
+
+@ADJUSTING
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "int64", "bool"])
+def test_dtypes_that_do_not_tell_the_range_of_values(function, dtype):
+    with pytest.raises(ArgumentError, match=rf"value_range=\(0, 255\)\. Received: .* {dtype}"):
+        call(function, tf.constant(noise((4, *SHAPE[1:])).astype(dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("function", "low", "high", "message"),
+    [
+        pytest.param(random_brightness(0.1), 0, 255, "from 0 to 1, or `value_r", id="bytes"),
+        pytest.param(random_contrast(0.1), -2, 2, "from 0 to 1, or `value_r", id="normalised"),
+        pytest.param(random_contrast(0.1), -1, 1, "from 0 to 1, or `value_r", id="from -1"),
+        pytest.param(random_saturation(0.1), -1, 1, "not be negative", id="saturation"),
+    ],
+)
+def test_floats_of_another_range(function, low, high, message, dtype):
+    # They would come out white, or without what is below 0.
+    clips = noise((4, *SHAPE[1:]), dtype) * (high - low) + low
+    graph = tf.function(lambda x: call(function, x), autograph=False)
+    for run in (graph, lambda x: call(function, x)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            run(tf.constant(clips.astype(dtype)))
+    # What an interpolation adds beyond the ends is no reason.
+    call(function, tf.constant((noise((4, *SHAPE[1:]), dtype) * 1.2 - 0.1).astype(dtype)))
+
+
+def test_integers_below_zero_have_no_saturation():
+    clips = noise((4, *SHAPE[1:])).astype("int16")
+    call(random_saturation(0.1), tf.constant(clips))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not be negative"):
+        call(random_saturation(0.1), tf.constant(clips - 128))
+
+
+def test_normalize_by_numbers_of_other_units():
+    clips = tf.constant(make_clips(4))
+    of_image_net = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    with pytest.raises(ArgumentError, match=r"multiply both by 255.* mean=\[0\.485, .* of uint8"):
+        normalize(*of_image_net)(clips)
+    x = normalize(*of_image_net)(to_float()(clips))
+    by_255 = [np.multiply(numbers, 255) for numbers in of_image_net]
+    np.testing.assert_allclose(x, normalize(*by_255)(clips), atol=1e-5)
+    np.testing.assert_allclose(normalize(0, 0.5)(clips), 2.0 * clips.numpy())
 
 
 def scales_of(clips, result):

@@ -187,6 +187,29 @@ def test_other_ways_to_resize(data_format, interpolation, antialias):
     close(result, np.clip(expected, 0, 255), "uint8")
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint32", "uint64"])
+def test_dtypes_that_tensorflow_does_not_resize(dtype):
+    clips = (noise((4, FRAMES, CHANNELS, ROWS, COLUMNS)) > 127).astype(dtype)
+    for make in (resize, random_resized_crop):
+        nearest = call(make(3, 12, interpolation="nearest"), tf.constant(clips))
+        assert nearest.dtype == dtype
+        expected = call(make(3, 12, interpolation="nearest"), tf.constant(clips.astype("uint8")))
+        np.testing.assert_array_equal(nearest, expected.numpy().astype(dtype))
+    # A blend is rounded: a pixel is true if half of what it is made of was.
+    found = resize(3, 4, antialias=True)(tf.constant(clips))
+    exact = resize(3, 4, antialias=True)(tf.constant(clips.astype("float32"))).numpy()
+    expected = exact >= 0.5 if dtype == "bool" else np.rint(exact)
+    np.testing.assert_array_equal(found, expected.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "float64"])
+def test_large_class_numbers_stay_as_they_are(dtype):
+    clips = noise((4, FRAMES, CHANNELS, ROWS, COLUMNS)).astype(dtype)
+    clips += 2**53 - 256 if clips.dtype.itemsize == 8 else np.iinfo(dtype).max - 255
+    found = resize(ROWS * 2, COLUMNS * 2, interpolation="nearest")(tf.constant(clips))
+    np.testing.assert_array_equal(found, clips.repeat(2, axis=3).repeat(2, axis=4))
+
+
 def ramps(num, rows, columns):
     """Clips of one frame whose two channels are the numbers of the row and of the column."""
     places = np.stack(np.mgrid[:rows, :columns]).astype(np.float32)

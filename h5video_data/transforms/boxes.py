@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from h5video_data.errors import ArgumentError
+from h5video_data.selection import ClipAxes
+
 from .draws import random_starts, uniform
-from .elements import COLUMNS, ROWS, axis_of
+from .elements import check_pair
 
 _ATTEMPTS = 10
 
@@ -20,6 +24,17 @@ class Boxes(NamedTuple):
     left: tf.Tensor
     height: tf.Tensor
     width: tf.Tensor
+
+
+def check_boxes(
+    scale: Sequence[float], ratio: Sequence[float]
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The arguments `scale` and `ratio` of a map function, or an ArgumentError."""
+    scales, ratios = check_pair("scale", scale, 0, 1), check_pair("ratio", ratio, 0)
+    for name, (smallest, _) in (("scale", scales), ("ratio", ratios)):
+        if smallest == 0:
+            raise ArgumentError(f"`{name}` must be above 0. Received: {name}=(0, ...)")
+    return scales, ratios
 
 
 def place_boxes(
@@ -76,7 +91,7 @@ def random_boxes(
     return place_boxes(seeds, 2 * _ATTEMPTS + 1, rows, columns, height, width), found
 
 
-def inside(boxes: Boxes, rows: int, columns: int, data_format: str) -> tf.Tensor:
+def inside(boxes: Boxes, rows: int, columns: int, axes: ClipAxes) -> tf.Tensor:
     """Which pixels are inside of their clip's box.
 
     Returns:
@@ -90,6 +105,38 @@ def inside(boxes: Boxes, rows: int, columns: int, data_format: str) -> tf.Tensor
         shape[0], shape[axis] = -1, count
         return tf.reshape((place >= start) & (place < start + size), shape)
 
-    return along(axis_of(ROWS, data_format), rows, boxes.top, boxes.height) & along(
-        axis_of(COLUMNS, data_format), columns, boxes.left, boxes.width
+    return along(axes.rows, rows, boxes.top, boxes.height) & along(
+        axes.columns, columns, boxes.left, boxes.width
+    )
+
+
+def for_each_box(
+    clips: tf.Tensor,
+    boxes: Boxes,
+    height: int,
+    width: int,
+    axes: ClipAxes,
+    function: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """What a function makes of each clip's box, which is one clip without the batch's axis.
+
+    The function makes frames of `height` x `width` of it. This loops over the clips: it copies a
+    box row by row, where `tf.gather` goes pixel by pixel and takes several times as long.
+    Its callers are a `tf.function` each: without a graph, the loop is slow.
+    """
+
+    def one(values: tuple[tf.Tensor, Boxes]) -> tf.Tensor:
+        number, box = values
+        begin = [number, 0, 0, 0, 0]
+        size = [1, *(-1 if length is None else length for length in clips.shape[1:])]
+        begin[axes.rows], size[axes.rows] = box.top, box.height
+        begin[axes.columns], size[axes.columns] = box.left, box.width
+        return function(tf.slice(clips, tf.stack(begin), tf.stack(size))[0])
+
+    shape = clips.shape.as_list()
+    shape[axes.rows], shape[axes.columns] = height, width
+    return tf.map_fn(
+        one,
+        (tf.range(tf.shape(clips)[0]), boxes),
+        fn_output_signature=tf.TensorSpec(shape[1:], clips.dtype),
     )

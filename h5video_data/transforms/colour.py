@@ -6,19 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from h5video_data.errors import ArgumentError
+from h5video_data.selection import Key, axes_of
 
 from .draws import uniform
 from .elements import (
-    CHANNELS,
-    COLUMNS,
-    ROWS,
     MapFunction,
     as_dtype,
     as_float,
-    axis_of,
+    check_axes,
     check_pair,
     check_rank,
     deterministic,
@@ -30,18 +28,19 @@ from .elements import (
 
 
 def to_float(
-    scale: float = 1 / 255, offset: float = 0.0, *, dtype: str = "float32", key: str | None = None
+    scale: float | None = None, offset: float = 0.0, *, dtype: str = "float32", key: Key = None
 ) -> MapFunction:
-    """Casts to a float, multiplies by `scale`, and adds `offset`.
+    """Casts to a float, multiplies by `scale`, and adds `offset`; of any shape.
 
     On the host this makes four bytes of each one. Where the model can start with a
     `keras.layers.Rescaling`, leave the clips in uint8 until they are on the accelerator.
 
     Args:
-        scale: Factor; the default maps 0..255 to 0..1.
+        scale: Factor. Default: 1 / 255 for uint8, which maps 0..255 to 0..1. Other dtypes do not
+            tell where their values end: the factor must be given.
         offset: Added after scaling.
         dtype: A float dtype.
-        key: Which value of x, if x is a dict.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps the shape.
@@ -49,7 +48,13 @@ def to_float(
     _check_floating(dtype)
 
     def convert(clips: tf.Tensor) -> tf.Tensor:
-        return tf.cast(clips, dtype) * scale + offset
+        if scale is None and clips.dtype != tf.uint8:
+            raise ArgumentError(
+                "`scale` must be given for other dtypes than uint8: scale=1 / 255 if the values "
+                "are from 0 to 255, scale=1 if they are to stay. "
+                f"Received: {clips.dtype.name} of shape {clips.shape}"
+            )
+        return tf.cast(clips, dtype) * (1 / 255 if scale is None else scale) + offset
 
     return deterministic(convert, key)
 
@@ -59,10 +64,12 @@ def normalize(
     std: ArrayLike,
     *,
     dtype: str = "float32",
-    data_format: str = "channels_first",
-    key: str | None = None,
+    data_format: str | None = None,
+    key: Key = None,
 ) -> MapFunction:
     """Subtracts the mean and divides by the standard deviation, channel by channel.
+
+    Clips are (batch, frames, channels, rows, columns) or channels last.
 
     `channel_statistics` finds both: `normalize(*channel_statistics(loader))`. As for `to_float`,
     the model can do the same on the accelerator, with a `keras.layers.Normalization`.
@@ -72,14 +79,14 @@ def normalize(
             all.
         std: The same, above 0.
         dtype: A float dtype.
-        data_format: `"channels_first"` or `"channels_last"`.
-        key: Which value of x, if x is a dict.
+        data_format: `"channels_first"`, the default, or `"channels_last"`.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps the shape.
     """
     _check_floating(dtype)
-    axis = axis_of(CHANNELS, data_format)
+    axes = axes_of(data_format)
     numbers = {"mean": np.asarray(mean, np.float64), "std": np.asarray(std, np.float64)}
     for name, values in numbers.items():
         if values.ndim > 1 or not np.isfinite(values).all():
@@ -94,10 +101,11 @@ def normalize(
         )
 
     def scale(clips: tf.Tensor) -> tf.Tensor:
-        check_rank(clips)
+        check_axes(clips, axes)
+        _check_units(clips, **numbers)
         values = as_float(clips)
         centre, spread = (
-            tf.constant(per_channel(name, array, clips, axis), values.dtype)
+            tf.constant(per_channel(name, array, clips, axes), values.dtype)
             for name, array in numbers.items()
         )
         return tf.cast((values - centre) / spread, dtype)
@@ -109,16 +117,19 @@ def random_brightness(
     factor: float | Sequence[float],
     *,
     value_range: Sequence[float] | None = None,
-    key: str | None = None,
+    key: Key = None,
 ) -> MapFunction:
     """Adds the same number to all values of a clip, as `keras.layers.RandomBrightness` does.
+
+    Clips are (batch, frames, channels, rows, columns), or channels last.
 
     Args:
         factor: (lower, upper), from -1 to 1: what is added lies between these parts of the
             value range's width. A number f stands for (-f, f).
-        value_range: (lowest, highest) value of the clips: results are clipped to it. Default: from
-            0 to the dtype's largest for integers (0 to 255 for uint8), 0 to 1 for floats.
-        key: Which value of x, if x is a dict.
+        value_range: (lowest, highest) value of the clips: results are clipped to it. Default: 0
+            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. Where
+            floats are outside of the default, the batch is an error (of TensorFlow's, at run time).
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
@@ -130,7 +141,7 @@ def random_brightness(
     def adjust(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         check_rank(clips)
         low, high = _value_range(value_range, clips.dtype)
-        values = as_float(clips)
+        values = as_float(clips if value_range is not None else _inside(clips, low, high))
         added = tf.cast(uniform(seeds, 1, lower, upper), values.dtype) * (high - low)
         result = tf.clip_by_value(values + per_clip(added, clips), low, high)
         return as_dtype(result, clips.dtype)
@@ -142,34 +153,36 @@ def random_contrast(
     factor: float | Sequence[float],
     *,
     value_range: Sequence[float] | None = None,
-    data_format: str = "channels_first",
-    key: str | None = None,
+    data_format: str | None = None,
+    key: Key = None,
 ) -> MapFunction:
     """Scales the distance of values to the mean, as `keras.layers.RandomContrast` does.
 
-    The scale is the same for all frames of a clip; the mean is that of each frame and channel.
+    The scale is the same for all frames of a clip, (batch, frames, channels, rows, columns) or
+    channels last; the mean is that of each frame and channel.
 
     Args:
         factor: (lower, upper), from 0 to 1: the scale lies between 1 - lower and 1 + upper. A
             number f stands for (f, f).
-        value_range: (lowest, highest) value of the clips: results are clipped to it. Default: from
-            0 to the dtype's largest for integers (0 to 255 for uint8), 0 to 1 for floats.
-        data_format: `"channels_first"` or `"channels_last"`.
-        key: Which value of x, if x is a dict.
+        value_range: (lowest, highest) value of the clips: results are clipped to it. Default: 0
+            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. Where
+            floats are outside of the default, the batch is an error (of TensorFlow's, at run time).
+        data_format: `"channels_first"`, the default, or `"channels_last"`.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
     """
     lower, upper = _factors(factor)
     _check_value_range(value_range)
-    axes = [axis_of(ROWS, data_format), axis_of(COLUMNS, data_format)]
+    axes = axes_of(data_format)
 
     def adjust(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        check_rank(clips)
+        check_axes(clips, axes)
         low, high = _value_range(value_range, clips.dtype)
-        values = as_float(clips)
+        values = as_float(clips if value_range is not None else _inside(clips, low, high))
         scale = tf.cast(uniform(seeds, 1, 1 - lower, 1 + upper), values.dtype)
-        mean = tf.reduce_mean(values, axes, keepdims=True)
+        mean = tf.reduce_mean(values, [axes.rows, axes.columns], keepdims=True)
         result = tf.clip_by_value((values - mean) * per_clip(scale, clips) + mean, low, high)
         return as_dtype(result, clips.dtype)
 
@@ -179,8 +192,8 @@ def random_contrast(
 def random_saturation(
     factor: float | Sequence[float],
     *,
-    data_format: str = "channels_first",
-    key: str | None = None,
+    data_format: str | None = None,
+    key: Key = None,
 ) -> MapFunction:
     """Scales the saturation of all pixels of a clip, as `tf.image.adjust_saturation` does.
 
@@ -191,23 +204,26 @@ def random_saturation(
     Args:
         factor: (lower, upper), from 0 to 1: the scale lies between 1 - lower and 1 + upper. A
             number f stands for (f, f).
-        data_format: `"channels_first"` or `"channels_last"`.
-        key: Which value of x, if x is a dict.
+        data_format: `"channels_first"`, the default, or `"channels_last"`.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
-        A map function that keeps shape and dtype; needs `seeds`. The clips must have three
-        channels, and no negative values.
+        A map function that keeps shape and dtype; needs `seeds`. Clips are (batch, frames, 3, rows,
+        columns) or channels last, without negative values: a batch that has some is an error (of
+        TensorFlow's, at run time).
     """
     lower, upper = _factors(factor)
-    axis = axis_of(CHANNELS, data_format)
+    axes = axes_of(data_format)
+    axis = axes.channels
 
     def adjust(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        check_axes(clips, axes)
         if length(clips, axis) != 3:
             raise ArgumentError(
                 "Saturation is of clips of three channels: red, green, blue. "
                 f"Received: clips of shape {clips.shape}, channels on axis {axis}"
             )
-        values = as_float(clips)
+        values = as_float(_inside(clips, 0, None))
         scale = per_clip(tf.cast(uniform(seeds, 1, 1 - lower, 1 + upper), values.dtype), clips)
         # With hue and value kept, the distance of each channel to the largest is in proportion to
         # the saturation, which ends at 1: there the smallest channel is 0.
@@ -242,4 +258,45 @@ def _check_value_range(value_range: Sequence[float] | None) -> None:
 def _value_range(value_range: Sequence[float] | None, dtype: tf.DType) -> tuple[float, float]:
     if value_range is not None:
         return float(value_range[0]), float(value_range[1])
-    return 0.0, float(dtype.max) if dtype.is_integer else 1.0
+    if not dtype.is_floating and dtype not in (tf.uint8, tf.uint16):
+        raise ArgumentError(
+            "`value_range` must be given for integers other than uint8 and uint16: such as "
+            f"value_range=(0, 255). Received: clips of {dtype.name}"
+        )
+    return 0.0, 1.0 if dtype.is_floating else float(dtype.max)
+
+
+def _inside(clips: tf.Tensor, low: float, high: float | None) -> tf.Tensor:
+    """The same clips; they are an error if they are far outside of the range meant for them.
+
+    The first frame of a batch is enough to tell 0..255 or normalised values from 0..1. What a
+    bicubic interpolation adds beyond the ends is let through.
+    """
+    if clips.dtype.is_unsigned:
+        return clips
+    first = as_float(clips[:1, :1])
+    largest = tf.reduce_max(first) if high is None else tf.constant(high, first.dtype)
+    slack = (largest - low) / 4
+    is_outside = first < low - slack
+    if high is not None:
+        is_outside |= first > largest + slack
+    wanted = "not be negative"
+    if high is not None:
+        wanted = f"be from {low:g} to {high:g}, or `value_range` must be given"
+    check = tf.debugging.Assert(
+        tf.logical_not(tf.reduce_any(is_outside)),
+        [f"Values must {wanted}. Received: from", tf.reduce_min(first), "to", tf.reduce_max(first)],
+    )
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(clips)
+
+
+def _check_units(clips: tf.Tensor, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
+    """Raises an ArgumentError for the numbers of 0..1 and clips of 0..255, a frequent mistake."""
+    if clips.dtype == tf.uint8 and std.max() < 1 and 0 < np.abs(mean).max() <= 1:
+        raise ArgumentError(
+            "`mean` and `std` must be in the units of the clips, and look like those of values "
+            "from 0 to 1: multiply both by 255, or let `to_float()` come before (`to_float(1)`, if "
+            f"the clips hold 0 and 1). Received: mean={mean.tolist()}, std={std.tolist()}, "
+            f"clips of {clips.dtype.name}"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,74 +10,95 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError
+from h5video_data.selection import ClipAxes, Key, Place, as_names, find_places
 
 MapFunction = Callable[..., Any]
+# Of clips, and of their seeds, int32 (batch, 2), if the choice is random.
+Change = Callable[..., tf.Tensor]
 
-# Position of the axes in both orders.
-CHANNELS = {"channels_first": 2, "channels_last": 4}
-ROWS = {"channels_first": 3, "channels_last": 2}
-COLUMNS = {"channels_first": 4, "channels_last": 3}
 FRAMES = 1
 
 
-def deterministic(function: Callable[[tf.Tensor], tf.Tensor], key: str | None) -> MapFunction:
-    """The map function that changes the clips of an element by a function of them."""
+def deterministic(
+    change: Change | Sequence[Change], key: Key, *, alike: Mapping[str, int] | None = None
+) -> MapFunction:
+    """The map function that changes the clips of an element.
+
+    Args:
+        change: Makes new clips of clips; or one such function for each name of `key`.
+        key: Which values of the element are the clips.
+        alike: Axes along which all of them must have the same length, by name.
+    """
+    names = as_names(key)
 
     def apply(x: Any, *rest: Any) -> Any:
-        return as_element(with_clips(x, key, function(clips_of(x, key))), rest)
+        return _changed((x, *rest), names, change, alike)
 
-    return _named(apply, function)
+    return _named(apply, change)
 
 
-def random(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], key: str | None) -> MapFunction:
-    """The same for a function of the clips and of their seeds, int32 (batch, 2)."""
+def random(
+    change: Change | Sequence[Change], key: Key, *, alike: Mapping[str, int] | None = None
+) -> MapFunction:
+    """The same for a function of clips and seeds: what is chosen is the same for all of them."""
+    names = as_names(key)
 
     def apply(x: Any, *rest: Any, seeds: tf.Tensor) -> Any:
-        return as_element(with_clips(x, key, function(clips_of(x, key), seeds)), rest)
+        return _changed((x, *rest), names, change, alike, seeds)
 
-    return _named(apply, function)
+    return _named(apply, change)
 
 
-def _named(apply: MapFunction, function: Callable[..., tf.Tensor]) -> MapFunction:
+def _changed(
+    element: tuple[Any, ...],
+    names: Sequence[str],
+    change: Change | Sequence[Change],
+    alike: Mapping[str, int] | None,
+    *seeds: tf.Tensor,
+) -> Any:
+    places = find_places(element, names)
+    found = clips_at(element, places, alike)
+    changes = [change] * len(found) if callable(change) else change
+    for place, clips, function in zip(places, found, changes, strict=True):
+        element = place.put(element, function(clips, *seeds))
+    return as_element(element)
+
+
+def _named(apply: MapFunction, change: Change | Sequence[Change]) -> MapFunction:
     """Gives a map function the name of the public one that made it, such as "random_crop"."""
+    function = change if callable(change) else change[0]
     function = getattr(function, "python_function", function)  # of a tf.function
     apply.__name__ = function.__qualname__.partition(".")[0]
     return apply
 
 
-def clips_of(x: Any, key: str | None) -> tf.Tensor:
-    """The clips of x, which may be a dict."""
-    if not isinstance(x, dict):
-        return x
-    if key not in x:
-        raise ArgumentError(
-            f"x is a dict: `key` must be one of {sorted(x)}, the clips. Received: key={key!r}"
-        )
-    return x[key]
-
-
-def with_clips(x: Any, key: str | None, clips: tf.Tensor) -> Any:
-    """The same x with other clips."""
-    return {**x, key: clips} if isinstance(x, dict) else clips
-
-
-def as_element(x: Any, rest: tuple[Any, ...]) -> Any:
-    """An element of x and the rest, in the form that Keras takes."""
-    return (x, *rest) if rest else x
-
-
-def axis_of(axes: dict[str, int], data_format: str) -> int:
-    """Where an axis is.
+def clips_at(
+    element: tuple[Any, ...], places: Sequence[Place], alike: Mapping[str, int] | None = None
+) -> list[tf.Tensor]:
+    """The clips of an element.
 
     Args:
-        axes: `CHANNELS`, `ROWS` or `COLUMNS`.
-        data_format: `"channels_first"` or `"channels_last"`.
+        element: x, y and sample_weight, as many as there are.
+        places: Where the clips are.
+        alike: Axes along which all of them must have the same length, by name: what is chosen at
+            random for one of them is to fit the others.
     """
-    if data_format not in axes:
-        raise ArgumentError(
-            f'`data_format` must be "channels_first" or "channels_last". Received: {data_format!r}'
-        )
-    return axes[data_format]
+    found = [place.get(element) for place in places]
+    for clips in found:
+        if not tf.is_tensor(clips):
+            raise ArgumentError(f"Clips should be a tensor. Received: {clips!r}")
+    for what, axis in (alike or {}).items():
+        if len({length(clips, axis, rank=None if axis == FRAMES else 5) for clips in found}) > 1:
+            raise ArgumentError(
+                f"What `key` names must have as many {what} as each other. "
+                f"Received: shapes {', '.join(str(clips.shape) for clips in found)}"
+            )
+    return found
+
+
+def as_element(parts: tuple[Any, ...]) -> Any:
+    """An element in the form that Keras takes."""
+    return parts if len(parts) > 1 else parts[0]
 
 
 def length(clips: tf.Tensor, axis: int, rank: int | None = 5) -> int:
@@ -97,8 +118,15 @@ def check_rank(clips: tf.Tensor) -> None:
     if clips.shape.rank != 5:
         raise ArgumentError(
             "Clips should have 5 dimensions, (batch, frames, channels, rows, columns) or channels "
-            f"last. Received: clips of shape {clips.shape}"
+            "last; `tf.expand_dims` in a function before gives masks the axis of the channels. "
+            f"Received: clips of shape {clips.shape}"
         )
+
+
+def check_axes(clips: tf.Tensor, axes: ClipAxes) -> None:
+    """Raises an ArgumentError if these are not clips, or their shape shows other axes."""
+    check_rank(clips)
+    axes.check(clips.shape.as_list())
 
 
 def per_clip(values: tf.Tensor, clips: tf.Tensor) -> tf.Tensor:
@@ -107,7 +135,7 @@ def per_clip(values: tf.Tensor, clips: tf.Tensor) -> tf.Tensor:
 
 
 def per_channel(
-    name: str, values: NDArray[np.float64], clips: tf.Tensor, axis: int
+    name: str, values: NDArray[np.float64], clips: tf.Tensor, axes: ClipAxes
 ) -> NDArray[np.float64]:
     """A number, or one for each channel, in a shape that broadcasts against the clips.
 
@@ -115,8 +143,9 @@ def per_channel(
         name: What the numbers are called.
         values: One number, (), or (channels,).
         clips: The clips.
-        axis: That of the channels.
+        axes: Which axis is that of the channels.
     """
+    axis = axes.channels
     if values.ndim == 0:
         return values
     if len(values) != length(clips, axis):
@@ -137,6 +166,10 @@ def as_float(clips: tf.Tensor) -> tf.Tensor:
 
 def as_dtype(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Floats in a dtype; integers are rounded to the nearest, and no further than their range."""
+    if values.dtype == dtype:  # TensorFlow 2.21 makes -2**63 of all int64
+        return values
+    if dtype == tf.bool:
+        return values >= 0.5
     return tf.saturate_cast(tf.round(values), dtype) if dtype.is_integer else tf.cast(values, dtype)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
+from h5video_data.selection import Key
 
 from .draws import random_starts, uniform
 from .elements import (
@@ -21,9 +22,12 @@ from .elements import (
     random,
 )
 
+# What these map functions are given may be of any rank; only the axis of the frames matters.
+_ALIKE = {"frames": FRAMES}
+
 
 def temporal_subsample(
-    num_frames: int, stride: int = 1, *, position: str = "random", key: str | None = None
+    num_frames: int, stride: int = 1, *, position: str = "random", key: Key = None
 ) -> MapFunction:
     """Keeps `num_frames` frames of each clip, `stride` apart.
 
@@ -31,7 +35,7 @@ def temporal_subsample(
         num_frames: Frames to keep.
         stride: Distance of one to the next, in frames.
         position: Where they start: `"random"` (anew for each clip), `"center"`, or `"start"`.
-        key: Which value of x, if x is a dict.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, ...) to (batch, num_frames, ...). It raises an
@@ -50,11 +54,11 @@ def temporal_subsample(
         start = room // 2 if position == "center" else 0
         return clips[:, start : start + (num_frames - 1) * stride + 1 : stride]
 
-    return deterministic(keep, key)
+    return deterministic(keep, key, alike=_ALIKE)
 
 
 def random_temporal_crop(
-    num_frames: int, stride: int | Sequence[int] = 1, *, key: str | None = None
+    num_frames: int, stride: int | Sequence[int] = 1, *, key: Key = None
 ) -> MapFunction:
     """Keeps `num_frames` frames of each clip from a random one on, at a random speed if wanted.
 
@@ -62,7 +66,7 @@ def random_temporal_crop(
         num_frames: Frames to keep.
         stride: Distance of one to the next, in frames; or (smallest, largest): drawn for each clip.
             With one stride, this is `temporal_subsample`.
-        key: Which value of x, if x is a dict.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, ...) to (batch, num_frames, ...); needs `seeds`. It
@@ -84,10 +88,10 @@ def random_temporal_crop(
         starts = random_starts(seeds, 1, room + (largest - steps) * (num_frames - 1))
         return _frames(clips, starts[:, tf.newaxis] + steps[:, tf.newaxis] * tf.range(num_frames))
 
-    return random(crop, key)
+    return random(crop, key, alike=_ALIKE)
 
 
-def temporal_jitter(num_frames: int, *, key: str | None = None) -> MapFunction:
+def temporal_jitter(num_frames: int, *, key: Key = None) -> MapFunction:
     """Cuts each clip into `num_frames` stretches and keeps one frame of each, drawn at random.
 
     This is the sparse sampling of temporal segment networks: the frames cover the whole clip, in
@@ -95,7 +99,7 @@ def temporal_jitter(num_frames: int, *, key: str | None = None) -> MapFunction:
 
     Args:
         num_frames: Frames to keep.
-        key: Which value of x, if x is a dict.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, ...) to (batch, num_frames, ...); needs `seeds`. It
@@ -109,15 +113,15 @@ def temporal_jitter(num_frames: int, *, key: str | None = None) -> MapFunction:
         offsets = random_starts(seeds, range(1, num_frames + 1), np.diff(bounds) - 1)
         return _frames(clips, bounds[:-1] + offsets)
 
-    return random(jitter, key)
+    return random(jitter, key, alike=_ALIKE)
 
 
-def random_reverse(*, probability: float = 0.5, key: str | None = None) -> MapFunction:
-    """Plays whole clips backwards.
+def random_reverse(*, probability: float = 0.5, key: Key = None) -> MapFunction:
+    """Plays whole clips backwards: (batch, frames, ...).
 
     Args:
         probability: For each clip.
-        key: Which value of x, if x is a dict.
+        key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
