@@ -187,6 +187,11 @@ def test_floats_of_another_range(function, low, high, message, dtype):
     call(function, tf.constant((noise((4, *SHAPE[1:]), dtype) * 1.2 - 0.1).astype(dtype)))
 
 
+def test_saturation_of_black_frames_with_some_noise():
+    clips = tf.constant(noise((4, *SHAPE[1:]), "float32") * -1e-3)
+    assert np.isfinite(call(random_saturation(0.1), clips)).all()
+
+
 def test_integers_below_zero_have_no_saturation():
     clips = noise((4, *SHAPE[1:])).astype("int16")
     call(random_saturation(0.1), tf.constant(clips))

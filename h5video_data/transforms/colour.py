@@ -127,8 +127,8 @@ def random_brightness(
         factor: (lower, upper), from -1 to 1: what is added lies between these parts of the
             value range's width. A number f stands for (-f, f).
         value_range: (lowest, highest) value of the clips: results are clipped to it. Default: 0
-            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. Where
-            floats are outside of the default, the batch is an error (of TensorFlow's, at run time).
+            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. If the
+            first frame of a batch has floats far outside of 0 to 1, TensorFlow raises an error.
         key: Which values of the element, if not x itself: see `transforms`.
 
     Returns:
@@ -165,8 +165,8 @@ def random_contrast(
         factor: (lower, upper), from 0 to 1: the scale lies between 1 - lower and 1 + upper. A
             number f stands for (f, f).
         value_range: (lowest, highest) value of the clips: results are clipped to it. Default: 0
-            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. Where
-            floats are outside of the default, the batch is an error (of TensorFlow's, at run time).
+            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. If the
+            first frame of a batch has floats far outside of 0 to 1, TensorFlow raises an error.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
         key: Which values of the element, if not x itself: see `transforms`.
 
@@ -209,8 +209,8 @@ def random_saturation(
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`. Clips are (batch, frames, 3, rows,
-        columns) or channels last, without negative values: a batch that has some is an error (of
-        TensorFlow's, at run time).
+        columns) or channels last, without negative values: if the first frame of a batch has
+        some, TensorFlow raises an error.
     """
     lower, upper = _factors(factor)
     axes = axes_of(data_format)
@@ -269,13 +269,19 @@ def _value_range(value_range: Sequence[float] | None, dtype: tf.DType) -> tuple[
 def _inside(clips: tf.Tensor, low: float, high: float | None) -> tf.Tensor:
     """The same clips; they are an error if they are far outside of the range meant for them.
 
-    The first frame of a batch is enough to tell 0..255 or normalised values from 0..1. What a
-    bicubic interpolation adds beyond the ends is let through.
+    The first frame of a batch is enough to tell 0..255 or normalised values from 0..1, and costs
+    next to nothing. What a bicubic interpolation adds beyond the ends is let through.
+
+    Args:
+        clips: The clips.
+        low: The lowest value.
+        high: The highest value; None: there is none.
     """
     if clips.dtype.is_unsigned:
         return clips
     first = as_float(clips[:1, :1])
-    largest = tf.reduce_max(first) if high is None else tf.constant(high, first.dtype)
+    # Black frames may have a little noise around 0.
+    largest = tf.maximum(tf.reduce_max(first), 0.1) if high is None else high
     slack = (largest - low) / 4
     is_outside = first < low - slack
     if high is not None:

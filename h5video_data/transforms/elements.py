@@ -118,7 +118,8 @@ def check_rank(clips: tf.Tensor) -> None:
     if clips.shape.rank != 5:
         raise ArgumentError(
             "Clips should have 5 dimensions, (batch, frames, channels, rows, columns) or channels "
-            "last; `tf.expand_dims` in a function before gives masks the axis of the channels. "
+            "last; `tf.expand_dims` in a function before gives images the axis of the frames, and "
+            "masks that of the channels. "
             f"Received: clips of shape {clips.shape}"
         )
 
