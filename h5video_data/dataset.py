@@ -112,9 +112,9 @@ def video_dataset_from_hdf5(
         the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
         static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known,
         but for single samples of which some may be skipped.
-        Every iteration over it is the next epoch, one that is broken off as well. Its attribute
-        `loader` is the `VideoLoader` behind it. If a file has an attribute `class_names`, so has
-        the dataset.
+        Every iterator over it is the next epoch, after one that was broken off as well; see
+        `VideoLoader`. Its attribute `loader` is the `VideoLoader` behind it. If a file has an
+        attribute `class_names`, so has the dataset.
 
     Raises:
         VideoFileNotFoundError: There is no such file.
@@ -177,13 +177,10 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, loader.release).atexit = False
-    # The length, which Keras asks for, is made known by a repetition that is never begun: the
-    # loader gives that many elements. But when it goes on in the middle of an epoch, it gives
-    # fewer, and nothing at all to the repetition, which then ends.
     ungroup = functools.partial(
         _ungrouped, stamps, _element_spec(loader, loader.static_batch_size, with_seeds=with_seeds)
     )
-    dataset = dataset.flat_map(ungroup).repeat().take(loader.num_elements)
+    dataset = _at_most(loader.num_elements, dataset.flat_map(ungroup))
     for stage in stages:
         try:
             dataset = dataset.map(
@@ -258,6 +255,25 @@ def _ungrouped(stamps: Stamps, spec: Any, bounds: tf.Tensor, group: Any) -> tf.d
         return batch
 
     return map_inline(tf.data.Dataset.from_tensor_slices(bounds), cut, spec)
+
+
+def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same elements, of which TensorFlow is told that there are `count`, as Keras wants.
+
+    An epoch that goes on from a saved position has fewer, which `assert_cardinality` would take for
+    an error. A choice between two datasets counts as endless if one of them is. This one always
+    falls on the first of them, and ends with it: an iterator runs the generator just once, and
+    cannot begin another epoch.
+    """
+    spec = dataset.element_spec
+
+    def zeros(_: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda s: tf.zeros([n or 0 for n in s.shape], s.dtype), spec)
+
+    never_asked = tf.data.Dataset.range(1).repeat().map(zeros)
+    always_first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+    both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
+    return both.take(count)
 
 
 def _options(loader: VideoLoader) -> tf.data.Options:
