@@ -82,11 +82,12 @@ def video_dataset_from_hdf5(
         split_by: How to split: None (at random), `"label"` (each class in the same proportion), or
             the name of a dataset, or an array (samples,), of group ids: no group comes on both
             sides. The split depends on (seed, split_by, validation_split) alone.
-        clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
+        clip: A `Clip`: only these frames of each sample of x. None: all frames.
         map_fn: A function on batches, or several, each a parallel map stage of its own. It gets
             what an element is made of: (x, y), or x. If it has a keyword-only parameter `seeds`, it
-            gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch and the
-            sample (and on which stage it is) and on nothing else. See `transforms`. With
+            gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch, the
+            sample, how often that came before in the epoch (and on which stage it is) and on
+            nothing else. See `transforms`. With
             `subset="both"`, they run on both sides: to augment the training side only, make the two
             with two calls, `subset="training"` and `subset="validation"`, and the same seed.
         drop_remainder: Whether to leave out a last batch that would be smaller.

@@ -28,6 +28,7 @@ from .samplers import (
     SequentialSampler,
     ShuffleSampler,
     checked_positions,
+    earlier_uses,
     sample_seeds,
 )
 from .sharding import share_of
@@ -406,7 +407,8 @@ class VideoLoader:
             bounds = np.stack([np.append(0, batch.ends[:-1]), batch.ends], axis=1)
             element = self._set.build(batch.arrays.__getitem__)
             if with_seeds:
-                element = element, sample_seeds(self.seed, group.epoch, batch.indices)
+                seeds = sample_seeds(self.seed, group.epoch, batch.indices, batch.earlier)
+                element = element, seeds
             self.hand_overs.append(HandOver(asked, group.waited, time.time()))
             yield bounds, element
             # The buffers go back when nobody holds them, this frame included.
@@ -434,9 +436,12 @@ class VideoLoader:
     def _plan_epoch(self, epoch: int, used: int) -> EpochPlan:
         """What an epoch reads, but for the samples that come first in it and were used already."""
         positions, ends = self._cut_epoch(self.samples_per_epoch - used)
-        order = self.sample_indices[self._positions(epoch)[used:][positions]]
-        firsts = self._set.first_frames(self.seed, epoch, order)
-        return EpochPlan(epoch, order, ends, self._feed.memory.group, firsts)
+        whole = self.sample_indices[self._positions(epoch)]
+        order, earlier = whole[used:][positions], earlier_uses(whole)
+        if earlier is not None:
+            earlier = earlier[used:][positions]
+        firsts = self._set.first_frames(self.seed, epoch, order, earlier)
+        return EpochPlan(epoch, order, ends, self._feed.memory.group, firsts, earlier)
 
     def release(self) -> None:
         """Lets go of threads, files and buffers; iterators that run keep theirs.

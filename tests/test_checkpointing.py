@@ -354,6 +354,19 @@ def test_other_data_is_an_error(tmp_path, path):
         )
 
 
+def test_a_record_of_batches_that_are_dropped_now_is_an_error(tmp_path, path):
+    train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=3, drop_remainder=True)
+    record = {"iterations": 0, "epoch": 0, "samples": 0, "batch_size": 64}
+    content = {"state": train.loader.state_dict(epoch=0, step=0), "records": [record]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    callback = h5v.callbacks.FeedCheckpoint(train, tmp_path / "a.json")
+    model = Noting()
+    model.optimizer.iterations.assign(2)
+    callback.set_model(model)
+    with pytest.raises(StateError, match=r"batches of 64 samples.*Received: an epoch of 46"):
+        callback.on_train_begin()
+
+
 def test_before_backup_and_restore_is_an_error(tmp_path, path):
     train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=0)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
 from h5video_data.errors import StateError
-from h5video_data.samplers import ShuffleSampler
+from h5video_data.samplers import ShuffleSampler, sample_seeds
 from h5video_data.testing import sample_values, write_video_file
 
 SHAPE = (4, 1, 4, 4)
@@ -219,6 +219,51 @@ def test_an_iterator_that_failed_does_not_go_on_with_the_next_epoch(tmp_path):
         except tf.errors.OpError:
             errors += 1
     assert (len(found), errors) == (1, 1)
+
+
+@pytest.mark.parametrize("memory", [0, 30_000], ids=["alone", "in groups"])
+def test_seeds_count_the_comings_of_a_sample_from_the_beginning_of_the_epoch(tmp_path, memory):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=50, chunks=(1, *SHAPE), sample_shape=SHAPE, compression=1
+    )
+    with h5py.File(path) as file:
+        chunk = file["X"].id.get_chunk_info_by_coord((17, 0, 0, 0, 0))
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    weights = np.ones(50)
+    weights[[3, 17]] = 20
+    sampler = h5v.samplers.WeightedSampler(weights, num_samples=96, seed=0)
+    order = sampler.epoch(1).tolist()
+    earlier = np.array([order[:place].count(number) for place, number in enumerate(order)])
+    seeds = sample_seeds(1, 1, np.array(order), earlier)
+    assert len(np.unique(seeds, axis=0)) == 96
+
+    def found(context=None, step=0):
+        """Of each element, the seeds of its samples."""
+        dataset = h5v.video_dataset_from_hdf5(
+            path,
+            y=None,
+            batch_size=4,
+            seed=1,
+            shuffle=sampler,
+            map_fn=lambda x, *, seeds: (x, seeds),
+            on_error="skip",
+            read_ahead_bytes=memory,
+            input_context=context,
+        )
+        assert (dataset.loader.batches_per_group > 1) == (memory > 0)
+        dataset.loader.load_state_dict(dataset.loader.state_dict(epoch=1, step=step))
+        return [seeds.numpy() for _, seeds in dataset]
+
+    whole = seeds[np.array(order) != 17]
+    assert 40 < len(whole) < 90
+    np.testing.assert_array_equal(np.concatenate(found()), whole)
+    rest = seeds[28:][np.array(order[28:]) != 17]
+    np.testing.assert_array_equal(np.concatenate(found(step=7)), rest)
+    workers = [found(tf.distribute.InputContext(2, worker, 2), step=7) for worker in range(2)]
+    together = {tuple(pair) for part in workers for element in part for pair in element.tolist()}
+    assert together == {tuple(pair) for pair in rest.tolist()}
 
 
 def test_with_another_batch_size_and_other_workers(path):
