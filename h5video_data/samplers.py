@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, SamplerError
+from .splits import as_column
 
 __all__ = [
     "BalancedSampler",
@@ -155,14 +156,29 @@ class BalancedSampler(WeightedSampler):
     """Samples drawn with replacement so that all classes come equally often.
 
     Args:
-        labels: Class numbers (samples,) or one-hot labels (samples, classes) of the loader's
-            samples, in the order of `sample_indices`.
+        labels: Classes (samples,) or (samples, 1), numbers or strings, or one-hot labels (samples,
+            classes) of the loader's samples, in the order of `sample_indices`.
         num_samples: Samples of an epoch; None: as many as there are labels.
         seed: Seed of all the draws, a whole number from 0.
+
+    Raises:
+        ArgumentError: The labels are no such thing.
     """
 
     def __init__(self, labels: Any, *, num_samples: int | None = None, seed: int) -> None:
-        labels = np.asarray(labels)
+        labels = as_column(np.asarray(labels))
+        is_valid = labels.ndim == 1
+        if labels.ndim == 2 and labels.shape[1]:
+            # One-hot labels that were smoothed still have one largest value.
+            largest = labels == labels.max(axis=1, keepdims=True)
+            is_valid = bool((largest.sum(axis=1) == 1).all())
+        if not is_valid:
+            raise ArgumentError(
+                "`labels` must be classes of shape (samples,) or one-hot labels of shape (samples, "
+                "classes), one class a sample; for several, compute weights for WeightedSampler. "
+                f"Received: {labels.dtype} labels of shape {labels.shape}"
+                + (", some rows without one largest value" if labels.ndim == 2 else "")
+            )
         if labels.ndim == 2:
             labels = labels.argmax(axis=1)
         _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)

@@ -32,6 +32,7 @@ from h5video_data.samplers import (
     earlier_uses,
     sample_seeds,
 )
+from h5video_data.splits import split_indices
 
 ONE = (1, *testing.SAMPLE_SHAPE)
 ROW_BYTES = 768
@@ -336,13 +337,33 @@ def test_weighted():
     assert (sampler.epoch(1) != drawn).any()
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_balanced(one_hot):
+LABELS = {
+    "class numbers": lambda labels: labels,
+    "one-hot": lambda labels: testing.labels(labels, 3),
+    "smoothed": lambda labels: 0.7 * testing.labels(labels, 3) + 0.1,
+    "in a column": lambda labels: labels[:, np.newaxis],
+    "floats in a column": lambda labels: labels[:, np.newaxis].astype(float),
+    "names": lambda labels: np.array(["run", "jump", "sit"])[labels],
+}
+
+
+@pytest.mark.parametrize("given_as", LABELS.values(), ids=LABELS)
+def test_balanced(given_as):
     labels = np.repeat([0, 1, 2], [970, 20, 10])
-    given_labels = testing.labels(labels, 3) if one_hot else labels
+    given_labels = given_as(labels)
     drawn = BalancedSampler(given_labels, num_samples=60_000, seed=0).epoch(0)
     np.testing.assert_allclose(np.bincount(labels[drawn]) / 20_000, 1, atol=0.03)
     assert len(BalancedSampler(given_labels, seed=0).epoch(0)) == 1000
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array(3), np.zeros((4, 2, 2)), [[1, 1, 0], [0, 1, 0]], np.zeros((5, 3)), np.zeros((5, 0))],
+    ids=["scalar", "three axes", "several classes a sample", "no class", "no classes"],
+)
+def test_balanced_needs_one_class_a_sample(labels):
+    with pytest.raises(ArgumentError, match=r"one class a sample.*Received: \w+ labels of shape"):
+        BalancedSampler(labels, seed=0)
 
 
 # --------------------------------------------------------------------------- splits
@@ -417,8 +438,39 @@ def test_class_numbers_in_a_column_are_stratified(tmp_path):
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file["X"] = np.zeros((40, 3))
         file["Y"] = np.repeat([1, 2], 20)[:, np.newaxis]
-    _, validation = split_samples(tmp_path / "set.h5", 0.5, seed=3, split_by="label")
-    assert (validation < 20).sum() == 10
+        file["double"] = np.repeat([1.0, 2.0], 20)[:, np.newaxis]
+        file["subject"] = np.arange(40)[:, np.newaxis] // 4
+    for y in ("Y", "double"):
+        _, validation = split_samples(tmp_path / "set.h5", 0.5, seed=3, split_by="label", y=y)
+        assert (validation < 20).sum() == 10
+    # So are the ids of groups.
+    training, validation = split_samples(tmp_path / "set.h5", 0.3, seed=3, split_by="subject")
+    assert len(validation) == 12
+    assert not set(training // 4) & set(validation // 4)
+
+
+def test_groups_of_what_is_no_group(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with h5py.File(path, "r+") as file:
+        file["class"] = np.arange(20) % 4
+        file["subject"] = np.arange(20) // 4
+
+    def split(split_by, **names):
+        return split_samples(path, 0.3, seed=0, split_by=split_by, **names)
+
+    for y, split_by in (("class", "class"), ("class", "/class"), ("/class", "class"), ("Y", "Y")):
+        with pytest.raises(ArgumentError, match=r"its classes.*Type split_by=\"label\".*Received"):
+            split(split_by, y=y)
+    for x in ("X", {"a": "X"}):
+        with pytest.raises(ArgumentError, match=r"group ids, of shape \(samples,\)\. Received"):
+            split("X", x=x)
+    # Classes may be kept apart on purpose; one of several outputs may say what belongs together.
+    training, validation = split(np.arange(20) % 4, y="class")
+    assert not set(training % 4) & set(validation % 4)
+    training, validation = split("subject", y={"class": "class", "subject": "subject"})
+    assert not set(training // 4) & set(validation // 4)
+    with pytest.raises(ArgumentError, match=r"float64 labels .* not all of them whole"):
+        split_indices(4, 0.5, labels=np.array([0, 1, np.inf, np.nan]))
 
 
 # --------------------------------------------------------------------------- lifetime
