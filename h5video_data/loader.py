@@ -27,6 +27,7 @@ from .samplers import (
     Sampler,
     SequentialSampler,
     ShuffleSampler,
+    WeightedSampler,
     checked_positions,
     earlier_uses,
     sample_seeds,
@@ -221,6 +222,12 @@ class VideoLoader:
             blocks, nbytes = self._set.blocks()
             window = max(MIN_BLOCKS_MIXED, MIXED_BYTES // nbytes)
             return BlockShuffleSampler(blocks[self.sample_indices], window=window, seed=self.seed)
+        if isinstance(shuffle, WeightedSampler) and len(shuffle.weights) != self.num_samples:
+            raise ArgumentError(
+                "`shuffle`: a sampler by weights or labels needs one for each sample of the "
+                f"loader, which has {self.num_samples}; of one side of a split, those of its "
+                f"`sample_indices`. Received: {type(shuffle).__name__} with {len(shuffle.weights)}"
+            )
         if isinstance(shuffle, Sampler) and not isinstance(shuffle, type):
             return shuffle
         raise ArgumentError(

@@ -356,6 +356,16 @@ def test_balanced(given_as):
     assert len(BalancedSampler(given_labels, seed=0).epoch(0)) == 1000
 
 
+@pytest.mark.parametrize("count", [14, 16, 20])
+def test_weights_of_other_samples(tmp_path, count):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    options = {"validation_split": 0.25, "subset": "training", "seed": 0}
+    VideoLoader(path, shuffle=BalancedSampler(np.arange(15) % 2, seed=0), **options)
+    sampler = BalancedSampler(np.arange(count) % 2, num_samples=15, seed=0)
+    with pytest.raises(ArgumentError, match=rf"which has 15;.*`sample_indices`.*with {count}"):
+        VideoLoader(path, shuffle=sampler, **options)
+
+
 @pytest.mark.parametrize(
     "labels",
     [np.array(3), np.zeros((4, 2, 2)), [[1, 1, 0], [0, 1, 0]], np.zeros((5, 3)), np.zeros((5, 0))],
