@@ -44,13 +44,19 @@ class Column:
     parts: tuple[StoredArray, ...]
     """How it is stored in each file."""
     clip: Clip | None = None
-    """Which frames of each sample are read; None: all of them."""
+    """Which frames of each sample are read, with the number of their axis; None: all of them."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a sample as it is stored."""
+        axis = 0 if self.clip is None or self.clip.axis is None else self.clip.axis
+        return self.parts[0].shape[1 + axis]
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """The shape of one sample as it is read."""
         shape = self.parts[0].shape[1:]
-        return shape if self.clip is None else (self.clip.num_frames, *shape[1:])
+        return shape if self.clip is None else self.clip.shape_of(shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -94,7 +100,11 @@ class VideoSet:
     """The attribute `class_names` of the files that have it."""
 
     def first_frames(
-        self, seed: int, epoch: int, indices: NDArray[np.int64]
+        self,
+        seed: int,
+        epoch: int,
+        indices: NDArray[np.int64],
+        earlier: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64] | None:
         """The first frame of each sample's clip, or None if all frames are read.
 
@@ -102,14 +112,14 @@ class VideoSet:
             seed: The loader's seed.
             epoch: Number of the epoch.
             indices: int64 (n,), sample numbers.
+            earlier: int64 (n,), how often each came before in the epoch; None: none did.
 
         Returns:
             int64 (n,), or None.
         """
         for column in self.columns:
             if column.clip is not None:
-                num_frames = column.parts[0].shape[1]
-                return column.clip.first_frames(num_frames, seed, epoch, indices)
+                return column.clip.first_frames(column.num_frames, seed, epoch, indices, earlier)
         return None
 
     @property
@@ -281,15 +291,15 @@ def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tu
     if not isinstance(clip, Clip):
         raise ArgumentError(f"`clip` must be a Clip, such as Clip(16). Received: clip={clip!r}")
     clipped = tuple(
-        replace(column, clip=clip)
+        replace(column, clip=clip.of_samples(column.name, column.sample_shape))
         if column.name in videos and len(column.sample_shape) > 1
         else column
         for column in columns
     )
-    lengths = {c.name: part.shape[1] for c in clipped if c.clip for part in c.parts}
+    lengths = {column.name: column.num_frames for column in clipped if column.clip}
     if not lengths:
         raise ArgumentError(
-            "`clip` goes with samples of more than one dimension, whose first one is frames. "
+            "`clip` goes with samples of more than one dimension, one of which is frames. "
             f"Received: clip={clip!r} for {', '.join(map(repr, videos))}"
         )
     if len(set(lengths.values())) > 1:
@@ -300,8 +310,9 @@ def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tu
     num_frames = min(lengths.values())
     if clip.span > num_frames:
         raise ArgumentError(
-            f"`clip` must fit into the samples, which have {num_frames} frames. "
-            f"Received: {clip!r}, which takes {clip.span}"
+            f"`clip` must fit into the samples, which have {num_frames} frames along axis "
+            f"{next(column.clip.axis for column in clipped if column.clip)}; another axis can be "
+            f"said by `axis`. Received: {clip!r}, which takes {clip.span}"
         )
     return clipped
 
@@ -324,7 +335,10 @@ def _check_file(path: str, stored: list[StoredArray], video: str | None) -> None
                 f"{path}: the samples of {item.name!r} are empty. Received: shape {item.shape}"
             )
         if item.shape[0] != first.shape[0]:
-            hint = ""
+            hint = (
+                " If each file is one sample, without an axis of samples, write the files into one "
+                "first, with datasets of shape (samples, ...)."
+            )
             if len(item.shape) == 2 and item.shape[1] == first.shape[0]:
                 hint = " It looks transposed: the samples come first."
             raise FileFormatError(

@@ -82,11 +82,12 @@ def video_dataset_from_hdf5(
         split_by: How to split: None (at random), `"label"` (each class in the same proportion), or
             the name of a dataset, or an array (samples,), of group ids: no group comes on both
             sides. The split depends on (seed, split_by, validation_split) alone.
-        clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
+        clip: A `Clip`: only these frames of each sample of x. None: all frames.
         map_fn: A function on batches, or several, each a parallel map stage of its own. It gets
             what an element is made of: (x, y), or x. If it has a keyword-only parameter `seeds`, it
-            gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch and the
-            sample (and on which stage it is) and on nothing else. See `transforms`. With
+            gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch, the
+            sample, how often that came before in the epoch (and on which stage it is) and on
+            nothing else. See `transforms`. With
             `subset="both"`, they run on both sides: to augment the training side only, make the two
             with two calls, `subset="training"` and `subset="validation"`, and the same seed.
         drop_remainder: Whether to leave out a last batch that would be smaller.
@@ -112,9 +113,9 @@ def video_dataset_from_hdf5(
         the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
         static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known,
         but for single samples of which some may be skipped.
-        Every iteration over it is the next epoch, one that is broken off as well. Its attribute
-        `loader` is the `VideoLoader` behind it. If a file has an attribute `class_names`, so has
-        the dataset.
+        Every iterator over it is the next epoch, after one that was broken off as well; see
+        `VideoLoader`. Its attribute `loader` is the `VideoLoader` behind it. If a file has an
+        attribute `class_names`, so has the dataset.
 
     Raises:
         VideoFileNotFoundError: There is no such file.
@@ -177,13 +178,10 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, loader.release).atexit = False
-    # The length, which Keras asks for, is made known by a repetition that is never begun: the
-    # loader gives that many elements. But when it goes on in the middle of an epoch, it gives
-    # fewer, and nothing at all to the repetition, which then ends.
     ungroup = functools.partial(
         _ungrouped, stamps, _element_spec(loader, loader.static_batch_size, with_seeds=with_seeds)
     )
-    dataset = dataset.flat_map(ungroup).repeat().take(loader.num_elements)
+    dataset = _at_most(loader.num_elements, dataset.flat_map(ungroup))
     for stage in stages:
         try:
             dataset = dataset.map(
@@ -258,6 +256,25 @@ def _ungrouped(stamps: Stamps, spec: Any, bounds: tf.Tensor, group: Any) -> tf.d
         return batch
 
     return map_inline(tf.data.Dataset.from_tensor_slices(bounds), cut, spec)
+
+
+def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same elements, of which TensorFlow is told that there are `count`, as Keras wants.
+
+    An epoch that goes on from a saved position has fewer, which `assert_cardinality` would take for
+    an error. A choice between two datasets counts as endless if one of them is. This one always
+    falls on the first of them, and ends with it: an iterator runs the generator just once, and
+    cannot begin another epoch.
+    """
+    spec = dataset.element_spec
+
+    def zeros(_: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda s: tf.zeros([n or 0 for n in s.shape], s.dtype), spec)
+
+    never_asked = tf.data.Dataset.range(1).repeat().map(zeros)
+    always_first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+    both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
+    return both.take(count)
 
 
 def _options(loader: VideoLoader) -> tf.data.Options:

@@ -75,9 +75,10 @@ class Hdf5Source:
         file, dataset = self._files.open(stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
         out[places] = 0
-        order = np.argsort(rows, kind="stable")
+        cuts = np.zeros_like(rows) if firsts is None or self._clip is None else firsts
+        order = np.lexsort((cuts, rows))
         ordered, targets = rows[order], places[order]
-        is_new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+        is_new = np.append(True, (np.diff(ordered) != 0) | (np.diff(cuts[order]) != 0))
         wanted, begins = ordered[is_new], targets[is_new]
         # Rows that follow each other both in the file and in the batch are read as one, but for
         # clips, each of which has frames of its own.
@@ -85,8 +86,8 @@ class Hdf5Source:
         for run in np.split(np.arange(len(wanted)), np.flatnonzero(is_break) + 1):
             row, target, count = int(wanted[run[0]]), int(begins[run[0]]), len(run)
             selection: tuple[slice, ...] = (slice(row, row + count),)
-            if self._clip is not None and firsts is not None:
-                start = int(firsts[order][is_new][run[0]])
+            if self._clip is not None:
+                start = int(cuts[order][is_new][run[0]])
                 selection += (slice(start, start + self._clip.span, self._clip.stride),)
             try:
                 dataset.read_direct(out, selection, np.s_[target : target + count])
@@ -96,6 +97,6 @@ class Hdf5Source:
             stats.num_reads += 1
         check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
         repeated = ~is_new
-        out[targets[repeated]] = out[begins[np.searchsorted(wanted, ordered[repeated])]]
+        out[targets[repeated]] = out[begins[np.cumsum(is_new)[repeated] - 1]]
         stats.read_seconds += time.perf_counter() - begin
         stats.read_bytes += len(wanted) * out[0].nbytes

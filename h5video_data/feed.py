@@ -144,7 +144,9 @@ class Feed:
                     raise ClosedError("The loader was closed while it was iterated.")
                 waited = self._wait(batch)
                 if batch.failed:
-                    self._report(batch.failed)
+                    self._report(
+                        {int(batch.indices[place]): why for place, why in batch.failed.items()}
+                    )
                     batch = batch.without_failed()
                 current.fill(window)
                 if len(current) < window and not is_following_known:

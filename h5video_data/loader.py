@@ -27,7 +27,9 @@ from .samplers import (
     Sampler,
     SequentialSampler,
     ShuffleSampler,
+    WeightedSampler,
     checked_positions,
+    earlier_uses,
     sample_seeds,
 )
 from .sharding import share_of
@@ -67,8 +69,12 @@ class VideoLoader:
     """The object behind `video_dataset_from_hdf5`, for those who need more than its dataset.
 
     It takes the same arguments, see there, but `subset="both"`. Iterating over it gives the batches
-    of an epoch as NumPy arrays, without TensorFlow; `dataset()` gives a `tf.data.Dataset`. Every
-    `iter()` of either is the next epoch, unless `set_epoch` said which.
+    of an epoch as NumPy arrays, without TensorFlow; `dataset()` gives a `tf.data.Dataset`.
+
+    Every iterator of either is one epoch: the next one, unless `set_epoch` said which. It takes it
+    when it is asked for its first element. The epoch ends with it, however that ends: at the last
+    batch, by `break`, `take(k)` or an error, or dropped. An iterator of `dataset.repeat()` takes an
+    epoch for each repetition, when the stage behind `repeat` asks for it.
 
     Several iterators may run at once, each in a thread of its own. The threads that read start with
     the first iterator; they end when the loader is closed, or collected together with its datasets.
@@ -194,8 +200,6 @@ class VideoLoader:
         )
         self.hand_overs: deque[HandOver] = deque(maxlen=NUM_HAND_OVERS)
         self.stamps: Stamps | None = None
-        # Whether the last epoch had fewer elements than the pipeline knows of.
-        self._has_ended_early = False
         self._set_fingerprint: dict[str, Any] | None = None
         self._order_digest = (-1, "")
 
@@ -218,6 +222,12 @@ class VideoLoader:
             blocks, nbytes = self._set.blocks()
             window = max(MIN_BLOCKS_MIXED, MIXED_BYTES // nbytes)
             return BlockShuffleSampler(blocks[self.sample_indices], window=window, seed=self.seed)
+        if isinstance(shuffle, WeightedSampler) and len(shuffle.weights) != self.num_samples:
+            raise ArgumentError(
+                "`shuffle`: a sampler by weights or labels needs one for each sample of the "
+                f"loader, which has {self.num_samples}; of one side of a split, those of its "
+                f"`sample_indices`. Received: {type(shuffle).__name__} with {len(shuffle.weights)}"
+            )
         if isinstance(shuffle, Sampler) and not isinstance(shuffle, type):
             return shuffle
         raise ArgumentError(
@@ -242,13 +252,13 @@ class VideoLoader:
         return self._feed.skipped
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next `iter()` that epoch, from its beginning; those after it follow on.
+        """Makes the next iterator that epoch, from its beginning; those after it follow on.
 
         Args:
             epoch: Number of the epoch, from 0.
         """
         _check_at_least("epoch", epoch, 0)
-        self._go_on_at(epoch, 0)
+        self._feed.seek(epoch)
 
     def state_dict(self, *, epoch: int, step: int) -> dict[str, Any]:
         """What `load_state_dict` takes, here or in another process, to go on from a position.
@@ -288,7 +298,7 @@ class VideoLoader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Makes the next `iter()` go on from a position: the samples that were not used yet.
+        """Makes the next iterator go on from a position: the samples that were not used yet.
 
         If no seed was given to this loader, it takes that of the state.
 
@@ -316,11 +326,7 @@ class VideoLoader:
         check_fingerprint(fingerprint, self._fingerprint(epoch))
         # Read with another seed, or from the epoch's beginning.
         self._feed.forget_ahead()
-        self._go_on_at(epoch, used)
-
-    def _go_on_at(self, epoch: int, used: int) -> None:
         self._feed.seek(epoch, used)
-        self._has_ended_early = False
 
     def _fingerprint(self, epoch: int) -> dict[str, Any]:
         """What tells this loader's data, split and order of an epoch from others."""
@@ -395,10 +401,6 @@ class VideoLoader:
             (bounds, element): int64 (batches, 2), where each batch begins and ends; and what would
             be an element if all of them were one batch.
         """
-        if self._has_ended_early:
-            # The pipeline asks what comes after an epoch that had fewer elements than it knows of.
-            self._has_ended_early = False
-            return
         if self.batch_size is None and self._feed.used:
             raise StateError(
                 "A dataset of single samples (batch_size=None) goes on at the beginning of an "
@@ -406,21 +408,19 @@ class VideoLoader:
             )
         if any(column.is_decoded for column in self._set.columns):
             keep_freed_blocks()
-        num_elements = 0
         asked = time.time()
         for group in self._feed.groups(self._plan_epoch):
             batch = group.batch
             bounds = np.stack([np.append(0, batch.ends[:-1]), batch.ends], axis=1)
             element = self._set.build(batch.arrays.__getitem__)
             if with_seeds:
-                element = element, sample_seeds(self.seed, group.epoch, batch.indices)
-            num_elements += len(bounds)
+                seeds = sample_seeds(self.seed, group.epoch, batch.indices, batch.earlier)
+                element = element, seeds
             self.hand_overs.append(HandOver(asked, group.waited, time.time()))
             yield bounds, element
             # The buffers go back when nobody holds them, this frame included.
             del group, batch, element
             asked = time.time()
-        self._has_ended_early = num_elements < self.num_elements
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """The batches of the next epoch, column by column.
@@ -443,9 +443,12 @@ class VideoLoader:
     def _plan_epoch(self, epoch: int, used: int) -> EpochPlan:
         """What an epoch reads, but for the samples that come first in it and were used already."""
         positions, ends = self._cut_epoch(self.samples_per_epoch - used)
-        order = self.sample_indices[self._positions(epoch)[used:][positions]]
-        firsts = self._set.first_frames(self.seed, epoch, order)
-        return EpochPlan(epoch, order, ends, self._feed.memory.group, firsts)
+        whole = self.sample_indices[self._positions(epoch)]
+        order, earlier = whole[used:][positions], earlier_uses(whole)
+        if earlier is not None:
+            earlier = earlier[used:][positions]
+        firsts = self._set.first_frames(self.seed, epoch, order, earlier)
+        return EpochPlan(epoch, order, ends, self._feed.memory.group, firsts, earlier)
 
     def release(self) -> None:
         """Lets go of threads, files and buffers; iterators that run keep theirs.

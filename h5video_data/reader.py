@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .buffers import BufferPool
 from .clips import Clip
 from .columns import Column, VideoSet, read_values
+from .cuts import CutSource
 from .errors import FileChangedError, ReadError
 from .fallback import Hdf5Files, Hdf5Source
 from .layout import StoredArray
@@ -39,8 +40,9 @@ class EpochPlan:
     group: int
     """How many elements are read together, as one batch."""
     firsts: Indices | None = None
-    """The first frame of each sample's clip, if clips are read. The same sample has the same one
-    wherever it comes."""
+    """The first frame of each sample's clip, if clips are read."""
+    earlier: Indices | None = None
+    """How often each sample came before in the epoch, if some come several times."""
 
     @property
     def batches(self) -> Indices:
@@ -61,18 +63,23 @@ class PendingBatch:
     """One for each column; not to be looked at before `wait` returns."""
     tasks: list[Task[ReadStats]]
     failed: dict[int, str] | None
-    """Samples that cannot be read, and why; None: that is an error. Whole after `wait`."""
+    """Places in the batch whose sample cannot be read, and why; None: that is an error. Whole after
+    `wait`."""
+    earlier: Indices | None = None
+    """How often each sample came before in the epoch, if some come several times."""
 
     def without_failed(self) -> PendingBatch:
         """The same without the samples that cannot be read; elements without any are left out."""
         if not self.failed:
             return self
-        is_good = ~np.isin(self.indices, list(self.failed))
+        is_good = np.ones(len(self.indices), np.bool_)
+        is_good[list(self.failed)] = False
         ends: Indices = np.cumsum(is_good, dtype=np.int64)[self.ends - 1]
         ends = ends[np.diff(ends, prepend=0) > 0]
         arrays = [array[is_good] for array in self.arrays]
         indices: Indices = self.indices[is_good]
-        return PendingBatch(indices, ends, arrays, [], None)
+        earlier = None if self.earlier is None else self.earlier[is_good]
+        return PendingBatch(indices, ends, arrays, [], None, earlier)
 
     def wait(self) -> ReadStats:
         """Waits until the batch is whole.
@@ -164,10 +171,16 @@ class Reader:
 
     def _part_source(self, stored: StoredArray, clip: Clip | None) -> Source | SlabSource:
         plan = planner(stored)
-        if isinstance(plan, RowPlanner):
-            return DirectSource(replace(plan, clip=clip), self._files)
         if isinstance(plan, SlabGeometry):
             return SlabSource(plan, clip, self._files)
+        if clip is not None and clip.axis:
+            return CutSource(self._rows_source(stored, None), stored, clip)
+        return self._rows_source(stored, clip)
+
+    def _rows_source(self, stored: StoredArray, clip: Clip | None) -> Source:
+        plan = planner(stored)
+        if isinstance(plan, RowPlanner):
+            return DirectSource(replace(plan, clip=clip), self._files)
         return Hdf5Source(stored, clip, self._hdf5_files)
 
     def check_files(self) -> None:
@@ -197,13 +210,20 @@ class Reader:
                 )
         return EpochReader(self, plan, windows)
 
-    def start(self, indices: Indices, ends: Indices, firsts: Indices | None) -> PendingBatch:
+    def start(
+        self,
+        indices: Indices,
+        ends: Indices,
+        firsts: Indices | None,
+        earlier: Indices | None = None,
+    ) -> PendingBatch:
         """Begins to read a batch, but for what is read by slabs.
 
         Args:
             indices: int64 (n,), sample numbers in the order of the batch, n >= 1.
             ends: int64, the end (exclusive) of each element among them.
             firsts: int64 (n,), the first frame of each one's clip, if clips are read.
+            earlier: int64 (n,), how often each one came before, if some come several times.
         """
         count = len(indices)
         arrays = [
@@ -222,10 +242,11 @@ class Reader:
                 None if firsts is None else firsts[lower:upper],
                 [array[lower:upper] for array in arrays],
                 failed,
+                lower,
             )
             for lower, upper in itertools.pairwise(bounds)
         ]
-        return PendingBatch(indices, ends, arrays, tasks, failed)
+        return PendingBatch(indices, ends, arrays, tasks, failed, earlier)
 
     def close(self) -> None:
         """Ends the threads, waiting for what they have begun, and closes the files."""
@@ -265,6 +286,7 @@ class EpochReader:
                 plan.order[part],
                 plan.ends[self._last + 1 : last + 1] - begin,
                 None if plan.firsts is None else plan.firsts[part],
+                None if plan.earlier is None else plan.earlier[part],
             )
             for position, window in self._windows.items():
                 batch.tasks.extend(window.start(batch.arrays[position], batch.failed))
@@ -293,8 +315,12 @@ def _fill(
     firsts: Indices | None,
     outs: Sequence[NDArray[Any]],
     failed: dict[int, str] | None,
+    begin: int,
 ) -> ReadStats:
-    """A task: reads some rows of a batch, of all columns that are not read by slabs."""
+    """A task: reads some rows of a batch, of all columns that are not read by slabs.
+
+    They are those from place `begin` on; `failed` takes those that cannot be read, by their places.
+    """
     stats = ReadStats()
     for number, places, rows in _by_file(starts, indices):
         begins = None if firsts is None else firsts[places]
@@ -315,7 +341,7 @@ def _fill(
                     except FileChangedError:
                         raise
                     except ReadError as reason:
-                        failed[int(indices[places[i]])] = str(reason)
+                        failed[begin + int(places[i])] = str(reason)
     return stats
 
 

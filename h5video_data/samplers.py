@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, SamplerError
+from .splits import as_column
 
 __all__ = [
     "BalancedSampler",
@@ -155,14 +156,29 @@ class BalancedSampler(WeightedSampler):
     """Samples drawn with replacement so that all classes come equally often.
 
     Args:
-        labels: Class numbers (samples,) or one-hot labels (samples, classes) of the loader's
-            samples, in the order of `sample_indices`.
+        labels: Classes (samples,) or (samples, 1), numbers or strings, or one-hot labels (samples,
+            classes) of the loader's samples, in the order of `sample_indices`.
         num_samples: Samples of an epoch; None: as many as there are labels.
         seed: Seed of all the draws, a whole number from 0.
+
+    Raises:
+        ArgumentError: The labels are no such thing.
     """
 
     def __init__(self, labels: Any, *, num_samples: int | None = None, seed: int) -> None:
-        labels = np.asarray(labels)
+        labels = as_column(np.asarray(labels))
+        is_valid = labels.ndim == 1
+        if labels.ndim == 2 and labels.shape[1]:
+            # One-hot labels that were smoothed still have one largest value.
+            largest = labels == labels.max(axis=1, keepdims=True)
+            is_valid = bool((largest.sum(axis=1) == 1).all())
+        if not is_valid:
+            raise ArgumentError(
+                "`labels` must be classes of shape (samples,) or one-hot labels of shape (samples, "
+                "classes), one class a sample; for several, compute weights for WeightedSampler. "
+                f"Received: {labels.dtype} labels of shape {labels.shape}"
+                + (", some rows without one largest value" if labels.ndim == 2 else "")
+            )
         if labels.ndim == 2:
             labels = labels.argmax(axis=1)
         _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -208,25 +224,54 @@ def checked_positions(
     return positions.astype(np.int64, copy=False)
 
 
-def sample_seeds(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Seeds for random map functions, which depend on (seed, epoch, sample) alone.
+def earlier_uses(order: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """How often the sample at each place of an epoch came before in it.
+
+    Args:
+        order: int64 (n,), the epoch's samples in the order of their use, n >= 1.
+
+    Returns:
+        int64 (n,), 0 where a sample comes first; None if no sample comes twice.
+    """
+    if np.bincount(order).max() == 1:
+        return None
+    by_sample = np.argsort(order, kind="stable")
+    places = np.arange(len(order))
+    is_first = np.append(True, np.diff(order[by_sample]) != 0)
+    first = np.maximum.accumulate(np.where(is_first, places, 0))
+    earlier = np.empty(len(order), np.int64)
+    earlier[by_sample] = places - first
+    return earlier
+
+
+def sample_seeds(
+    seed: int, epoch: int, indices: NDArray[np.int64], earlier: NDArray[np.int64] | None = None
+) -> NDArray[np.int32]:
+    """Seeds for random map functions, which depend on (seed, epoch, sample, earlier uses) alone.
 
     Args:
         seed: The loader's seed.
         epoch: Number of the epoch.
         indices: int64 (n,), sample numbers.
+        earlier: int64 (n,), how often each came before in the epoch; None: none did.
 
     Returns:
         int32 (n, 2), as `tf.random.stateless_*` takes them.
     """
-    seeds: NDArray[np.int32] = sample_hash(seed, epoch, indices, purpose=0x5EED).view(np.int32)
+    bits = sample_hash(seed, epoch, indices, earlier, purpose=0x5EED)
+    seeds: NDArray[np.int32] = bits.view(np.int32)
     return seeds.reshape(-1, 2)
 
 
 def sample_hash(
-    seed: int, epoch: int, indices: NDArray[np.int64], *, purpose: int
+    seed: int,
+    epoch: int,
+    indices: NDArray[np.int64],
+    earlier: NDArray[np.int64] | None = None,
+    *,
+    purpose: int,
 ) -> NDArray[np.uint64]:
-    """Random bits that depend on (seed, epoch, sample) alone.
+    """Random bits that depend on (seed, epoch, sample, earlier uses) alone.
 
     The sample's number goes through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
     splittable pseudorandom number generators", 2014), from a start that is drawn for the epoch.
@@ -235,15 +280,19 @@ def sample_hash(
         seed: The loader's seed.
         epoch: Number of the epoch.
         indices: int64 (n,), sample numbers.
+        earlier: int64 (n,), how often each came before in the epoch; None: none did.
         purpose: What the bits are for: those for another purpose are independent of them.
 
     Returns:
         uint64 (n,).
     """
-    start, step = np.random.SeedSequence([seed, epoch, purpose]).generate_state(2, np.uint64)
+    words = np.random.SeedSequence([seed, epoch, purpose]).generate_state(3, np.uint64)
+    start, step, step_again = words
     with np.errstate(over="ignore"):
         # The step is odd, so that different samples stay different.
         value = start + indices.astype(np.uint64) * (step | np.uint64(1))
+        if earlier is not None:
+            value = value + earlier.astype(np.uint64) * (step_again | np.uint64(1))
         value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         value = value ^ (value >> np.uint64(31))

@@ -25,7 +25,9 @@ class SlabSource:
 
     def __init__(self, geometry: SlabGeometry, clip: Clip | None, files: OpenFiles) -> None:
         self.geometry = geometry
-        self._clip = clip
+        # A clip of frames that come first decides what is decoded; another one, what is copied.
+        self._clip = clip if clip is not None and not clip.axis else None
+        self._cut = clip if clip is not None and clip.axis else None
         self._stored = geometry.stored
         self._files = files
 
@@ -67,8 +69,17 @@ class SlabSource:
             wanted, in_band = self.frames(band, first)
             # A dataset of one dimension has no frames to cut.
             frames = target[0, wanted] if target.ndim > 1 else target
-            for tile in self.geometry.tiles:
-                tile.copy(sample, in_band, frames)
+            if self._cut is None:
+                self._copy(sample, in_band, frames)
+                continue
+            whole = self._scratch("frames", (len(frames), *stored.shape[2:]))
+            self._copy(sample, in_band, whole)
+            frames[...] = self._cut.cut(whole, first)
+
+    def _copy(self, sample: NDArray[Any], in_band: slice, frames: NDArray[Any]) -> None:
+        """Copies frames of a sample out of a band."""
+        for tile in self.geometry.tiles:
+            tile.copy(sample, in_band, frames)
 
     def is_needed(self, band: int, firsts: Sequence[int]) -> bool:
         """Whether a band holds frames of any of the clips that begin at these frames."""

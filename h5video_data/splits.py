@@ -33,10 +33,11 @@ def split_indices(
         validation_split: Fraction of the samples for validation, between 0 and 1. As in Keras, the
             number of validation samples is rounded down.
         seed: Seed of the split; None is 0.
-        labels: Class numbers (num_samples,), or one-hot labels (num_samples, classes): each class
-            is split in the same proportion, as nearly as whole samples allow.
-        groups: A group's id for each sample, (num_samples,), numbers or strings: no group comes on
-            both sides. The cut is at the whole group that comes nearest to `validation_split`.
+        labels: Class numbers (num_samples,) or (num_samples, 1), or one-hot labels (num_samples,
+            classes): each class is split in the same proportion, as nearly as whole samples allow.
+        groups: A group's id for each sample, (num_samples,) or (num_samples, 1), numbers or
+            strings: no group comes on both sides. The cut is at the whole group that comes nearest
+            to `validation_split`.
 
     Returns:
         The sample numbers for training and for validation, int64, ascending.
@@ -48,7 +49,8 @@ def split_indices(
     check_fraction(validation_split)
     rng = np.random.default_rng([_STREAM, 0 if seed is None else seed])
     if groups is not None:
-        chosen = _by_group(rng, _checked(groups, num_samples, "groups"), validation_split)
+        groups = _checked(as_column(groups), num_samples, "groups")
+        chosen = _by_group(rng, groups, validation_split)
     elif labels is not None:
         chosen = _by_label(rng, class_numbers(labels, num_samples), validation_split)
     else:
@@ -79,18 +81,29 @@ def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     Raises:
         ArgumentError: They are neither.
     """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 1 and labels.dtype.kind in "iub":
+    labels = as_column(labels)
+    is_whole = labels.dtype.kind in "iub" or (
+        labels.dtype.kind == "f"
+        and bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
+    )
+    if labels.ndim == 1 and is_whole:
         return _checked(labels, num_samples, "labels").astype(np.int64)
     if labels.ndim != 2 or not ((labels != 0).sum(axis=1) == 1).all():
         raise ArgumentError(
             'split_by="label" needs class numbers of shape (samples,) or one-hot labels of shape '
             f"(samples, classes). Received: {labels.dtype} labels of shape {labels.shape}"
-            + (", some rows without exactly one non-zero value" if labels.ndim == 2 else "")
+            + {
+                1: ", not all of them whole",
+                2: ", some rows without exactly one non-zero value",
+            }.get(labels.ndim, "")
         )
     classes: NDArray[np.int64] = _checked(labels, num_samples, "labels").argmax(axis=1)
     return classes
+
+
+def as_column(values: NDArray[Any]) -> NDArray[Any]:
+    """Values of shape (samples, 1), as MATLAB writes them, as (samples,); others as they are."""
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def _checked(values: NDArray[Any], num_samples: int, what: str) -> NDArray[Any]:

@@ -59,7 +59,8 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
         "datasets": datasets,
         "num_samples": video_set.num_samples,
         "contents": hashed.hexdigest(),
-        "clip": clip and [clip.num_frames, clip.stride, clip.position],
+        "clip": clip
+        and [clip.num_frames, clip.stride, clip.position, *([clip.axis] if clip.axis else [])],
     }
 
 

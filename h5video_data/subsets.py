@@ -52,12 +52,34 @@ def split_set(
     if isinstance(split_by, str) and split_by == "label":
         labels = read_values(video_set, _label_name(video_set))
     elif isinstance(split_by, str):
+        _check_group_name(video_set, split_by)
         groups = read_values(video_set, split_by)
     elif split_by is not None:
         groups = np.asarray(split_by)
     return split_indices(
         video_set.num_samples, validation_split, seed=seed, labels=labels, groups=groups
     )
+
+
+def _check_group_name(video_set: VideoSet, split_by: str) -> None:
+    """Raises an ArgumentError if a dataset of the set cannot be meant as the ids of groups."""
+    x, *others = video_set.element
+    for number, column in enumerate(video_set.columns):
+        if column.name.strip("/") != split_by.strip("/"):
+            continue
+        if others and others[0] == number:
+            raise ArgumentError(
+                f"`split_by` must not be the labels: the groups of {split_by!r} would be its "
+                "classes, of which none comes in both training and validation. Type "
+                'split_by="label" to split each class in the same proportion, or leave `split_by` '
+                "out to split at random. (An array of ids keeps classes apart on purpose.) "
+                f"Received: split_by={split_by!r}, y={column.name!r}"
+            )
+        if number == x or (isinstance(x, dict) and len(column.sample_shape) > 1):
+            raise ArgumentError(
+                "`split_by` must be the name of a dataset of group ids, of shape (samples,). "
+                f"Received: split_by={split_by!r}, samples of shape {column.sample_shape}"
+            )
 
 
 def _label_name(video_set: VideoSet) -> str:

@@ -82,9 +82,14 @@ class SlabWindow:
     ) -> None:
         self._column = column
         self._submit = submit
+        # What is decoded and kept is an item: a sample, or a clip of one. They are numbered in the
+        # order of the samples, so that those of a slab follow each other.
+        self._samples = np.arange(video_set.num_samples)
         self._first_frames = np.zeros(video_set.num_samples, np.int64)
         if firsts is not None:
-            self._first_frames[order] = firsts
+            most = int(firsts.max()) + 1
+            items, order = np.unique(order * most + firsts, return_inverse=True)
+            self._samples, self._first_frames = np.divmod(items, most)
         # Slab i of the schedule is slab `number` of a source, and starts at sample `start`.
         self._slabs: list[tuple[SlabSource, int, int]] = []
         stops: list[int] = []
@@ -99,12 +104,12 @@ class SlabWindow:
         self._steps = schedule(
             order,
             ends,
-            np.array([start for _, _, start in self._slabs], np.int64),
-            np.array(stops, np.int64),
+            np.searchsorted(self._samples, [start for _, _, start in self._slabs]),
+            np.searchsorted(self._samples, stops),
             capacity,
         )
         self._pool = pool
-        # Samples that could not be decoded, and why; filled by tasks.
+        # Items that could not be decoded, and why; filled by tasks.
         self._unreadable: dict[int, str] = {}
         self._kept: dict[int, KeptSample] = {}
 
@@ -113,7 +118,7 @@ class SlabWindow:
 
         Args:
             out: The array.
-            failed: Takes the samples that cannot be read, and why; None: that is an error.
+            failed: Takes the places whose sample cannot be read, and why; None: that is an error.
 
         Returns:
             The tasks to wait for.
@@ -121,15 +126,15 @@ class SlabWindow:
         step = next(self._steps)
         tasks = [task for decode in step.decodes for task in self._decode(decode, out, failed)]
         copies = [
-            (sample, self._kept[sample], out[place : place + 1])
-            for sample, place in zip(step.copied.tolist(), step.places.tolist(), strict=True)
+            (item, place, self._kept[item], out[place : place + 1])
+            for item, place in zip(step.copied.tolist(), step.places.tolist(), strict=True)
         ]
         tasks += [
             self._submit(_copy, copies[i : i + COPIES_PER_TASK], self._unreadable, failed)
             for i in range(0, len(copies), COPIES_PER_TASK)
         ]
-        for sample in step.dropped.tolist():
-            del self._kept[sample]
+        for item in step.dropped.tolist():
+            del self._kept[item]
         return tasks
 
     def _decode(
@@ -138,9 +143,10 @@ class SlabWindow:
         source, number, first = self._slabs[decode.slab]
         shape, dtype = (1, *self._column.sample_shape), self._column.dtype
         lend = functools.partial(self._pool.lend, shape, dtype)
-        kept = {sample: KeptSample(lend) for sample in decode.kept.tolist()}
-        samples = np.concatenate([decode.wanted, decode.kept])
-        rows, firsts = (samples - first).tolist(), self._first_frames[samples].tolist()
+        kept = {item: KeptSample(lend) for item in decode.kept.tolist()}
+        items = np.concatenate([decode.wanted, decode.kept])
+        rows = (self._samples[items] - first).tolist()
+        firsts = self._first_frames[items].tolist()
         outs = [out[place : place + 1] for place in decode.places.tolist()]
         weakly_kept = [weakref.ref(sample) for sample in kept.values()]
         decode_band = _decode_band
@@ -204,24 +210,24 @@ def _decode_band_if_possible(
     except ReadError as error:
         needs_it = np.array([source.is_needed(band, [first]) for first in firsts])
         needed, kept_needed = np.split(needs_it, [len(decode.wanted)])
-        failed.update(dict.fromkeys(decode.wanted[needed].tolist(), str(error)))
+        failed.update(dict.fromkeys(decode.places[needed].tolist(), str(error)))
         unreadable.update(dict.fromkeys(decode.kept[kept_needed].tolist(), str(error)))
         return ReadStats()
 
 
 def _copy(
-    copies: Sequence[tuple[int, KeptSample, NDArray[Any]]],
+    copies: Sequence[tuple[int, int, KeptSample, NDArray[Any]]],
     unreadable: dict[int, str],
     failed: dict[int, str] | None,
 ) -> ReadStats:
     """A task: copies kept samples into a batch, once the tasks that fill them are done."""
-    for sample, kept, target in copies:
+    for item, place, kept, target in copies:
         for task in kept.tasks:
             # Its error comes out of the batch that it was decoded for. Here it would pick up this
             # frame, which holds the task: a cycle, see `PendingBatch.wait`.
             if task.exception() is not None:
                 raise CancelledError("a sample that was to be copied was not decoded")
-        if failed is not None and sample in unreadable:
-            failed[sample] = unreadable[sample]
+        if failed is not None and item in unreadable:
+            failed[place] = unreadable[item]
         target[...] = kept.array()
     return ReadStats()

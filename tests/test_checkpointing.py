@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -234,6 +235,63 @@ def test_the_order_is_pinned_to_keras_epochs(tmp_path, path):
     assert not (tmp_path / "feed.json").exists()
 
 
+class Noting(keras.Model):
+    """Counts its steps, and notes which samples each one had."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+        self.compile("sgd", run_eagerly=True)
+        self.optimizer.build([])
+
+    def call(self, x):
+        return x
+
+    def train_step(self, data):
+        self.steps.append(data[1].numpy().tolist())
+        self.optimizer.iterations.assign_add(1)
+        return {"loss": 0.0}
+
+
+@pytest.mark.parametrize("done", [1, 5, 6, 11, 12, 17, 23], ids="after {} steps".format)
+@pytest.mark.parametrize("record", ["of the last epoch", "of the first epoch"])
+def test_goes_on_after_any_step_and_through_all_epochs(
+    tmp_path, path, expected, monkeypatch, done, record
+):
+    element_groups = h5v.VideoLoader.element_groups
+
+    def with_a_slow_end(self, **options):
+        # The pipeline sees it when Keras is in the next epoch already.
+        yield from element_groups(self, **options)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(h5v.VideoLoader, "element_groups", with_a_slow_end)
+    file = tmp_path / "feed.json"
+    begun = done // NUM_STEPS if record == "of the last epoch" else 0
+    train = h5v.video_dataset_from_hdf5(path, y="numbers", batch_size=8, seed=3)
+    file.write_text(
+        json.dumps(
+            {
+                "state": train.loader.state_dict(epoch=begun, step=0),
+                "records": [
+                    {"iterations": begun * 6, "epoch": begun, "samples": 0, "batch_size": 8}
+                ],
+            }
+        )
+    )
+    model = Noting()
+    model.optimizer.iterations.assign(done)
+    model.fit(
+        train,
+        epochs=EPOCHS,
+        initial_epoch=done // NUM_STEPS,
+        shuffle=False,
+        verbose=0,
+        callbacks=[h5v.callbacks.FeedCheckpoint(train, file)],
+    )
+    assert model.steps == expected[done:]
+
+
 def test_a_repeated_dataset_is_pinned_once(tmp_path, path):
     # Its one iterator reads on over the ends of the epochs, and begins them early.
     train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=0)
@@ -294,6 +352,19 @@ def test_other_data_is_an_error(tmp_path, path):
             verbose=0,
             callbacks=[h5v.callbacks.FeedCheckpoint(train, tmp_path / "b.json")],
         )
+
+
+def test_a_record_of_batches_that_are_dropped_now_is_an_error(tmp_path, path):
+    train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=3, drop_remainder=True)
+    record = {"iterations": 0, "epoch": 0, "samples": 0, "batch_size": 64}
+    content = {"state": train.loader.state_dict(epoch=0, step=0), "records": [record]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    callback = h5v.callbacks.FeedCheckpoint(train, tmp_path / "a.json")
+    model = Noting()
+    model.optimizer.iterations.assign(2)
+    callback.set_model(model)
+    with pytest.raises(StateError, match=r"batches of 64 samples.*Received: an epoch of 46"):
+        callback.on_train_begin()
 
 
 def test_before_backup_and_restore_is_an_error(tmp_path, path):

@@ -1,5 +1,8 @@
 """Clips: the right frames of every sample, and no others read."""
 
+import dataclasses
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
-from h5video_data.errors import ArgumentError, ReadError
+from h5video_data.errors import ArgumentError, ReadError, StateError
 from h5video_data.testing import sample_values, write_video_file
 
 SHAPE = (11, 2, 6, 5)
@@ -38,9 +41,9 @@ LAYOUTS = {
 CLIPS = [Clip(4), Clip(11), Clip(3, 4), Clip(4, 3), Clip(6, 2, "center")]
 
 
-def expected(loader, clip, epoch, indices, dtype=np.uint8, shape=SHAPE):
+def expected(loader, clip, epoch, indices, dtype=np.uint8, shape=SHAPE, earlier=None):
     """The clips, cut out of whole samples."""
-    firsts = clip.first_frames(shape[0], loader.seed, epoch, indices)
+    firsts = clip.first_frames(shape[0], loader.seed, epoch, indices, earlier)
     samples = sample_values(indices, shape, dtype)
     return np.stack(
         [
@@ -156,18 +159,160 @@ def test_center_and_start():
     assert Clip(11, position="center").first_frames(11, 0, 0, numbers).tolist() == [0, 0, 0]
 
 
-def test_repeated_samples_have_the_same_clip(tmp_path):
-    for name, options in (
-        ("a", {}),
-        ("b", LAYOUTS["many_samples_gzip"]),
-        ("c", LAYOUTS["by_hdf5"]),
-    ):
-        path = write_video_file(
-            tmp_path / f"{name}.h5", num_samples=6, sample_shape=SHAPE, **options
+def comings(order):
+    """How often each came before, counted one by one."""
+    return np.array([order[:place].count(number) for place, number in enumerate(order)])
+
+
+@pytest.mark.parametrize("memory", [0, 500, None])
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
+def test_each_coming_of_a_sample_has_a_clip_of_its_own(tmp_path, options, memory):
+    path = write_video_file(tmp_path / "a.h5", num_samples=6, sample_shape=SHAPE, **options)
+    sampler = h5v.samplers.WeightedSampler([1, 2, 1, 9, 1, 4], num_samples=40, seed=0)
+    settings = {"batch_size": 9, "seed": 0, "shuffle": sampler, "clip": Clip(3, 2)}
+    dtype = options.get("dtype", np.uint8)
+    with VideoLoader(path, read_ahead_bytes=memory, **settings) as loader:
+        for epoch in range(2):
+            batches = list(loader.batches())
+            order = [i for _, indices, _ in batches for i in indices.tolist()]
+            found = np.concatenate([x for _, _, (x, _) in batches])
+            assert order == sampler.epoch(epoch).tolist()
+            earlier = comings(order)
+            wanted = expected(loader, Clip(3, 2), epoch, np.array(order), dtype, earlier=earlier)
+            np.testing.assert_array_equal(found, wanted)
+            of_one = found[np.array(order) == 3]
+            assert 4 < len(np.unique(of_one, axis=0)) <= 7 < len(of_one)
+        # From the middle of the epoch on, and for a worker, they count from the epoch's beginning.
+        loader.load_state_dict(loader.state_dict(epoch=1, step=3))
+        np.testing.assert_array_equal(
+            np.concatenate([x for _, _, (x, _) in loader.batches()]), found[27:]
         )
-        sampler = h5v.samplers.WeightedSampler(np.ones(6), num_samples=40, seed=0)
-        with VideoLoader(path, batch_size=9, seed=0, shuffle=sampler, clip=Clip(3)) as loader:
-            assert len(check_epoch(loader, Clip(3))) == 40
+    parts = []
+    for worker in range(3):
+        context = tf.distribute.InputContext(3, worker, 3)
+        with VideoLoader(path, input_context=context, **settings) as loader:
+            loader.set_epoch(1)
+            parts.append([x for _, _, (x, _) in loader.batches()])
+    together = np.concatenate([part for step in zip(*parts, strict=True) for part in step])
+    np.testing.assert_array_equal(together, found)
+
+
+def test_the_first_coming_has_the_clip_that_it_always_had():
+    first = Clip(16).first_frames(200, 7, 3, np.arange(6))
+    assert first.tolist() == [97, 53, 159, 151, 178, 181]
+    earlier = np.array([0, 1, 0, 0, 2, 0])
+    again = Clip(16).first_frames(200, 7, 3, np.arange(6), earlier)
+    assert (again == first).tolist() == (earlier == 0).tolist()
+
+
+@pytest.mark.parametrize("memory", [0, None])
+@pytest.mark.parametrize("clip", [Clip(4), Clip(4, 3), Clip(12), Clip(3, 2, "start")], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((5, 12), -1), ((6, 5, 12), -1), ((2, 12, 6, 5), 1)], ids=str
+)
+def test_frames_along_another_axis(tmp_path, shape, axis, clip, memory):
+    values = sample_values(np.arange(14), shape, np.int16)
+    whole = (1, *shape)
+    some = (3, *((n + 1) // 2 for n in shape))
+    layouts = {
+        "contiguous": {},
+        "sample": {"chunks": whole},
+        "sample gzip": {"chunks": whole, "compression": "gzip"},
+        "many samples": {"chunks": some},
+        "many samples lzf": {"chunks": some, "compression": "lzf"},
+        "through the sample": {"chunks": (1, *some[1:]), "compression": "gzip"},
+        "by HDF5": {"chunks": some, "scaleoffset": 0},
+    }
+    clip = dataclasses.replace(clip, axis=axis)
+    sampler = h5v.samplers.WeightedSampler(np.arange(14), num_samples=30, seed=0)
+    for name, layout in layouts.items():
+        path = tmp_path / f"{name}.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("X", data=values, **layout)
+        with VideoLoader(
+            path,
+            y=None,
+            batch_size=4,
+            seed=3,
+            clip=clip,
+            shuffle=sampler,
+            read_ahead_bytes=memory,
+        ) as loader:
+            batches = list(loader.batches())
+        order = np.concatenate([indices for _, indices, _ in batches])
+        firsts = clip.first_frames(12, 3, 0, order, comings(order.tolist()))
+        wanted = [
+            np.take(values[number], range(first, first + clip.span, clip.stride), axis)
+            for number, first in zip(order, firsts, strict=True)
+        ]
+        np.testing.assert_array_equal(np.concatenate([x for _, _, (x,) in batches]), wanted)
+    dataset = h5v.video_dataset_from_hdf5(
+        path, y=None, clip=clip, drop_remainder=True, batch_size=7
+    )
+    assert dataset.element_spec.shape == (7, *np.stack(wanted).shape[1:])
+
+
+def test_a_damaged_sample_is_skipped_along_another_axis(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5",
+        num_samples=9,
+        sample_shape=(6, 5, 12),
+        chunks=(1, 6, 5, 12),
+        compression="gzip",
+    )
+    with h5py.File(path) as file:
+        found = file["X"].id.get_chunk_info_by_coord((6, 0, 0, 0))
+    with open(path, "r+b") as file:
+        file.seek(found.byte_offset)
+        file.write(b"\xff" * found.size)
+    with VideoLoader(path, shuffle=False, clip=Clip(5, axis=-1), on_error="skip") as loader:
+        ((x, _),) = list(loader)
+        assert x.shape == (8, 6, 5, 5)
+        assert list(loader.skipped) == [6]
+        assert "sample 6" in loader.skipped[6]
+
+
+@pytest.mark.parametrize(
+    ("shape", "could_be"),
+    [
+        ((8, 9), "(rows, columns)"),
+        ((8, 9, 1), "(rows, columns, channels)"),
+        ((8, 9, 3), "(rows, columns, channels)"),
+        ((8, 9, 4), "(rows, columns, channels)"),
+        ((8, 8, 9), "(rows, columns, frames)"),
+        ((3, 8, 9, 9), "(channels, frames, rows, columns)"),
+    ],
+    ids=str,
+)
+def test_samples_whose_first_axis_may_not_be_frames(tmp_path, shape, could_be):
+    path = write_video_file(tmp_path / "a.h5", sample_shape=shape)
+    with pytest.raises(ArgumentError, match=re.escape(could_be)) as caught:
+        h5v.video_dataset_from_hdf5(path, clip=Clip(2, 2))
+    for said in ("Clip(2, axis=0)", "'X'", str(shape), "Received: clip=Clip("):
+        assert said in str(caught.value)
+    x, _ = next(iter(VideoLoader(path, batch_size=2, clip=Clip(2, axis=0), shuffle=False)))
+    assert x.shape == (2, 2, *shape[1:])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(8, 9, 10), (8, 3, 9, 9), (8, 9, 9, 3), (4, 1, 4, 4), (3, 2, 9, 9), (8, 9, 9, 1)],
+    ids=str,
+)
+def test_samples_whose_first_axis_is_frames(tmp_path, shape):
+    path = write_video_file(tmp_path / "a.h5", sample_shape=shape)
+    x, _ = next(iter(VideoLoader(path, batch_size=2, clip=Clip(2, position="start"))))
+    assert x.shape == (2, 2, *shape[1:])
+
+
+def test_the_state_knows_the_axis(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", sample_shape=(6, 5, 12))
+    state = VideoLoader(path, seed=0, clip=Clip(5, axis=-1)).state_dict(epoch=0, step=0)
+    VideoLoader(path, seed=0, clip=Clip(5, axis=2)).load_state_dict(state)
+    with pytest.raises(
+        StateError, match=r"the clip: \[5, 1, 'random', 2\] then, \[5, 1, 'random'\]"
+    ):
+        VideoLoader(path, seed=0, clip=Clip(5, axis=0)).load_state_dict(state)
 
 
 def test_as_a_dataset_over_several_files(tmp_path):
@@ -223,6 +368,8 @@ def test_several_videos_have_the_same_frames(tmp_path):
         ((True,), "`num_frames` must be"),
         ((4, 0), "`stride` must be"),
         ((4, 1, "end"), "`position` must be one of 'random', 'center', 'start'"),
+        ((4, 1, "start", 0.5), "`axis` must be the number of an axis"),
+        ((4, 1, "start", True), "`axis` must be the number of an axis"),
     ],
 )
 def test_what_is_no_clip(arguments, message):
@@ -234,6 +381,13 @@ def test_a_clip_that_does_not_fit_is_an_error_at_opening(tmp_path):
     path = write_video_file(tmp_path / "a.h5", sample_shape=SHAPE)
     with pytest.raises(ArgumentError, match=r"have 11 frames.*which takes 13"):
         h5v.video_dataset_from_hdf5(path, clip=Clip(5, 3))
+    for axis in (4, -5):
+        with pytest.raises(
+            ArgumentError, match=r"`axis` must be .*: from -4 to 3\. Received: clip="
+        ):
+            h5v.video_dataset_from_hdf5(path, clip=Clip(2, axis=axis))
+    with pytest.raises(ArgumentError, match=r"have 2 frames along axis 1; .*which takes 5"):
+        h5v.video_dataset_from_hdf5(path, clip=Clip(5, axis=1))
     with pytest.raises(ArgumentError, match="must be a Clip"):
         h5v.video_dataset_from_hdf5(path, clip=16)
 

@@ -528,6 +528,17 @@ def test_validation_splits_that_make_no_sense(path, call, fraction):
             h5video_data.split_samples(path, fraction)
 
 
+def test_files_that_are_one_sample_each(tmp_path):
+    path = tmp_path / "one.h5"
+    with h5py.File(path, "w") as file:
+        file["priors"] = np.zeros((9, 8, 8, 1))
+        file["forecasts"] = np.zeros((4, 8, 8, 1))
+    with raises(
+        FileFormatError, r"\(9, 8, 8, 1\) ... \(4, 8, 8, 1\) ... If each file is one sample"
+    ):
+        VideoLoader(path, x="priors", y="forecasts")
+
+
 def test_a_dataset_of_groups_that_is_too_short(path):
     with edit(path) as file:
         file["ids"] = np.zeros(19)

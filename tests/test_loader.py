@@ -29,8 +29,10 @@ from h5video_data.samplers import (
     SequentialSampler,
     ShuffleSampler,
     WeightedSampler,
+    earlier_uses,
     sample_seeds,
 )
+from h5video_data.splits import split_indices
 
 ONE = (1, *testing.SAMPLE_SHAPE)
 ROW_BYTES = 768
@@ -241,6 +243,29 @@ def test_seeds_depend_on_seed_epoch_and_sample_alone():
         assert not (other == seeds).all(axis=1).any()
 
 
+def test_the_first_coming_has_the_seeds_that_it_always_had():
+    first = sample_seeds(7, 3, np.arange(4))
+    assert first.tolist() == [
+        [-597256184, 701845630],
+        [-234205972, -636700086],
+        [261423416, -1556060974],
+        [254565843, -428945400],
+    ]
+    again = sample_seeds(7, 3, np.arange(4), np.array([0, 0, 1, 0]))
+    assert (again == first).all(axis=1).tolist() == [True, True, False, True]
+    comings = sample_seeds(7, 3, np.repeat(np.arange(300), 300), np.tile(np.arange(300), 300))
+    assert len(np.unique(comings, axis=0)) == 300 * 300
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=30))
+def test_earlier_uses(order):
+    found = earlier_uses(np.array(order))
+    if len(set(order)) == len(order):
+        assert found is None
+    else:
+        assert found.tolist() == [order[:i].count(number) for i, number in enumerate(order)]
+
+
 # --------------------------------------------------------------------------- samplers
 
 
@@ -312,13 +337,43 @@ def test_weighted():
     assert (sampler.epoch(1) != drawn).any()
 
 
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_balanced(one_hot):
+LABELS = {
+    "class numbers": lambda labels: labels,
+    "one-hot": lambda labels: testing.labels(labels, 3),
+    "smoothed": lambda labels: 0.7 * testing.labels(labels, 3) + 0.1,
+    "in a column": lambda labels: labels[:, np.newaxis],
+    "floats in a column": lambda labels: labels[:, np.newaxis].astype(float),
+    "names": lambda labels: np.array(["run", "jump", "sit"])[labels],
+}
+
+
+@pytest.mark.parametrize("given_as", LABELS.values(), ids=LABELS)
+def test_balanced(given_as):
     labels = np.repeat([0, 1, 2], [970, 20, 10])
-    given_labels = testing.labels(labels, 3) if one_hot else labels
+    given_labels = given_as(labels)
     drawn = BalancedSampler(given_labels, num_samples=60_000, seed=0).epoch(0)
     np.testing.assert_allclose(np.bincount(labels[drawn]) / 20_000, 1, atol=0.03)
     assert len(BalancedSampler(given_labels, seed=0).epoch(0)) == 1000
+
+
+@pytest.mark.parametrize("count", [14, 16, 20])
+def test_weights_of_other_samples(tmp_path, count):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    options = {"validation_split": 0.25, "subset": "training", "seed": 0}
+    VideoLoader(path, shuffle=BalancedSampler(np.arange(15) % 2, seed=0), **options)
+    sampler = BalancedSampler(np.arange(count) % 2, num_samples=15, seed=0)
+    with pytest.raises(ArgumentError, match=rf"which has 15;.*`sample_indices`.*with {count}"):
+        VideoLoader(path, shuffle=sampler, **options)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array(3), np.zeros((4, 2, 2)), [[1, 1, 0], [0, 1, 0]], np.zeros((5, 3)), np.zeros((5, 0))],
+    ids=["scalar", "three axes", "several classes a sample", "no class", "no classes"],
+)
+def test_balanced_needs_one_class_a_sample(labels):
+    with pytest.raises(ArgumentError, match=r"one class a sample.*Received: \w+ labels of shape"):
+        BalancedSampler(labels, seed=0)
 
 
 # --------------------------------------------------------------------------- splits
@@ -393,8 +448,39 @@ def test_class_numbers_in_a_column_are_stratified(tmp_path):
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file["X"] = np.zeros((40, 3))
         file["Y"] = np.repeat([1, 2], 20)[:, np.newaxis]
-    _, validation = split_samples(tmp_path / "set.h5", 0.5, seed=3, split_by="label")
-    assert (validation < 20).sum() == 10
+        file["double"] = np.repeat([1.0, 2.0], 20)[:, np.newaxis]
+        file["subject"] = np.arange(40)[:, np.newaxis] // 4
+    for y in ("Y", "double"):
+        _, validation = split_samples(tmp_path / "set.h5", 0.5, seed=3, split_by="label", y=y)
+        assert (validation < 20).sum() == 10
+    # So are the ids of groups.
+    training, validation = split_samples(tmp_path / "set.h5", 0.3, seed=3, split_by="subject")
+    assert len(validation) == 12
+    assert not set(training // 4) & set(validation // 4)
+
+
+def test_groups_of_what_is_no_group(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with h5py.File(path, "r+") as file:
+        file["class"] = np.arange(20) % 4
+        file["subject"] = np.arange(20) // 4
+
+    def split(split_by, **names):
+        return split_samples(path, 0.3, seed=0, split_by=split_by, **names)
+
+    for y, split_by in (("class", "class"), ("class", "/class"), ("/class", "class"), ("Y", "Y")):
+        with pytest.raises(ArgumentError, match=r"its classes.*Type split_by=\"label\".*Received"):
+            split(split_by, y=y)
+    for x in ("X", {"a": "X"}):
+        with pytest.raises(ArgumentError, match=r"group ids, of shape \(samples,\)\. Received"):
+            split("X", x=x)
+    # Classes may be kept apart on purpose; one of several outputs may say what belongs together.
+    training, validation = split(np.arange(20) % 4, y="class")
+    assert not set(training % 4) & set(validation % 4)
+    training, validation = split("subject", y={"class": "class", "subject": "subject"})
+    assert not set(training // 4) & set(validation // 4)
+    with pytest.raises(ArgumentError, match=r"float64 labels .* not all of them whole"):
+        split_indices(4, 0.5, labels=np.array([0, 1, np.inf, np.nan]))
 
 
 # --------------------------------------------------------------------------- lifetime

@@ -1,6 +1,9 @@
 """Going on from a saved position: exactly the samples that were not used yet, in their order."""
 
+import contextlib
 import json
+import threading
+import time
 
 import h5py
 import numpy as np
@@ -10,8 +13,8 @@ import tensorflow as tf
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
 from h5video_data.errors import StateError
-from h5video_data.samplers import ShuffleSampler
-from h5video_data.testing import write_video_file
+from h5video_data.samplers import ShuffleSampler, sample_seeds
+from h5video_data.testing import sample_values, write_video_file
 
 SHAPE = (4, 1, 4, 4)
 
@@ -104,6 +107,163 @@ def test_abandoned_after_it_went_on(path):
     loader.set_epoch(1)
     assert epoch(loader) == epochs[1]
     assert epoch(loader) == epochs[2]
+
+
+def leave_the_loop(dataset, at_most):
+    iterator = iter(dataset)
+    for _ in range(at_most):
+        next(iterator)
+    return [iterator]  # which lives on
+
+
+def drop_the_iterator(dataset, at_most):
+    leave_the_loop(dataset, at_most)
+    return []
+
+
+def take_some(dataset, at_most):
+    assert len(list(dataset.take(at_most))) == at_most
+    return []
+
+
+def fail_in_the_loop(dataset, at_most):
+    with contextlib.suppress(KeyError):
+        for number, _ in enumerate(dataset, 1):
+            if number == at_most:
+                raise KeyError
+    return []
+
+
+def ask_once_more(dataset, _):
+    iterator = iter(dataset)
+    list(iterator)
+    with contextlib.suppress(StopIteration):
+        next(iterator)
+    return [iterator]
+
+
+def ask_nothing_of_another(dataset, at_most):
+    return [iter(dataset), *leave_the_loop(dataset, at_most)]
+
+
+STOPS = [
+    leave_the_loop,
+    drop_the_iterator,
+    take_some,
+    fail_in_the_loop,
+    ask_once_more,
+    ask_nothing_of_another,
+]
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.__name__)
+@pytest.mark.parametrize("used", [0, 9, 12], ids=["whole", "rest", "last batch"])
+def test_an_epoch_ends_with_its_iterator_however_it_is_stopped(path, monkeypatch, stop, used):
+    """The pipeline has all the time to ask for more than there is, before and after the stop."""
+    runs, ended = [], threading.Event()
+    element_groups = VideoLoader.element_groups
+
+    def watched(self, **options):
+        runs.append(self)
+        yield from element_groups(self, **options)
+        ended.set()
+
+    monkeypatch.setattr(VideoLoader, "element_groups", watched)
+    reference = VideoLoader(path, batch_size=4, seed=1)
+    reference.set_epoch(1)
+    second = epoch(reference)
+    for at_most in {1, 13 - used}:
+        dataset = h5v.video_dataset_from_hdf5(path, batch_size=4, seed=1)
+        runs.clear()
+        ended.clear()
+        dataset.loader.load_state_dict(reference.state_dict(epoch=0, step=used))
+        alive = stop(dataset, at_most)
+        ended.wait(0.2)
+        time.sleep(0.05)
+        assert len(runs) == 1
+        if at_most == 1:
+            dataset.loader.set_epoch(1)  # says what comes next in any case
+        assert epoch(dataset.loader) == second
+        del alive
+
+
+def test_iterators_at_once_have_the_epochs_in_the_order_of_their_first_elements(path):
+    dataset = h5v.video_dataset_from_hdf5(path, batch_size=50, seed=1, y=None)
+    epochs = [ShuffleSampler(50, seed=1).epoch(number) for number in range(4)]
+    frames = sample_values(np.arange(50), SHAPE)
+    one, other, third = iter(dataset), iter(dataset), iter(dataset)
+    for iterator, number in ((other, 0), (third, 1)):
+        np.testing.assert_array_equal(next(iterator), frames[epochs[number]])
+    dataset.loader.set_epoch(3)
+    np.testing.assert_array_equal(next(one), frames[epochs[3]])
+    for iterator in (one, other, third):
+        assert next(iterator, None) is None
+
+
+def test_an_iterator_that_failed_does_not_go_on_with_the_next_epoch(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=12, chunks=(1, *SHAPE), sample_shape=SHAPE, compression=1
+    )
+    with h5py.File(path) as file:
+        chunk = file["X"].id.get_chunk_info_by_coord((5, 0, 0, 0, 0))
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    dataset = h5v.video_dataset_from_hdf5(path, batch_size=4, shuffle=False)
+    iterator, found, errors = iter(dataset), [], 0
+    for _ in range(12):
+        try:
+            found.append(next(iterator))
+        except StopIteration:
+            break
+        except tf.errors.OpError:
+            errors += 1
+    assert (len(found), errors) == (1, 1)
+
+
+@pytest.mark.parametrize("memory", [0, 30_000], ids=["alone", "in groups"])
+def test_seeds_count_the_comings_of_a_sample_from_the_beginning_of_the_epoch(tmp_path, memory):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=50, chunks=(1, *SHAPE), sample_shape=SHAPE, compression=1
+    )
+    with h5py.File(path) as file:
+        chunk = file["X"].id.get_chunk_info_by_coord((17, 0, 0, 0, 0))
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    weights = np.ones(50)
+    weights[[3, 17]] = 20
+    sampler = h5v.samplers.WeightedSampler(weights, num_samples=96, seed=0)
+    order = sampler.epoch(1).tolist()
+    earlier = np.array([order[:place].count(number) for place, number in enumerate(order)])
+    seeds = sample_seeds(1, 1, np.array(order), earlier)
+    assert len(np.unique(seeds, axis=0)) == 96
+
+    def found(context=None, step=0):
+        """Of each element, the seeds of its samples."""
+        dataset = h5v.video_dataset_from_hdf5(
+            path,
+            y=None,
+            batch_size=4,
+            seed=1,
+            shuffle=sampler,
+            map_fn=lambda x, *, seeds: (x, seeds),
+            on_error="skip",
+            read_ahead_bytes=memory,
+            input_context=context,
+        )
+        assert (dataset.loader.batches_per_group > 1) == (memory > 0)
+        dataset.loader.load_state_dict(dataset.loader.state_dict(epoch=1, step=step))
+        return [seeds.numpy() for _, seeds in dataset]
+
+    whole = seeds[np.array(order) != 17]
+    assert 40 < len(whole) < 90
+    np.testing.assert_array_equal(np.concatenate(found()), whole)
+    rest = seeds[28:][np.array(order[28:]) != 17]
+    np.testing.assert_array_equal(np.concatenate(found(step=7)), rest)
+    workers = [found(tf.distribute.InputContext(2, worker, 2), step=7) for worker in range(2)]
+    together = {tuple(pair) for part in workers for element in part for pair in element.tolist()}
+    assert together == {tuple(pair) for pair in rest.tolist()}
 
 
 def test_with_another_batch_size_and_other_workers(path):

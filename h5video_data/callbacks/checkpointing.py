@@ -228,6 +228,13 @@ class FeedCheckpoint(Callback):
         steps, epoch, samples = iterations - record.iterations, record.epoch, record.samples
         while steps:
             left = self._steps_left(samples, record.batch_size)
+            if not left and not samples:
+                raise StateError(
+                    f"{self._path} was written by a training that had batches of "
+                    f"{record.batch_size} samples, of which drop_remainder=True leaves none. "
+                    "`drop_remainder` must be as it was then. "
+                    f"Received: an epoch of {self._loader.samples_per_epoch} samples"
+                )
             if steps < left:
                 return epoch, samples + steps * record.batch_size
             steps, epoch, samples = steps - left, epoch + 1, 0
