@@ -129,9 +129,9 @@ class Clip:
         return np.full(len(indices), last // 2 if self.position == "center" else 0, np.int64)
 
 
-# Channels of an image: grey, RGB, with alpha; and of an optical flow, in files with channels first.
-_CHANNELS = (1, 3, 4)
-_CHANNELS_FIRST = (1, 2, 3, 4)
+# Channels of an image: grey, RGB, with alpha; and those of an optical flow.
+_CHANNELS = {1, 3, 4}
+_CHANNELS_OR_FLOW = {1, 2, 3, 4}
 
 
 def _check_frames_come_first(clip: Clip, name: str, shape: tuple[int, ...]) -> None:
@@ -143,7 +143,11 @@ def _check_frames_come_first(clip: Clip, name: str, shape: tuple[int, ...]) -> N
         could_be = "(rows, columns, channels)"
     elif len(shape) == 3 and shape[0] == shape[1] != shape[2]:
         could_be = "(rows, columns, frames)"
-    elif len(shape) == 4 and shape[0] in _CHANNELS_FIRST and shape[1] not in _CHANNELS_FIRST:
+    elif (
+        len(shape) == 4
+        and shape[0] in _CHANNELS_OR_FLOW
+        and not {shape[1], shape[3]} & _CHANNELS_OR_FLOW
+    ):
         could_be = "(channels, frames, rows, columns)"
     if could_be is not None:
         raise ArgumentError(

@@ -296,7 +296,15 @@ def test_samples_whose_first_axis_may_not_be_frames(tmp_path, shape, could_be):
 
 @pytest.mark.parametrize(
     "shape",
-    [(8, 9, 10), (8, 3, 9, 9), (8, 9, 9, 3), (4, 1, 4, 4), (3, 2, 9, 9), (8, 9, 9, 1)],
+    [
+        (8, 9, 10),
+        (8, 3, 9, 9),
+        (8, 9, 9, 3),
+        (4, 9, 9, 3),
+        (4, 1, 4, 4),
+        (3, 2, 9, 9),
+        (8, 9, 9, 1),
+    ],
     ids=str,
 )
 def test_samples_whose_first_axis_is_frames(tmp_path, shape):
