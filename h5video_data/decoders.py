@@ -91,7 +91,11 @@ def lzf(item: Filter, data: Data, target: Bytes) -> Data:
 
 
 def zstd(item: Filter, data: Data, target: Bytes) -> Data:
-    """Zstandard's frames."""
+    """A frame of Zstandard that says how many bytes it holds."""
+    # RFC 8878, section 3.1.1.1.1: else these three bits of the fifth byte are 0. HDF5's filter
+    # takes no such frame.
+    if len(data) > 4 and not data[4] & 0b11100000:
+        raise ValueError("its header does not say how many bytes it holds")
     return decoded(zstd_decode(data, out=target), target)
 
 

@@ -149,6 +149,8 @@ CORRUPT = {
     "blosc: cut short": ([BLOSC], BLOSC_CHUNK[:-1], "cut short: 31 bytes instead of 32"),
     "blosc: too much": ([BLOSC], imagecodecs.blosc_encode(bytes(17)), "17 bytes instead of 16"),
     "zstd: nothing": ([ZSTD], b"", "0 bytes instead of 16|zstd: "),
+    # A frame of one block, stored raw, whose header has no size; h5py raises as well.
+    "zstd: no size": ([ZSTD], b"\x28\xb5\x2f\xfd\0\x50\x81\0\0" + bytes(16), "how many bytes"),
     "zstd: too much": ([ZSTD], imagecodecs.zstd_encode(bytes(17)), "zstd: "),
     "bitshuffle: too short": ([BITSHUFFLE_LZ4], bytes(11), "too short for its header: 11 bytes"),
     "bitshuffle: terabytes": ([BITSHUFFLE_LZ4], struct.pack(">QI", 1 << 40, 8192), "1099511627776"),
