@@ -110,6 +110,8 @@ def lz4(item: Filter, data: Data, target: Bytes) -> Data:
     size, block_nbytes = unpack(_LZ4_HEADER, data)
     if size != len(target):
         raise wrong_size(size, len(target))
+    if not block_nbytes:
+        raise ValueError("blocks of 0 bytes")
     if block_nbytes < size:
         return decoded(lz4h5_decode(data, out=target), target)
     # A single block. imagecodecs takes no greater blocks than of 2 GiB, however short the chunk is.

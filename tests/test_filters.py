@@ -144,7 +144,7 @@ CORRUPT = {
         struct.pack(">QII", 16, 2**32 - 1, 2**32 - 1) + b"0123",
         "4 bytes of a block of 4294967295",
     ),
-    "lz4: blocks of nothing": ([LZ4], struct.pack(">QII", 16, 0, 0), "LZ4"),
+    "lz4: blocks of nothing": ([LZ4], struct.pack(">QII", 16, 0, 0), "blocks of 0 bytes"),
     "blosc: nothing": ([BLOSC], b"", "too short for its header: 0 bytes"),
     "blosc: cut short": ([BLOSC], BLOSC_CHUNK[:-1], "cut short: 31 bytes instead of 32"),
     "blosc: too much": ([BLOSC], imagecodecs.blosc_encode(bytes(17)), "17 bytes instead of 16"),
