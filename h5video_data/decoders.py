@@ -112,17 +112,22 @@ def lz4(item: Filter, data: Data, target: Bytes) -> Data:
         raise wrong_size(size, len(target))
     if not block_nbytes:
         raise ValueError("blocks of 0 bytes")
+    # imagecodecs reads on beyond the end of a chunk that is cut short.
+    blocks, start, stop, stored_nbytes = view(data), 0, _LZ4_HEADER.size, 0
+    for _ in range(-(-size // block_nbytes)):
+        start = stop + _SIZE.size
+        if start > len(blocks):
+            raise ValueError(f"cut short: {len(blocks)} bytes, and there should be more blocks")
+        (stored_nbytes,) = _SIZE.unpack_from(blocks, stop)
+        stop = start + stored_nbytes
+    if stop > len(blocks):
+        raise ValueError(f"cut short: {len(blocks)} bytes instead of {stop}")
     if block_nbytes < size:
         return decoded(lz4h5_decode(data, out=target), target)
     # A single block. imagecodecs takes no greater blocks than of 2 GiB, however short the chunk is.
-    (stored_nbytes,) = unpack(_SIZE, data, _LZ4_HEADER.size)
-    start = _LZ4_HEADER.size + _SIZE.size
-    block = view(data)[start : start + stored_nbytes]
-    if len(block) < stored_nbytes:
-        raise ValueError(f"cut short: {len(block)} bytes of a block of {stored_nbytes}")
     if stored_nbytes != size:
-        return decoded(lz4_decode(block, out=target), target)
-    target[:] = block
+        return decoded(lz4_decode(blocks[start:stop], out=target), target)
+    target[:] = blocks[start:stop]
     return target
 
 
