@@ -15,7 +15,7 @@
     ├── SamplerError                    (ValueError)         a sampler broke its promise
     ├── StateError                      (ValueError)         a saved position of other data
     ├── ClosedError                     (RuntimeError)       the loader was closed
-    ├── PackingError                    (ValueError)         no video could be packed
+    ├── PackingError                    (ValueError, OSError) no video could be packed, or written
     └── RepackingError                  (OSError)            a file could not be written anew
 
 Catch `H5VideoError` for all of them. Errors that cross TensorFlow come out as a
@@ -109,8 +109,8 @@ class StateError(H5VideoError, ValueError):
     """A saved position does not belong to this loader's data, split or order."""
 
 
-class PackingError(H5VideoError, ValueError):
-    """No video could be packed."""
+class PackingError(H5VideoError, ValueError, OSError):
+    """No video could be packed, or the file could not be written."""
 
 
 class RepackingError(H5VideoError, OSError):

@@ -25,7 +25,7 @@ from .errors import (
     VideoFileNotFoundError,
 )
 from .videos import clip_starts, count_frames, read_clips
-from .writing import check_out, file_when_complete, with_progress
+from .writing import Output, check_out, file_when_complete, with_progress
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
 
@@ -169,7 +169,8 @@ def pack(
     Raises:
         ArgumentError: An argument makes no sense, or `out` exists and `overwrite` is false.
         VideoFileNotFoundError: There is no `folder`, or no folder to write `out` to.
-        PackingError: `folder` has no class folders, or no video in them gives a sample.
+        PackingError: `folder` has no class folders, no video in them gives a sample, or the file
+            cannot be written: no space, or a disk that fails.
         ReadError: A video changed while it was being packed.
         MissingDependencyError: PyAV (or, with `progress`, tqdm) is not installed.
     """
@@ -181,8 +182,8 @@ def pack(
     skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
     if not videos:
         raise PackingError(_nothing_packed(folder, skipped))
-    with file_when_complete(out) as file:
-        _write(file, folder, videos, class_names, settings, progress=progress)
+    with file_when_complete(out, PackingError) as (file, output):
+        _write(file, output, folder, videos, class_names, settings, progress=progress)
     return PackReport(
         path=out,
         class_names=class_names,
@@ -352,6 +353,7 @@ def _storage(settings: _Settings) -> dict[str, Any]:
 
 def _write(
     file: h5py.File,
+    output: Output,
     folder: Path,
     videos: Sequence[_PlannedVideo],
     class_names: Sequence[str],
@@ -380,12 +382,17 @@ def _write(
         source[rows] = video.path
         start_frame[rows] = video.starts
         frame_rate[rows] = video.frame_rate
-        _write_clips(X, begin, folder, video, settings)
+        _write_clips(X, output, begin, folder, video, settings)
         begin = rows.stop
 
 
 def _write_clips(
-    dataset: h5py.Dataset, begin: int, folder: Path, video: _PlannedVideo, settings: _Settings
+    dataset: h5py.Dataset,
+    output: Output,
+    begin: int,
+    folder: Path,
+    video: _PlannedVideo,
+    settings: _Settings,
 ) -> None:
     path = folder / video.path
     clips = read_clips(
@@ -397,7 +404,7 @@ def _write_clips(
     )
     written, problem = 0, None
     try:
-        for clip in clips:
+        for clip in output.watched(clips):
             dataset[begin + written] = clip
             written += 1
     except ReadError as error:

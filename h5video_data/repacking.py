@@ -37,7 +37,7 @@ from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
 from .tasks import Task, Threads
-from .writing import check_out, file_when_complete, with_progress
+from .writing import check_out, file_when_complete, not_written, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
 
@@ -172,17 +172,17 @@ def repack(
                 batch_size=_block_size(video_set),
                 read_ahead_bytes=read_ahead_bytes,
             ) as loader,
-            file_when_complete(out, check) as target,
+            file_when_complete(out, RepackingError, check) as (target, output),
             open_file(video_set.paths[0]) as source,
         ):
             blocks = with_progress(loader, "repacking", unit="block", progress=progress)
             copier = Copier(video_set, source, target, make)
             copier.copy()
-            _write_samples(blocks, copier.places, compression, loader.num_threads)
+            _write_samples(output.watched(blocks), copier.places, compression, loader.num_threads)
     except H5VideoError:
         raise
     except (OSError, RuntimeError) as error:
-        raise RepackingError(_not_written(out, error)) from error
+        raise RepackingError(not_written(out, error)) from error
     return RepackReport(
         path=out,
         num_samples=video_set.num_samples,
@@ -363,11 +363,3 @@ def _check_samples(video_set: VideoSet, path: Path) -> None:
                         f"{part.path}: dataset {part.name!r}, sample {row}: h5py reads other "
                         f"values there than in sample {sample} of the new file, which was removed."
                     )
-
-
-def _not_written(out: Path, error: Exception) -> str:
-    # If HDF5 cannot write, it cannot close the file either; the first error says why.
-    cause = error.__context__ if isinstance(error.__context__, OSError) else error
-    number = getattr(cause, "errno", None)
-    reason = os.strerror(number) if number else str(cause)
-    return f"{out} could not be written, and nothing of it was left behind: {reason}"

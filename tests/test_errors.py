@@ -130,7 +130,7 @@ def test_the_tree_of_errors():
         "MissingDependencyError": (H5VideoError, ImportError),
         "MissingFilterError": (H5VideoError, OSError),
         "NotHDF5Error": (H5VideoError, OSError),
-        "PackingError": (H5VideoError, ValueError),
+        "PackingError": (H5VideoError, ValueError, OSError),
         "ReadError": (H5VideoError, OSError),
         "RepackingError": (H5VideoError, OSError),
         "SamplerError": (H5VideoError, ValueError),

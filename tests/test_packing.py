@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -587,6 +588,25 @@ def test_nothing_is_left_behind_by_a_failure(videos, monkeypatch, error):
     assert re.fullmatch(r"out\.h5\.[0-9a-f]{8}\.partial", seen[1][1])
     assert files_in(videos.parent) == ["out.h5", "videos"]
     assert out.read_bytes() == b"the old one"
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("num_writes", [0, 5, 12])
+def test_a_full_disk(videos, monkeypatch, compression, num_writes):
+    pwrite, calls = os.pwrite, []
+
+    def fail_in_the_end(*arguments):
+        calls.append(arguments)
+        if len(calls) > num_writes:
+            raise OSError(errno.ENOSPC, "")
+        return pwrite(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fail_in_the_end)
+        with pytest.raises(PackingError, match=r"left behind: No space left on device$") as caught:
+            pack(videos, videos.parent / "out.h5", num_frames=3, compression=compression)
+    assert isinstance(caught.value, OSError)
+    assert files_in(videos.parent) == ["videos"]
 
 
 def test_the_file_is_on_disk_and_whole_before_it_gets_its_name(videos, monkeypatch):
