@@ -1,5 +1,6 @@
 """Feeds tf.keras models from video in HDF5, fast and exact to the sample.
 
+Example:
     import h5video_data as h5v
 
     train, val = h5v.video_dataset_from_hdf5(
