@@ -1,10 +1,11 @@
 """Feeds tf.keras models from video in HDF5, fast and exact to the sample.
 
-import h5video_data as h5v
+Example:
+    import h5video_data as h5v
 
-train, val = h5v.video_dataset_from_hdf5(
-"video_data.h5", batch_size=32, validation_split=0.3, subset="both", seed=0)
-model.fit(train, validation_data=val, epochs=100)
+    train, val = h5v.video_dataset_from_hdf5(
+        "video_data.h5", batch_size=32, validation_split=0.3, subset="both", seed=0)
+    model.fit(train, validation_data=val, epochs=100, shuffle=False)  # it is shuffled already
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def video_dataset_from_hdf5(
 
         train, val = video_dataset_from_hdf5(
             "video_data.h5", batch_size=32, validation_split=0.3, subset="both", seed=0)
-        model.fit(train, validation_data=val, epochs=100)
+        model.fit(train, validation_data=val, epochs=100, shuffle=False)  # it is shuffled already
 
     Args:
         path: A path, a list of paths, or a glob (its matches sorted). Several files are one set, in

@@ -1,6 +1,11 @@
 import threading
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# However long an example takes: the machine may be busy.
+settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any load")
 
 
 @pytest.fixture

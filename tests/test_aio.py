@@ -146,7 +146,7 @@ def test_a_queue_for_each_thread(fd, content):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
     assert len({id(queue) for queue in queues}) == 6
     assert len(found) == 120
     assert all(found)
@@ -157,7 +157,7 @@ def num_contexts():
         return sum("[aio]" in line for line in file)
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)

@@ -152,29 +152,53 @@ def batches(count, size=4):
     return [(x, x[:, 0]) for x in clips]
 
 
-def test_a_turn_lasts_as_long_as_it_should():
-    source = measure.Feed(batches(6))
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock on which nothing but sleep takes time."""
+
+    class Clock:
+        seconds = 0.0
+
+        def perf_counter(self):
+            return self.seconds
+
+        def sleep(self, seconds):
+            self.seconds += seconds
+
+    made = Clock()
+    monkeypatch.setattr(measure, "time", made)
+    return made
+
+
+class Slow(measure.Feed):
+    """Takes 0.25 s for a batch, and prepares none while the one before is used."""
+
+    def __init__(self, clock, count):
+        super().__init__(batches(count))
+        self.clock, self.count = clock, count
+
+    def epoch(self, on_batch):
+        for x, y in batches(self.count):
+            self.clock.sleep(0.25)
+            on_batch(x, y)
+
+
+def test_a_turn_lasts_as_long_as_it_should(clock):
+    source = Slow(clock, 6)
     once = source.take_turn(measure.Turn())
     assert (once.num_batches, once.num_samples, once.is_whole) == (6, 24, True)
     assert once.utilisation is None
-    more = source.take_turn(measure.Turn(min_seconds=0.01))
-    assert more.num_batches > 6
-    assert more.num_batches % 6 == 0
+    assert (once.seconds, once.first_batch_seconds) == (1.5, 0.25)
+    more = source.take_turn(measure.Turn(min_seconds=3.25))
+    assert (more.num_batches, more.seconds) == (18, 4.5)
     less = source.take_turn(measure.Turn(max_seconds=0.0))
     assert (less.num_batches, less.is_whole) == (measure.MIN_BATCHES, False)
 
 
-def test_utilisation_is_compute_over_total():
-    class Slow(measure.Feed):
-        def epoch(self, on_batch):
-            for x, y in batches(11):
-                # As long as the step takes: no batch is prepared meanwhile.
-                measure.time.sleep(0.01)
-                on_batch(x, y)
-
-    busy = measure.Turn(step_seconds=0.01)
-    assert 0.3 < Slow().take_turn(busy).utilisation < 0.55
-    assert 0.6 < measure.Feed(batches(11)).take_turn(busy).utilisation <= 1
+def test_utilisation_is_compute_over_total(clock):
+    busy = measure.Turn(step_seconds=0.75, max_seconds=60)
+    assert Slow(clock, 11).take_turn(busy).utilisation == 0.75
+    assert measure.Feed(batches(11)).take_turn(busy).utilisation == 1
     assert measure.Feed(batches(9)).take_turn(busy).utilisation is None
 
 

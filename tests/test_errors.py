@@ -82,7 +82,7 @@ def open_descriptors(path):
     return [name for name in found if name.startswith(os.path.dirname(os.fspath(path)))]
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
@@ -147,21 +147,23 @@ def test_the_tree_of_errors():
 def test_import_is_light():
     code = """
 import time, sys
-begin = time.perf_counter()
+begin = time.process_time()
+import numpy
+middle = time.process_time()
 import h5video_data
-print(time.perf_counter() - begin)
+print((time.process_time() - middle) / (middle - begin))
 print({name.partition(".")[0] for name in sys.modules} & {
     "tensorflow", "keras", "h5py", "imagecodecs", "hdf5plugin", "av", "matplotlib"})
 """
-    seconds = []
+    costs = []
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
         )
-        taken, heavy = done.stdout.splitlines()
+        cost, heavy = done.stdout.splitlines()
         assert heavy == "set()"
-        seconds.append(float(taken))
-    assert min(seconds) < 0.3
+        costs.append(float(cost))
+    assert min(costs) < 0.5  # of what NumPy takes, which it needs
 
 
 # --------------------------------------------------------------------------- files
@@ -256,7 +258,7 @@ def test_open_for_writing_in_another_process(tmp_path, mode):
         assert child.stdout.readline() == b"open\n"
         with raises(FileInUseError, f"{path} is open for writing elsewhere ... LOCKING", OSError):
             VideoLoader(path)
-        child.communicate(b"\n", timeout=30)
+        child.communicate(b"\n", timeout=120)
     assert len(consume(path)) == 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
+import inspect
 import math
 import os
 import random
@@ -44,6 +46,36 @@ STAGES = ["feed_read", "feed_decode", "feed_map", "feed_hand_over"]
 both_keras = pytest.mark.parametrize("k", [keras, tf_keras], ids=["keras 3", "tf_keras"])
 
 
+scale = 1
+
+
+def sleep(seconds):
+    """For so long, or `scale` times as long."""
+    time.sleep(seconds * scale)
+
+
+def at_any_load(test):
+    """Tries a test again with all times 5 times as long, then 25 times as long.
+
+    What else runs on the machine then counts for less; what the package does wrong stays wrong.
+    """
+
+    @functools.wraps(test)
+    def attempts(*args, **options):
+        global scale
+        try:
+            for times_as_long in (1, 5):
+                scale = times_as_long
+                with contextlib.suppress(AssertionError):
+                    return test(*args, **options)
+            scale = 25
+            return test(*args, **options)
+        finally:
+            scale = 1
+
+    return attempts
+
+
 def write(folder, **options):
     return testing.write_video_file(
         folder / "set.h5", num_samples=NUM, sample_shape=SAMPLE, num_classes=CLASSES, **options
@@ -67,7 +99,7 @@ def make(path, **options):
 
 
 def nap(seconds, value):
-    time.sleep(seconds)
+    sleep(seconds)
     return value
 
 
@@ -83,10 +115,11 @@ def sleepy(seconds, name="sleepy"):
 
 
 def slow_down(monkeypatch, owner, name, seconds):
-    original = getattr(owner, name)
+    original = inspect.unwrap(getattr(owner, name))  # not of another attempt
 
+    @functools.wraps(original)
     def slow(*args):
-        time.sleep(seconds)
+        sleep(seconds)
         return original(*args)
 
     monkeypatch.setattr(owner, name, slow)
@@ -130,7 +163,7 @@ class Training:
                     waited += time.perf_counter() - now
                     if data_first:
                         monitor.on_train_batch_begin(step)
-                    time.sleep(self.compute)
+                    sleep(self.compute)
                 monitor.on_train_batch_end(first + self.per_execution - 1)
             self.waits.append(waited / (time.perf_counter() - begin))
             between()
@@ -152,9 +185,9 @@ def train(path, *, epochs=2, compute=0.01, **options):
 
 def check(report, waited, most=0.05):
     """The share that is reported is the one that was seen from outside, more or less."""
-    # Behind the last stage, `next` takes time on its own: a millisecond, on a busy machine more.
-    slack = 0.05 + 0.003 * report.steps_per_second
-    assert 0.6 * waited - slack < report.wait < waited + most
+    # Behind the last stage, `next` takes time on its own: a millisecond.
+    slack = 0.05 + 0.001 * report.steps_per_second
+    assert 0.8 * waited - slack < report.wait < waited + most
     parts = [report.read, report.decode, report.map, report.hand_over]
     assert report.wait == pytest.approx(sum(parts), abs=1e-6)
     assert min(parts) > -1e-6
@@ -164,6 +197,7 @@ def check(report, waited, most=0.05):
 
 
 @pytest.mark.usefixtures("_slow_disk")
+@at_any_load
 def test_a_slow_disk(path):
     report = train(path, read_ahead_bytes=0)
     assert report.wait > 0.2
@@ -174,12 +208,14 @@ def test_a_slow_disk(path):
 
 
 @pytest.mark.usefixtures("_slow_disk")
+@at_any_load
 def test_a_slow_disk_under_compressed_chunks(gzip_path):
     report = train(gzip_path, read_ahead_bytes=0)
     assert report.read > 0.6 * report.wait
     assert report.verdict.startswith("the disk is the limit")
 
 
+@at_any_load
 def test_slow_decoding(gzip_path, monkeypatch):
     slow_down(monkeypatch, sources, "decode_chunk", 0.01)
     report = train(gzip_path, read_ahead_bytes=0)
@@ -189,6 +225,7 @@ def test_slow_decoding(gzip_path, monkeypatch):
     assert "2 threads decoded" in report.verdict
 
 
+@at_any_load
 def test_slow_decoding_before_a_map_stage_that_has_time(gzip_path, monkeypatch):
     """A batch spends longer in the map stage than in its decoding, but several do at once."""
     slow_down(monkeypatch, sources, "decode_chunk", 0.018)
@@ -198,6 +235,7 @@ def test_slow_decoding_before_a_map_stage_that_has_time(gzip_path, monkeypatch):
     assert report.verdict.startswith("decoding is the limit")
 
 
+@at_any_load
 def test_a_slow_map_stage(path):
     report = train(path, map_fn=sleepy(0.04, "augment"), num_threads=2)
     # A batch comes every 20 ms, half of which the step takes.
@@ -208,6 +246,7 @@ def test_a_slow_map_stage(path):
     assert report.samples_per_second == pytest.approx(BATCH * report.steps_per_second)
 
 
+@at_any_load
 def test_the_slowest_of_several_map_stages(path):
     stages = [sleepy(0.005, "first"), sleepy(0.04, "second"), sleepy(0.01, "third")]
     report = train(path, map_fn=stages, num_threads=2)
@@ -215,6 +254,7 @@ def test_the_slowest_of_several_map_stages(path):
     assert report.verdict.startswith("a map stage (first, second, third) is the limit")
 
 
+@at_any_load
 def test_a_slow_hand_over(path, monkeypatch):
     slow_down(monkeypatch, VideoSet, "build", 0.1)  # once for a group of batches
     report = train(path)
@@ -222,13 +262,15 @@ def test_a_slow_hand_over(path, monkeypatch):
     assert report.verdict.startswith("the hand-over to TensorFlow is the limit")
 
 
+@at_any_load
 def test_a_slow_model(gzip_path):
     report = train(gzip_path, compute=0.03, map_fn=sleepy(0.005))
     assert report.wait < 0.1
-    assert 10 < report.steps_per_second < 34
+    assert 10 < report.steps_per_second * scale < 34
     assert report.verdict.startswith("the feed keeps up: waited ") or report.wait > 0.03
 
 
+@at_any_load
 def test_datasets_that_hdf5_has_to_read(tmp_path, monkeypatch):
     path = write(tmp_path, dtype=">i4")
     slow_down(monkeypatch, fallback.Hdf5Source, "read", 0.02)
@@ -239,6 +281,7 @@ def test_datasets_that_hdf5_has_to_read(tmp_path, monkeypatch):
     assert "`h5video-data inspect`" in report.verdict
 
 
+@at_any_load
 def test_each_epoch_makes_an_iterator_anew(path, monkeypatch):
     """Its start counts, but for the first one, when Keras builds the model's graph meanwhile."""
     slow_down(monkeypatch, Feed, "_next_epoch_reader", 0.3)
@@ -263,6 +306,7 @@ def slow_map():
     return sleepy(0.04)
 
 
+@at_any_load
 def test_several_steps_at_once(path, slow_map):
     dataset = make(path, map_fn=slow_map)
     monitor = FeedMonitor(dataset, verbose=0)
@@ -272,6 +316,7 @@ def test_several_steps_at_once(path, slow_map):
     check(report, training.waits[-1])
 
 
+@at_any_load
 def test_a_part_of_the_dataset(path, slow_map):
     dataset = make(path, map_fn=slow_map)
     monitor = FeedMonitor(dataset, verbose=0)
@@ -282,6 +327,7 @@ def test_a_part_of_the_dataset(path, slow_map):
         check(report, waited)
 
 
+@at_any_load
 def test_the_rest_of_an_epoch(path, slow_map):
     dataset = make(path, map_fn=slow_map)
     loader = dataset.loader
@@ -299,6 +345,7 @@ def test_the_rest_of_an_epoch(path, slow_map):
 
 
 @pytest.mark.parametrize("is_same", [False, True], ids=["another dataset", "the same one"])
+@at_any_load
 def test_a_validation_does_not_count(path, slow_map, is_same):
     dataset = make(path, map_fn=slow_map)
     validation = dataset if is_same else make(path, map_fn=slow_map)
@@ -315,6 +362,7 @@ def test_a_validation_does_not_count(path, slow_map, is_same):
     check(report, training.waits[-1])
 
 
+@at_any_load
 def test_two_trainings_with_one_monitor(path, slow_map):
     dataset = make(path, map_fn=slow_map)
     monitor = FeedMonitor(dataset, verbose=0)
@@ -329,6 +377,7 @@ def test_two_trainings_with_one_monitor(path, slow_map):
     check(monitor.history[3], waits[3])
 
 
+@at_any_load
 def test_data_before_the_step_as_with_other_backends(path, slow_map):
     dataset = make(path, map_fn=slow_map)
     monitor = FeedMonitor(dataset, verbose=0)
@@ -339,6 +388,7 @@ def test_data_before_the_step_as_with_other_backends(path, slow_map):
 
 @pytest.mark.parametrize("taken_ahead", [0, 1], ids=["", "takes the next batch first"])
 @pytest.mark.parametrize("compute", [0.005, 0.04], ids=["a fast device", "a slow device"])
+@at_any_load
 def test_steps_that_end_in_other_threads_while_later_ones_begin(
     path, slow_map, compute, taken_ahead
 ):
@@ -353,7 +403,7 @@ def test_steps_that_end_in_other_threads_while_later_ones_begin(
         monitor.on_train_batch_end(step)
 
     def step_on_the_device(step):
-        time.sleep(compute)
+        sleep(compute)
         ahead.release()
         return notices.submit(end, step)
 
@@ -404,6 +454,7 @@ for map_fn, is_slow in ((None, False), (slow, True)):
 """
 
 
+@at_any_load
 def test_keras_on_jax(path):
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -414,6 +465,7 @@ def test_keras_on_jax(path):
 
 
 @pytest.mark.parametrize("nap_of_a_batch", [0.02, 0.044])
+@at_any_load
 def test_a_prefetch_of_the_user(path, nap_of_a_batch):
     """It always wants more: that the feed is behind does not mean that the training waits."""
     dataset = make(path, map_fn=sleepy(nap_of_a_batch))
@@ -424,6 +476,7 @@ def test_a_prefetch_of_the_user(path, nap_of_a_batch):
     check(report, training.waits[-1], most=0.15)
 
 
+@at_any_load
 def test_replicas_of_a_worker(path, slow_map):
     """A step takes one element for each; it has to wait for the last of them."""
     context = tf.distribute.InputContext(num_replicas_in_sync=2)
@@ -436,6 +489,7 @@ def test_replicas_of_a_worker(path, slow_map):
     assert report.samples_per_second == pytest.approx(8 * report.steps_per_second, rel=0.05)
 
 
+@at_any_load
 def test_single_samples_that_are_batched_later(path, slow_map):
     dataset = make(path, batch_size=None, map_fn=slow_map)
     monitor = FeedMonitor(dataset, verbose=0)
@@ -452,6 +506,7 @@ def test_a_cache(path):
     assert "the batches came from elsewhere" in monitor.history[1].verdict
 
 
+@at_any_load
 def test_more_elements_than_are_kept(path, monkeypatch):
     monkeypatch.setattr(stamps, "NUM_KEPT", 64)
     monkeypatch.setattr(monitoring, "LOOK_EVERY", 10)
@@ -482,7 +537,9 @@ def make_model(k):
 
 
 @both_keras
+@at_any_load
 def test_in_fit(path, tmp_path, k, slow_map, capsys):
+    capsys.readouterr()  # of another attempt
     train = make(path, map_fn=slow_map)
     val = make(path, batch_size=30, map_fn=sleepy(0.1))
     monitor = FeedMonitor(train)
@@ -511,11 +568,12 @@ def test_in_fit(path, tmp_path, k, slow_map, capsys):
 
 
 @both_keras
+@at_any_load
 def test_in_fit_with_a_slow_model_and_a_dataset_that_repeats(path, k, capsys):
     class Slow(k.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             del batch, logs
-            time.sleep(0.03)
+            sleep(0.03)
 
     train = make(path)
     monitor = FeedMonitor(train, verbose=0)
@@ -533,6 +591,7 @@ def test_in_fit_with_a_slow_model_and_a_dataset_that_repeats(path, k, capsys):
 
 
 @both_keras
+@at_any_load
 def test_steps_per_execution(path, k, slow_map):
     train = make(path, map_fn=slow_map)
     monitor = FeedMonitor(train, verbose=0)
@@ -543,6 +602,7 @@ def test_steps_per_execution(path, k, slow_map):
     assert 0.15 < monitor.history[1].wait <= 1
 
 
+@at_any_load
 def test_under_a_distribution_strategy(path, slow_map):
     strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
     with strategy.scope():
@@ -574,13 +634,13 @@ def test_its_hooks_take_less_than_a_hundredth_of_a_step_of_ten_milliseconds(path
         iterator = iter(dataset.repeat())
         costs = []
         for step in range(60):
-            begin = time.perf_counter()
+            begin = time.thread_time()
             monitor.on_train_batch_begin(step)
-            middle = time.perf_counter()
+            middle = time.thread_time()
             next(iterator)
-            end = time.perf_counter()
+            end = time.thread_time()
             monitor.on_train_batch_end(step)
-            costs.append(time.perf_counter() - end + middle - begin)
+            costs.append(time.thread_time() - end + middle - begin)
         best = min(best, float(np.median(costs)))
     assert best < 1e-4
 
@@ -589,10 +649,10 @@ def test_stamps_take_less_than_a_hundredth_of_a_step_of_ten_milliseconds():
     def seconds(dataset):
         best = math.inf
         for _ in range(7):
-            begin = time.perf_counter()
+            begin = time.process_time()
             for _ in dataset.skip(499):
                 pass
-            best = min(best, time.perf_counter() - begin)
+            best = min(best, time.process_time() - begin)
         return best / 500
 
     numbers = tf.data.Dataset.range(500)

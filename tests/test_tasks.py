@@ -21,7 +21,7 @@ def threads():
     made.close()
 
 
-def wait_until(condition, seconds=5.0):
+def wait_until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -55,10 +55,13 @@ def test_outcomes(threads):
 
 def test_tasks_begin_in_order_and_run_at_once(threads):
     both = threading.Barrier(2)
-    assert {threads.submit(both.wait, 5).result() for _ in [threads.submit(both.wait, 5)]} <= {0, 1}
+    assert {threads.submit(both.wait, 60).result() for _ in [threads.submit(both.wait, 60)]} <= {
+        0,
+        1,
+    }
     held = threading.Event()
     begun = []
-    blocking = [threads.submit(held.wait, 5) for _ in range(2)]
+    blocking = [threads.submit(held.wait, 60) for _ in range(2)]
     later = [threads.submit(begun.append, i) for i in range(50)]
     time.sleep(0.05)
     assert not begun
@@ -71,7 +74,7 @@ def test_tasks_begin_in_order_and_run_at_once(threads):
 
 def test_what_has_not_begun_can_be_cancelled(threads):
     held, ran = threading.Event(), []
-    blocking = [threads.submit(held.wait, 5) for _ in range(2)]
+    blocking = [threads.submit(held.wait, 60) for _ in range(2)]
     wait_until(lambda: not any(task._call for task in blocking))
     task = threads.submit(ran.append, 1)
     for each in (task, blocking[0], task):
@@ -142,6 +145,8 @@ def interrupt_at(number):
                 raise KeyboardInterrupt
         return trace
 
+    # Python 3.12.1 looks when the trace is set whether any frame has wanted instructions yet.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(trace)
 
 
@@ -170,7 +175,7 @@ def test_an_interrupt_at_any_point_of_the_main_thread_leaves_the_threads_whole(t
     while is_interrupted(use, num_interrupts):
         num_interrupts += 1
         both = threading.Barrier(2)  # both threads go on
-        tasks = [threads.submit(both.wait, 5) for _ in range(2)]
+        tasks = [threads.submit(both.wait, 60) for _ in range(2)]
         assert {task.result() for task in tasks} == {0, 1}
     assert num_interrupts > 100
 
@@ -206,7 +211,7 @@ for task in tasks:
     task.result()
 """
     command = [sys.executable, "-W", "ignore", "-c", script]  # Python 3.12 warns of a fork
-    done = subprocess.run(command, timeout=30, capture_output=True)
+    done = subprocess.run(command, timeout=120, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -219,19 +224,17 @@ def work(i):
     os.write(1, b"begin\\n")
     time.sleep(0.3)
     os.write(1, b"end\\n")
-tasks = [threads.submit(work, i) for i in range(9)]
+tasks = [threads.submit(work, i) for i in range(100)]
 # Threads that Python waits for may still use it.
 threading.Thread(target=lambda: [time.sleep(0.1), tasks[2].result()]).start()
 """
-    begin = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=30, capture_output=True, text=True
+        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.split()
     assert lines.count("begin") == lines.count("end")
-    assert 3 <= lines.count("end") <= 6
-    assert time.monotonic() - begin < 5
+    assert 3 <= lines.count("end") < 100  # 5 where nothing else runs
 
 
 def test_the_end_of_the_process_waits_for_all_threads_together():
@@ -239,15 +242,15 @@ def test_the_end_of_the_process_waits_for_all_threads_together():
 import time
 from h5video_data import tasks
 tasks.EXIT_SECONDS = 1.0
-pools = [tasks.Threads(5, "t") for _ in range(5)]
+pools = [tasks.Threads(2, "t") for _ in range(20)]
 for pool in pools:
-    for _ in range(5):
-        pool.submit(time.sleep, 20)
+    for _ in range(2):
+        pool.submit(time.sleep, 60)
 time.sleep(0.2)
 print(time.time())
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=30, capture_output=True, text=True
+        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True
     )
     assert done.returncode == 0
-    assert 1 < time.time() - float(done.stdout) < 4
+    assert 1 < time.time() - float(done.stdout) < 15  # 20 if each pool were waited for

@@ -63,7 +63,7 @@ class FeedMonitor(Callback):
     """A Keras callback that tells after each epoch how long the training waited for its data.
 
         monitor = FeedMonitor(train)
-        model.fit(train, epochs=10, callbacks=[monitor, CSVLogger("log.csv")])
+        model.fit(train, epochs=10, shuffle=False, callbacks=[monitor, CSVLogger("log.csv")])
 
     It prints one line an epoch, with what to do next, and adds to the epoch's logs, for the
     callbacks that come after it in the list: `feed_steps_per_second`, `feed_samples_per_second`,
