@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -10,8 +11,13 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import layout
-from h5video_data.errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
+from h5video_data import VideoLoader, chunk_table
+from h5video_data.errors import (
+    FileFormatError,
+    ReadError,
+    UnsupportedDtypeError,
+    VideoFileNotFoundError,
+)
 from h5video_data.layout import FileIdentity, Filter, describe
 
 SHAPE = (5, 4, 3)
@@ -87,8 +93,101 @@ def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
         file.flush()
         stored = describe(dataset)
         offsets = stored.offsets - (0 if counted_in else 512)
-        correction = layout._userblock_correction(dataset, offsets, stored.sizes)
+        correction = chunk_table._userblock_correction(dataset, offsets, stored.sizes)
     assert correction == (0 if counted_in else 512)
+
+
+DAMAGED_TABLES = {
+    # What an entry of the B-tree of chunks becomes, and the error; the other entries stay.
+    "a chunk twice": ({"place": 2}, "it has a chunk twice, or out of order"),
+    "out of order": ({"place": 6}, "it has a chunk twice, or out of order"),
+    "beyond the last": ({"row": 7, "place": 8}, "it has chunks outside of the dataset"),
+    "off the grid": ({"inside": 1}, ".*bad coordinate offset"),
+    "over another": ({"offset": lambda o: o + 1}, "it has chunks that overlap each other"),
+    "longer than it is": ({"size": lambda s: s + 8}, "it has chunks that overlap each other"),
+}
+
+
+def damage_table(path, row=4, place=None, inside=0, size=int, offset=int):
+    """Changes an entry of the B-tree of chunks of a dataset `X` (HDF5 file format, III.A.1)."""
+    with h5py.File(path) as file:
+        dataset = file["X"]
+        rank = len(dataset.shape)
+        info = dataset.id.get_chunk_info_by_coord((row, *[0] * (rank - 1)))
+    entry = struct.Struct(f"<II{rank + 1}QQ")
+    old = entry.pack(info.size, 0, row, *[0] * rank, info.byte_offset)
+    new = entry.pack(
+        size(info.size),
+        0,
+        row if place is None else place,
+        inside,
+        *[0] * (rank - 1),
+        offset(info.byte_offset),
+    )
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)
+def test_a_chunk_table_that_cannot_be_true(path, damage, message):
+    with h5py.File(path, "w") as file:
+        data = np.random.default_rng(0).integers(0, 256, (8, 4, 6), np.uint8)
+        file.create_dataset("X", data=data, chunks=(1, 4, 6), compression="gzip")
+    damage_table(path, **damage)
+    with (
+        h5py.File(path) as file,
+        pytest.raises(FileFormatError, match=f"'/X' has a damaged list of chunks: {message}"),
+    ):
+        describe(file["X"])
+
+
+def test_a_damaged_chunk_table_of_more_chunks_than_are_collected_at_once(path):
+    # The first chunk of the second part is listed again at the end of the first one.
+    with h5py.File(path, "w") as file:
+        data = np.zeros((70_000, 1), np.uint8)
+        file.create_dataset("X", data=data, chunks=(1, 1))
+    damage_table(path, row=65_535, place=65_536)
+    with h5py.File(path) as file, pytest.raises(FileFormatError, match="twice, or out of order"):
+        describe(file["X"])
+
+
+DAMAGED_CHUNKS = {
+    "of size zero": {"size": lambda _: 0},
+    "longer than the file": {"size": lambda _: 2**31},
+    "behind the file": {"offset": lambda _: 2**40},
+    "far behind the file": {"offset": lambda _: 2**63 - 1},
+    "across the end of the file": {"row": 7, "offset": lambda offset: offset + 20},
+}
+
+
+@pytest.mark.parametrize("chunks", [(1, 4, 6), (1, 4, 3), (2, 4, 3)], ids=str)
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("damage", DAMAGED_CHUNKS.values(), ids=DAMAGED_CHUNKS)
+def test_a_chunk_that_cannot_be_read_is_an_error_of_its_samples(path, damage, compression, chunks):
+    data = np.random.default_rng(0).integers(0, 256, (8, 4, 6), np.uint8)
+    with h5py.File(path, "w") as file:
+        options = {"chunks": chunks, "compression": compression}
+        dataset = file.create_dataset("X", data.shape, "u1", **options)
+        for begin in range(0, 8, chunks[0]):
+            # The file's last chunk is the one that `damage_table` finds, the first of a row.
+            for column in range(0, 6, chunks[2])[::-1]:
+                part = np.s_[begin : begin + chunks[0], :, column : column + chunks[2]]
+                dataset[part] = data[part]
+            file.flush()
+    row = damage.get("row", 4) // chunks[0] * chunks[0]
+    damage_table(path, **{**damage, "row": row})
+    bad = set(range(row, row + chunks[0]))
+    for size in (1, 8):
+        with VideoLoader(path, y=None, batch_size=size, shuffle=False) as loader:
+            message = r"'/X', sample [4-7]: (where it lies in the file|the file ends 20 bytes)"
+            with pytest.raises(ReadError, match=message):
+                list(loader)
+        options = {"batch_size": size, "shuffle": False, "on_error": "skip"}
+        with VideoLoader(path, y=None, **options) as loader:
+            got = np.concatenate(list(loader))
+            assert loader.skipped.keys() == bad
+        np.testing.assert_array_equal(got, np.delete(data, sorted(bad), axis=0))
 
 
 DTYPES = {
@@ -107,6 +206,7 @@ def test_dtypes_are_plain_and_native(path, stored, expected):
     assert found.dtype == np.dtype(expected)
     assert found.dtype.isnative
     assert found.dtype.metadata is None
+    assert found.file_dtype.newbyteorder("=") == found.dtype
     assert type(found.fill_value) is np.dtype(expected).type
 
 
@@ -118,7 +218,7 @@ UNSUPPORTED = {
     "region reference": (h5py.regionref_dtype, "reference"),
     "vlen": (h5py.vlen_dtype(np.int32), "variable length"),
     "compound": ([("a", "i4"), ("b", "f4")], r"compound \('a', 'b'\)"),
-    "array": (np.dtype(("f4", (3,))), "f4"),
+    "array of strings": (np.dtype(("S3", (2,))), "string"),
     "opaque": ("V7", "V7"),
     "long double": (np.longdouble, "float128|longdouble"),
     "time": (h5py.h5t.UNIX_D32LE, "time"),
@@ -147,6 +247,15 @@ def test_datasets_without_samples(path, data, message):
         described(path, data=data)
 
 
+def test_an_array_type_is_further_dimensions(path):
+    stored = described(
+        path, data=None, shape=(5, 4), dtype=np.dtype((">i2", (3, 2))), chunks=(1, 3)
+    )
+    assert (stored.shape, stored.chunk_shape) == ((5, 4, 3, 2), (1, 3, 3, 2))
+    assert (stored.dtype, stored.file_dtype) == (np.dtype("=i2"), np.dtype(">i2"))
+    assert len(stored.offsets) == 10
+
+
 def test_no_rows(path):
     stored = described(path, data=np.zeros((0, 4, 3)), chunks=(1, 4, 3), maxshape=(None, 4, 3))
     assert (len(stored.offsets), stored.nbytes, stored.stored_nbytes) == (0, 0, 0)
@@ -159,7 +268,7 @@ def test_nothing_written_yet(path):
 
 
 def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
-    monkeypatch.setattr(layout, "MAX_CHUNKS", 4)
+    monkeypatch.setattr(chunk_table, "MAX_CHUNKS", 4)
     assert described(path, chunks=(1, 4, 3)).obstacle == "it has more than 4 chunks"
     assert described(path, chunks=(2, 4, 3)).obstacle is None
 
