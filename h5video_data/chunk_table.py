@@ -22,6 +22,9 @@ Ints = NDArray[np.int64]
 # A grid of more chunks than this is left to HDF5: its table would take more than a gigabyte.
 MAX_CHUNKS = 50_000_000
 
+# More than any file has, and far from what int64 cannot hold.
+_LARGEST = np.uint64(2**62)
+
 # H5D_CHUNK_IDX_EARRAY of HDF5's H5Dpublic.h.
 _EXTENSIBLE_ARRAY = 4
 
@@ -71,7 +74,9 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
 
     def flush() -> None:
         nonlocal last
-        rows = np.array(found, np.int64).reshape(-1, width)
+        # A damaged address may have 64 bits.
+        rows = np.minimum(np.array(found, np.uint64), _LARGEST).astype(np.int64)
+        rows = rows.reshape(-1, width)
         found.clear()
         place, inside = np.divmod(rows[:, :-3], chunk)
         if inside.any():

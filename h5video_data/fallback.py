@@ -95,8 +95,9 @@ class Hdf5Source:
                 if is_alike:
                     dataset.read_direct(out, selection, np.s_[target : target + count])
                 else:
-                    samples = dataset[selection[0]]  # frames may be an array type's own axis
-                    out[target : target + count] = samples[(slice(None), *selection[1:])]
+                    # Frames may be an axis of the array type.
+                    of_samples = (slice(None), *selection[1:])
+                    out[target : target + count] = dataset[selection[0]][of_samples]
             except H5PY_ERRORS as error:
                 check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
                 raise read_error(stored, row, str(error)) from error

@@ -298,7 +298,7 @@ def _stored_dtype(dataset: Any, where: str) -> tuple[np.dtype[Any], tuple[int, .
         found = dataset.dtype
     except H5PY_ERRORS as error:  # h5py has no name for it
         raise UnsupportedDtypeError(
-            f"{where} has the dtype of which h5py says: {error}. Supported: {SUPPORTED_DTYPES}."
+            f"{where} has the dtype of which h5py says: {error!r}. Supported: {SUPPORTED_DTYPES}."
         ) from error
     item, inner_shape = found, ()
     while item.subdtype is not None:

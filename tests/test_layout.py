@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import struct
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import VideoLoader, chunk_table
+from h5video_data import VideoLoader, chunk_table, inspect
 from h5video_data.errors import (
     FileFormatError,
     ReadError,
@@ -236,6 +237,22 @@ def test_unsupported_dtypes(path, dtype, message):
             UnsupportedDtypeError, match=f"(?i)'/X' has the dtype .*{message}.*int8"
         ):
             describe(file["X"])
+
+
+def test_a_dtype_that_h5py_has_no_name_for(path):
+    with open("/proc/self/maps") as maps:
+        library = ctypes.CDLL(next(line.split()[-1] for line in maps if "/libhdf5-" in line))
+    create = library.H5Dcreate2
+    create.restype = ctypes.c_int64
+    create.argtypes = [ctypes.c_int64, ctypes.c_char_p, *[ctypes.c_int64] * 5]
+    vax = ctypes.c_int64.in_dll(library, "H5T_VAX_F64_g").value
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple(SHAPE)
+        library.H5Dclose(ctypes.c_int64(create(file.id.id, b"X", vax, space.id, 0, 0, 0)))
+        with pytest.raises(UnsupportedDtypeError, match="'/X' has the dtype of which h5py says: "):
+            describe(file["X"])
+    (report,) = inspect(path).datasets
+    assert (report.dtype, report.reason) == ("unknown", "its dtype is not supported")
 
 
 @pytest.mark.parametrize(
