@@ -625,9 +625,7 @@ def write_unknown_filter(path, name, chunks, number=60_000):
 
 @pytest.mark.parametrize(("name", "chunks"), [("X", ONE), ("X", MANY), ("Y", (1, 4))], ids=str)
 @pytest.mark.parametrize("has_hdf5plugin", [True, False])
-def test_a_filter_that_is_not_installed(
-    path, name, chunks, video_is, monkeypatch, has_hdf5plugin
-):
+def test_a_filter_that_is_not_installed(path, name, chunks, video_is, monkeypatch, has_hdf5plugin):
     del video_is
     write_unknown_filter(path, name, chunks)
     advice = "hdf5plugin, which is installed, does not have it. Install the HDF5 plugin"
