@@ -57,6 +57,8 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         DamagedTableError: The list of chunks is damaged.
     """
     chunk = np.array(dataset.chunks, np.int64)
+    if len(chunk) != dataset.ndim:
+        raise DamagedTableError(f"its chunks have the shape {dataset.chunks}")
     grid = grid_shape(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")

@@ -107,7 +107,7 @@ class StoredArray:
     """As `shape`."""
     filters: tuple[Filter, ...]
     fill_value: Any
-    """The value of what was never written, a scalar; None: not known, and not needed."""
+    """The value of the chunks that were never written, a scalar; None: there are none."""
     offsets: NDArray[np.int64]
     """Byte offset in the file of each chunk, in row-major order of the chunk grid; -1: never
     written. One element if contiguous."""
@@ -191,7 +191,7 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
     storage = _storage(plist)
     offsets, sizes, masks = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32)
     obstacle = _type_obstacle(dataset.id.get_type(), file_dtype) or _storage_obstacle(storage)
-    fill_value = _fill_value(dataset, plist, dtype)
+    fill_value = None
     if storage == "contiguous":
         offset = dataset.id.get_offset()
         if offset is None:
@@ -212,10 +212,15 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
             raise
         except H5PY_ERRORS as error:
             raise DamagedTableError(error) from error
-        if (offsets < 0).any() and not _fill_value_is_written(plist):
-            obstacle = obstacle or "the value of its unwritten chunks is not defined"
-        if (offsets < 0).any() and fill_value is None:
-            obstacle = obstacle or "h5py does not tell the fill value of its array type"
+        if (offsets < 0).any():
+            if not _fill_value_is_written(plist):
+                obstacle = obstacle or "the value of its unwritten chunks is not defined"
+            elif dataset.dtype.subdtype is None:
+                fill_value = dtype.type(dataset.fillvalue)
+            elif plist.fill_value_defined() == h5py.h5d.FILL_VALUE_DEFAULT:
+                fill_value = dtype.type(0)
+            else:
+                obstacle = obstacle or "h5py does not tell the fill value of its array type"
         if filters and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
             obstacle = obstacle or "its edge chunks may be stored without filters"
     return StoredArray(
@@ -350,16 +355,6 @@ def _storage_obstacle(storage: str) -> str | None:
         "external": "its bytes are in external files",
         "virtual": "it is a virtual dataset, put together from others",
     }.get(storage)
-
-
-def _fill_value(dataset: Any, plist: Any, dtype: np.dtype[Any]) -> Any:
-    """The fill value, a scalar; None: h5py does not tell that of an array type."""
-    kind = plist.fill_value_defined()
-    if kind == h5py.h5d.FILL_VALUE_UNDEFINED:
-        return dtype.type(0)  # what h5py gives, which reads into zeros
-    if dataset.dtype.subdtype is None:
-        return dtype.type(dataset.fillvalue)
-    return None if kind == h5py.h5d.FILL_VALUE_USER_DEFINED else dtype.type(0)
 
 
 def _fill_value_is_written(plist: Any) -> bool:

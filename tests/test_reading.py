@@ -803,6 +803,27 @@ def test_partly_written_along_an_axis_that_can_grow(
     check(path)
 
 
+TOO_LARGE = {
+    "samples": ((10**15, 4), (10**6, 4), "There are 1000000000000000 samples in .*set.h5"),
+    "contiguous samples": ((10**15, 4), None, "There are 1000000000000000 samples in .*set.h5"),
+    "more samples than bytes can be counted": ((2**62, 1), (1, 1), "There are 4611686018427387904"),
+    "a sample": ((4, 10**15), (1, 10**9), "set.h5: a sample of 'X' takes 1000000000000000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("shape", "chunks", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_shapes_beyond_memory_are_an_error(tmp_path, shape, chunks, message):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", shape, "u1", chunks=chunks)
+    with pytest.raises(FileFormatError, match=message):
+        VideoLoader(path, y=None)
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_count"] = 3
+    if shape[0] > 4:  # few of them are in use
+        check(path)
+
+
 # --------------------------------------------------------------------------- sets
 
 
