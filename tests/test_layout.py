@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -287,6 +288,33 @@ def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
     monkeypatch.setattr(chunk_table, "MAX_CHUNKS", 4)
     assert described(path, chunks=(1, 4, 3)).obstacle == "it has more than 4 chunks"
     assert described(path, chunks=(2, 4, 3)).obstacle is None
+
+
+UNKNOWN_INDEXES = {
+    "no such function": lambda patch: patch.setattr(chunk_table.h5py.h5d, "__file__", "/gone.so"),
+    "another place": lambda patch: patch.setattr(
+        chunk_table, "_lists_turned_arrays_wrongly", _raise_unreadable
+    ),
+}
+
+
+def _raise_unreadable():
+    raise chunk_table.UnreadableTableError("HDF5 does not tell where its chunks are")
+
+
+@pytest.mark.parametrize("prepare", UNKNOWN_INDEXES.values(), ids=UNKNOWN_INDEXES)
+def test_chunks_whose_places_are_not_certain_are_left_to_hdf5(path, monkeypatch, prepare):
+    with h5py.File(path, "w", libver="latest") as file:
+        options = {"chunks": (1, 2, 3), "dtype": "u1"}
+        file.create_dataset("X", SHAPE, maxshape=(5, None, 3), **options)[:3, :2] = 7
+        file.create_dataset("first", SHAPE, maxshape=(None, 4, 3), **options)[:3, :2] = 7
+        expected = file["X"][()]
+    prepare(monkeypatch)
+    with h5py.File(path) as file:
+        assert describe(file["first"]).obstacle is None
+        assert re.search("does not tell (how|where) its chunks are", describe(file["X"]).obstacle)
+    with VideoLoader(path, y=None, shuffle=False) as loader:
+        np.testing.assert_array_equal(np.concatenate(list(loader)), expected)
 
 
 def test_more_chunks_than_are_collected_at_once(path):
