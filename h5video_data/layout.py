@@ -201,6 +201,12 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
             offsets = np.array([min(offset, os.path.getsize(path))], np.int64)
             sizes = np.array([dataset.id.get_storage_size()], np.int64)
             masks = np.zeros(1, np.uint32)
+            nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
+            if sizes[0] < nbytes:  # behind it, the file holds something else
+                raise FileFormatError(
+                    f"{where} is damaged: its shape {dataset.shape} takes {nbytes} bytes, and it "
+                    f"has {sizes[0]} in the file."
+                )
     elif storage == "virtual":
         check_sources(dataset)
     elif storage == "chunked":

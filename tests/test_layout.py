@@ -265,6 +265,22 @@ def test_datasets_without_samples(path, data, message):
         described(path, data=data)
 
 
+def test_a_contiguous_dataset_of_fewer_bytes_than_its_shape_takes(path):
+    # HDF5 opens it; what is behind it in the file are not its values.
+    described(path)
+    content = path.read_bytes()
+    with h5py.File(path) as file:
+        offset = file["X"].id.get_offset()
+    layout_message = struct.pack("<BBQQ", 3, 1, offset, 120)  # HDF5 file format, IV.A.2.i
+    assert content.count(layout_message) == 1
+    path.write_bytes(content.replace(layout_message, struct.pack("<BBQQ", 3, 1, offset, 100)))
+    with (
+        h5py.File(path) as file,
+        pytest.raises(FileFormatError, match=r"'/X' is damaged: .* takes 120 bytes, .* has 100 in"),
+    ):
+        describe(file["X"])
+
+
 def test_an_array_type_is_further_dimensions(path):
     stored = described(
         path, data=None, shape=(5, 4), dtype=np.dtype((">i2", (3, 2))), chunks=(1, 3)
