@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .clips import Clip
 from .errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
-from .layout import StoredArray, check_sources, describe
+from .layout import H5PY_ERRORS, StoredArray, check_sources, describe
 from .opening import (
     find_dataset,
     open_file,
@@ -34,6 +34,9 @@ SAMPLES = "(samples, frames, channels, rows, columns)"
 # kept if they are small: a read for a label of a few bytes costs as much as one for a frame.
 MEMORY_ROW_BYTES = 4 << 10
 MEMORY_BYTES = 32 << 20
+
+# What the numbers of a sample take in planning an epoch, at the least.
+NUMBERS_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +275,8 @@ def open_video_set(
         reason = "the datasets have no rows" if is_empty else "`sample_count` is 0"
         raise FileFormatError(f"There is no sample in {', '.join(paths)}: {reason}.")
 
+    _check_memory(paths, sum(counts), columns)
+
     def number_of(names: Names) -> Any:
         if isinstance(names, str):
             return datasets.index(names)
@@ -284,6 +289,24 @@ def open_video_set(
         element=tuple(number_of(names) for names in wanted),
         class_names=next(iter(named), None),
     )
+
+
+def _check_memory(paths: Sequence[str], num_samples: int, columns: Sequence[Column]) -> None:
+    """Raises a FileFormatError for shapes that nobody can mean, such as those of damaged files."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if num_samples * NUMBERS_BYTES > memory:
+        raise FileFormatError(
+            f"There are {num_samples} samples in {', '.join(paths)}: the memory of this machine, "
+            f"{memory} bytes, does not hold their numbers. If that is not meant, the file is "
+            "damaged; the attribute `sample_count` says how many are in use."
+        )
+    for column in columns:
+        if column.row_nbytes > memory:
+            raise FileFormatError(
+                f"{column.parts[0].path}: a sample of {column.name!r} takes {column.row_nbytes} "
+                f"bytes, more than the memory of this machine, {memory} bytes. Received: shape "
+                f"{column.parts[0].shape}. If that is not meant, the file is damaged."
+            )
 
 
 def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tuple[Column, ...]:
@@ -395,7 +418,7 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
             check_sources(dataset)
             try:
                 values.append(dataset[:count])
-            except (OSError, RuntimeError) as error:
+            except (*H5PY_ERRORS, MemoryError) as error:
                 where = f"{path}: dataset {dataset.name!r}"
                 raise ReadError(f"{where} cannot be read: {error}") from error
     return np.concatenate(values)

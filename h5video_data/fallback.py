@@ -11,10 +11,11 @@ import time
 from typing import Any
 
 import numpy as np
+from h5py.h5t import BITFIELD
 from numpy.typing import NDArray
 
 from .clips import Clip
-from .layout import StoredArray, check_sources
+from .layout import H5PY_ERRORS, StoredArray, check_sources
 from .opening import connect, find_dataset
 from .sources import ReadStats, Rows, check_identity, read_error
 
@@ -75,6 +76,8 @@ class Hdf5Source:
         file, dataset = self._files.open(stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
         out[places] = 0
+        # HDF5 does not convert array types nor big-endian bit fields into plain numbers; h5py does.
+        is_alike = dataset.dtype.subdtype is None and dataset.id.get_type().get_class() != BITFIELD
         cuts = np.zeros_like(rows) if firsts is None or self._clip is None else firsts
         order = np.lexsort((cuts, rows))
         ordered, targets = rows[order], places[order]
@@ -90,8 +93,13 @@ class Hdf5Source:
                 start = int(cuts[order][is_new][run[0]])
                 selection += (slice(start, start + self._clip.span, self._clip.stride),)
             try:
-                dataset.read_direct(out, selection, np.s_[target : target + count])
-            except (OSError, ValueError, RuntimeError) as error:
+                if is_alike:
+                    dataset.read_direct(out, selection, np.s_[target : target + count])
+                else:
+                    # Frames may be an axis of the array type.
+                    of_samples = (slice(None), *selection[1:])
+                    out[target : target + count] = dataset[selection[0]][of_samples]
+            except H5PY_ERRORS as error:
                 check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
                 raise read_error(stored, row, str(error)) from error
             stats.num_reads += 1

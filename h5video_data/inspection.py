@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
-from .layout import StoredArray, describe, dtype_name
+from .layout import H5PY_ERRORS, StoredArray, describe, dtype_name
 from .opening import (
     SAMPLE_COUNT,
     dataset_names,
@@ -144,7 +145,7 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
     try:
         stored = describe(dataset)
     except (FileFormatError, VideoFileNotFoundError) as error:
-        dtype = _dtype(dataset)
+        dtype: np.dtype[Any] | None = _known(lambda: dataset.dtype, None)
         reason: str | None = "it has no samples"
         if isinstance(error, UnsupportedDtypeError):
             is_number = dtype is None or dtype.kind in "iufc"
@@ -153,17 +154,17 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
             reason = "a file that it takes values from is not there"
             problems.append(str(error))
         elif dataset.shape:
-            reason = "its list of chunks is damaged"
+            reason = "it is damaged, or of a kind that h5py cannot read"
             problems.append(str(error))
         return DatasetReport(
             name=name,
             shape=dataset.shape or (),
             dtype="unknown" if dtype is None else dtype_name(dtype),
-            storage=_storage(dataset),
-            chunk_shape=dataset.chunks,
+            storage=_known(lambda: _storage(dataset), "unknown"),
+            chunk_shape=_known(lambda: dataset.chunks, None),
             filters=(),
-            nbytes=(dataset.size or 0) * dataset.id.get_type().get_size(),
-            stored_nbytes=_stored_nbytes(dataset),
+            nbytes=_known(lambda: (dataset.size or 0) * dataset.id.get_type().get_size(), 0),
+            stored_nbytes=_known(dataset.id.get_storage_size, 0),
             path="none",
             reason=reason,
             read_amplification=0.0,
@@ -188,20 +189,12 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
     )
 
 
-def _dtype(dataset: Any) -> np.dtype[Any] | None:
-    """The dataset's dtype; None if h5py has no name for it."""
+def _known(read: Callable[[], Any], otherwise: Any) -> Any:
+    """What h5py tells of a dataset, or something else if it fails: what is damaged, or foreign."""
     try:
-        found: np.dtype[Any] = dataset.dtype
-    except (TypeError, ValueError):
-        return None
-    return found
-
-
-def _stored_nbytes(dataset: Any) -> int:
-    try:
-        return int(dataset.id.get_storage_size())
-    except (OSError, RuntimeError):  # its list of chunks is damaged
-        return 0
+        return read()
+    except H5PY_ERRORS:
+        return otherwise
 
 
 def _storage(dataset: Any) -> str:

@@ -11,15 +11,19 @@ import math
 import os
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
+from .chunk_table import (
+    DamagedTableError,
+    UnreadableTableError,
+    grid_shape,
+    read_chunk_table,
+)
+from .errors import FileFormatError, H5VideoError, UnsupportedDtypeError, VideoFileNotFoundError
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -32,8 +36,8 @@ _NOT_NUMBERS = (
     "`split_by`, strings are fine."
 )
 
-# A grid of more chunks than this is left to HDF5: its table would take more than a gigabyte.
-MAX_CHUNKS = 50_000_000
+# What h5py makes of a damaged file, and of what it has no counterpart for.
+H5PY_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,18 @@ class StoredArray:
     identity: FileIdentity
     name: str
     shape: tuple[int, ...]
+    """As NumPy sees it: an array type's own shape follows that of the dataset."""
     dtype: np.dtype[Any]
     """The dtype of the values in memory: the stored one in the machine's byte order."""
+    file_dtype: np.dtype[Any]
+    """The same in the byte order of the file."""
     storage: str
     """`contiguous`, `chunked`, `compact`, `external` or `virtual`."""
     chunk_shape: tuple[int, ...] | None
+    """As `shape`."""
     filters: tuple[Filter, ...]
     fill_value: Any
-    """The value of what was never written."""
+    """The value of the chunks that were never written, a scalar; None: there are none."""
     offsets: NDArray[np.int64]
     """Byte offset in the file of each chunk, in row-major order of the chunk grid; -1: never
     written. One element if contiguous."""
@@ -130,6 +138,14 @@ class StoredArray:
         return num_chunks * math.prod(self.chunk_shape) * self.dtype.itemsize
 
     @property
+    def filters_in_use(self) -> tuple[Filter, ...]:
+        """The filters that a chunk went through; without a chunk table, it may be any."""
+        if not len(self.offsets):
+            return self.filters
+        skipped = int(np.bitwise_and.reduce(self.masks[self.offsets >= 0]))
+        return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
+
+    @property
     def stored_nbytes(self) -> int:
         """Bytes that the dataset's values take in the file, as far as the chunk table tells."""
         return int(self.sizes.sum())
@@ -139,28 +155,33 @@ def describe(dataset: Any) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Raises:
-        FileFormatError: It has no dimensions, or its list of chunks is damaged.
+        FileFormatError: It has no dimensions, or what the file says of it is damaged.
         UnsupportedDtypeError: Its values are not numbers.
         VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
     """
     path = os.path.abspath(dataset.file.filename)
     where = f"{path}: dataset {dataset.name!r}"
+    try:
+        return _describe(dataset, path, where)
+    except H5VideoError:
+        raise
+    except DamagedTableError as error:
+        raise FileFormatError(
+            f"{where} has a damaged list of chunks: {error}. Restore the file from a copy; what "
+            "h5py reads of it may be other samples' values, or none."
+        ) from error
+    except H5PY_ERRORS as error:
+        raise FileFormatError(
+            f"{where} is damaged, or stored in a way that h5py cannot read. h5py says: {error}"
+        ) from error
+
+
+def _describe(dataset: Any, path: str, where: str) -> StoredArray:
     if dataset.shape is None or dataset.shape == ():
         kind = "an empty dataspace" if dataset.shape is None else "a scalar"
         raise FileFormatError(f"{where} holds {kind}; its first dimension should be the samples.")
-    try:
-        stored_dtype = dataset.dtype
-    except (TypeError, ValueError) as error:  # h5py has no name for it
-        raise UnsupportedDtypeError(
-            f"{where} has the dtype of which h5py says: {error}. Supported: {SUPPORTED_DTYPES}."
-        ) from error
-    if stored_dtype.name not in _SUPPORTED:
-        raise UnsupportedDtypeError(
-            f"{where} has the dtype {dtype_name(stored_dtype)}. Supported: {SUPPORTED_DTYPES}."
-            + ("" if stored_dtype.kind in "iufc" else f" {_NOT_NUMBERS}")
-        )
-    # Drops h5py's remarks on enumerations, and the byte order of the file.
-    dtype = np.dtype(stored_dtype.name)
+    file_dtype, inner_shape = _stored_dtype(dataset, where)
+    dtype = file_dtype.newbyteorder("=")
 
     plist = dataset.id.get_create_plist()
     filters = tuple(
@@ -169,38 +190,56 @@ def describe(dataset: Any) -> StoredArray:
     )
     storage = _storage(plist)
     offsets, sizes, masks = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32)
-    obstacle = _type_obstacle(dataset, dtype) or _storage_obstacle(storage)
+    obstacle = _type_obstacle(dataset.id.get_type(), file_dtype) or _storage_obstacle(storage)
+    fill_value = None
     if storage == "contiguous":
         offset = dataset.id.get_offset()
         if offset is None:
             obstacle = obstacle or "nothing was written to it yet"
         else:
-            offsets = np.array([offset], np.int64)
+            # What lies beyond the end of the file cannot be read, and has no other place.
+            offsets = np.array([min(offset, os.path.getsize(path))], np.int64)
             sizes = np.array([dataset.id.get_storage_size()], np.int64)
             masks = np.zeros(1, np.uint32)
+            nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
+            if sizes[0] < nbytes:  # behind it, the file holds something else
+                raise FileFormatError(
+                    f"{where} is damaged: its shape {dataset.shape} takes {nbytes} bytes, and it "
+                    f"has {sizes[0]} in the file."
+                )
     elif storage == "virtual":
         check_sources(dataset)
     elif storage == "chunked":
         try:
-            offsets, sizes, masks = _chunk_table(dataset)
-        except _UnreadableTableError as error:
+            offsets, sizes, masks = read_chunk_table(dataset)
+        except UnreadableTableError as error:
             obstacle = obstacle or str(error)
-        except (OSError, RuntimeError, OverflowError) as error:
-            raise FileFormatError(f"{where} has a damaged list of chunks: {error}") from error
-        if (offsets < 0).any() and not _fill_value_is_written(plist):
-            obstacle = obstacle or "the value of its unwritten chunks is not defined"
+        except DamagedTableError:
+            raise
+        except H5PY_ERRORS as error:
+            raise DamagedTableError(error) from error
+        if (offsets < 0).any():
+            if not _fill_value_is_written(plist):
+                obstacle = obstacle or "the value of its unwritten chunks is not defined"
+            elif dataset.dtype.subdtype is None:
+                fill_value = dtype.type(dataset.fillvalue)
+            elif plist.fill_value_defined() == h5py.h5d.FILL_VALUE_DEFAULT:
+                fill_value = dtype.type(0)
+            else:
+                obstacle = obstacle or "h5py does not tell the fill value of its array type"
         if filters and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
             obstacle = obstacle or "its edge chunks may be stored without filters"
     return StoredArray(
         path=path,
         identity=FileIdentity.of(os.stat(path)),
         name=dataset.name or "",
-        shape=tuple(dataset.shape),
+        shape=(*dataset.shape, *inner_shape),
         dtype=dtype,
+        file_dtype=file_dtype,
         storage=storage,
-        chunk_shape=dataset.chunks,
+        chunk_shape=dataset.chunks and (*dataset.chunks, *inner_shape),
         filters=filters,
-        fill_value=dtype.type(dataset.fillvalue),
+        fill_value=fill_value,
         offsets=offsets,
         sizes=sizes,
         masks=masks,
@@ -264,19 +303,55 @@ def _storage(plist: Any) -> str:
     }.get(plist.get_layout(), "virtual")
 
 
-def _type_obstacle(dataset: Any, dtype: np.dtype[Any]) -> str | None:
-    # Only a type that HDF5 would not convert has the same bytes in the file and in memory.
-    # Enumerations are compared by the integers beneath them.
-    stored = dataset.id.get_type()
+def _stored_dtype(dataset: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The dtype of a dataset's numbers as they are stored, and the shape of its array type."""
+    try:
+        found = dataset.dtype
+    except H5PY_ERRORS as error:  # h5py has no name for it
+        raise UnsupportedDtypeError(
+            f"{where} has the dtype of which h5py says: {error!r}. Supported: {SUPPORTED_DTYPES}."
+        ) from error
+    item, inner_shape = found, ()
+    while item.subdtype is not None:
+        item, shape = item.subdtype
+        inner_shape += shape
+    if item.name not in _SUPPORTED:
+        raise UnsupportedDtypeError(
+            f"{where} has the dtype {dtype_name(item)}. Supported: {SUPPORTED_DTYPES}."
+            + ("" if item.kind in "iufc" else f" {_NOT_NUMBERS}")
+        )
+    # Drops h5py's remarks on enumerations.
+    return np.dtype(item.name).newbyteorder(item.byteorder), inner_shape
+
+
+# HDF5's bit fields, which h5py gives as unsigned integers: PyTables stores bools so.
+_BIT_FIELDS = {
+    ("<", 1): h5py.h5t.STD_B8LE,
+    ("<", 2): h5py.h5t.STD_B16LE,
+    ("<", 4): h5py.h5t.STD_B32LE,
+    ("<", 8): h5py.h5t.STD_B64LE,
+    (">", 1): h5py.h5t.STD_B8BE,
+    (">", 2): h5py.h5t.STD_B16BE,
+    (">", 4): h5py.h5t.STD_B32BE,
+    (">", 8): h5py.h5t.STD_B64BE,
+}
+
+
+def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
+    # Only a type that HDF5 would not convert, but for the order of the bytes, has the same bytes in
+    # the file and in memory. Enumerations are compared by the integers beneath them.
+    while stored.get_class() == h5py.h5t.ARRAY:
+        stored = stored.get_super()
     expected = h5py.h5t.py_create(dtype)
     if stored.get_class() == h5py.h5t.ENUM:
         stored = stored.get_super()
         if dtype == np.bool_:
             expected = expected.get_super()
+    elif stored.get_class() == h5py.h5t.BITFIELD:
+        order = ">" if stored.get_order() == h5py.h5t.ORDER_BE else "<"
+        expected = _BIT_FIELDS[order, dtype.itemsize]
     if stored.equal(expected):
         return None
-    if dataset.dtype.byteorder == (">" if np.little_endian else "<"):
-        return "its byte order is not this machine's"
     return "its type is stored with another precision or padding than in memory"
 
 
@@ -298,90 +373,10 @@ def _edges_may_be_unfiltered(
 ) -> bool:
     # A file may say that its edge chunks are not filtered (H5Pset_chunk_opts), which h5py does not
     # tell, nor does the mask. They then have just the size of a decoded chunk.
-    grid = _grid(dataset)
-    chunk_nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    grid = grid_shape(dataset)
+    chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     is_whole = (sizes.reshape(grid) == chunk_nbytes) & (masks.reshape(grid) == 0)
     return any(
         length % chunk and is_whole.take(-1, axis).any()
         for axis, (length, chunk) in enumerate(zip(dataset.shape, dataset.chunks, strict=True))
     )
-
-
-def _grid(dataset: Any) -> tuple[int, ...]:
-    """How many chunks there are along each axis."""
-    return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
-
-
-class _UnreadableTableError(Exception):
-    """The chunk table cannot be had or trusted; HDF5 has to read the dataset."""
-
-
-def _chunk_table(
-    dataset: Any,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
-    """Offset, stored size and filter mask of every chunk of the grid, in row-major order."""
-    chunk = np.array(dataset.chunks, np.int64)
-    grid = _grid(dataset)
-    if math.prod(grid) > MAX_CHUNKS:
-        raise _UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
-    if not hasattr(dataset.id, "chunk_iter"):
-        raise _UnreadableTableError("this h5py cannot list chunks (it was built with HDF5 < 1.14)")
-    offsets = np.full(math.prod(grid), -1, np.int64)
-    sizes = np.zeros(offsets.shape, np.int64)
-    masks = np.zeros(offsets.shape, np.uint32)
-    # One plain list, emptied now and then: quick to fill, and small for a million chunks.
-    found: list[int] = []
-    width = len(grid) + 3
-    most = 65_536 * width
-
-    def flush() -> None:
-        rows = np.array(found, np.int64).reshape(-1, width)
-        found.clear()
-        corner = rows[:, :-3]
-        place = corner // chunk
-        if (place * chunk != corner).any() or (place >= grid).any():
-            raise _UnreadableTableError("HDF5 reports chunks that are not on its grid")
-        index = np.ravel_multi_index(tuple(place.T), grid)
-        offsets[index], sizes[index], masks[index] = rows[:, -3:].T
-
-    def collect(info: Any) -> None:
-        found.extend(info.chunk_offset)
-        found.extend((info.byte_offset, info.size, info.filter_mask))
-        if len(found) == most:
-            flush()
-
-    dataset.id.chunk_iter(collect)
-    flush()
-    if dataset.file.userblock_size:
-        offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)
-    return offsets, sizes, masks
-
-
-def _userblock_correction(
-    dataset: Any, offsets: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> int:
-    """Bytes to add to the reported offsets in a file with a userblock.
-
-    Releases of HDF5 differ in whether the offset of a chunk counts the userblock in, so one chunk
-    is read both ways and compared with what HDF5 itself reads.
-    """
-    written = np.flatnonzero((offsets >= 0) & (sizes > 0))
-    if not written.size:
-        return 0
-    number = int(written[0])
-    grid = _grid(dataset)
-    corner = tuple(
-        int(place) * length
-        for place, length in zip(np.unravel_index(number, grid), dataset.chunks, strict=True)
-    )
-    with phil:  # h5py does not take its own lock for this call
-        _, expected = dataset.id.read_direct_chunk(corner)
-    candidates = []
-    with Path(dataset.file.filename).open("rb") as file:
-        for correction in (0, dataset.file.userblock_size):
-            file.seek(int(offsets[number]) + correction)
-            if file.read(int(sizes[number])) == bytes(expected):
-                candidates.append(correction)
-    if len(candidates) != 1:
-        raise _UnreadableTableError("the offsets of its chunks are ambiguous (userblock)")
-    return candidates[0]

@@ -260,16 +260,24 @@ def require_filters(stored: StoredArray) -> None:
     Raises:
         MissingFilterError: A filter's plugin is not installed.
     """
-    missing = [item for item in stored.filters if not h5py.h5z.filter_avail(item.id)]
-    if missing:
-        with contextlib.suppress(ImportError):
-            import hdf5plugin  # noqa: F401 - registers its filters with HDF5
-        missing = [item for item in missing if not h5py.h5z.filter_avail(item.id)]
+    missing = [item for item in stored.filters_in_use if not h5py.h5z.filter_avail(item.id)]
+    if not missing:
+        return
+    advice = "Try: pip install hdf5plugin"
+    with contextlib.suppress(ImportError):
+        import hdf5plugin  # noqa: F401 - registers its filters with HDF5
+
+        advice = (
+            "hdf5plugin, which is installed, does not have it. Install the HDF5 plugin that the "
+            "writing program used and set HDF5_PLUGIN_PATH, or have that program write the file "
+            "without it."
+        )
+    missing = [item for item in missing if not h5py.h5z.filter_avail(item.id)]
     if missing:
         names = ", ".join(f"{item.name} (number {item.id})" for item in missing)
         raise MissingFilterError(
             f"{stored.path}: dataset {stored.name!r} was written with a filter that is not "
-            f"installed: {names}. Try: pip install hdf5plugin"
+            f"installed: {names}. {advice}"
         )
 
 

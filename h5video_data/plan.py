@@ -338,7 +338,7 @@ def planner(stored: StoredArray) -> RowPlanner | SlabGeometry | str:
     """How a dataset is read: by rows, by slabs, or, for the reason given, by h5py."""
     if stored.obstacle:
         return stored.obstacle
-    unknown = undecodable(stored.filters)
+    unknown = undecodable(stored.filters_in_use)
     if unknown:
         return f"its filter {unknown[0].name!r} is decoded by HDF5"
     by_rows = row_planner(stored)

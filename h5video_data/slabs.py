@@ -131,7 +131,8 @@ class SlabSource:
         return [samples[row] for row in rows]
 
     def _scratch(self, purpose: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        dtype = self._stored.dtype
+        # Copying from there into a sample turns the order of bytes.
+        dtype = self._stored.file_dtype
         return scratch(purpose, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
     def _read(

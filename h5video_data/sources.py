@@ -143,6 +143,7 @@ class OpenFile:
 
     def __init__(self, path: str, identity: FileIdentity) -> None:
         self.is_slow = False
+        self._num_bytes = identity.num_bytes
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -187,8 +188,14 @@ class OpenFile:
         data = scratch("stored", size)
         done = self.read_into(data.data, offset)
         if done < size:
-            raise EOFError(f"the file ends {size - done} bytes too early")
+            raise self.cut_short(offset, size - done)
         return data
+
+    def cut_short(self, offset: int, missing: int) -> EOFError:
+        """The error of a range from `offset` on that has fewer bytes than it should have."""
+        if offset >= self._num_bytes:  # see `chunk_table.read_chunk_table`
+            return EOFError("where it lies in the file, or its stored size, is damaged")
+        return EOFError(f"the file ends {missing} bytes too early")
 
 
 class OpenFiles:
@@ -236,11 +243,23 @@ class OpenFiles:
             rest = target[begin + got : begin + size]
             got += file.read_into(rest.data, int(offsets[number]) + got)
             if got < size:
-                raise EOFError(f"the file ends {size - got} bytes too early")
+                raise file.cut_short(int(offsets[number]), size - got)
 
     def close(self) -> None:
         """Lets go of all of them."""
         self.open.cache_clear()
+
+
+def _turn_bytes(out: NDArray[Any], places: Rows, file_dtype: np.dtype[Any]) -> None:
+    """Brings values of these rows, which have a file's byte order, into the machine's."""
+    begin, end = int(places[0]), int(places[-1]) + 1
+    if end - begin > len(places):
+        out[places] = out[places].view(file_dtype)
+        return
+    # An assignment has five times the speed of `byteswap`, and holds no lock; of one dimension, it
+    # needs no memory either.
+    values = out[begin:end].reshape(-1)
+    values[...] = values.view(file_dtype)
 
 
 class DirectSource:
@@ -264,13 +283,14 @@ class DirectSource:
         file.announce(plan.offsets, plan.sizes)
         done = self._read_together(file, plan, is_plain, target)
         cost.read_seconds += time.perf_counter() - begin
-        for number in np.flatnonzero((done < plan.sizes) | (plan.offsets < 0)).tolist():
+        is_filled = (plan.offsets >= 0) & (plan.sizes > 0) & (done >= plan.sizes)
+        for number in np.flatnonzero(~is_filled).tolist():
             # As far as it is right; this is where an error is.
             position = int(plan.starts[number] + done[number])
             place = target[position : plan.stops[number]]
             try:
                 if plan.offsets[number] < 0:
-                    place.view(stored.dtype)[...] = stored.fill_value
+                    place.view(stored.file_dtype)[...] = stored.fill_value
                 elif not is_plain[number]:
                     self._decode(file, plan, number, place, cost)
                 else:
@@ -280,11 +300,13 @@ class DirectSource:
                     done[number] += count
                     if count < len(place):
                         position += count
-                        raise EOFError(f"the file ends {len(place) - count} bytes too early")
+                        raise file.cut_short(int(plan.offsets[number]), len(place) - count)
             except (OSError, EOFError, ValueError) as error:
                 check_identity(stored.path, stored.identity, file.fd)
                 row = int(rows[np.searchsorted(places, position // self._planner.row_nbytes)])
                 raise read_error(stored, row, str(error)) from error
+        if not stored.file_dtype.isnative:
+            _turn_bytes(out, places, stored.file_dtype)
         cost.read_bytes += int(done.sum())
         cost.num_reads += len(plan)
         file.judge(cost)

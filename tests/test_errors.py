@@ -637,13 +637,16 @@ def write_unknown_filter(path, name, chunks, number=60_000):
 
 
 @pytest.mark.parametrize(("name", "chunks"), [("X", ONE), ("X", MANY), ("Y", (1, 4))], ids=str)
-def test_a_filter_that_is_not_installed(path, name, chunks, video_is):
+@pytest.mark.parametrize("has_hdf5plugin", [True, False])
+def test_a_filter_that_is_not_installed(path, name, chunks, video_is, monkeypatch, has_hdf5plugin):
     del video_is
     write_unknown_filter(path, name, chunks)
+    advice = "hdf5plugin, which is installed, does not have it. Install the HDF5 plugin"
+    if not has_hdf5plugin:
+        monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+        advice = "Try: pip install hdf5plugin"
     with raises(
-        MissingFilterError,
-        f"set.h5: dataset '/{name}' ... number 60000 ... pip install hdf5plugin",
-        OSError,
+        MissingFilterError, f"set.h5: dataset '/{name}' ... number 60000\\)\\. {advice}", OSError
     ):
         consume(path)
 
@@ -780,7 +783,7 @@ def test_a_damaged_list_of_chunks(path, place, data):
         VideoLoader(path)
     report = h5video_data.inspect(path)
     assert [item.name for item in report.datasets] == ["X", "Y"]
-    assert report.datasets[0].reason == "its list of chunks is damaged"
+    assert report.datasets[0].reason == "it is damaged, or of a kind that h5py cannot read"
     assert "'/X' has a damaged list of chunks" in report.problems[0]
 
 

@@ -31,8 +31,9 @@ CASES = {
         1.0,
         "store it anew to have it read directly: h5video-data repack {file} {fast} (",
     ),
-    "big_endian": (
-        {"dtype": ">u2"},
+    "big_endian": ({"dtype": ">u2"}, "direct", 1.0, ""),
+    "external": (
+        {"external": [("raw.bin", 0, h5py.h5f.UNLIMITED)]},
         "h5py",
         1.0,
         "store it anew to have it read directly: h5video-data repack {file} {fast}",
@@ -42,7 +43,8 @@ CASES = {
 
 
 @pytest.mark.parametrize(("options", "path", "amplification", "advice"), CASES.values(), ids=CASES)
-def test_each_layout(tmp_path, options, path, amplification, advice):
+def test_each_layout(tmp_path, monkeypatch, options, path, amplification, advice):
+    monkeypatch.chdir(tmp_path)  # external files are looked for from there
     file = write_video_file(tmp_path / "a.h5", **options)
     report = h5v.inspect(file).datasets[0]
     assert (report.name, report.path) == ("X", path)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
+import re
+import struct
 import subprocess
 import sys
 import time
@@ -10,8 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import layout
-from h5video_data.errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
+from h5video_data import VideoLoader, chunk_table, inspect
+from h5video_data.errors import (
+    FileFormatError,
+    ReadError,
+    UnsupportedDtypeError,
+    VideoFileNotFoundError,
+)
 from h5video_data.layout import FileIdentity, Filter, describe
 
 SHAPE = (5, 4, 3)
@@ -87,8 +95,101 @@ def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
         file.flush()
         stored = describe(dataset)
         offsets = stored.offsets - (0 if counted_in else 512)
-        correction = layout._userblock_correction(dataset, offsets, stored.sizes)
+        correction = chunk_table._userblock_correction(dataset, offsets, stored.sizes)
     assert correction == (0 if counted_in else 512)
+
+
+DAMAGED_TABLES = {
+    # What an entry of the B-tree of chunks becomes, and the error; the other entries stay.
+    "a chunk twice": ({"place": 2}, "it has a chunk twice, or out of order"),
+    "out of order": ({"place": 6}, "it has a chunk twice, or out of order"),
+    "beyond the last": ({"row": 7, "place": 8}, "it has chunks outside of the dataset"),
+    "off the grid": ({"inside": 1}, ".*bad coordinate offset"),
+    "over another": ({"offset": lambda o: o + 1}, "it has chunks that overlap each other"),
+    "longer than it is": ({"size": lambda s: s + 8}, "it has chunks that overlap each other"),
+}
+
+
+def damage_table(path, row=4, place=None, inside=0, size=int, offset=int):
+    """Changes an entry of the B-tree of chunks of a dataset `X` (HDF5 file format, III.A.1)."""
+    with h5py.File(path) as file:
+        dataset = file["X"]
+        rank = len(dataset.shape)
+        info = dataset.id.get_chunk_info_by_coord((row, *[0] * (rank - 1)))
+    entry = struct.Struct(f"<II{rank + 1}QQ")
+    old = entry.pack(info.size, 0, row, *[0] * rank, info.byte_offset)
+    new = entry.pack(
+        size(info.size),
+        0,
+        row if place is None else place,
+        inside,
+        *[0] * (rank - 1),
+        offset(info.byte_offset),
+    )
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)
+def test_a_chunk_table_that_cannot_be_true(path, damage, message):
+    with h5py.File(path, "w") as file:
+        data = np.random.default_rng(0).integers(0, 256, (8, 4, 6), np.uint8)
+        file.create_dataset("X", data=data, chunks=(1, 4, 6), compression="gzip")
+    damage_table(path, **damage)
+    with (
+        h5py.File(path) as file,
+        pytest.raises(FileFormatError, match=f"'/X' has a damaged list of chunks: {message}"),
+    ):
+        describe(file["X"])
+
+
+def test_a_damaged_chunk_table_of_more_chunks_than_are_collected_at_once(path):
+    # The first chunk of the second part is listed again at the end of the first one.
+    with h5py.File(path, "w") as file:
+        data = np.zeros((70_000, 1), np.uint8)
+        file.create_dataset("X", data=data, chunks=(1, 1))
+    damage_table(path, row=65_535, place=65_536)
+    with h5py.File(path) as file, pytest.raises(FileFormatError, match="twice, or out of order"):
+        describe(file["X"])
+
+
+DAMAGED_CHUNKS = {
+    "of size zero": {"size": lambda _: 0},
+    "longer than the file": {"size": lambda _: 2**31},
+    "behind the file": {"offset": lambda _: 2**40},
+    "far behind the file": {"offset": lambda _: 2**63 - 1},
+    "across the end of the file": {"row": 7, "offset": lambda offset: offset + 20},
+}
+
+
+@pytest.mark.parametrize("chunks", [(1, 4, 6), (1, 4, 3), (2, 4, 3)], ids=str)
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("damage", DAMAGED_CHUNKS.values(), ids=DAMAGED_CHUNKS)
+def test_a_chunk_that_cannot_be_read_is_an_error_of_its_samples(path, damage, compression, chunks):
+    data = np.random.default_rng(0).integers(0, 256, (8, 4, 6), np.uint8)
+    with h5py.File(path, "w") as file:
+        options = {"chunks": chunks, "compression": compression}
+        dataset = file.create_dataset("X", data.shape, "u1", **options)
+        for begin in range(0, 8, chunks[0]):
+            # The file's last chunk is the one that `damage_table` finds, the first of a row.
+            for column in range(0, 6, chunks[2])[::-1]:
+                part = np.s_[begin : begin + chunks[0], :, column : column + chunks[2]]
+                dataset[part] = data[part]
+            file.flush()
+    row = damage.get("row", 4) // chunks[0] * chunks[0]
+    damage_table(path, **{**damage, "row": row})
+    bad = set(range(row, row + chunks[0]))
+    for size in (1, 8):
+        with VideoLoader(path, y=None, batch_size=size, shuffle=False) as loader:
+            message = r"'/X', sample [4-7]: (where it lies in the file|the file ends 20 bytes)"
+            with pytest.raises(ReadError, match=message):
+                list(loader)
+        options = {"batch_size": size, "shuffle": False, "on_error": "skip"}
+        with VideoLoader(path, y=None, **options) as loader:
+            got = np.concatenate(list(loader))
+            assert loader.skipped.keys() == bad
+        np.testing.assert_array_equal(got, np.delete(data, sorted(bad), axis=0))
 
 
 DTYPES = {
@@ -103,10 +204,11 @@ DTYPES = {
 
 @pytest.mark.parametrize(("stored", "expected"), DTYPES.values(), ids=DTYPES)
 def test_dtypes_are_plain_and_native(path, stored, expected):
-    found = described(path, data=np.zeros(SHAPE, stored), dtype=stored, fillvalue=None)
+    found = described(path, data=None, shape=SHAPE, dtype=stored, chunks=(1, 4, 3))
     assert found.dtype == np.dtype(expected)
     assert found.dtype.isnative
     assert found.dtype.metadata is None
+    assert found.file_dtype.newbyteorder("=") == found.dtype
     assert type(found.fill_value) is np.dtype(expected).type
 
 
@@ -118,7 +220,7 @@ UNSUPPORTED = {
     "region reference": (h5py.regionref_dtype, "reference"),
     "vlen": (h5py.vlen_dtype(np.int32), "variable length"),
     "compound": ([("a", "i4"), ("b", "f4")], r"compound \('a', 'b'\)"),
-    "array": (np.dtype(("f4", (3,))), "f4"),
+    "array of strings": (np.dtype(("S3", (2,))), "string"),
     "opaque": ("V7", "V7"),
     "long double": (np.longdouble, "float128|longdouble"),
     "time": (h5py.h5t.UNIX_D32LE, "time"),
@@ -138,6 +240,22 @@ def test_unsupported_dtypes(path, dtype, message):
             describe(file["X"])
 
 
+def test_a_dtype_that_h5py_has_no_name_for(path):
+    with open("/proc/self/maps") as maps:
+        library = ctypes.CDLL(next(line.split()[-1] for line in maps if "/libhdf5-" in line))
+    create = library.H5Dcreate2
+    create.restype = ctypes.c_int64
+    create.argtypes = [ctypes.c_int64, ctypes.c_char_p, *[ctypes.c_int64] * 5]
+    vax = ctypes.c_int64.in_dll(library, "H5T_VAX_F64_g").value
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple(SHAPE)
+        library.H5Dclose(ctypes.c_int64(create(file.id.id, b"X", vax, space.id, 0, 0, 0)))
+        with pytest.raises(UnsupportedDtypeError, match="'/X' has the dtype of which h5py says: "):
+            describe(file["X"])
+    (report,) = inspect(path).datasets
+    assert (report.dtype, report.reason) == ("unknown", "its dtype is not supported")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [(7, "'/X' holds a scalar"), (h5py.Empty("f4"), "'/X' holds an empty dataspace")],
@@ -145,6 +263,31 @@ def test_unsupported_dtypes(path, dtype, message):
 def test_datasets_without_samples(path, data, message):
     with pytest.raises(FileFormatError, match=message):
         described(path, data=data)
+
+
+def test_a_contiguous_dataset_of_fewer_bytes_than_its_shape_takes(path):
+    # HDF5 opens it; what is behind it in the file are not its values.
+    described(path)
+    content = path.read_bytes()
+    with h5py.File(path) as file:
+        offset = file["X"].id.get_offset()
+    layout_message = struct.pack("<BBQQ", 3, 1, offset, 120)  # HDF5 file format, IV.A.2.i
+    assert content.count(layout_message) == 1
+    path.write_bytes(content.replace(layout_message, struct.pack("<BBQQ", 3, 1, offset, 100)))
+    with (
+        h5py.File(path) as file,
+        pytest.raises(FileFormatError, match=r"'/X' is damaged: .* takes 120 bytes, .* has 100 in"),
+    ):
+        describe(file["X"])
+
+
+def test_an_array_type_is_further_dimensions(path):
+    stored = described(
+        path, data=None, shape=(5, 4), dtype=np.dtype((">i2", (3, 2))), chunks=(1, 3)
+    )
+    assert (stored.shape, stored.chunk_shape) == ((5, 4, 3, 2), (1, 3, 3, 2))
+    assert (stored.dtype, stored.file_dtype) == (np.dtype("=i2"), np.dtype(">i2"))
+    assert len(stored.offsets) == 10
 
 
 def test_no_rows(path):
@@ -155,13 +298,39 @@ def test_no_rows(path):
 def test_nothing_written_yet(path):
     stored = described(path, data=None, shape=SHAPE, dtype="u1", fillvalue=3)
     assert stored.obstacle == "nothing was written to it yet"
-    assert stored.fill_value == 3
 
 
 def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
-    monkeypatch.setattr(layout, "MAX_CHUNKS", 4)
+    monkeypatch.setattr(chunk_table, "MAX_CHUNKS", 4)
     assert described(path, chunks=(1, 4, 3)).obstacle == "it has more than 4 chunks"
     assert described(path, chunks=(2, 4, 3)).obstacle is None
+
+
+UNKNOWN_INDEXES = {
+    "no such function": lambda patch: patch.setattr(chunk_table.h5py.h5d, "__file__", "/gone.so"),
+    "another place": lambda patch: patch.setattr(
+        chunk_table, "_lists_turned_arrays_wrongly", _raise_unreadable
+    ),
+}
+
+
+def _raise_unreadable():
+    raise chunk_table.UnreadableTableError("HDF5 does not tell where its chunks are")
+
+
+@pytest.mark.parametrize("prepare", UNKNOWN_INDEXES.values(), ids=UNKNOWN_INDEXES)
+def test_chunks_whose_places_are_not_certain_are_left_to_hdf5(path, monkeypatch, prepare):
+    with h5py.File(path, "w", libver="latest") as file:
+        options = {"chunks": (1, 2, 3), "dtype": "u1"}
+        file.create_dataset("X", SHAPE, maxshape=(5, None, 3), **options)[:3, :2] = 7
+        file.create_dataset("first", SHAPE, maxshape=(None, 4, 3), **options)[:3, :2] = 7
+        expected = file["X"][()]
+    prepare(monkeypatch)
+    with h5py.File(path) as file:
+        assert describe(file["first"]).obstacle is None
+        assert re.search("does not tell (how|where) its chunks are", describe(file["X"]).obstacle)
+    with VideoLoader(path, y=None, shuffle=False) as loader:
+        np.testing.assert_array_equal(np.concatenate(list(loader)), expected)
 
 
 def test_more_chunks_than_are_collected_at_once(path):

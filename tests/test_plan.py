@@ -29,6 +29,7 @@ def stored_array(shape, chunk_shape=None, *, filters=(), offsets=None, sizes=Non
         name="/X",
         shape=shape,
         dtype=dtype,
+        file_dtype=dtype,
         storage="contiguous" if chunk_shape is None else "chunked",
         chunk_shape=chunk_shape,
         filters=filters,

@@ -18,7 +18,13 @@ from imagecodecs import lz4_encode
 
 from h5video_data import buffers, columns, sources, testing
 from h5video_data.aio import open_queue
-from h5video_data.errors import FileFormatError, ReadError, VideoFileNotFoundError
+from h5video_data.clips import Clip
+from h5video_data.errors import (
+    FileFormatError,
+    MissingFilterError,
+    ReadError,
+    VideoFileNotFoundError,
+)
 from h5video_data.layout import FileIdentity, describe
 from h5video_data.loader import VideoLoader
 from h5video_data.plan import RowPlanner, SlabGeometry, planner
@@ -30,7 +36,6 @@ POISON = 0xA5
 
 DIRECT = "direct"
 SLABS = "slabs"
-ORDER = "byte order"
 PRECISION = "precision or padding"
 UNDEFINED = "not defined"
 
@@ -220,11 +225,84 @@ def test_dtypes(tmp_path, dtype, chunks):
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("X", data=values(dtype=dtype), dtype=dtype, chunks=chunks)
-    if dtype.startswith(">"):
-        assert_path(path, ORDER)
-    else:
-        assert_path(path, DIRECT)
+    assert_path(path, DIRECT)
     check(path)
+
+
+@pytest.mark.parametrize("fill", [0, 5], ids=["default", "fill value"])
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True}], ids=str)
+@pytest.mark.parametrize("chunks", [None, (1, 3), (1, 2), (2, 3)], ids=str)
+@pytest.mark.parametrize("dtype", ["u1", ">f4"])
+def test_array_types(tmp_path, dtype, chunks, options, fill):
+    # PyTables stores so what it calls an atom with a shape.
+    path = tmp_path / "set.h5"
+    data = values((7, 3, 4, 5), dtype)
+    array_type = h5py.h5t.array_create(h5py.h5t.py_create(np.dtype(dtype)), (4, 5))
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if chunks:
+        properties.set_chunk(chunks)
+        for name in [name for name in ("shuffle", "deflate") if options]:
+            getattr(properties, f"set_{name}")(*((4,) if name == "deflate" else ()))
+    if fill:
+        filler = np.full((4, 5), fill, dtype)  # h5py sets that of single numbers only
+        arguments = (ctypes.c_int64(properties.id), ctypes.c_int64(array_type.id))
+        value = filler.ctypes.data_as(ctypes.c_void_p)
+        assert hdf5_library().H5Pset_fill_value(*arguments, value) >= 0
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((7, 3), (h5py.h5s.UNLIMITED if chunks else 7, 3))
+        dataset = h5py.Dataset(h5py.h5d.create(file.id, b"X", array_type, space, properties))
+        dataset[:5] = data[:5]
+        got = dataset[...]
+    np.testing.assert_array_equal(got[:5], data[:5])
+    assert (got[-1] == fill).all()
+    if fill and chunks:
+        assert_path(path, "fill value of its array type")
+    else:
+        assert_path(path, SLABS if chunks == (2, 3) and options else DIRECT)
+    check(path)
+    with VideoLoader(path, y=None, clip=Clip(2, position="start"), shuffle=False) as loader:
+        np.testing.assert_array_equal(np.concatenate(list(loader)), got[:, :2])
+
+
+def test_an_array_type_of_small_samples_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "MEMORY_ROW_BYTES", 4096)
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file["X"] = values()
+        file.create_dataset("Y", (7,), np.dtype((">f4", (4,))))[...] = values((7, 4), "f4")
+    with VideoLoader(path, shuffle=False, batch_size=7) as loader:
+        ((_, y),) = list(loader)
+    np.testing.assert_array_equal(y, values((7, 4), "f4"))
+    assert y.dtype == np.dtype("=f4")
+
+
+@pytest.mark.parametrize("chunks", [None, ONE, (2, *SAMPLE)], ids=str)
+def test_an_undefined_fill_value(tmp_path, chunks):
+    # HDF5 then leaves the memory as it is, and h5py reads into zeros.
+    def undefined(properties):
+        library = hdf5_library()
+        assert (
+            library.H5Pset_fill_value(ctypes.c_int64(properties.id), ctypes.c_int64(-1), None) >= 0
+        )
+
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        dataset = low_level(file, values(), chunks=chunks, prepare=undefined)
+        with pytest.raises(RuntimeError):
+            _ = dataset.fillvalue
+    assert_path(path, DIRECT)
+    check(path)
+    with h5py.File(path, "w") as file:
+        dataset = low_level(file, chunks=chunks, prepare=undefined)
+        dataset[3] = 7
+    check(path)
+    with h5py.File(path, "w") as file:
+        low_level(file, chunks=chunks, prepare=undefined)
+    with (
+        VideoLoader(path, y=None) as loader,
+        pytest.raises(ReadError, match=r"'/X', sample .*no data can be read"),
+    ):
+        list(loader)
 
 
 def test_negative_zero_and_not_a_number_keep_their_bytes(tmp_path):
@@ -270,7 +348,12 @@ def low_level(file, data=None, *, chunks=ONE, dtype="<u2", shape=SHAPE, prepare=
     stored = dtype if isinstance(dtype, h5py.h5t.TypeID) else h5py.h5t.py_create(np.dtype(dtype))
     space = h5py.h5s.create_simple(shape)
     dataset = h5py.Dataset(h5py.h5d.create(file.id, b"X", stored, space, properties))
-    if data is not None:
+    if data is None:
+        return dataset
+    if stored.get_class() == h5py.h5t.BITFIELD:  # HDF5 converts nothing into one
+        data = np.ascontiguousarray(data, dataset.dtype)
+        dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, data, mtype=stored)
+    else:
         dataset[...] = data
     return dataset
 
@@ -324,7 +407,7 @@ LOW_LEVEL = {
     "12 bits": (PRECISION, {"dtype": integers(12)}),
     "12 bits, shifted, contiguous": (PRECISION, {"dtype": integers(12, offset=3), "chunks": None}),
     "12 bits, shifted, big-endian": (
-        ORDER,
+        PRECISION,
         {"dtype": integers(12, offset=3, of=h5py.h5t.STD_U16BE)},
     ),
     "nbit": (
@@ -336,7 +419,21 @@ LOW_LEVEL = {
         DIRECT,
         {"dtype": enumeration("<i2"), "chunks": (3, *SAMPLE)},
     ),
-    "enumeration, big-endian": (ORDER, {"dtype": enumeration(">i2")}),
+    "enumeration, big-endian": (DIRECT, {"dtype": enumeration(">i2")}),
+    "bit field": (DIRECT, {"dtype": h5py.h5t.STD_B8LE}),
+    "bit field, big-endian": (DIRECT, {"dtype": h5py.h5t.STD_B32BE}),
+    "bit field, big-endian, many samples a chunk": (
+        SLABS,
+        {"dtype": h5py.h5t.STD_B16BE, "chunks": (3, *SAMPLE), "prepare": plain("deflate")},
+    ),
+    "bit field, big-endian, compact": (
+        "compact",
+        {
+            "dtype": h5py.h5t.STD_B32BE,
+            "chunks": None,
+            "prepare": lambda p: p.set_layout(h5py.h5d.COMPACT),
+        },
+    ),
     "early allocation (implicit index)": (DIRECT, {"prepare": early}),
     "fletcher32 before deflate": ("", {"prepare": plain("fletcher32", "deflate")}),
     "deflate before shuffle": ("", {"prepare": plain("deflate", "shuffle")}),
@@ -398,7 +495,7 @@ def test_what_was_never_written_is_the_fill_value(tmp_path, dtype, fill, chunks,
         dataset[2, 1:3] = np.ones((2, 3, 5), dataset.dtype)
         if chunks:
             dataset[5] = (values(SAMPLE) % 2).astype(dataset.dtype)
-    if chunks and chunks[0] == 1 and dtype != ">i4":
+    if chunks and chunks[0] == 1:
         assert_path(path, DIRECT)
     check(path)
 
@@ -615,6 +712,31 @@ def test_links_and_groups(tmp_path, name):
     check(path, name)
 
 
+def test_filters_that_no_chunk_went_through_need_not_be_there(tmp_path):
+    path = tmp_path / "set.h5"
+    data = values()
+    unknown = 32766
+    with h5py.File(path, "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk(ONE)
+        properties.set_deflate(4)
+        properties.set_filter(unknown, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple(SHAPE)
+        dataset = h5py.h5d.create(file.id, b"X", h5py.h5t.STD_U16LE, space, properties)
+        for row in range(6):  # the last one is never written
+            mask = 0b10 | row % 2
+            chunk = data[row].tobytes()
+            dataset.write_direct_chunk(
+                (row, 0, 0, 0), chunk if mask & 1 else zlib.compress(chunk), mask
+            )
+    assert_path(path, DIRECT)
+    check(path)
+    with h5py.File(path, "a") as file:
+        file["X"].id.write_direct_chunk((6, 0, 0, 0), bytes(120), 0b01)
+    with pytest.raises(MissingFilterError, match=r"filter .*number 32766"):
+        VideoLoader(path, y=None)
+
+
 def test_committed_type(tmp_path):
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
@@ -641,6 +763,65 @@ def test_resized(tmp_path, shape, chunks, options):
     with h5py.File(path, "a") as file:
         file["X"].resize(SHAPE)  # what was cut off is the fill value now
     check(path)
+
+
+GROWN = {
+    "second axis": ((4, 8, 3), (4, None, 3), (1, 1, 3)),
+    "second axis, several samples a chunk": ((6, 6, 4), (6, None, 4), (2, 2, 4)),
+    "third axis": ((4, 4, 6), (4, 4, None), (1, 4, 2)),
+    "a largest shape beyond that of now": ((4, 5, 7, 3), (9, 6, None, 5), (2, 2, 3, 2)),
+    "first axis": ((7, 5), (None, 5), (2, 2)),
+    "two axes": ((5, 7, 3), (5, None, None), (2, 3, 2)),
+    "a single chunk before it": ((3, 9), (3, None), (3, 2)),
+}
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+@pytest.mark.parametrize("version", ["earliest", "v108", "v110", "latest"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize(("shape", "maxshape", "chunks"), GROWN.values(), ids=GROWN)
+def test_partly_written_along_an_axis_that_can_grow(
+    tmp_path, shape, maxshape, chunks, compression, version, userblock
+):
+    # HDF5 itself lists chunks of extensible arrays at wrong places.
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w", libver=version, userblock_size=userblock) as file:
+        dataset = file.create_dataset(
+            "X",
+            shape,
+            "<u2",
+            maxshape=maxshape,
+            chunks=chunks,
+            compression=compression,
+            fillvalue=9,
+        )
+        axis = maxshape.index(None)
+        some = tuple(slice(1, 3) if i == axis else slice(None) for i in range(len(shape)))
+        dataset[some] = np.arange(100, 100 + dataset[some].size).reshape(dataset[some].shape)
+        dataset[(-1,) * len(shape)] = 7
+    assert_path(path, f"{DIRECT}|{SLABS}")
+    check(path)
+
+
+TOO_LARGE = {
+    "samples": ((10**15, 4), (10**6, 4), "There are 1000000000000000 samples in .*set.h5"),
+    "contiguous samples": ((10**15, 4), None, "There are 1000000000000000 samples in .*set.h5"),
+    "more samples than bytes can be counted": ((2**62, 1), (1, 1), "There are 4611686018427387904"),
+    "a sample": ((4, 10**15), (1, 10**9), "set.h5: a sample of 'X' takes 1000000000000000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("shape", "chunks", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_shapes_beyond_memory_are_an_error(tmp_path, shape, chunks, message):
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", shape, "u1", chunks=chunks)
+    with pytest.raises(FileFormatError, match=message):
+        VideoLoader(path, y=None)
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_count"] = 3
+    if shape[0] > 4:  # few of them are in use
+        check(path)
 
 
 # --------------------------------------------------------------------------- sets
@@ -754,11 +935,18 @@ def test_a_relative_path_means_what_it_meant_when_it_was_given(tmp_path, monkeyp
 def layouts(draw):
     """Arguments of `create_dataset`: shape, dtype, chunks and filters."""
     shape = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4).map(tuple))
-    options = {"dtype": draw(st.sampled_from(["u1", "<u2", ">i4", "<f4", "<f8", "?", "<c8"]))}
+    options = {
+        "dtype": draw(st.sampled_from(["u1", "<u2", ">i4", "<f4", ">f8", "?", "<c8", ">c8"]))
+    }
     if draw(st.booleans()):
         first = draw(st.sampled_from([1, 1, 1, 2]))
         options["chunks"] = (first, *(draw(st.integers(1, 6)) for _ in shape[1:]))
-        options["maxshape"] = (None,) * len(shape)
+        # HDF5 has another index for no, one and several axes that can grow.
+        grows = st.tuples(*(st.booleans() for _ in shape))
+        options["maxshape"] = tuple(
+            None if can_grow else max(length, chunk)
+            for can_grow, length, chunk in zip(draw(grows), shape, options["chunks"], strict=True)
+        )
         options["shuffle"] = draw(st.booleans())
         options["fletcher32"] = draw(st.booleans())
         options["compression"] = draw(st.sampled_from([None, "gzip", "lzf"]))

@@ -1045,9 +1045,15 @@ def test_command_without_tqdm(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["X", "a group/X"])
 @pytest.mark.parametrize(
-    "options", [{"chunks": MANY, **GZIP}, {"dtype": ">u2"}, {"chunks": ONE, "scaleoffset": 8}]
+    "options",
+    [
+        {"chunks": MANY, **GZIP},
+        {"external": [("raw.bin", 0, h5py.h5f.UNLIMITED)]},
+        {"chunks": ONE, "scaleoffset": 8},
+    ],
 )
-def test_the_advice_of_inspect_can_be_typed(tmp_path, capsys, name, options):
+def test_the_advice_of_inspect_can_be_typed(tmp_path, monkeypatch, capsys, name, options):
+    monkeypatch.chdir(tmp_path)
     path = write_video_file(tmp_path / "a set.h5", **options)
     with h5py.File(path, "a") as file:
         file.move("X", name)
