@@ -140,7 +140,7 @@ def fletcher32(item: Filter, data: Data, target: Bytes) -> Data:
     # HDF5 before 1.6.3 swapped the bytes of each half on little-endian machines (H5Zfletcher32.c).
     swapped = (computed & 0x00FF00FF) << 8 | computed >> 8 & 0x00FF00FF
     if checksum not in (computed, swapped):
-        raise ValueError("the fletcher32 checksum is wrong")
+        raise ValueError("the checksum is wrong")
     return body
 
 

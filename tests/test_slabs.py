@@ -217,7 +217,7 @@ def test_a_corrupt_chunk_is_an_error_wherever_its_samples_are_used(tmp_path):
         file.seek(int(stored.offsets[2]) + 3)
         file.write(b"\xff\xff\xff")
     with VideoLoader(path, batch_size=5, seed=0) as loader:
-        with pytest.raises(ReadError, match=r"dataset '/X', sample 1\d: the fletcher32 checksum"):
+        with pytest.raises(ReadError, match=r"dataset '/X', sample 1\d: fletcher32: the checksum"):
             epoch(loader)
         with pytest.raises(ReadError, match="fletcher32"):
             epoch(loader)
