@@ -33,6 +33,7 @@ from .errors import (
 )
 from .filters import DEFLATE_LEVEL, encode_chunk
 from .inspection import size_text
+from .links import linked_files
 from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
@@ -158,12 +159,15 @@ def repack(
         _check_space(out, video_set)
     layouts = [_storage(column, compression, is_chunked=is_chunked) for column in video_set.columns]
 
-    def make(group: h5py.Group, name: str, column: Column) -> h5py.Dataset:
+    def make(file: h5py.File, column: Column) -> h5py.Dataset:
         layout = layouts[video_set.columns.index(column)]
         shape = (video_set.num_samples, *column.sample_shape)
-        return group.create_dataset(name, shape, column.dtype, **layout)
+        return file.create_dataset(None, shape, column.dtype, **layout)
 
-    check = functools.partial(_check_samples, video_set)
+    def check(partial: Path) -> None:
+        copier.copied.check(partial)
+        _check_samples(video_set, partial)
+
     try:
         with (
             VideoLoader(
@@ -172,11 +176,11 @@ def repack(
                 batch_size=_block_size(video_set),
                 read_ahead_bytes=read_ahead_bytes,
             ) as loader,
-            file_when_complete(out, check) as target,
             open_file(video_set.paths[0]) as source,
+            file_when_complete(out, check) as target,
         ):
             blocks = with_progress(loader, "repacking", unit="block", progress=progress)
-            copier = Copier(video_set, source, target, make)
+            copier = Copier(video_set, source, target, os.path.abspath(out.parent), make)
             copier.copy()
             _write_samples(blocks, copier.places, compression, loader.num_threads)
     except H5VideoError:
@@ -217,22 +221,11 @@ def _check_not_read(out: Path, video_set: VideoSet) -> None:
     """Makes sure that the new file does not take the place of one that is read."""
     if not out.exists():
         return
-    read = set(video_set.paths)
-    for part in (part for column in video_set.columns for part in column.parts):
-        with open_file(part.path) as file:
-            read |= {part.path, *_files_behind(find_dataset(file, part.name))}
-    for path in sorted(read):
+    for path in sorted(set().union(*map(linked_files, video_set.paths))):
         if os.path.exists(path) and out.samefile(path):
             raise ArgumentError(
                 f"`out` must not be a file that is read, and is {path}. Received: out={str(out)!r}"
             )
-
-
-def _files_behind(dataset: h5py.Dataset) -> set[str]:
-    """The files that hold the values of a virtual dataset, or of one with external files."""
-    names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-    names += [name for name, *_ in dataset.external or ()]
-    return {os.path.join(os.path.dirname(dataset.file.filename), name) for name in names}
 
 
 def _check_space(out: Path, video_set: VideoSet) -> None:
