@@ -26,6 +26,7 @@ from .transfer import (
     copy_by_hdf5,
     copy_rows,
     holds_references,
+    identity,
     is_sparse,
     make_like,
     nbytes_of,
@@ -124,7 +125,7 @@ class Copier:
                 "stands before what HDF5 knows about",
             )
         root = self._source["/"].id
-        self._copies[_identity(root)] = b"/"
+        self._copies[identity(root)] = b"/"
         self._copy_attributes(root, self._target["/"].id, b"/")
         groups = [(root, self._target["/"].id, b"/")]
         while groups:  # no recursion: they may be nested more deeply than Python goes
@@ -139,7 +140,7 @@ class Copier:
         counted = self._target[self._group]
         if self._rows_differ or SAMPLE_COUNT not in counted.attrs:
             counted.attrs[SAMPLE_COUNT] = self._set.num_samples
-            where = self._copies[_identity(self._source[self._group].id)]
+            where = self._copies[identity(self._source[self._group].id)]
             names = self.copied.attributes[where]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
         for path in self._set.paths[1:]:
@@ -173,17 +174,17 @@ class Copier:
             where = posixpath.join(path, name)
             try:
                 item = self._copy_link(source, target, name, where)
-                identity = None if item is None else _identity(item)
+                key = None if item is None else identity(item)
             except HDF5_ERRORS as error:
                 self._skip(f"link {shown(where)}", f"cannot be opened: {reason_of(error)}")
                 continue
-            if identity in self._copies:
+            if key in self._copies:
                 root = self._target["/"].id
-                target.links.create_hard(name, root, self._copies[identity], _link_list(name))
+                target.links.create_hard(name, root, self._copies[key], _link_list(name))
                 continue
             new = None if item is None else self._copy_object(item, target, name, where)
             if new is not None:
-                self._copies[identity] = where
+                self._copies[key] = where
                 self._copy_attributes(item, new, where)
                 if isinstance(item, h5py.h5g.GroupID):
                     groups.append((item, new, where))
@@ -344,12 +345,6 @@ def _type_name(dataset: h5py.Dataset) -> str:
         return dtype_name(dataset.dtype)
     except HDF5_ERRORS:
         return "a type that h5py does not know"
-
-
-def _identity(item: Any) -> Any:
-    """What tells an object from all others in open files."""
-    info = h5py.h5g.get_objinfo(item)
-    return info.fileno, info.objno
 
 
 def _lookup(file: h5py.File, name: str) -> Any:

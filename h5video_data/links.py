@@ -12,7 +12,7 @@ import h5py
 
 from .errors import H5VideoError
 from .opening import open_file
-from .transfer import HDF5_ERRORS
+from .transfer import HDF5_ERRORS, identity
 
 # Where HDF5 looks first, by the kind of what leads to a file (HDF5 User Guide, "External links",
 # H5Pset_virtual_prefix, H5Pset_efile_prefix).
@@ -48,23 +48,37 @@ def linked_files(path: str) -> set[str]:
 
 def _names(file: Any) -> Iterator[tuple[str, str]]:
     """The names of the files that an open file names itself, each with its kind."""
-    names: list[bytes] = []
-    with contextlib.suppress(*HDF5_ERRORS):
-        file.id.links.visit(names.append)
-    for name in names:
+    groups = [file["/"].id]
+    seen = {identity(groups[0])}
+    while groups:
+        group = groups.pop()
+        names: list[bytes] = []
+        # Group by group: H5Lvisit has ended the process on a damaged file (HDF5 1.14.6).
         with contextlib.suppress(*HDF5_ERRORS):
-            if file.id.links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL:
-                yield os.fsdecode(file.id.links.get_val(name)[0]), _LINK
-                continue
-            item = h5py.h5o.open(file.id, name)
-            if not isinstance(item, h5py.h5d.DatasetID):
-                continue
-            plist = item.get_create_plist()
-            if plist.get_layout() == h5py.h5d.VIRTUAL:
-                for number in range(plist.get_virtual_count()):
-                    yield plist.get_virtual_filename(number), _SOURCE
-            for number in range(plist.get_external_count()):
-                yield os.fsdecode(plist.get_external(number)[0]), _RAW
+            group.links.iterate(names.append)
+        for name in names:
+            with contextlib.suppress(*HDF5_ERRORS):
+                kind = group.links.get_info(name).type
+                if kind == h5py.h5l.TYPE_EXTERNAL:
+                    yield os.fsdecode(group.links.get_val(name)[0]), _LINK
+                if kind != h5py.h5l.TYPE_HARD:
+                    continue
+                item = h5py.h5o.open(group, name)
+                if identity(item) in seen:
+                    continue
+                seen.add(identity(item))
+                if isinstance(item, h5py.h5g.GroupID):
+                    groups.append(item)
+                elif isinstance(item, h5py.h5d.DatasetID):
+                    yield from _names_of_sources(item.get_create_plist())
+
+
+def _names_of_sources(plist: Any) -> Iterator[tuple[str, str]]:
+    if plist.get_layout() == h5py.h5d.VIRTUAL:
+        for number in range(plist.get_virtual_count()):
+            yield plist.get_virtual_filename(number), _SOURCE
+    for number in range(plist.get_external_count()):
+        yield os.fsdecode(plist.get_external(number)[0]), _RAW
 
 
 def _places(path: str, name: str, kind: str) -> list[str]:
