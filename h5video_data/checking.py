@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -72,7 +74,7 @@ class CopiedItems:
             return bool(old.shape == copy.shape) and self._has_same_values(old, copy)
         begin = 0
         for path, count in parts:
-            with open_file(path, rdcc_nbytes=CACHE_BYTES) as file:
+            with file_of(path, self._source) as file:
                 if not same_rows(file[name], copy, begin, count):
                     return False
             begin += count
@@ -87,6 +89,20 @@ class CopiedItems:
             if old.chunks is None:
                 raise
             return same_chunks(old, copy)
+
+
+@contextlib.contextmanager
+def file_of(path: str, source: h5py.File) -> Iterator[h5py.File]:
+    """Opens a file, but for `source`, which is open.
+
+    If a dataset whose fill value has a variable length is opened through one file twice, closing
+    one of the two leaves the other with a pointer to nowhere (HDF5 1.14.6).
+    """
+    if os.path.samefile(path, source.filename):
+        yield source
+    else:
+        with open_file(path, rdcc_nbytes=CACHE_BYTES) as file:
+            yield file
 
 
 def shown(name: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from .checking import CopiedItems, shown
+from .checking import CopiedItems, file_of, shown
 from .columns import Column, VideoSet
 from .errors import ArgumentError, FileFormatError, ReadError
 from .inspection import size_text
@@ -19,7 +19,6 @@ from .layout import check_sources, dtype_name
 from .links import find_linked_file
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count
 from .transfer import (
-    CACHE_BYTES,
     HDF5_ERRORS,
     REFERENCES,
     copy_attribute,
@@ -289,7 +288,7 @@ class Copier:
         for file_path, length, count in zip(
             self._set.paths, self._lengths, self._set.counts.tolist(), strict=True
         ):
-            with open_file(file_path, rdcc_nbytes=CACHE_BYTES) as file:
+            with file_of(file_path, self._source) as file:
                 part = find_dataset(file, path.decode("utf-8", "surrogateescape"))
                 with reading(f"{file_path}: dataset {shown(path)}"):
                     is_alike = part.id.get_type().equal(dataset.id.get_type())

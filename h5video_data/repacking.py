@@ -38,6 +38,7 @@ from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
 from .tasks import Task, Threads
+from .transfer import CACHE_BYTES
 from .writing import check_out, file_when_complete, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
@@ -176,7 +177,7 @@ def repack(
                 batch_size=_block_size(video_set),
                 read_ahead_bytes=read_ahead_bytes,
             ) as loader,
-            open_file(video_set.paths[0]) as source,
+            open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
             file_when_complete(out, check) as target,
         ):
             blocks = with_progress(loader, "repacking", unit="block", progress=progress)

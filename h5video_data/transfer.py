@@ -275,14 +275,25 @@ def _form(stored_type: Any, *, is_read_only: bool = False) -> tuple[np.dtype[Any
         if stored_type.detect_class(h5py.h5t.VLEN):
             raise
         dtype = np.dtype("V1")
-    # What has a variable length comes as objects, which can be compared, and which h5py frees. They
-    # can be written if nothing in them is of another type there; if something is, HDF5's own
-    # pointers are written, and what they lead to is not freed.
-    if dtype.hasobject:
-        from_numpy = h5py.h5t.py_create(dtype, logical=True)
-        if is_read_only or from_numpy.equal(stored_type):
-            return dtype, h5py.h5t.py_create(dtype)
+    # What has a variable length comes as objects, which can be compared, and which h5py frees.
+    if dtype.hasobject and (is_read_only or _is_exact(dtype, stored_type)):
+        return dtype, h5py.h5t.py_create(dtype)
+    # Of what is left of these, HDF5's own pointers are copied, and h5py does not free the values:
+    # a loss of memory, but not of letters.
     return np.dtype((np.void, stored_type.get_size())), stored_type
+
+
+def _is_exact(dtype: np.dtype[Any], stored_type: Any) -> bool:
+    """Whether h5py writes the same objects as it read."""
+    if not h5py.h5t.py_create(dtype, logical=True).equal(stored_type):
+        return False
+    item = h5py.check_vlen_dtype(dtype)
+    if stored_type.detect_class(
+        h5py.h5t.VLEN
+    ):  # other than strings, which are a class of their own
+        # h5py (3.14) does not turn the bytes of numbers around.
+        return item is not None and np.dtype(item).isnative and not np.dtype(item).hasobject
+    return True
 
 
 def _blocks(
