@@ -1,6 +1,6 @@
 """`repack`: writes files anew in a layout that trains fast.
 
-    files -> Copier: everything but the samples -> VideoLoader: the samples -> _check_rows -> out
+    files -> Copier: everything but the samples -> VideoLoader: the samples -> checks -> out
 
 The samples are read by the loader itself, so that each chunk is decoded once, by all threads, and
 in bounded memory; they are written in large blocks.
@@ -38,7 +38,7 @@ from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
 from .tasks import Task, Threads
-from .transfer import CACHE_BYTES
+from .transfer import CACHE_BYTES, HDF5_ERRORS
 from .writing import check_out, file_when_complete, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
@@ -111,17 +111,23 @@ def repack(
     - Of several files, the samples follow each other in the order given, and with them the rows of
       every dataset that holds a value for each sample. Everything else is the first file's; what
       other files hold beyond that is in the report.
-    - Virtual datasets, and those in external files, become plain ones with their values.
+    - Virtual datasets, and those in external files, become plain ones with their values; but not if
+      these take more than the samples do, and more than 1 GiB. They are in the report then.
     - Soft links stay, and so do links to other files, with their path as seen from `out`. If one of
       these leads to a dataset of which rows are left out or joined, or to `x`, its values take the
       link's place.
+    - Values keep the type that they are stored with, byte by byte. A dataset of which all rows are
+      copied keeps damaged chunks, too, and those whose filter is not installed.
     - Object and region references (so dimension scales, too) cannot be copied, nor the userblock
-      before an HDF5 file. They are in the report.
+      before an HDF5 file, the order in which the root group was filled, and what is damaged beside
+      the samples. They are in the report. A committed type of a dataset becomes the dataset's own
+      where rows are left out or joined, and that of an attribute always.
 
     The file appears under its name only when it is complete. It is first written next to it, as
     `<out>.<random>.partial`, which is removed when something fails; a process that is killed leaves
-    it behind. Before the file gets its name, up to 16 samples from its first to its last are read
-    by h5py, from the old file and from the new, and compared. The source is only read.
+    it behind. Before the file gets its name, up to 16 samples from its first to its last and all
+    that was copied beside them are read by h5py, from the old file and from the new, and compared.
+    The source is only read.
 
     Args:
         path: A path, a list of paths, or a glob.
@@ -141,11 +147,10 @@ def repack(
 
     Raises:
         ArgumentError: An argument makes no sense, `out` exists and `overwrite` is false, or `out`
-            is a file that is read.
+            is a file that is read, or that one of these leads to.
         VideoFileNotFoundError: There is no such file, or no folder to write `out` to.
         FileFormatError: The datasets do not fit together, within a file or between files.
-        RepackingError: There is no space, something cannot be copied, or a sample that was read
-            again differs.
+        RepackingError: There is no space, or something that was read again differs.
         MissingDependencyError: hdf5plugin (or, with `progress`, tqdm) is not installed.
         H5VideoError: Any error of opening and reading the files.
     """
@@ -186,7 +191,7 @@ def repack(
             _write_samples(blocks, copier.places, compression, loader.num_threads)
     except H5VideoError:
         raise
-    except (OSError, RuntimeError) as error:
+    except HDF5_ERRORS as error:
         raise RepackingError(_not_written(out, error)) from error
     return RepackReport(
         path=out,
