@@ -91,11 +91,12 @@ def needs_values(dataset: Any) -> bool:
     plist = dataset.id.get_create_plist()
     # HDF5 copies a fill value of variable length as an address in the old file.
     is_filled = plist.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    is_filled_elsewhere = is_filled and _has_variable_length(dataset.id.get_type())
+    is_filled_elsewhere = is_filled and has_variable_length(dataset.id.get_type())
     return bool(dataset.is_virtual or dataset.external or is_filled_elsewhere)
 
 
-def _has_variable_length(stored_type: Any) -> bool:
+def has_variable_length(stored_type: Any) -> bool:
+    """Whether values of an HDF5 type are stored elsewhere in the file, or have parts that are."""
     if stored_type.detect_class(h5py.h5t.VLEN):
         return True
     try:
@@ -200,22 +201,31 @@ def same_rows(source: Any, target: Any, begin: int = 0, count: int | None = None
 
 
 def same_chunks(source: Any, target: Any) -> bool:
-    """Whether two chunked datasets have the same chunks as they are stored, filters and all."""
-    chunks = _chunks(source)
-    if chunks != _chunks(target):
+    """Whether two chunked datasets of a type have the same chunks as they are stored.
+
+    Nothing is decoded: a chunk may be damaged, or its filter not installed.
+
+    Raises:
+        OSError, RuntimeError: HDF5 does not find a chunk where it says that one is.
+    """
+    filters = [[p.get_filter(i) for i in range(p.get_nfilters())] for p in _plists(source, target)]
+    if filters[0] != filters[1] or source.chunks != target.chunks:
         return False
+    corners: list[tuple[int, ...]] = []
+    if hasattr(source.id, "chunk_iter"):
+        source.id.chunk_iter(lambda info: corners.append(info.chunk_offset))
+    else:
+        numbers = range(source.id.get_num_chunks())
+        corners += [source.id.get_chunk_info(number).chunk_offset for number in numbers]
     with phil:  # h5py does not take its own lock for this call
-        return all(
+        return len(corners) == target.id.get_num_chunks() and all(
             source.id.read_direct_chunk(corner) == target.id.read_direct_chunk(corner)
-            for corner, *_ in chunks
+            for corner in corners
         )
 
 
-def _chunks(dataset: Any) -> list[tuple[Any, int, int]]:
-    """Place, filter mask and stored size of each chunk, in the order of their places."""
-    numbers = range(dataset.id.get_num_chunks())
-    infos = (dataset.id.get_chunk_info(number) for number in numbers)
-    return sorted((info.chunk_offset, info.filter_mask, info.size) for info in infos)
+def _plists(*datasets: Any) -> list[Any]:
+    return [dataset.id.get_create_plist() for dataset in datasets]
 
 
 def copy_attribute(source: Any, target: Any, name: bytes) -> str | None:

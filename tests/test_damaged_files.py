@@ -88,7 +88,7 @@ def test_damaged_chunks_are_copied_as_they_are(tmp_path):
             file["packed"][[0, 1, 3]].tolist()
             == np.delete(np.arange(4000).reshape(4, 1000), 2, axis=0).tolist()
         )
-        with pytest.raises(OSError, match="filter returned failure"):
+        with pytest.raises(OSError, match=r"filter returned failure|inflate"):
             file["packed"][2]
     # Rows that have to be read are another thing.
     with h5py.File(tmp_path / "a.h5", "a") as file:
