@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
-import numpy as np
 
+from .checking import CopiedItems, file_of, shown
 from .columns import Column, VideoSet
-from .errors import ArgumentError, FileFormatError, ReadError, RepackingError
+from .errors import ArgumentError, FileFormatError, ReadError
+from .inspection import size_text
 from .layout import check_sources, dtype_name
+from .links import find_linked_file
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count
+from .transfer import (
+    HDF5_ERRORS,
+    REFERENCES,
+    copy_attribute,
+    copy_by_hdf5,
+    copy_rows,
+    holds_references,
+    identity,
+    is_sparse,
+    make_like,
+    nbytes_of,
+    needs_values,
+    reading,
+    reason_of,
+)
 
-# What is copied by rows is copied in blocks of about this many bytes.
-BLOCK_BYTES = 4 << 20
-# Holds the chunks that two such blocks share.
-CACHE_BYTES = 64 << 20
+# Of a dataset whose values are mostly not stored, the values are written out if they take no more
+# than the samples do, or than this.
+SPARSE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -42,15 +59,20 @@ class Copier:
     left out (those from `sample_count` on) or joined from several files, so are its rows. All else
     is the first file's; so is what lies beside a group that has a `sample_count` of its own.
 
+    HDF5 itself copies a dataset (H5Ocopy) where it can. Where rows are left out or joined, or where
+    HDF5's copy would be wrong, values are read and written. Names are bytes here: HDF5 takes any.
+
     Attributes:
         places: By name, the new datasets for the columns of the set, without their values.
         skipped: What could not be copied.
+        copied: What was, but for the values of the columns.
 
     Args:
         video_set: The files; its columns are the datasets that are to be re-laid.
-        source: The first file, open.
+        source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
-        make: Makes a column's new dataset in a group, under a name.
+        folder: The folder of the new file.
+        make: Makes a column's new dataset in the new file, under no name.
     """
 
     def __init__(
@@ -58,25 +80,34 @@ class Copier:
         video_set: VideoSet,
         source: h5py.File,
         target: h5py.File,
-        make: Callable[[h5py.Group, str, Column], h5py.Dataset],
+        folder: str,
+        make: Callable[[h5py.File, Column], h5py.Dataset],
     ) -> None:
         self.places: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
+        self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.row_nbytes)
+        self.copied = CopiedItems(source, self._most_nbytes)
         self._set = video_set
         self._source = source
         self._target = target
+        self._folder = folder
         self._make = make
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.columns[0].parts]
         self._rows_differ = self._lengths != [video_set.num_samples]
         # The group whose samples are counted.
-        _, self._group = read_sample_count(source, video_set.columns[0].name, self._lengths[0])
+        _, group = read_sample_count(source, video_set.columns[0].name, self._lengths[0])
+        self._group = _bytes(group)
         self._columns: dict[h5py.Dataset, list[Column]] = {}
         for column in video_set.columns:
             self._columns.setdefault(find_dataset(source, column.name), []).append(column)
-        # The copy of each object, for those that have several names.
-        self._copies: dict[Any, Any] = {source["/"]: target["/"]}
-        self._joined: set[str] = set()
+        # HDF5's copy of what has addresses of another size cannot be opened.
+        sizes = {file.id.get_create_plist().get_sizes() for file in (source, target)}
+        self._is_copied_by_hdf5 = len(sizes) == 1
+        # The name of each object's copy, for those that have several names.
+        self._copies: dict[Any, bytes] = {}
+        # The datasets that hold a value for each sample, and those of the samples.
+        self._joined: set[bytes] = set()
 
     def copy(self) -> None:
         """Copies everything but the values of the set's columns.
@@ -84,18 +115,23 @@ class Copier:
         Raises:
             FileFormatError: The files do not fit together.
             ArgumentError: A column's dataset is in another file, in a group that is linked.
-            ReadError: Something cannot be read.
-            RepackingError: Something cannot be copied.
+            ReadError: Rows that are left out or joined cannot be read.
+            VideoFileNotFoundError: A source of a virtual dataset is not there.
         """
         if self._source.userblock_size:
             self._skip(
                 f"the userblock of {self._source.userblock_size} bytes",
                 "stands before what HDF5 knows about",
             )
-        self._copy_attributes(self._source, self._target)
-        self._copy_members(self._source, self._target)
+        root = self._source["/"].id
+        self._copies[identity(root)] = b"/"
+        self._copy_attributes(root, self._target["/"].id, b"/")
+        groups = [(root, self._target["/"].id, b"/")]
+        while groups:  # no recursion: they may be nested more deeply than Python goes
+            groups += self._copy_members(*groups.pop())
         for column in self._set.columns:
-            if self._target.get(column.name) != self.places.get(column.name):
+            place = self.places.get(column.name)
+            if place is None or _lookup(self._target, column.name) != place:
                 raise ArgumentError(
                     f"{column.name!r} is in a group that a link leads to, of {column.parts[0].path}"
                     f": repack that file. Received: x={column.name!r}"
@@ -103,188 +139,239 @@ class Copier:
         counted = self._target[self._group]
         if self._rows_differ or SAMPLE_COUNT not in counted.attrs:
             counted.attrs[SAMPLE_COUNT] = self._set.num_samples
+            where = self._copies[identity(self._source[self._group].id)]
+            names = self.copied.attributes[where]
+            names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
         for path in self._set.paths[1:]:
             self._check_other_file(path)
 
     def _check_other_file(self, path: str) -> None:
         with open_file(path) as file:
             for name in dataset_names(file):
-                if f"/{name}" not in self._joined:
+                where = b"/" + _bytes(name)
+                if where not in self._joined:
                     self._skip(
-                        f"dataset '/{name}' of {path}",
+                        f"dataset {shown(where)} of {path}",
                         "does not hold a value for each sample; the first file's is used",
                     )
 
     def _skip(self, name: str, reason: str) -> None:
         self.skipped.append(SkippedItem(name, reason))
 
-    def _copy_members(self, source: h5py.Group, target: h5py.Group) -> None:
-        for name in source:
-            path = posixpath.join(target.name, name)
-            try:
-                link = source.get(name, getlink=True)
-            except TypeError:
-                self._skip(f"link {path!r}", "is of a kind that only its writer knows")
-                continue
-            if isinstance(link, h5py.SoftLink):
-                target[name] = h5py.SoftLink(link.path)
-            elif isinstance(link, h5py.ExternalLink) and not self._is_followed(source, name, path):
-                target[name] = h5py.ExternalLink(self._moved(link.filename), link.path)
-            else:
-                try:
-                    item = source[name]
-                except (KeyError, OSError, RuntimeError) as error:
-                    where = f"{source.file.filename}: {path!r}"
-                    raise ReadError(f"{where} cannot be opened: {error}") from error
-                self._copy_object(item, target, name, path)
-
-    def _is_followed(self, group: h5py.Group, name: str, path: str) -> bool:
-        """Whether the values that an external link leads to are needed in the new file."""
+    def _copy_members(self, source: Any, target: Any, path: bytes) -> list[tuple[Any, Any, bytes]]:
+        """Copies what is in a group; gives the groups in it, whose members are to be copied."""
+        names: list[bytes] = []
+        groups = []
         try:
-            item = group[name]
-        except (KeyError, OSError):
-            return False
-        return isinstance(item, h5py.Dataset) and (
-            item in self._columns or self._has_other_rows(item, path)
-        )
+            order = _order(source.get_create_plist().get_link_creation_order())
+            if path == b"/" and order == h5py.h5.INDEX_CRT_ORDER:
+                self._skip("the order in which '/' was filled", "is that of names in the new file")
+            source.links.iterate(names.append, idx_type=order)
+        except HDF5_ERRORS as error:
+            self._skip(f"something in {shown(path)}", f"cannot be listed: {reason_of(error)}")
+        for name in names:
+            where = posixpath.join(path, name)
+            try:
+                item = self._copy_link(source, target, name, where)
+                key = None if item is None else identity(item)
+            except HDF5_ERRORS as error:
+                self._skip(f"link {shown(where)}", f"cannot be opened: {reason_of(error)}")
+                continue
+            if key in self._copies:
+                root = self._target["/"].id
+                target.links.create_hard(name, root, self._copies[key], _link_list(name))
+                continue
+            new = None if item is None else self._copy_object(item, target, name, where)
+            if new is not None:
+                self._copies[key] = where
+                self._copy_attributes(item, new, where)
+                if isinstance(item, h5py.h5g.GroupID):
+                    groups.append((item, new, where))
+        return groups
 
-    def _moved(self, filename: str) -> str:
+    def _copy_link(self, source: Any, target: Any, name: bytes, path: bytes) -> Any:
+        """Copies a link that stays a link; gives the object that another one leads to."""
+        kind = source.links.get_info(name).type
+        if kind == h5py.h5l.TYPE_HARD:
+            return h5py.h5o.open(source, name)
+        if kind == h5py.h5l.TYPE_SOFT:
+            target.links.create_soft(name, source.links.get_val(name), _link_list(name))
+        elif kind == h5py.h5l.TYPE_EXTERNAL:
+            with contextlib.suppress(*HDF5_ERRORS):  # it leads nowhere
+                item = h5py.h5o.open(source, name)
+                if isinstance(item, h5py.h5d.DatasetID) and self._is_needed(item, path):
+                    return item
+            filename, where = source.links.get_val(name)
+            target.links.create_external(name, self._moved(filename), where, _link_list(name))
+        else:
+            self._skip(f"link {shown(path)}", "is of a kind that only its writer knows")
+        return None
+
+    def _is_needed(self, item: Any, path: bytes) -> bool:
+        """Whether the values that an external link leads to are needed in the new file."""
+        dataset = h5py.Dataset(item)
+        return dataset in self._columns or self._has_other_rows(dataset, path)
+
+    def _moved(self, filename: bytes) -> bytes:
         """The file name of an external link, as seen from the new file's folder."""
-        found = os.path.join(os.path.dirname(self._source.filename), filename)
-        if os.path.isabs(filename) or not os.path.exists(found):
+        found = find_linked_file(self._source.filename, os.fsdecode(filename))
+        if os.path.isabs(filename) or found is None:
             return filename
-        folder = os.path.dirname(os.path.abspath(self._target.filename))
-        return os.path.relpath(found, folder)
+        return os.fsencode(os.path.relpath(found, self._folder))
 
-    def _has_other_rows(self, dataset: h5py.Dataset, path: str) -> bool:
+    def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
         # What is in a group beside the one that is counted has samples of its own.
         group = posixpath.dirname(path)
         is_counted = posixpath.commonpath([group, self._group]) in (group, self._group)
         has_rows = bool(dataset.shape) and dataset.shape[0] == self._lengths[0]
         return self._rows_differ and is_counted and has_rows
 
-    def _copy_object(self, item: Any, group: h5py.Group, name: str, path: str) -> None:
-        if item in self._copies:
-            group[name] = self._copies[item]
-            return
-        if isinstance(item, h5py.Group):
-            new = self._copies[item] = group.create_group(name)
-            self._copy_attributes(item, new)
-            self._copy_members(item, new)
-            return
-        if isinstance(item, h5py.Dataset):
-            if _holds_references(item):
-                self._skip(f"dataset {path!r}", "holds references, which lead into their own file")
-                return
-            self._copy_dataset(item, group, name, path)
-            self._copy_attributes(item, group[name])
-        else:  # a named datatype
-            group.copy(item, group, name)
-        self._copies[item] = group[name]
+    def _copy_object(self, item: Any, target: Any, name: bytes, path: bytes) -> Any:
+        """Copies an object without its attributes and members, or skips it and gives None."""
+        try:
+            if isinstance(item, h5py.h5d.DatasetID):
+                return self._copy_dataset(h5py.Dataset(item), target, name, path)
+            with _skipping():
+                if isinstance(item, h5py.h5g.GroupID):
+                    return h5py.h5g.create(target, name, _link_list(name), _group_list(item))
+                named_type = item.copy()
+                named_type.commit(target, name, _link_list(name))
+                return named_type
+        except _SkipError as error:
+            kind = "dataset" if isinstance(item, h5py.h5d.DatasetID) else "object"
+            self._skip(f"{kind} {shown(path)}", str(error))
+            return None
 
-    def _copy_dataset(self, item: h5py.Dataset, group: h5py.Group, name: str, path: str) -> None:
-        if item in self._columns:
-            columns = self._columns[item]
-            new = self._make(group, name, columns[0])
+    def _copy_dataset(self, dataset: h5py.Dataset, target: Any, name: bytes, path: bytes) -> Any:
+        link = _link_list(name)
+        with _skipping():
+            is_column = dataset in self._columns
+            is_joined = not is_column and self._has_other_rows(dataset, path)
+            by_hdf5 = self._is_copied_by_hdf5 and not is_joined and not needs_values(dataset)
+            if holds_references(dataset.id.get_type()):
+                raise _SkipError(REFERENCES)
+        if is_column:
+            columns = self._columns[dataset]
+            new = self._make(self._target, columns[0])
             self.places.update({column.name: new for column in columns})
             self._joined.add(path)
-        elif self._has_other_rows(item, path):
-            self._join(item, group, name, path)
-        elif item.is_virtual or item.external:
-            _copy_rows(item, _make_like(item, item.shape, group, name), 0, len(item))
+        elif by_hdf5 and copy_by_hdf5(dataset, target, name, link):
+            self.copied.rows[path] = None
+            return h5py.h5o.open(target, name)
         else:
-            try:
-                group.copy(item, group, name, without_attrs=True)
-            except (OSError, RuntimeError) as error:
-                where = f"{item.file.filename}: dataset {item.name!r}"
-                raise RepackingError(f"{where} cannot be copied: {error}") from error
+            with _skipping():
+                if is_sparse(dataset, self._most_nbytes):
+                    raise _SkipError(
+                        f"has {size_text(nbytes_of(dataset))} of values, most of which are not "
+                        f"stored; to have them, repack it by itself: x={dataset.name!r}"
+                    )
+            new = self._join(dataset, path) if is_joined else self._copy_values(dataset, path)
+        h5py.h5o.link(new.id, target, name, link)
+        return new.id
 
-    def _join(self, item: h5py.Dataset, group: h5py.Group, name: str, path: str) -> None:
+    def _copy_values(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
+        check_sources(dataset)
+        with _skipping():
+            new = make_like(dataset, self._target)
+        try:
+            copy_rows(dataset, new)
+        except ReadError as error:
+            raise _SkipError(f"cannot be read: {reason_of(error.__cause__ or error)}") from error
+        self.copied.rows[path] = None
+        return new
+
+    def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
         """Copies the rows of the samples in use, of all files."""
-        new = _make_like(item, (self._set.num_samples, *item.shape[1:]), group, name)
+        new = make_like(dataset, self._target, self._set.num_samples)
         begin = 0
+        parts = self.copied.rows[path] = []
         for file_path, length, count in zip(
             self._set.paths, self._lengths, self._set.counts.tolist(), strict=True
         ):
-            with open_file(file_path, rdcc_nbytes=CACHE_BYTES) as file:
-                part = find_dataset(file, path)
-                is_alike = part.id.get_type().equal(item.id.get_type())
-                if part.shape != (length, *item.shape[1:]) or not is_alike:
+            with file_of(file_path, self._source) as file:
+                part = find_dataset(file, path.decode("utf-8", "surrogateescape"))
+                with reading(f"{file_path}: dataset {shown(path)}"):
+                    is_alike = part.id.get_type().equal(dataset.id.get_type())
+                if part.shape != (length, *dataset.shape[1:]) or not is_alike:
                     raise FileFormatError(
-                        f"The values of {path!r} should be alike in all files, and as many as the "
-                        f"samples. Received: {dtype_name(item.dtype)} of shape {item.shape} in "
-                        f"{self._set.paths[0]}, {dtype_name(part.dtype)} of shape {part.shape} in "
+                        f"The values of {shown(path)} should be alike in all files, and as many as "
+                        f"the samples. Received: {_type_name(dataset)} of shape {dataset.shape} in "
+                        f"{self._set.paths[0]}, {_type_name(part)} of shape {part.shape} in "
                         f"{file_path}, which has {length} samples"
                     )
-                _copy_rows(part, new, begin, count)
+                check_sources(part)
+                copy_rows(part, new, begin, count)
+            parts.append((file_path, count))
             begin += count
         self._joined.add(path)
+        return new
 
-    def _copy_attributes(self, source: Any, target: Any) -> None:
-        for name in source.attrs:
-            try:
-                problem = _copy_attribute(source, target, name)
-            except (TypeError, ValueError, NotImplementedError) as error:  # a type unknown to h5py
-                problem = f"cannot be copied by h5py: {error}"
-            if problem:
-                self._skip(f"attribute {name!r} of {target.name!r}", problem)
-
-
-def _holds_references(item: Any) -> bool:
-    return bool(item.id.get_type().detect_class(h5py.h5t.REFERENCE))
-
-
-def _copy_attribute(source: Any, target: Any, name: str) -> str | None:
-    """Copies an attribute with its type and values as they are stored, or says why not."""
-    attribute = h5py.h5a.open(source.id, name.encode("utf-8", "surrogateescape"))
-    stored_type, space = attribute.get_type(), attribute.get_space()
-    if stored_type.detect_class(h5py.h5t.REFERENCE):
-        return "holds references, which lead into their own file"
-    values = None
-    if space.get_simple_extent_type() != h5py.h5s.NULL:
-        values = np.zeros(attribute.shape, attribute.dtype)
-        in_memory = h5py.h5t.py_create(attribute.dtype)
-        attribute.read(values, mtype=in_memory)
-    new = h5py.h5a.create(target.id, attribute.name, stored_type.copy(), space)
-    if values is not None:
-        new.write(values, mtype=in_memory)
-    return None
-
-
-def _make_like(
-    item: h5py.Dataset, shape: tuple[int, ...], group: h5py.Group, name: str
-) -> h5py.Dataset:
-    """Makes a dataset of the same type; with the same chunks and filters, if it has some."""
-    if item.chunks is None:
-        plist, space = None, h5py.h5s.create_simple(shape)
-    else:
-        plist = item.id.get_create_plist()
-        # Without a fixed length, since chunks may not be longer.
-        longest = (h5py.h5s.UNLIMITED, *(n or h5py.h5s.UNLIMITED for n in item.maxshape[1:]))
-        space = h5py.h5s.create_simple(shape, longest)
-    stored_type = item.id.get_type().copy()
-    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), stored_type, space, plist))
-
-
-def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, begin: int, count: int) -> None:
-    """Copies the first `count` rows to those from `begin` on, with HDF5's own conversion."""
-    check_sources(source)
-    dtype = source.dtype
-    in_memory = h5py.h5t.py_create(dtype)
-    sample = source.shape[1:]
-    zeros = (0,) * len(sample)
-    step = max(1, BLOCK_BYTES // max(1, dtype.itemsize * int(np.prod(sample))))
-    for start in range(0, count, step):
-        shape = (min(step, count - start), *sample)
-        values = np.zeros(shape, dtype)
-        block = h5py.h5s.create_simple(shape)
-        place = source.id.get_space()
-        place.select_hyperslab((start, *zeros), shape)
+    def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
+        names: list[bytes] = []
+        copied = self.copied.attributes[path] = []
         try:
-            source.id.read(block, place, values, in_memory)
-        except (OSError, RuntimeError) as error:
-            where = f"{source.file.filename}: dataset {source.name!r}"
-            raise ReadError(f"{where} cannot be read: {error}") from error
-        place = target.id.get_space()
-        place.select_hyperslab((begin + start, *zeros), shape)
-        target.id.write(block, place, values, in_memory)
+            order = _order(source.get_create_plist().get_attr_creation_order())
+            h5py.h5a.iterate(source, names.append, index_type=order)
+        except HDF5_ERRORS as error:
+            what = f"some or all attributes of {shown(path)}"
+            self._skip(what, f"cannot be listed: {reason_of(error)}")
+        for name in names:
+            problem = copy_attribute(source, target, name)
+            if problem is None:
+                copied.append(name)
+            else:
+                self._skip(f"attribute {shown(name)} of {shown(path)}", problem)
+
+
+class _SkipError(Exception):
+    """Something cannot be copied; the message says why."""
+
+
+@contextlib.contextmanager
+def _skipping() -> Iterator[None]:
+    try:
+        yield
+    except HDF5_ERRORS as error:
+        raise _SkipError(f"cannot be read: {reason_of(error)}") from error
+
+
+def _bytes(name: str | bytes) -> bytes:
+    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+
+
+def _type_name(dataset: h5py.Dataset) -> str:
+    try:
+        return dtype_name(dataset.dtype)
+    except HDF5_ERRORS:
+        return "a type that h5py does not know"
+
+
+def _lookup(file: h5py.File, name: str) -> Any:
+    try:
+        return file[name]
+    except HDF5_ERRORS:
+        return None
+
+
+def _order(creation_order: int) -> int:
+    """In which order to list links or attributes: that in which they were made, if it is known."""
+    is_tracked = creation_order & h5py.h5p.CRT_ORDER_TRACKED
+    return int(h5py.h5.INDEX_CRT_ORDER if is_tracked else h5py.h5.INDEX_NAME)
+
+
+def _link_list(name: bytes) -> Any:
+    """The properties of a new link: its name is UTF-8, if it can be."""
+    plist = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    with contextlib.suppress(UnicodeDecodeError):
+        name.decode("utf-8")
+        plist.set_char_encoding(h5py.h5t.CSET_UTF8)
+    return plist
+
+
+def _group_list(group: Any) -> Any:
+    """The properties of a new group: the orders that are tracked in another one."""
+    # Not the other one's own list, which says where in its file the links are.
+    old, new = group.get_create_plist(), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    new.set_link_creation_order(old.get_link_creation_order())
+    new.set_attr_creation_order(old.get_attr_creation_order())
+    return new

@@ -3,14 +3,14 @@
 The videos are read twice. The first reading counts frames, so that the sizes of the datasets are
 known before anything is written; the second one writes the clips, one at a time:
 
-    folder -> _list_files -> _plan_videos (decode, count) -> _write (decode, resize, crop) -> out
+    folder -> list_videos -> _plan_videos (decode, count) -> _write (decode, resize, crop) -> out
 """
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import (
-    ArgumentError,
-    PackingError,
-    ReadError,
-    VideoFileNotFoundError,
-)
+from .errors import ArgumentError, PackingError, ReadError
+from .folders import SkippedVideo, check_not_packed, list_videos, shown
 from .videos import clip_starts, count_frames, read_clips
 from .writing import Output, check_out, file_when_complete, with_progress
 
@@ -31,20 +27,6 @@ __all__ = ["PackReport", "SkippedVideo", "pack"]
 
 _COMPRESSIONS = (None, "gzip", "lzf")
 _MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
-_MAX_NAMES_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class SkippedVideo:
-    """A file that is not in the packed file.
-
-    Attributes:
-        path: Its path relative to the packed folder, with `/` between the parts.
-        reason: Why it was left out, for people to read.
-    """
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -137,7 +119,8 @@ def pack(
 
     Every format that PyAV (FFmpeg) reads is a video, in folders below a class folder too. Hidden
     files and folders, whose names begin with a dot, are ignored. Every other file that gives no
-    sample is in the report: not a video, damaged, cut short before one clip. Of a file that was
+    sample is in the report: not a video, damaged, cut short before one clip; so is a link to a
+    folder, which is not followed. Of a file that was
     cut off, the whole frames are used. A class keeps its label when all of its videos are
     skipped, or when it has none.
 
@@ -167,17 +150,19 @@ def pack(
         What was packed and what was skipped.
 
     Raises:
-        ArgumentError: An argument makes no sense, or `out` exists and `overwrite` is false.
+        ArgumentError: An argument makes no sense, `out` exists and `overwrite` is false, or `out`
+            is one of the files in `folder`.
         VideoFileNotFoundError: There is no `folder`, or no folder to write `out` to.
         PackingError: `folder` has no class folders, no video in them gives a sample, or the file
             cannot be written: no space, or a disk that fails.
-        ReadError: A video changed while it was being packed.
+        ReadError: A folder cannot be read, or a video changed while it was being packed.
         MissingDependencyError: PyAV (or, with `progress`, tqdm) is not installed.
     """
     settings = _checked_settings(num_frames, stride, size, clips_per_video, compression)
     folder, out = Path(folder), Path(out)
     check_out(out, overwrite=overwrite)
-    class_names, files, strays = _list_files(folder)
+    class_names, files, strays = list_videos(folder)
+    check_not_packed(out, folder, [*(path for path, _ in files), *(item.path for item in strays)])
     videos, unreadable = _plan_videos(folder, files, settings, progress=progress)
     skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
     if not videos:
@@ -239,61 +224,10 @@ def _positive(name: str, value: Any, received: Any = None) -> int:
     return number
 
 
-# Files
-
-
-def _list_files(
-    folder: Path,
-) -> tuple[tuple[str, ...], list[tuple[str, int]], list[SkippedVideo]]:
-    """Lists the class names, (path, label) of the files, and the files in no class folder."""
-    if not folder.exists():
-        raise VideoFileNotFoundError(f"There is no folder {folder}.")
-    if not folder.is_dir():
-        raise ArgumentError(f"`folder` must be a folder. Received: folder={str(folder)!r}")
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    class_names = tuple(sorted(path.name for path in entries if path.is_dir()))
-    strays = [path.name for path in entries if not path.is_dir()]
-    if not class_names:
-        raise PackingError(
-            f"Expected one sub-folder per class in {folder}, with the videos of the class in it. "
-            f"Found no sub-folders, and {len(strays)} files: {_shown(strays)}."
-        )
-    files = [
-        (path, label)
-        for label, name in enumerate(class_names)
-        for path in sorted(_visible_files(folder, name))
-    ]
-    for text in (*class_names, *strays, *(path for path, _ in files)):
-        _check_utf8(text)
-    return class_names, files, [SkippedVideo(name, "is in no class folder") for name in strays]
-
-
-def _visible_files(folder: Path, name: str) -> Iterator[str]:
-    """Walks through a class folder and gives paths relative to `folder`, in no certain order."""
-    for parent, folders, files in os.walk(folder / name):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            if not file.startswith("."):
-                yield (Path(parent) / file).relative_to(folder).as_posix()
-
-
-def _check_utf8(name: str) -> None:
-    # HDF5 and FFmpeg take nothing else; this is quick, and packing can take hours.
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise PackingError(f"The name {name!a} is not valid UTF-8. Rename it.") from error
-
-
-def _shown(texts: Sequence[str]) -> str:
-    more = len(texts) - _MAX_NAMES_SHOWN
-    return ", ".join(texts[:_MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
     if not skipped:
         return f"Nothing to pack: the class folders in {folder} hold no files."
-    reasons = _shown([f"{video.path} ({video.reason})" for video in skipped])
+    reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
     return f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
 
 

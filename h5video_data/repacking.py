@@ -1,6 +1,6 @@
 """`repack`: writes files anew in a layout that trains fast.
 
-    files -> Copier: everything but the samples -> VideoLoader: the samples -> _check_rows -> out
+    files -> Copier: everything but the samples -> VideoLoader: the samples -> checks -> out
 
 The samples are read by the loader itself, so that each chunk is decoded once, by all threads, and
 in bounded memory; they are written in large blocks.
@@ -33,10 +33,12 @@ from .errors import (
 )
 from .filters import DEFLATE_LEVEL, encode_chunk
 from .inspection import size_text
+from .links import linked_files
 from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
 from .tasks import Task, Threads
+from .transfer import CACHE_BYTES, HDF5_ERRORS
 from .writing import check_out, file_when_complete, not_written, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
@@ -109,17 +111,23 @@ def repack(
     - Of several files, the samples follow each other in the order given, and with them the rows of
       every dataset that holds a value for each sample. Everything else is the first file's; what
       other files hold beyond that is in the report.
-    - Virtual datasets, and those in external files, become plain ones with their values.
+    - Virtual datasets, and those in external files, become plain ones with their values; but not if
+      these take more than the samples do, and more than 1 GiB. They are in the report then.
     - Soft links stay, and so do links to other files, with their path as seen from `out`. If one of
       these leads to a dataset of which rows are left out or joined, or to `x`, its values take the
       link's place.
+    - Values keep the type that they are stored with, byte by byte. A dataset of which all rows are
+      copied keeps damaged chunks, too, and those whose filter is not installed.
     - Object and region references (so dimension scales, too) cannot be copied, nor the userblock
-      before an HDF5 file. They are in the report.
+      before an HDF5 file, the order in which the root group was filled, and what is damaged beside
+      the samples. They are in the report. A committed type of a dataset becomes the dataset's own
+      where rows are left out or joined, and that of an attribute always.
 
     The file appears under its name only when it is complete. It is first written next to it, as
     `<out>.<random>.partial`, which is removed when something fails; a process that is killed leaves
-    it behind. Before the file gets its name, up to 16 samples from its first to its last are read
-    by h5py, from the old file and from the new, and compared. The source is only read.
+    it behind. Before the file gets its name, up to 16 samples from its first to its last and all
+    that was copied beside them are read by h5py, from the old file and from the new, and compared.
+    The source is only read.
 
     Args:
         path: A path, a list of paths, or a glob.
@@ -139,11 +147,10 @@ def repack(
 
     Raises:
         ArgumentError: An argument makes no sense, `out` exists and `overwrite` is false, or `out`
-            is a file that is read.
+            is a file that is read, or that one of these leads to.
         VideoFileNotFoundError: There is no such file, or no folder to write `out` to.
         FileFormatError: The datasets do not fit together, within a file or between files.
-        RepackingError: There is no space, something cannot be copied, or a sample that was read
-            again differs.
+        RepackingError: There is no space, or something that was read again differs.
         MissingDependencyError: hdf5plugin (or, with `progress`, tqdm) is not installed.
         H5VideoError: Any error of opening and reading the files.
     """
@@ -158,12 +165,15 @@ def repack(
         _check_space(out, video_set)
     layouts = [_storage(column, compression, is_chunked=is_chunked) for column in video_set.columns]
 
-    def make(group: h5py.Group, name: str, column: Column) -> h5py.Dataset:
+    def make(file: h5py.File, column: Column) -> h5py.Dataset:
         layout = layouts[video_set.columns.index(column)]
         shape = (video_set.num_samples, *column.sample_shape)
-        return group.create_dataset(name, shape, column.dtype, **layout)
+        return file.create_dataset(None, shape, column.dtype, **layout)
 
-    check = functools.partial(_check_samples, video_set)
+    def check(partial: Path) -> None:
+        copier.copied.check(partial)
+        _check_samples(video_set, partial)
+
     try:
         with (
             VideoLoader(
@@ -172,16 +182,16 @@ def repack(
                 batch_size=_block_size(video_set),
                 read_ahead_bytes=read_ahead_bytes,
             ) as loader,
+            open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
             file_when_complete(out, RepackingError, check) as (target, output),
-            open_file(video_set.paths[0]) as source,
         ):
             blocks = with_progress(loader, "repacking", unit="block", progress=progress)
-            copier = Copier(video_set, source, target, make)
+            copier = Copier(video_set, source, target, os.path.abspath(out.parent), make)
             copier.copy()
             _write_samples(output.watched(blocks), copier.places, compression, loader.num_threads)
     except H5VideoError:
         raise
-    except (OSError, RuntimeError) as error:
+    except HDF5_ERRORS as error:
         raise RepackingError(not_written(out, error)) from error
     return RepackReport(
         path=out,
@@ -217,22 +227,11 @@ def _check_not_read(out: Path, video_set: VideoSet) -> None:
     """Makes sure that the new file does not take the place of one that is read."""
     if not out.exists():
         return
-    read = set(video_set.paths)
-    for part in (part for column in video_set.columns for part in column.parts):
-        with open_file(part.path) as file:
-            read |= {part.path, *_files_behind(find_dataset(file, part.name))}
-    for path in sorted(read):
+    for path in sorted(set().union(*map(linked_files, video_set.paths))):
         if os.path.exists(path) and out.samefile(path):
             raise ArgumentError(
                 f"`out` must not be a file that is read, and is {path}. Received: out={str(out)!r}"
             )
-
-
-def _files_behind(dataset: h5py.Dataset) -> set[str]:
-    """The files that hold the values of a virtual dataset, or of one with external files."""
-    names = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-    names += [name for name, *_ in dataset.external or ()]
-    return {os.path.join(os.path.dirname(dataset.file.filename), name) for name in names}
 
 
 def _check_space(out: Path, video_set: VideoSet) -> None:

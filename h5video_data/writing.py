@@ -23,12 +23,16 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
     Raises:
         VideoFileNotFoundError: There is no folder to write it to.
-        ArgumentError: It is a folder, or exists and `overwrite` is false.
+        ArgumentError: It is no file, or exists and `overwrite` is false.
     """
     if not out.parent.is_dir():
         raise VideoFileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     if out.is_dir():
         raise ArgumentError(f"`out` must be a file, and is a folder. Received: out={str(out)!r}")
+    if out.exists() and not out.is_file():
+        raise ArgumentError(
+            f"`out` must be a file, and is a pipe, a socket or a device. Received: out={str(out)!r}"
+        )
     if out.exists() and not overwrite:
         raise ArgumentError(
             "`out` exists. Give overwrite=True to replace it. Received: "

@@ -134,7 +134,7 @@ CORRUPT = {
     "lzf: too little": ([LZF], b"\x03abcd", "4 bytes instead of 16"),
     "lzf: too much": ([LZF], b"\x1f" + b"a" * 32, "lzf: "),
     "shuffle: too little": ([SHUFFLE], b"0123", "4 bytes instead of 16"),
-    "fletcher32: wrong": ([FLETCHER], b"0123456789abcdef\0\0\0\0", "fletcher32 checksum is wrong"),
+    "fletcher32: wrong": ([FLETCHER], b"0123456789abcdef\0\0\0\0", "the checksum is wrong"),
     "fletcher32: too short": ([FLETCHER], b"012", "too short for a checksum: 3 bytes"),
     "lz4: too short": ([LZ4], struct.pack(">Q", 16), "too short for its header: 8 bytes"),
     "lz4: terabytes": ([LZ4], struct.pack(">QII", 1 << 40, 1 << 30, 4) + b"0123", "1099511627776 "),

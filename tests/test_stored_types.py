@@ -1,0 +1,282 @@
+"""`repack` keeps each value with the type that it is stored with, whatever program wrote it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5a, h5d, h5f, h5p, h5s, h5t
+
+from h5video_data import checking, transfer
+from h5video_data.errors import RepackingError
+from h5video_data.repacking import repack
+
+NUM_SAMPLES = 4
+
+
+def null_terminated(size):
+    """The type of C, MATLAB, netCDF and PyTables: NumPy's strings are padded with nulls instead."""
+    kind = h5t.C_S1.copy()
+    kind.set_size(size)
+    return kind
+
+
+def opaque():
+    kind = h5t.create(h5t.OPAQUE, 5)
+    kind.set_tag(b"a tag")
+    return kind
+
+
+def compound():
+    kind = h5t.create(h5t.COMPOUND, 16)
+    kind.insert(b"name", 0, null_terminated(5))
+    kind.insert(b"number", 6, h5t.STD_I32BE)  # with room between
+    return kind
+
+
+def odd_float():
+    kind = h5t.IEEE_F64LE.copy()
+    kind.set_fields(51, 40, 11, 0, 40)
+    return kind
+
+
+# The type, and the bytes of one value as they are stored.
+TYPES = {
+    "null-terminated": (null_terminated(5), b"abcde"),
+    "behind the null": (null_terminated(5), b"ab\0de"),
+    "space-padded": (h5t.FORTRAN_S1.copy(), b"x"),
+    "opaque": (opaque(), b"\0\1\2\3\4"),
+    "compound": (compound(), b"GROUP\0" + struct.pack(">i", 7) + bytes(6)),
+    "array": (h5t.array_create(null_terminated(3), (2,)), b"abcdef"),
+    "bit field": (h5t.STD_B16BE, b"\1\2"),
+    "odd float": (odd_float(), struct.pack("<d", 1.0)),
+}
+
+
+def as_stored(item):
+    """The bytes of an attribute or a dataset, without any conversion."""
+    kind = item.get_type()
+    values = np.zeros(item.shape, np.dtype((np.void, kind.get_size())))
+    if isinstance(item, h5a.AttrID):
+        item.read(values, mtype=kind)
+    else:
+        item.read(h5s.ALL, h5s.ALL, values, kind)
+    return kind, values.tobytes()
+
+
+def write_typed(path, kind, value, **options):
+    """A file with an attribute, a contiguous, and a compressed dataset of a type."""
+    with h5py.File(path, "w", **options) as file:
+        file["X"] = np.arange(NUM_SAMPLES, dtype="u1")
+        values = np.frombuffer(value * NUM_SAMPLES, np.dtype((np.void, kind.get_size())))
+        space = h5s.create_simple((NUM_SAMPLES,))
+        for place in (file, file["X"]):
+            h5a.create(place.id, b"note", kind, space).write(values, mtype=kind)
+        chunked = h5p.create(h5p.DATASET_CREATE)
+        chunked.set_chunk((3,))
+        chunked.set_deflate(4)
+        for name, plist in ((b"plain", None), (b"packed", chunked)):
+            dataset = h5d.create(file.id, name, kind, space, plist)
+            dataset.write(h5s.ALL, h5s.ALL, values, kind)
+            note = h5a.create(dataset, b"note", kind, h5s.create(h5s.SCALAR))
+            note.write(values[:1].reshape(()), mtype=kind)
+    return path
+
+
+@pytest.mark.parametrize("case", TYPES.values(), ids=TYPES)
+@pytest.mark.parametrize("num_files", [1, 2])
+@pytest.mark.parametrize("count", [NUM_SAMPLES, 3])
+def test_types(tmp_path, case, num_files, count):
+    kind, value = case
+    paths = [write_typed(tmp_path / f"{n}.h5", kind, value) for n in range(num_files)]
+    for path in paths:
+        with h5py.File(path, "a") as file:
+            file.attrs["sample_count"] = count
+    report = repack(paths, tmp_path / "out.h5")
+    assert report.skipped == ()
+    with h5py.File(tmp_path / "out.h5") as file:
+        for name in ("plain", "packed"):
+            found, values = as_stored(file[name].id)
+            assert found.equal(kind)
+            assert values == value * count * num_files
+            found, values = as_stored(h5a.open(file[name].id, b"note"))
+            assert found.equal(kind)
+            assert values == value
+        for place in (file, file["X"]):
+            assert as_stored(h5a.open(place.id, b"note"))[1] == value * NUM_SAMPLES
+
+
+def write_lists(path):
+    """Variable length of all kinds, some of it of null-terminated strings."""
+    letters = h5t.vlen_create(null_terminated(1))  # MATLAB's MATLAB_fields
+    mixed = h5t.create(h5t.COMPOUND, 21)
+    mixed.insert(b"name", 0, null_terminated(5))
+    mixed.insert(b"text", 5, h5t.py_create(h5py.string_dtype(), logical=True))
+    mixed.insert(b"number", 13, h5t.STD_I64BE)
+    with h5py.File(path, "w") as file:
+        file["X"] = np.arange(NUM_SAMPLES, dtype="u1")
+        file["names"] = ["a", "", "ccc", "é"]
+        lists = file.create_dataset("lists", (NUM_SAMPLES,), h5py.vlen_dtype(">i2"))
+        lists[1] = np.array([1, 2, 3], ">i2")
+        file.create_dataset("native", (NUM_SAMPLES,), h5py.vlen_dtype("f4"))[2] = [0.5, 2]
+        # As NumPy has it, but for room for the null: h5py cannot write the full length.
+        dataset = h5py.Dataset(h5d.create(file.id, b"mixed", mixed, h5s.create_simple((4,))))
+        values = np.zeros(4, dataset.dtype)
+        values["name"], values["text"], values["number"] = b"abcd", ["p", "qq", "", "s"], 7
+        dataset[...] = values
+        text = np.frombuffer(b"xab", "S1").copy()
+        pointer = np.array([2, text.ctypes.data + 1], np.uintp).view("V16")
+        attribute = h5a.create(file.id, b"fields", letters, h5s.create_simple((1,)))
+        attribute.write(pointer, mtype=letters)
+        dataset = h5d.create(file.id, b"fields", letters, h5s.create_simple((4,)))
+        dataset.write(h5s.ALL, h5s.ALL, np.repeat(pointer, 4), letters)
+        file.attrs["texts"] = ["b", "cd"]
+    return path
+
+
+@pytest.mark.parametrize("count", [NUM_SAMPLES, 3])
+def test_variable_length(tmp_path, count):
+    with h5py.File(write_lists(tmp_path / "a.h5"), "a") as file:
+        file.attrs["sample_count"] = count
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
+    with h5py.File(tmp_path / "b.h5") as file, h5py.File(tmp_path / "a.h5") as old:
+        assert [b"".join(item) for item in file["fields"][:]] == [b"ab"] * count
+        assert b"".join(file.attrs["fields"][0]) == b"ab"
+        assert list(file.attrs["texts"]) == ["b", "cd"]
+        assert file["names"].asstr()[:].tolist() == ["a", "", "ccc", "é"][:count]
+        expected = [item.tolist() for item in old["lists"][:count]]
+        assert [item.tolist() for item in file["lists"][:]] == expected
+        assert [len(item) for item in expected] == [0, 3, 0, 0][:count]
+        assert file["native"][2].tolist() == [0.5, 2]
+        assert file["mixed"][:].tolist() == old["mixed"][:count].tolist()
+        for name in ("fields", "names", "lists", "mixed"):
+            assert file[name].id.get_type().equal(old[name].id.get_type())
+
+
+@pytest.mark.parametrize("chunks", [None, (2,)], ids=str)
+@pytest.mark.parametrize("count", [NUM_SAMPLES, 3])
+def test_strings_with_a_fill_value(tmp_path, chunks, count):  # as netCDF-4 has them
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.zeros((NUM_SAMPLES, 2), "u1")
+        options = {"dtype": h5py.string_dtype(), "fillvalue": "-", "chunks": chunks}
+        file.create_dataset("names", (NUM_SAMPLES,), **options)[:3] = ["a", "b", "c"]
+        file.attrs["sample_count"] = count
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        assert file["names"].asstr()[:].tolist() == ["a", "b", "c", "-"][:count]
+        assert file["names"].fillvalue == b"-"
+        assert file["names"].chunks == chunks
+
+
+def write_small(path):
+    """A file whose addresses have 4 bytes."""
+    properties = h5p.create(h5p.FILE_CREATE)
+    properties.set_sizes(4, 4)
+    created = h5f.create(os.fsencode(path), h5f.ACC_TRUNC, properties)
+    with h5py.File(created) as file:
+        file["X"] = np.arange(12, dtype="u1").reshape(NUM_SAMPLES, 3)
+        file["Y"] = np.eye(4)
+        file["g/names"] = ["a", "b", "ccc", ""]
+        packed = {"chunks": (7,), "compression": "gzip", "fillvalue": 3}
+        file.create_dataset("g/packed", data=np.arange(99), **packed)
+        file["scalar"], file["nothing"], file["type"] = 3, h5py.Empty("f4"), np.dtype("i4")
+        file.attrs["names"] = ["x", "yz"]
+        file["g"].attrs["empty"] = h5py.Empty("f4")
+        file["same"] = file["Y"]
+    return path
+
+
+def test_addresses_of_four_bytes(tmp_path):
+    write_small(tmp_path / "a.h5")
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
+    # In another process: HDF5 may die of a wrong copy when it closes it.
+    code = f"""
+import h5py, numpy as np
+with h5py.File({os.fspath(tmp_path / "b.h5")!r}) as file:
+    assert file["X"][()].ravel().tolist() == list(range(12))
+    assert (file["Y"][()] == np.eye(4)).all() and file["same"] == file["Y"]
+    assert file["g/names"].asstr()[:].tolist() == ["a", "b", "ccc", ""]
+    packed = file["g/packed"]
+    assert packed[:].tolist() == list(range(99)) and packed.compression == "gzip"
+    assert (packed.chunks, packed.fillvalue) == ((7,), 3)
+    assert file["scalar"][()] == 3 and file["nothing"].shape is None
+    assert file["type"].dtype == "i4" and list(file.attrs["names"]) == ["x", "yz"]
+    assert file["g"].attrs["empty"] == h5py.Empty("f4")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_each_value_is_compared(tmp_path, monkeypatch):
+    write_typed(tmp_path / "a.h5", h5t.STD_I32LE, b"\1\2\3\4")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["names"] = ["a", "b", "c", "d"]
+        file["one"] = 1.5
+    copy = checking.CopiedItems.check
+
+    def spoil(name, change):
+        def check(self, path):
+            with h5py.File(path, "a") as file:
+                change(file[name])
+            copy(self, path)
+
+        monkeypatch.setattr(checking.CopiedItems, "check", check)
+
+    def rename(item):
+        item.attrs["note"] = np.arange(NUM_SAMPLES, dtype="i8")
+
+    def set_last(value):
+        return lambda item: item.__setitem__(-1, value)
+
+    monkeypatch.setattr(transfer, "BLOCK_BYTES", 8)
+    monkeypatch.setattr(transfer, "BLOCK_OBJECTS", 1)
+    cases = [
+        ("plain", set_last(5), "dataset '/plain'"),
+        ("packed", set_last(5), "dataset '/packed'"),
+        ("names", set_last("e"), "dataset '/names'"),
+        ("one", lambda item: item.__setitem__((), 1.25), "dataset '/one'"),
+        ("X", rename, "attribute 'note' of '/X'"),
+        ("/", lambda item: item.attrs.__delitem__("note"), "cannot be compared with the new"),
+        ("/", lambda item: item.__delitem__("names"), "cannot be compared with the new"),
+    ]
+    for name, change, message in cases:
+        spoil(name, change)
+        with pytest.raises(RepackingError, match=message):
+            repack(tmp_path / "a.h5", tmp_path / "b.h5")
+        assert not (tmp_path / "b.h5").exists()
+    monkeypatch.undo()
+    repack(tmp_path / "a.h5", tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize("is_recoded", [False, True])
+def test_chunks(tmp_path, monkeypatch, is_recoded):
+    expected = np.zeros((NUM_SAMPLES, 8, 3), "u1")
+    expected[:, :2] = np.arange(1, 25).reshape(NUM_SAMPLES, 2, 3)
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["X"] = np.zeros((NUM_SAMPLES, 2), "u1")
+        # The list of these chunks is wrong in HDF5 1.14.
+        options = {"maxshape": (NUM_SAMPLES, None, 3), "chunks": (1, 1, 3)}
+        grown = file.create_dataset("grown", (NUM_SAMPLES, 8, 3), "u1", **options)
+        grown[:, :2] = expected[:, :2]
+        file.create_dataset("packed", data=expected, chunks=(3, 3, 3), compression="gzip")
+    if is_recoded:  # the same values in other bytes
+        monkeypatch.setattr(checking, "same_chunks", lambda *_: False)
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["grown"], expected)
+        np.testing.assert_array_equal(file["packed"], expected)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 5), (1, 1, 7), (2, 3, 1)])
+@pytest.mark.parametrize("block_bytes", [1, 4, 12, 40, 1 << 20])
+def test_blocks_cover_an_array_once(shape, block_bytes, monkeypatch):
+    monkeypatch.setattr(transfer, "BLOCK_BYTES", block_bytes)
+    seen = np.zeros(shape, int)
+    for corner, size in transfer._blocks(shape, np.dtype("f4")):
+        assert int(np.prod(size)) * 4 <= max(4, block_bytes)
+        seen[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))] += 1
+    assert (seen == 1).all()
