@@ -13,19 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip
-from .errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
-from .layout import StoredArray, check_sources, describe
+from .errors import ArgumentError, FileFormatError, VideoFileNotFoundError
+from .files import FileIdentity, absolute, unavailable
+from .layout import StoredArray, describe
 from .opening import (
+    file_identity,
     find_dataset,
+    object_name,
     open_file,
     read_class_names,
     read_sample_count,
-    require_filters,
 )
 from .plan import SlabGeometry, planner
+from .values import Values
 
 Names = str | Mapping[str, str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+# Of the file system itself, at the top of a disk, for its repair; only the superuser may read it.
+_FOLDER_OF_THE_DISK = "lost+found"
 
 SAMPLES = "(samples, frames, channels, rows, columns)"
 
@@ -83,6 +89,8 @@ class VideoSet:
     """
 
     paths: tuple[str, ...]
+    identities: tuple[FileIdentity, ...]
+    """What each file was like when its layout was read."""
     counts: NDArray[np.int64]
     """Samples in use of each file."""
     columns: tuple[Column, ...]
@@ -169,12 +177,14 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
 
     Raises:
         VideoFileNotFoundError: A glob matches no file.
+        UnavailableError: A folder that a glob would look into cannot be read.
         ArgumentError: There is no path at all.
     """
     if isinstance(path, (str, os.PathLike)):
-        name = os.path.expanduser(os.fspath(path))
+        name = os.path.expanduser(os.fsdecode(path))
         if os.path.exists(name) or not glob.has_magic(name):
             return (name,)
+        _check_folders(name)
         found = tuple(sorted(glob.glob(name, recursive=True)))
         if not found:
             raise VideoFileNotFoundError(f"No file matches. Received: path={name!r}")
@@ -185,6 +195,35 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     if not paths:
         raise ArgumentError("`path` must name at least one file. Received: an empty list")
     return paths
+
+
+def _check_folders(pattern: str) -> None:
+    """Raises an error if a glob would pass over a folder because it cannot be read."""
+    parts = pattern.split(os.sep)
+    for number, part in enumerate(parts):
+        above = os.sep.join([*parts[:number], ""])
+        for folder in glob.glob(above or os.curdir, recursive=True):
+            if os.path.basename(folder.rstrip(os.sep)) == _FOLDER_OF_THE_DISK:
+                continue
+            try:
+                if part == "**":
+                    _walk(folder)
+                elif glob.has_magic(part):
+                    os.scandir(folder).close()
+                else:
+                    os.stat(os.path.join(folder, part))
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:
+                raise unavailable(f"{error.filename} cannot be looked into", error) from error
+
+
+def _walk(folder: str) -> None:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for _, folders, _ in os.walk(folder, onerror=fail):
+        folders[:] = [f for f in folders if f[0] != "." and f != _FOLDER_OF_THE_DISK]
 
 
 def open_video_set(
@@ -227,14 +266,16 @@ def open_video_set(
                 f"and y=None does without labels. Received: {names!r}"
             )
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
-    paths = tuple(os.path.abspath(item) for item in expand_paths(path))
+    paths = tuple(map(absolute, expand_paths(path)))
     parts: list[list[StoredArray]] = []
+    identities: list[FileIdentity] = []
     counts: list[int] = []
     # Names of classes, and the first file that has them.
     named: dict[tuple[str, ...], str] = {}
     for file_path in paths:
         with open_file(file_path) as file:
-            stored = [describe(find_dataset(file, name)) for name in datasets]
+            identities.append(file_identity(file))
+            stored = [_described(file, name) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
             if sample_weight is not None:
                 weights = [stored[datasets.index(name)] for name in _listed(sample_weight)]
@@ -254,9 +295,10 @@ def open_video_set(
         columns = _clipped(columns, clip, _listed(x))
     for column in columns:
         _check_column(column)
-        for part in column.parts:
-            if column.is_kept_in_memory or isinstance(planner(part), str):
-                require_filters(part)
+        for part, count in zip(column.parts, counts, strict=True):
+            is_read_by_hdf5 = column.is_kept_in_memory or isinstance(planner(part), str)
+            if is_read_by_hdf5 and (part.filters or part.storage == "external"):
+                _check_readable(part, count)
     if not sum(counts):
         is_empty = not any(stored[0].shape[0] for stored in parts)
         reason = "the datasets have no rows" if is_empty else "`sample_count` is 0"
@@ -269,11 +311,30 @@ def open_video_set(
 
     return VideoSet(
         paths=paths,
+        identities=tuple(identities),
         counts=np.array(counts, np.int64),
         columns=columns,
         element=tuple(number_of(names) for names in wanted),
         class_names=next(iter(named), None),
     )
+
+
+def _described(file: Any, name: str) -> StoredArray:
+    """How a dataset is stored, in the file itself or in one that a link leads to."""
+    dataset = find_dataset(file, name)
+    if dataset.file == file.file:
+        return describe(dataset)
+    path, linked_name = absolute(dataset.file.filename), object_name(dataset)
+    # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
+    del dataset
+    with open_file(path) as linked:
+        return describe(find_dataset(linked, linked_name))
+
+
+def _check_readable(stored: StoredArray, count: int) -> None:
+    """Raises an error if HDF5 lacks something to read the rows in use: a filter, or the rows."""
+    with open_file(stored.path, stored.identity) as file:
+        Values(find_dataset(file, stored.name), count, stored.files)
 
 
 def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tuple[Column, ...]:
@@ -367,21 +428,21 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
 
     Raises:
         FileFormatError: A file holds fewer values than samples.
-        VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
+        FileChangedError: A file is not the one whose layout was read.
+        H5VideoError: The values cannot be read.
     """
     values = []
-    for path, count in zip(video_set.paths, video_set.counts.tolist(), strict=True):
-        with open_file(path) as file:
+    parts = next((item.parts for item in video_set.columns if item.name == name), None)
+    for number, (path, count) in enumerate(
+        zip(video_set.paths, video_set.counts.tolist(), strict=True)
+    ):
+        with open_file(path, video_set.identities[number]) as file:
             dataset = find_dataset(file, name)
             if not dataset.shape or dataset.shape[0] < count:
                 raise FileFormatError(
                     f"{path}: {name!r} should hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
-            check_sources(dataset)
-            try:
-                values.append(dataset[:count])
-            except (OSError, RuntimeError) as error:
-                where = f"{path}: dataset {dataset.name!r}"
-                raise ReadError(f"{where} cannot be read: {error}") from error
+            expected = None if parts is None else parts[number].files
+            values.append(Values(dataset, count, expected).read(slice(0, count)))
     return np.concatenate(values)

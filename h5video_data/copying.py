@@ -13,8 +13,9 @@ import numpy as np
 
 from .columns import Column, VideoSet
 from .errors import ArgumentError, FileFormatError, ReadError, RepackingError
-from .layout import check_sources, dtype_name
+from .layout import dtype_name
 from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count
+from .values import Values
 
 # What is copied by rows is copied in blocks of about this many bytes.
 BLOCK_BYTES = 4 << 20
@@ -268,7 +269,7 @@ def _make_like(
 
 def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, begin: int, count: int) -> None:
     """Copies the first `count` rows to those from `begin` on, with HDF5's own conversion."""
-    check_sources(source)
+    stored = Values(source, count)
     dtype = source.dtype
     in_memory = h5py.h5t.py_create(dtype)
     sample = source.shape[1:]
@@ -280,11 +281,9 @@ def _copy_rows(source: h5py.Dataset, target: h5py.Dataset, begin: int, count: in
         block = h5py.h5s.create_simple(shape)
         place = source.id.get_space()
         place.select_hyperslab((start, *zeros), shape)
-        try:
+        with stored.reading((slice(start, start + shape[0]),)):
             source.id.read(block, place, values, in_memory)
-        except (OSError, RuntimeError) as error:
-            where = f"{source.file.filename}: dataset {source.name!r}"
-            raise ReadError(f"{where} cannot be read: {error}") from error
         place = target.id.get_space()
         place.select_hyperslab((begin + start, *zeros), shape)
         target.id.write(block, place, values, in_memory)
+    stored.check_files()

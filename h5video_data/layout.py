@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -19,7 +17,10 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
+from .errors import FileFormatError, UnsupportedDtypeError
+from .files import FileIdentity, Files
+from .opening import file_identity, object_name
+from .virtual import FilesBehind
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -34,43 +35,6 @@ _NOT_NUMBERS = (
 
 # A grid of more chunks than this is left to HDF5: its table would take more than a gigabyte.
 MAX_CHUNKS = 50_000_000
-
-
-@dataclass(frozen=True)
-class FileIdentity:
-    """What tells a file from another one of the same name: see `stat(2)`."""
-
-    device: int
-    inode: int
-    num_bytes: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> FileIdentity:
-        """The identity that a stat result shows."""
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-
-    def changes(self, now: FileIdentity) -> str:
-        """What is different now, for people."""
-        if (self.device, self.inode) != (now.device, now.inode):
-            return "it is another file"
-        found = []
-        if self.num_bytes != now.num_bytes:
-            found.append(f"its size went from {self.num_bytes} to {now.num_bytes} bytes")
-        if self.modified_ns != now.modified_ns:
-            then, later = _time_texts(self.modified_ns, now.modified_ns)
-            found.append(f"its time of change went from {then} to {later}")
-        return ", ".join(found)
-
-
-def _time_texts(*times_ns: int) -> list[str]:
-    """Times as texts that tell them apart, without a date or a fraction if it is not needed."""
-    seconds = [datetime.fromtimestamp(time_ns // 10**9) for time_ns in times_ns]
-    date = "%Y-%m-%d " if len({time.date() for time in seconds}) > 1 else ""
-    texts = [time.strftime(f"{date}%H:%M:%S") for time in seconds]
-    if len(set(texts)) == len(texts):
-        return texts
-    return [f"{text}.{t % 10**9:09}" for text, t in zip(texts, times_ns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -109,6 +73,13 @@ class StoredArray:
     """Filter mask of each chunk: bit i set means that filter i was not applied."""
     obstacle: str | None
     """Why the bytes must be read through HDF5, or None if positioned reads can have them."""
+    files_behind: Files = ()
+    """Path and identity of the other files that hold its values, if it is virtual or external."""
+
+    @property
+    def files(self) -> Files:
+        """Path and identity of all files that hold its values, its own first."""
+        return ((self.path, self.identity), *self.files_behind)
 
     @property
     def nbytes(self) -> int:
@@ -141,9 +112,10 @@ def describe(dataset: Any) -> StoredArray:
     Raises:
         FileFormatError: It has no dimensions, or its list of chunks is damaged.
         UnsupportedDtypeError: Its values are not numbers.
-        VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
+        H5VideoError: It is virtual or external, and its values are not where they should be.
     """
     path = os.path.abspath(dataset.file.filename)
+    identity = file_identity(dataset.file)
     where = f"{path}: dataset {dataset.name!r}"
     if dataset.shape is None or dataset.shape == ():
         kind = "an empty dataspace" if dataset.shape is None else "a scalar"
@@ -178,8 +150,6 @@ def describe(dataset: Any) -> StoredArray:
             offsets = np.array([offset], np.int64)
             sizes = np.array([dataset.id.get_storage_size()], np.int64)
             masks = np.zeros(1, np.uint32)
-    elif storage == "virtual":
-        check_sources(dataset)
     elif storage == "chunked":
         try:
             offsets, sizes, masks = _chunk_table(dataset)
@@ -193,8 +163,8 @@ def describe(dataset: Any) -> StoredArray:
             obstacle = obstacle or "its edge chunks may be stored without filters"
     return StoredArray(
         path=path,
-        identity=FileIdentity.of(os.stat(path)),
-        name=dataset.name or "",
+        identity=identity,
+        name=object_name(dataset),
         shape=tuple(dataset.shape),
         dtype=dtype,
         storage=storage,
@@ -205,42 +175,8 @@ def describe(dataset: Any) -> StoredArray:
         sizes=sizes,
         masks=masks,
         obstacle=obstacle,
+        files_behind=FilesBehind(dataset).files,
     )
-
-
-def check_sources(dataset: Any) -> None:
-    """Makes sure that the files which a virtual dataset takes values from are there.
-
-    HDF5 itself puts the fill value in place of what it does not find. Files whose names HDF5 makes
-    from a pattern are not looked for, nor what the sources are put together from themselves.
-
-    Args:
-        dataset: The open `h5py.Dataset`, virtual or not.
-
-    Raises:
-        VideoFileNotFoundError: A file is not there.
-    """
-    if not dataset.is_virtual:
-        return
-    path = os.path.abspath(dataset.file.filename)
-    for name in dict.fromkeys(source.file_name for source in dataset.virtual_sources()):
-        if name == "." or "%b" in name.replace("%%", ""):
-            continue
-        if not any(map(os.path.exists, _source_places(path, name.replace("%%", "%")))):
-            raise VideoFileNotFoundError(
-                f"{path}: the virtual dataset {dataset.name!r} takes values from {name!r}, which "
-                "is not there. Put it back, or next to the file."
-            )
-
-
-def _source_places(path: str, name: str) -> list[str]:
-    """Where HDF5 looks for a source of a virtual dataset in the file `path`."""
-    folder = os.path.dirname(path)
-    prefixes = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", folder).split(":")
-    folders = [*prefixes, folder, os.path.dirname(os.path.realpath(path)), ""]
-    # A file that is not where an absolute name says is looked for by its last part.
-    relative = os.path.basename(name) if os.path.isabs(name) else name
-    return [name, *(os.path.join(item, relative) for item in folders)]
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -376,12 +312,12 @@ def _userblock_correction(
     )
     with phil:  # h5py does not take its own lock for this call
         _, expected = dataset.id.read_direct_chunk(corner)
-    candidates = []
-    with Path(dataset.file.filename).open("rb") as file:
-        for correction in (0, dataset.file.userblock_size):
-            file.seek(int(offsets[number]) + correction)
-            if file.read(int(sizes[number])) == bytes(expected):
-                candidates.append(correction)
+    fd = dataset.file.id.get_vfd_handle()  # its name may lead to another file by now
+    candidates = [
+        correction
+        for correction in (0, dataset.file.userblock_size)
+        if os.pread(fd, int(sizes[number]), int(offsets[number]) + correction) == bytes(expected)
+    ]
     if len(candidates) != 1:
         raise _UnreadableTableError("the offsets of its chunks are ambiguous (userblock)")
     return candidates[0]

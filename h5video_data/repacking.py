@@ -37,6 +37,7 @@ from .loader import VideoLoader
 from .opening import find_dataset, open_file
 from .plan import SlabGeometry, planner
 from .tasks import Task, Threads
+from .values import Values
 from .writing import check_out, file_when_complete, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
@@ -357,7 +358,8 @@ def _check_samples(video_set: VideoSet, path: Path) -> None:
                 part = column.parts[number]
                 with open_file(part.path) as old:
                     row = sample - int(starts[number])
-                    expected = find_dataset(old, part.name)[row].astype(column.dtype)
+                    stored = Values(find_dataset(old, part.name), row + 1, part.files)
+                    expected = stored.read(slice(row, row + 1)).astype(column.dtype)
                 if expected.tobytes() != new[column.name][sample].tobytes():
                     raise RepackingError(
                         f"{part.path}: dataset {part.name!r}, sample {row}: h5py reads other "

@@ -1,0 +1,108 @@
+"""Reads the values of a dataset by h5py: whatever asks it for values does so through here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FileChangedError
+from .files import (
+    Files,
+    check_files,
+    check_identity,
+    check_openable,
+    read_failure,
+    with_room,
+)
+from .opening import HDF5_ERRORS, file_identity, require_filters, where
+from .virtual import FilesBehind, check_external
+
+
+class Values:
+    """The values of an open dataset, with all that HDF5 needs to give them.
+
+    What HDF5 would leave out without a word is an error: see `virtual`.
+
+    Attributes:
+        dataset: The `h5py.Dataset`.
+        files: Path and identity of the files that hold its values, its own first.
+
+    Args:
+        dataset: The same.
+        num_rows: How many of its first rows are in use; None: all.
+        expected: What `files` were when its layout was read; None: whatever they are.
+
+    Raises:
+        MissingFilterError: It was written with a filter that is not installed.
+        H5VideoError: A file that its values are in is not there, cannot be opened, or is cut short.
+    """
+
+    def __init__(
+        self, dataset: Any, num_rows: int | None = None, expected: Files | None = None
+    ) -> None:
+        self.dataset = dataset
+        require_filters(dataset)
+        self._fd = dataset.file.id.get_vfd_handle()
+        own = os.path.abspath(dataset.file.filename), file_identity(dataset.file)
+        self._behind = FilesBehind(dataset)
+        self.files: Files = (own, *self._behind.files)
+        if expected is not None and expected != self.files:
+            check_files(expected)
+            raise FileChangedError(
+                f"{where(dataset)} has its values in other files since it was opened. Open the set "
+                "anew."
+            )
+        if dataset.shape:
+            check_external(dataset, dataset.shape[0] if num_rows is None else num_rows)
+
+    def read(self, *selection: slice) -> NDArray[Any]:
+        """Reads a selection.
+
+        Args:
+            *selection: A slice with a start and an end for each of the first axes.
+
+        Raises:
+            ReadError: The values cannot be read; it names the first sample of the selection.
+            FileChangedError: A file was changed or replaced.
+            UnavailableError: The machine has not got what it takes.
+        """
+
+        def read() -> NDArray[Any]:
+            with self.reading(selection):
+                values: NDArray[Any] = np.asarray(self.dataset[selection])
+            return values
+
+        values = with_room(read)
+        self.check_files()
+        return values
+
+    @contextlib.contextmanager
+    def reading(self, selection: Sequence[slice]) -> Iterator[None]:
+        """A context in which a selection is read; the caller calls `check_files` after it.
+
+        Raises:
+            H5VideoError: The same errors as `read`.
+        """
+        try:
+            yield
+        except HDF5_ERRORS as error:
+            self.check_files()
+            for path, _ in self.files:
+                check_openable(path)
+            rows = selection[0]
+            samples = f"samples {rows.start} to {rows.stop - 1}"
+            if rows.stop == rows.start + 1:
+                samples = f"sample {rows.start}"
+            raise read_failure(f"{where(self.dataset)}, {samples}", error) from error
+        self._behind.check_opened(selection)
+
+    def check_files(self) -> None:
+        """Raises an error if what was read just now may have come from other files."""
+        (path, identity), *behind = self.files
+        check_identity(path, identity, self._fd)
+        check_files(behind)
