@@ -19,8 +19,8 @@ from .layout import StoredArray, describe
 from .opening import (
     file_identity,
     find_dataset,
-    object_name,
     open_file,
+    own_name,
     read_class_names,
     read_sample_count,
 )
@@ -324,7 +324,7 @@ def _described(file: Any, name: str) -> StoredArray:
     dataset = find_dataset(file, name)
     if dataset.file == file.file:
         return describe(dataset)
-    path, linked_name = absolute(dataset.file.filename), object_name(dataset)
+    path, linked_name = absolute(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
     with open_file(path) as linked:
@@ -334,7 +334,7 @@ def _described(file: Any, name: str) -> StoredArray:
 def _check_readable(stored: StoredArray, count: int) -> None:
     """Raises an error if HDF5 lacks something to read the rows in use: a filter, or the rows."""
     with open_file(stored.path, stored.identity) as file:
-        Values(find_dataset(file, stored.name), count, stored.files)
+        Values(find_dataset(file, stored.name), count, stored)
 
 
 def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tuple[Column, ...]:
@@ -443,6 +443,6 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
                     f"{path}: {name!r} should hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
-            expected = None if parts is None else parts[number].files
+            expected = None if parts is None else parts[number]
             values.append(Values(dataset, count, expected).read(slice(0, count)))
     return np.concatenate(values)

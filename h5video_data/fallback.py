@@ -47,7 +47,7 @@ def _open_dataset(stored: StoredArray) -> tuple[Any, Values]:
         stored.path, rdcc_nbytes=_cache_bytes(stored), rdcc_nslots=CACHE_SLOTS, rdcc_w0=0.0
     )
     check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
-    return file, Values(find_dataset(file, stored.name), 0, stored.files)
+    return file, Values(find_dataset(file, stored.name), 0, stored)
 
 
 def _cache_bytes(stored: StoredArray) -> int:

@@ -230,12 +230,18 @@ def check_openable(path: str) -> None:
 
 
 def open_identities() -> set[tuple[int, int]] | None:
-    """Device and inode of all files that the process has open; None: there is no /proc."""
+    """Device and inode of all files that the process has open; None: there is no /proc.
+
+    Raises:
+        UnavailableError: There is no descriptor to look with.
+    """
     found = set()
     try:
         numbers = os.listdir("/proc/self/fd")
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unavailable("/proc/self/fd cannot be read", error) from error
     for number in numbers:
         try:
             opened = os.stat(int(number))

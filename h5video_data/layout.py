@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from .errors import FileFormatError, UnsupportedDtypeError
 from .files import FileIdentity, Files
-from .opening import file_identity, object_name
-from .virtual import FilesBehind
+from .opening import file_identity, own_name
+from .virtual import FilesBehind, files_behind
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -73,13 +73,13 @@ class StoredArray:
     """Filter mask of each chunk: bit i set means that filter i was not applied."""
     obstacle: str | None
     """Why the bytes must be read through HDF5, or None if positioned reads can have them."""
-    files_behind: Files = ()
-    """Path and identity of the other files that hold its values, if it is virtual or external."""
+    behind: FilesBehind = field(default_factory=FilesBehind)
+    """The other files that hold its values, if it is virtual or external."""
 
     @property
     def files(self) -> Files:
         """Path and identity of all files that hold its values, its own first."""
-        return ((self.path, self.identity), *self.files_behind)
+        return ((self.path, self.identity), *self.behind.files)
 
     @property
     def nbytes(self) -> int:
@@ -164,7 +164,7 @@ def describe(dataset: Any) -> StoredArray:
     return StoredArray(
         path=path,
         identity=identity,
-        name=object_name(dataset),
+        name=own_name(dataset),
         shape=tuple(dataset.shape),
         dtype=dtype,
         storage=storage,
@@ -175,7 +175,7 @@ def describe(dataset: Any) -> StoredArray:
         sizes=sizes,
         masks=masks,
         obstacle=obstacle,
-        files_behind=FilesBehind(dataset).files,
+        behind=files_behind(dataset),
     )
 
 

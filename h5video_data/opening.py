@@ -245,6 +245,21 @@ def object_name(item: Any) -> str:
     return name_text(item.name)
 
 
+def own_name(dataset: Any) -> str:
+    """A name by which the file that an `h5py.Dataset` is in has it.
+
+    Behind a soft link to an external one, HDF5 gives the soft link's name, of another file.
+    """
+    name, file = object_name(dataset), dataset.file
+    try:
+        if _item(file, name) == dataset:
+            return name
+    except HDF5_ERRORS:
+        pass
+    names = dataset_names(file)
+    return next((other for other in names if _item(file, other) == dataset), name)
+
+
 def where(dataset: Any) -> str:
     """Which dataset of which file, for messages."""
     return f"{os.path.abspath(dataset.file.filename)}: dataset {object_name(dataset)!r}"

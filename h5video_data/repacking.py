@@ -358,7 +358,7 @@ def _check_samples(video_set: VideoSet, path: Path) -> None:
                 part = column.parts[number]
                 with open_file(part.path) as old:
                     row = sample - int(starts[number])
-                    stored = Values(find_dataset(old, part.name), row + 1, part.files)
+                    stored = Values(find_dataset(old, part.name), row + 1, part)
                     expected = stored.read(slice(row, row + 1)).astype(column.dtype)
                 if expected.tobytes() != new[column.name][sample].tobytes():
                     raise RepackingError(

@@ -49,7 +49,7 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
         count = int(video_set.counts[file_number])
         with open_file(video_set.paths[file_number], video_set.identities[file_number]) as file:
             stored = [
-                Values(find_dataset(file, column.name), count, column.parts[file_number].files)
+                Values(find_dataset(file, column.name), count, column.parts[file_number])
                 for column in video_set.columns
             ]
             for row in rows.tolist():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+from h5py._objects import phil
 from numpy.typing import NDArray
 
 from .errors import FileChangedError
@@ -19,8 +20,9 @@ from .files import (
     read_failure,
     with_room,
 )
+from .layout import StoredArray
 from .opening import HDF5_ERRORS, file_identity, require_filters, where
-from .virtual import FilesBehind, check_external
+from .virtual import Mapping, check_external, files_behind, unopened
 
 
 class Values:
@@ -35,7 +37,7 @@ class Values:
     Args:
         dataset: The same.
         num_rows: How many of its first rows are in use; None: all.
-        expected: What `files` were when its layout was read; None: whatever they are.
+        expected: How it was stored when its layout was read; None: however it is.
 
     Raises:
         MissingFilterError: It was written with a filter that is not installed.
@@ -43,20 +45,26 @@ class Values:
     """
 
     def __init__(
-        self, dataset: Any, num_rows: int | None = None, expected: Files | None = None
+        self, dataset: Any, num_rows: int | None = None, expected: StoredArray | None = None
     ) -> None:
         self.dataset = dataset
         require_filters(dataset)
         self._fd = dataset.file.id.get_vfd_handle()
         own = os.path.abspath(dataset.file.filename), file_identity(dataset.file)
-        self._behind = FilesBehind(dataset)
-        self.files: Files = (own, *self._behind.files)
-        if expected is not None and expected != self.files:
-            check_files(expected)
-            raise FileChangedError(
-                f"{where(dataset)} has its values in other files since it was opened. Open the set "
-                "anew."
-            )
+        self.files: Files
+        if expected is None:
+            behind = files_behind(dataset)
+            self.files = (own, *behind.files)
+        else:
+            behind, self.files = expected.behind, expected.files
+            if own != self.files[0]:
+                check_files(self.files[:1])
+                raise FileChangedError(
+                    f"{where(dataset)} is in another file since it was opened. Open the set anew."
+                )
+            check_files(behind.files)
+        # Sources of which it is not known yet whether HDF5 has opened them.
+        self._unopened: Sequence[Mapping] = behind.mappings
         if dataset.shape:
             check_external(dataset, dataset.shape[0] if num_rows is None else num_rows)
 
@@ -88,18 +96,22 @@ class Values:
         Raises:
             H5VideoError: The same errors as `read`.
         """
-        try:
-            yield
-        except HDF5_ERRORS as error:
-            self.check_files()
-            for path, _ in self.files:
-                check_openable(path)
-            rows = selection[0]
-            samples = f"samples {rows.start} to {rows.stop - 1}"
-            if rows.stop == rows.start + 1:
-                samples = f"sample {rows.start}"
-            raise read_failure(f"{where(self.dataset)}, {samples}", error) from error
-        self._behind.check_opened(selection)
+        with phil:
+            try:
+                yield
+            except HDF5_ERRORS as error:
+                self._explain(error, selection[0])
+            if self._unopened:
+                self._unopened = unopened(self.dataset, self._unopened, selection)
+
+    def _explain(self, error: BaseException, rows: slice) -> NoReturn:
+        self.check_files()
+        for path, _ in self.files:
+            check_openable(path)
+        samples = f"samples {rows.start} to {rows.stop - 1}"
+        if rows.stop == rows.start + 1:
+            samples = f"sample {rows.start}"
+        raise read_failure(f"{where(self.dataset)}, {samples}", error) from error
 
     def check_files(self) -> None:
         """Raises an error if what was read just now may have come from other files."""

@@ -13,9 +13,11 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import h5py
+from h5py._objects import phil
 
 from .errors import DatasetNotFoundError, FileFormatError, H5VideoError, VideoFileNotFoundError
 from .files import FileIdentity, Files, check_identity, identity_of, open_identities, unavailable
@@ -42,11 +44,17 @@ class Mapping(NamedTuple):
     identity: FileIdentity
 
 
+@dataclass(frozen=True)
 class FilesBehind:
-    """The files that hold values of a dataset, beside its own.
+    """The files that hold values of a dataset, beside its own."""
 
-    Attributes:
-        files: Path and identity of each.
+    files: Files = ()
+    mappings: tuple[Mapping, ...] = ()
+    """For each source of a virtual dataset, what it fills; but for parts that grow with it."""
+
+
+def files_behind(dataset: Any) -> FilesBehind:
+    """Looks for the files that hold values of a dataset, beside its own.
 
     Args:
         dataset: The open `h5py.Dataset`, virtual or not.
@@ -58,67 +66,78 @@ class FilesBehind:
         MissingFilterError: A source was written with a filter that is not installed.
         H5VideoError: A file cannot be opened.
     """
+    search = _Search()
+    try:
+        # What this opens must not be taken for what a read in another thread opened.
+        with phil:
+            search.collect(dataset)
+    except HDF5_ERRORS as error:
+        if isinstance(error, H5VideoError):
+            raise
+        raise FileFormatError(
+            f"{where(dataset)}: what it says of where its values are is damaged. HDF5 says: {error}"
+        ) from error
+    search.found.pop(_path_of(dataset), None)
+    return FilesBehind(tuple(search.found.items()), tuple(search.mappings))
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
-        self._found: dict[str, FileIdentity] = {}
-        self._mappings: list[Mapping] = []
+
+def unopened(
+    dataset: Any, mappings: Sequence[Mapping], selection: Sequence[slice]
+) -> list[Mapping]:
+    """Makes sure that HDF5 has opened the sources of what was read of a dataset just now.
+
+    It opens a source when it first reads from it, and keeps it open with the dataset. Call it
+    before anybody else can open one of these files, with `phil` held since before the read.
+
+    Args:
+        dataset: The open `h5py.Dataset`.
+        mappings: Those of its sources that HDF5 may not have opened yet.
+        selection: What was read: a slice with a start and an end for each of the first axes.
+
+    Returns:
+        Those of the mappings that it may still not have opened.
+
+    Raises:
+        UnavailableError: It could not open one, and gave the fill value instead.
+    """
+    ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
+    ranges += [range(length) for length in dataset.shape[len(ranges) :]]
+    if not all(map(len, ranges)):
+        return list(mappings)
+    starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
+    wanted: list[Mapping] = []
+    left: list[Mapping] = []
+    for mapping in mappings:
+        part = mapping.part.copy()
+        part.select_hyperslab(starts, counts, steps, op=h5py.h5s.SELECT_AND)
+        (wanted if part.get_select_npoints() else left).append(mapping)
+    opened = open_identities() if wanted else None
+    for mapping in wanted:
+        if opened is not None and (mapping.identity.device, mapping.identity.inode) not in opened:
+            check_identity(mapping.path, mapping.identity)
+            cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            raise unavailable(
+                f"{where(dataset)}: HDF5 could not open {mapping.path}, from which it takes "
+                "values, and which has to stay open",
+                cause,
+            ) from cause
+    return left
+
+
+class _Search:
+    """Collects the files behind a dataset."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, FileIdentity] = {}
+        self.mappings: list[Mapping] = []
         # The datasets that are being looked at, each a source of the one before.
-        self._above: list[tuple[str, str]] = []
-        try:
-            self._collect(dataset)
-        except HDF5_ERRORS as error:
-            if isinstance(error, H5VideoError):
-                raise
-            raise FileFormatError(
-                f"{where(dataset)}: what it says of where its values are is damaged. "
-                f"HDF5 says: {error}"
-            ) from error
-        self._found.pop(_path_of(dataset), None)
-        self.files: Files = tuple(self._found.items())
+        self._above: list[Any] = []
 
-    def check_opened(self, selection: Sequence[slice]) -> None:
-        """Makes sure that HDF5 has opened the sources of what was read of the dataset just now.
-
-        Args:
-            selection: What was read: a slice with a start and an end for each of the first axes.
-
-        Raises:
-            UnavailableError: It could not open one, and gave the fill value instead.
-        """
-        if not self._mappings:
-            return
-        # HDF5 opens a source when it first reads from it, and keeps it open with the dataset.
-        ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
-        ranges += [range(length) for length in self._dataset.shape[len(ranges) :]]
-        starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
-        wanted = []
-        for mapping in self._mappings:
-            part = mapping.part.copy()
-            part.select_hyperslab(starts, counts, steps, op=h5py.h5s.SELECT_AND)
-            if part.get_select_npoints():
-                wanted.append(mapping)
-        opened = open_identities() if wanted else None
-        if opened is None:
-            return
-        for mapping in wanted:
-            if (mapping.identity.device, mapping.identity.inode) not in opened:
-                check_identity(mapping.path, mapping.identity)
-                cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                raise unavailable(
-                    f"{where(self._dataset)}: HDF5 could not open {mapping.path}, from which it "
-                    "takes values, and which has to stay open",
-                    cause,
-                ) from cause
-        confirmed = {id(mapping) for mapping in wanted}
-        self._mappings = [item for item in self._mappings if id(item) not in confirmed]
-
-    def _collect(self, dataset: Any) -> None:
-        key = _path_of(dataset), object_name(dataset)
-        if key in self._above:
+    def collect(self, dataset: Any) -> None:
+        if dataset in self._above:
             raise FileFormatError(f"{where(dataset)} is virtual, and made of itself.")
-        self._found[key[0]] = file_identity(dataset.file)
-        self._above.append(key)
+        self.found[_path_of(dataset)] = file_identity(dataset.file)
+        self._above.append(dataset)
         if dataset.is_virtual:
             self._collect_sources(dataset)
         elif dataset.external:
@@ -147,7 +166,7 @@ class FilesBehind:
     ) -> None:
         """The sources in one file; `number` is that of the block that it is for, if of one."""
         with _source_file(dataset, name) as file:
-            self._found[os.path.abspath(file.filename)] = file_identity(file)
+            self.found[os.path.abspath(file.filename)] = file_identity(file)
             for item in items:
                 numbers: Iterable[int] = [0] if number is None else [number]
                 if number is None and _is_pattern(item.dset_name):
@@ -170,16 +189,16 @@ class FilesBehind:
                 f"{where(dataset)} takes values from {where(source)}, which is cut short. "
                 f"Expected: {lacking}. Received: shape {source.shape}"
             )
-        self._collect(source)
+        self.collect(source)
         if len(self._above) == 1 and not _is_growing(item.vspace) and 0 not in dataset.shape:
             path = _path_of(source)
-            self._mappings.append(Mapping(item.vspace, path, self._found[path]))
+            self.mappings.append(Mapping(item.vspace, path, self.found[path]))
 
     def _collect_external(self, dataset: Any) -> None:
         for name, _, _ in dataset.external:
             path = os.path.abspath(os.path.join(_external_folder(dataset), name))
             try:
-                self._found[path] = identity_of(path)
+                self.found[path] = identity_of(path)
             except VideoFileNotFoundError:
                 raise VideoFileNotFoundError(
                     f"{where(dataset)} has its values in {path}, which is not there. HDF5 looks "
