@@ -154,6 +154,10 @@ class _Search:
                 continue
             for item in items:
                 count = _num_blocks(dataset, item)
+                # HDF5 takes the first number of which there is nothing for the end of the dataset.
+                next_places = _source_places(_path_of(dataset), _numbered(pattern, count))
+                if dataset.shape != dataset.maxshape and any(map(os.path.exists, next_places)):
+                    count += 1
                 for number in range(count):
                     self._collect_from(dataset, _numbered(pattern, number), [item], number)
                 for place in _source_places(_path_of(dataset), pattern):
@@ -249,9 +253,9 @@ def _source_file(dataset: Any, name: str) -> AbstractContextManager[Any]:
     """The file of a source, which the context opens."""
     if name == ".":
         return nullcontext(dataset.file)
-    for place in _source_places(_path_of(dataset), name):
-        if os.path.exists(place):
-            return open_file(os.path.abspath(place))
+    places = [place for place in _source_places(_path_of(dataset), name) if os.path.exists(place)]
+    if places:
+        return open_file(os.path.abspath(places[0]))
     raise VideoFileNotFoundError(
         f"{_path_of(dataset)}: the virtual dataset {object_name(dataset)!r} takes values from "
         f"{name!r}, which is not there. Put it back, or next to the file."
