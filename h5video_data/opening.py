@@ -7,7 +7,7 @@ import difflib
 import functools
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -168,33 +168,50 @@ def name_bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
+class _Found(NamedTuple):
+    """What a name in a file stands for."""
+
+    name: str
+    destination: str | None
+    """Where a soft or external link leads to; None: it is the name of something in the file."""
+    item: Any
+    """What is there; None: it cannot be opened."""
+
+
+def _walk(file: Any) -> Iterator[_Found]:
+    """All names in an open `h5py.File` or `h5py.Group`, and in its groups; each thing once."""
+    seen = set()
+    with contextlib.suppress(*HDF5_ERRORS):
+        seen.add(file["/"] if isinstance(file, h5py.File) else file)
+    left = [("", file)]
+    while left:
+        prefix, group = left.pop()
+        links: list[bytes] = []
+        with contextlib.suppress(*HDF5_ERRORS):  # a file that is damaged in parts
+            # In any other order HDF5 makes a table first: if the list of links is damaged, that
+            # ends the process (1.14.6), as h5py's own `visititems` does.
+            group.id.links.iterate(links.append, order=h5py.h5.ITER_NATIVE)
+        inside = []
+        for link in sorted(map(name_text, links)):
+            name, destination, item = prefix + link, _destination(group, link), None
+            with contextlib.suppress(*HDF5_ERRORS):
+                item = _item(group, link)
+                if destination is None and item in seen:
+                    continue
+                seen |= {item} if destination is None else set()
+            yield _Found(name, destination, item)
+            if destination is None and isinstance(item, h5py.Group):
+                inside.append((f"{name}/", item))
+        left += reversed(inside)
+
+
 def dataset_names(file: Any) -> list[str]:
     """The names of all datasets of an open `h5py.File` itself, nested ones with their groups."""
-    names: list[str] = []
-
-    def visit(name: str | bytes, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name_text(name))
-
-    try:
-        file.visititems(visit)
-    except HDF5_ERRORS:  # a file that is corrupt in parts
-        return [name for name in _link_names(file) if _is_own_dataset(file, name)]
-    return names
-
-
-def _link_names(file: Any) -> list[str]:
-    names: list[bytes] = []
-    with contextlib.suppress(*HDF5_ERRORS):  # a file that is corrupt in parts
-        file.id.links.visit(names.append)  # Group.visit_links came with h5py 3.11
-    return [name_text(name) for name in names]
-
-
-def _is_own_dataset(file: Any, name: str) -> bool:
-    try:
-        return _destination(file, name) is None and isinstance(_item(file, name), h5py.Dataset)
-    except HDF5_ERRORS:
-        return False
+    return [
+        found.name
+        for found in _walk(file)
+        if found.destination is None and isinstance(found.item, h5py.Dataset)
+    ]
 
 
 def _item(file: Any, name: str) -> Any:
@@ -206,25 +223,22 @@ def linked_names(file: Any) -> tuple[list[str], list[str]]:
 
     Returns:
         The names under which it has datasets by links, or by links to groups of other files; and a
-        sentence for each link that leads nowhere.
+        sentence for each link that leads nowhere, and each thing that cannot be opened.
     """
     names: list[str] = []
-    dangling: list[str] = []
-    for name in _link_names(file):
-        where = _destination(file, name)
-        if where is None:
-            continue
-        try:
-            item = _item(file, name)
-            is_elsewhere = isinstance(item, h5py.Group) and item.file != file.file
-        except HDF5_ERRORS:
-            dangling.append(f"the link {name!r} leads to {where}")
-            continue
-        if isinstance(item, h5py.Dataset):
+    problems: list[str] = []
+    for name, destination, item in _walk(file):
+        if item is None:
+            problems.append(
+                f"the link {name!r} leads to {destination}"
+                if destination
+                else f"what is under the name {name!r} is damaged: HDF5 cannot open it"
+            )
+        elif destination and isinstance(item, h5py.Dataset):
             names.append(name)
-        elif is_elsewhere:
+        elif destination and isinstance(item, h5py.Group) and item.file != file.file:
             names += [f"{name}/{key}" for key in dataset_names(item)]
-    return names, dangling
+    return names, problems
 
 
 def _destination(file: Any, name: str) -> str | None:
