@@ -12,7 +12,6 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader, files, sources
-from h5video_data.columns import expand_paths
 from h5video_data.errors import (
     ArgumentError,
     NotHDF5Error,
@@ -29,6 +28,7 @@ from h5video_data.files import (
     unavailable,
     with_room,
 )
+from h5video_data.paths import expand_paths
 from h5video_data.testing import sample_values, write_video_file
 
 ONE = (1, 4, 3, 8, 8)
