@@ -10,10 +10,9 @@ from pathlib import Path
 import h5py
 
 from .errors import RepackingError
-from .opening import open_file
+from .opening import HDF5_ERRORS, open_file
 from .transfer import (
     CACHE_BYTES,
-    HDF5_ERRORS,
     has_variable_length,
     is_sparse,
     same_attribute,

@@ -9,13 +9,14 @@ import ctypes
 import functools
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
+
+from .opening import file_identity
 
 Ints = NDArray[np.int64]
 
@@ -115,7 +116,7 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
     """Checks where the chunks are, and marks those that cannot be read."""
     chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
-    end = os.path.getsize(dataset.file.filename)
+    end = file_identity(dataset.file).num_bytes
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
     # Written so that it cannot overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))
@@ -147,12 +148,12 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     )
     with phil:  # h5py does not take its own lock for this call
         _, expected = dataset.id.read_direct_chunk(corner)
-    candidates = []
-    with Path(dataset.file.filename).open("rb") as file:
-        for correction in (0, dataset.file.userblock_size):
-            file.seek(int(offsets[number]) + correction)
-            if file.read(int(sizes[number])) == bytes(expected):
-                candidates.append(correction)
+    fd = dataset.file.id.get_vfd_handle()  # its name may lead to another file by now
+    candidates = [
+        correction
+        for correction in (0, dataset.file.userblock_size)
+        if os.pread(fd, int(sizes[number]), int(offsets[number]) + correction) == bytes(expected)
+    ]
     if len(candidates) != 1:
         raise UnreadableTableError("the offsets of its chunks are ambiguous (userblock)")
     return candidates[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if what was asked for failed. A usage error exits with 2.
     """
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does: names in a file may be of any bytes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = int(options.run(options))
         sys.stdout.flush()  # a closed pipe shows itself here, not at exit

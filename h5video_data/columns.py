@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clips import Clip
-from .errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
-from .layout import H5PY_ERRORS, StoredArray, check_sources, describe
+from .errors import ArgumentError, FileFormatError
+from .files import FileIdentity, absolute
+from .layout import StoredArray, describe
 from .opening import (
+    file_identity,
     find_dataset,
     open_file,
+    own_name,
     read_class_names,
     read_sample_count,
-    require_filters,
 )
+from .paths import Paths as Paths
+from .paths import expand_paths
 from .plan import SlabGeometry, planner
+from .values import Values
 
 Names = str | Mapping[str, str]
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 SAMPLES = "(samples, frames, channels, rows, columns)"
 
@@ -92,6 +95,8 @@ class VideoSet:
     """
 
     paths: tuple[str, ...]
+    identities: tuple[FileIdentity, ...]
+    """What each file was like when its layout was read."""
     counts: NDArray[np.int64]
     """Samples in use of each file."""
     columns: tuple[Column, ...]
@@ -177,29 +182,6 @@ class VideoSet:
         return parts[0] if len(parts) == 1 else parts
 
 
-def expand_paths(path: Paths) -> tuple[str, ...]:
-    """The files that a path, a list of paths or a glob names; a glob's matches are sorted.
-
-    Raises:
-        VideoFileNotFoundError: A glob matches no file.
-        ArgumentError: There is no path at all.
-    """
-    if isinstance(path, (str, os.PathLike)):
-        name = os.path.expanduser(os.fspath(path))
-        if os.path.exists(name) or not glob.has_magic(name):
-            return (name,)
-        found = tuple(sorted(glob.glob(name, recursive=True)))
-        if not found:
-            raise VideoFileNotFoundError(f"No file matches. Received: path={name!r}")
-        return found
-    if not isinstance(path, Sequence) or isinstance(path, (bytes, bytearray)):
-        raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
-    paths = tuple(found for item in path for found in expand_paths(item))
-    if not paths:
-        raise ArgumentError("`path` must name at least one file. Received: an empty list")
-    return paths
-
-
 def open_video_set(
     path: Paths,
     x: Names = "X",
@@ -240,14 +222,16 @@ def open_video_set(
                 f"and y=None does without labels. Received: {names!r}"
             )
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
-    paths = tuple(os.path.abspath(item) for item in expand_paths(path))
+    paths = tuple(map(absolute, expand_paths(path)))
     parts: list[list[StoredArray]] = []
+    identities: list[FileIdentity] = []
     counts: list[int] = []
     # Names of classes, and the first file that has them.
     named: dict[tuple[str, ...], str] = {}
     for file_path in paths:
         with open_file(file_path) as file:
-            stored = [describe(find_dataset(file, name)) for name in datasets]
+            identities.append(file_identity(file))
+            stored = [_described(file, name) for name in datasets]
             _check_file(file_path, stored, x if isinstance(x, str) else None)
             if sample_weight is not None:
                 weights = [stored[datasets.index(name)] for name in _listed(sample_weight)]
@@ -267,9 +251,10 @@ def open_video_set(
         columns = _clipped(columns, clip, _listed(x))
     for column in columns:
         _check_column(column)
-        for part in column.parts:
-            if column.is_kept_in_memory or isinstance(planner(part), str):
-                require_filters(part)
+        for part, count in zip(column.parts, counts, strict=True):
+            is_read_by_hdf5 = column.is_kept_in_memory or isinstance(planner(part), str)
+            if is_read_by_hdf5 and (part.filters or part.storage == "external"):
+                _check_readable(part, count)
     if not sum(counts):
         is_empty = not any(stored[0].shape[0] for stored in parts)
         reason = "the datasets have no rows" if is_empty else "`sample_count` is 0"
@@ -284,6 +269,7 @@ def open_video_set(
 
     return VideoSet(
         paths=paths,
+        identities=tuple(identities),
         counts=np.array(counts, np.int64),
         columns=columns,
         element=tuple(number_of(names) for names in wanted),
@@ -307,6 +293,24 @@ def _check_memory(paths: Sequence[str], num_samples: int, columns: Sequence[Colu
                 f"bytes, more than the memory of this machine, {memory} bytes. Received: shape "
                 f"{column.parts[0].shape}. If that is not meant, the file is damaged."
             )
+
+
+def _described(file: Any, name: str) -> StoredArray:
+    """How a dataset is stored, in the file itself or in one that a link leads to."""
+    dataset = find_dataset(file, name)
+    if dataset.file == file.file:
+        return describe(dataset)
+    path, linked_name = absolute(dataset.file.filename), own_name(dataset)
+    # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
+    del dataset
+    with open_file(path) as linked:
+        return describe(find_dataset(linked, linked_name))
+
+
+def _check_readable(stored: StoredArray, count: int) -> None:
+    """Raises an error if HDF5 lacks something to read the rows in use: a filter, or the rows."""
+    with open_file(stored.path, stored.identity) as file:
+        Values(find_dataset(file, stored.name), count, stored)
 
 
 def _clipped(columns: Sequence[Column], clip: Clip, videos: Sequence[str]) -> tuple[Column, ...]:
@@ -404,21 +408,21 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
 
     Raises:
         FileFormatError: A file holds fewer values than samples.
-        VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
+        FileChangedError: A file is not the one whose layout was read.
+        H5VideoError: The values cannot be read.
     """
     values = []
-    for path, count in zip(video_set.paths, video_set.counts.tolist(), strict=True):
-        with open_file(path) as file:
+    parts = next((item.parts for item in video_set.columns if item.name == name), None)
+    for number, (path, count) in enumerate(
+        zip(video_set.paths, video_set.counts.tolist(), strict=True)
+    ):
+        with open_file(path, video_set.identities[number]) as file:
             dataset = find_dataset(file, name)
             if not dataset.shape or dataset.shape[0] < count:
                 raise FileFormatError(
                     f"{path}: {name!r} should hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
-            check_sources(dataset)
-            try:
-                values.append(dataset[:count])
-            except (*H5PY_ERRORS, MemoryError) as error:
-                where = f"{path}: dataset {dataset.name!r}"
-                raise ReadError(f"{where} cannot be read: {error}") from error
+            expected = None if parts is None else parts[number]
+            values.append(Values(dataset, count, expected).read(slice(0, count)))
     return np.concatenate(values)

@@ -13,13 +13,21 @@ import h5py
 
 from .checking import CopiedItems, file_of, shown
 from .columns import Column, VideoSet
-from .errors import ArgumentError, FileFormatError, ReadError
+from .errors import ArgumentError, FileFormatError, MissingFilterError, ReadError
 from .inspection import size_text
-from .layout import check_sources, dtype_name
+from .layout import dtype_name
 from .links import find_linked_file
-from .opening import SAMPLE_COUNT, dataset_names, find_dataset, open_file, read_sample_count
-from .transfer import (
+from .opening import (
     HDF5_ERRORS,
+    SAMPLE_COUNT,
+    dataset_names,
+    find_dataset,
+    name_bytes,
+    name_text,
+    open_file,
+    read_sample_count,
+)
+from .transfer import (
     REFERENCES,
     copy_attribute,
     copy_by_hdf5,
@@ -97,7 +105,7 @@ class Copier:
         self._rows_differ = self._lengths != [video_set.num_samples]
         # The group whose samples are counted.
         _, group = read_sample_count(source, video_set.columns[0].name, self._lengths[0])
-        self._group = _bytes(group)
+        self._group = name_bytes(name_text(group))
         self._columns: dict[h5py.Dataset, list[Column]] = {}
         for column in video_set.columns:
             self._columns.setdefault(find_dataset(source, column.name), []).append(column)
@@ -148,7 +156,7 @@ class Copier:
     def _check_other_file(self, path: str) -> None:
         with open_file(path) as file:
             for name in dataset_names(file):
-                where = b"/" + _bytes(name)
+                where = b"/" + name_bytes(name_text(name))
                 if where not in self._joined:
                     self._skip(
                         f"dataset {shown(where)} of {path}",
@@ -270,12 +278,11 @@ class Copier:
         return new.id
 
     def _copy_values(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
-        check_sources(dataset)
         with _skipping():
             new = make_like(dataset, self._target)
         try:
             copy_rows(dataset, new)
-        except ReadError as error:
+        except (MissingFilterError, ReadError) as error:
             raise _SkipError(f"cannot be read: {reason_of(error.__cause__ or error)}") from error
         self.copied.rows[path] = None
         return new
@@ -299,7 +306,6 @@ class Copier:
                         f"{self._set.paths[0]}, {_type_name(part)} of shape {part.shape} in "
                         f"{file_path}, which has {length} samples"
                     )
-                check_sources(part)
                 copy_rows(part, new, begin, count)
             parts.append((file_path, count))
             begin += count
@@ -333,10 +339,6 @@ def _skipping() -> Iterator[None]:
         yield
     except HDF5_ERRORS as error:
         raise _SkipError(f"cannot be read: {reason_of(error)}") from error
-
-
-def _bytes(name: str | bytes) -> bytes:
-    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
 
 
 def _type_name(dataset: h5py.Dataset) -> str:

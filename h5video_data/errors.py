@@ -12,6 +12,7 @@
     ├── MissingDependencyError          (ImportError)        an optional package is not installed
     ├── ReadError                       (OSError)            a sample could not be read or decoded
     │   └── FileChangedError                                 the file is not the one that was opened
+    ├── UnavailableError                (OSError)            the machine lacks what it takes
     ├── SamplerError                    (ValueError)         a sampler broke its promise
     ├── StateError                      (ValueError)         a saved position of other data
     ├── ClosedError                     (RuntimeError)       the loader was closed
@@ -40,6 +41,7 @@ __all__ = [
     "RepackingError",
     "SamplerError",
     "StateError",
+    "UnavailableError",
     "UnsupportedDtypeError",
     "VideoFileNotFoundError",
 ]
@@ -95,6 +97,14 @@ class ReadError(H5VideoError, OSError):
 
 class FileChangedError(ReadError):
     """A file is not the one that was opened: its size, time of change or inode differ."""
+
+
+class UnavailableError(H5VideoError, OSError):
+    """A file could not be read, and the machine is at fault, not the file.
+
+    Too many open files, no memory, no permission, a network that is gone. `on_error="skip"` never
+    leaves out a sample for it.
+    """
 
 
 class SamplerError(H5VideoError, ValueError):

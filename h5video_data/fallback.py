@@ -11,13 +11,14 @@ import time
 from typing import Any
 
 import numpy as np
-from h5py.h5t import BITFIELD
 from numpy.typing import NDArray
 
 from .clips import Clip
-from .layout import H5PY_ERRORS, StoredArray, check_sources
+from .files import check_identity, keep_open, with_room
+from .layout import StoredArray
 from .opening import connect, find_dataset
-from .sources import ReadStats, Rows, check_identity, read_error
+from .sources import ReadStats, Rows
+from .values import Values
 
 # HDF5's chunk cache holds the chunks that cross one sample, within these bounds. Without, a chunk
 # that holds many samples would be decoded anew for each; HDF5's own default is the lower one.
@@ -34,21 +35,19 @@ class Hdf5Files:
 
     def __init__(self) -> None:
         # The file stays open for as long as somebody holds the pair.
-        self.open = functools.lru_cache(MAX_OPEN_FILES)(_open_dataset)
+        self.open = keep_open(_open_dataset, MAX_OPEN_FILES)
 
     def close(self) -> None:
         """Lets go of all of them."""
         self.open.cache_clear()
 
 
-def _open_dataset(stored: StoredArray) -> tuple[Any, Any]:
+def _open_dataset(stored: StoredArray) -> tuple[Any, Values]:
     file = connect(
         stored.path, rdcc_nbytes=_cache_bytes(stored), rdcc_nslots=CACHE_SLOTS, rdcc_w0=0.0
     )
-    check_identity(stored.path, stored.identity)
-    dataset = find_dataset(file, stored.name)
-    check_sources(dataset)
-    return file, dataset
+    check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
+    return file, Values(find_dataset(file, stored.name), 0, stored)
 
 
 def _cache_bytes(stored: StoredArray) -> int:
@@ -72,12 +71,15 @@ class Hdf5Source:
         self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
     ) -> None:
         """Reads rows in the order of the file, each once, into their places."""
-        begin, stored = time.perf_counter(), self._stored
-        file, dataset = self._files.open(stored)
+        with_room(functools.partial(self._read, rows, places, firsts, out, stats))
+
+    def _read(
+        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+    ) -> None:
+        begin = time.perf_counter()
+        _, values = self._files.open(self._stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
         out[places] = 0
-        # HDF5 does not convert array types nor big-endian bit fields into plain numbers; h5py does.
-        is_alike = dataset.dtype.subdtype is None and dataset.id.get_type().get_class() != BITFIELD
         cuts = np.zeros_like(rows) if firsts is None or self._clip is None else firsts
         order = np.lexsort((cuts, rows))
         ordered, targets = rows[order], places[order]
@@ -92,18 +94,9 @@ class Hdf5Source:
             if self._clip is not None:
                 start = int(cuts[order][is_new][run[0]])
                 selection += (slice(start, start + self._clip.span, self._clip.stride),)
-            try:
-                if is_alike:
-                    dataset.read_direct(out, selection, np.s_[target : target + count])
-                else:
-                    # Frames may be an axis of the array type.
-                    of_samples = (slice(None), *selection[1:])
-                    out[target : target + count] = dataset[selection[0]][of_samples]
-            except H5PY_ERRORS as error:
-                check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
-                raise read_error(stored, row, str(error)) from error
+            values.read_into(out[target : target + count], selection)
             stats.num_reads += 1
-        check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
+        values.check_files()
         repeated = ~is_new
         out[targets[repeated]] = out[begins[np.cumsum(is_new)[repeated] - 1]]
         stats.read_seconds += time.perf_counter() - begin

@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FileFormatError, UnsupportedDtypeError, VideoFileNotFoundError
-from .layout import H5PY_ERRORS, StoredArray, describe, dtype_name
+from .errors import ArgumentError, FileFormatError, H5VideoError, UnsupportedDtypeError
+from .layout import StoredArray, describe, dtype_name
 from .opening import (
+    HDF5_ERRORS,
     SAMPLE_COUNT,
     dataset_names,
+    file_identity,
     find_dataset,
     linked_names,
     open_file,
+    read_attribute,
     read_class_names,
     read_sample_count,
 )
 from .plan import RowPlanner, planner
+from .virtual import check_external
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
 BAD_AMPLIFICATION = 2.0
@@ -117,41 +121,69 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         NotHDF5Error: It is not an HDF5 file, or its end is missing.
         FileInUseError: It is open for writing elsewhere.
     """
-    name = os.fspath(path)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"`path` must be a path. Received: path={path!r}")
+    name = os.fsdecode(path)
     with open_file(name) as file:
         linked, problems = linked_names(file)
         names = dataset_names(file) + linked
-        reports = [_report(find_dataset(file, item), item, problems) for item in names]
+        found = [_report_if_possible(file, item, problems) for item in names]
+        reports = [report for report in found if report is not None]
         lengths = [report.shape[0] for report in reports if report.name == "X" and report.shape]
-        sample_count = None
+        sample_count = class_names = None
         try:
-            if SAMPLE_COUNT in file.attrs:
+            if read_attribute(file, "/", SAMPLE_COUNT) is not None:
                 sample_count = read_sample_count(file, "X", max(lengths, default=2**63))[0]
         except FileFormatError as error:
             problems.append(str(error))
+        try:
+            class_names = read_class_names(file)
+        except FileFormatError as error:
+            problems.append(str(error))
+        for report in reports:
+            if report.storage == "external" and report.path != "none":
+                _check_rows(file, report, problems)
         if not names:
             problems.append("it holds no dataset")
         return FileReport(
             path=name,
-            nbytes=os.path.getsize(name),
+            nbytes=file_identity(file).num_bytes,
             sample_count=sample_count,
-            class_names=read_class_names(file),
+            class_names=class_names,
             datasets=tuple(reports),
             problems=tuple(problems),
         )
 
 
+def _report_if_possible(file: Any, name: str, problems: list[str]) -> DatasetReport | None:
+    """A dataset's report; None: what h5py says of it is an error, which is among the problems."""
+    try:
+        return _report(find_dataset(file, name), name, problems)
+    except HDF5_ERRORS as error:
+        problems.append(f"the dataset {name!r} is damaged: {error}")
+        return None
+
+
+def _check_rows(file: Any, report: DatasetReport, problems: list[str]) -> None:
+    """Notes it down if the external files of a dataset lack rows that are in use."""
+    try:
+        count, _ = read_sample_count(file, report.name, report.shape[0])
+        check_external(find_dataset(file, report.name), count)
+    except H5VideoError as error:
+        problems.append(str(error))
+
+
 def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
     try:
         stored = describe(dataset)
-    except (FileFormatError, VideoFileNotFoundError) as error:
+    except H5VideoError as error:
         dtype: np.dtype[Any] | None = _known(lambda: dataset.dtype, None)
         reason: str | None = "it has no samples"
         if isinstance(error, UnsupportedDtypeError):
             is_number = dtype is None or dtype.kind in "iufc"
             reason = "its dtype is not supported" if is_number else "its values are not numbers"
-        elif isinstance(error, VideoFileNotFoundError):
-            reason = "a file that it takes values from is not there"
+        elif dataset.is_virtual or dataset.external:
+            reason = "its values are not all where it says"
             problems.append(str(error))
         elif dataset.shape:
             reason = "it is damaged, or of a kind that h5py cannot read"
@@ -193,7 +225,7 @@ def _known(read: Callable[[], Any], otherwise: Any) -> Any:
     """What h5py tells of a dataset, or something else if it fails: what is damaged, or foreign."""
     try:
         return read()
-    except H5PY_ERRORS:
+    except HDF5_ERRORS:
         return otherwise
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -23,7 +22,10 @@ from .chunk_table import (
     grid_shape,
     read_chunk_table,
 )
-from .errors import FileFormatError, H5VideoError, UnsupportedDtypeError, VideoFileNotFoundError
+from .errors import FileFormatError, H5VideoError, UnsupportedDtypeError
+from .files import FileIdentity, Files
+from .opening import HDF5_ERRORS, file_identity, own_name
+from .virtual import FilesBehind, files_behind
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -35,46 +37,6 @@ _NOT_NUMBERS = (
     "Labels are class numbers or one-hot, in a dataset of their own; y=None does without. For "
     "`split_by`, strings are fine."
 )
-
-# What h5py makes of a damaged file, and of what it has no counterpart for.
-H5PY_ERRORS = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
-
-
-@dataclass(frozen=True)
-class FileIdentity:
-    """What tells a file from another one of the same name: see `stat(2)`."""
-
-    device: int
-    inode: int
-    num_bytes: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> FileIdentity:
-        """The identity that a stat result shows."""
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-
-    def changes(self, now: FileIdentity) -> str:
-        """What is different now, for people."""
-        if (self.device, self.inode) != (now.device, now.inode):
-            return "it is another file"
-        found = []
-        if self.num_bytes != now.num_bytes:
-            found.append(f"its size went from {self.num_bytes} to {now.num_bytes} bytes")
-        if self.modified_ns != now.modified_ns:
-            then, later = _time_texts(self.modified_ns, now.modified_ns)
-            found.append(f"its time of change went from {then} to {later}")
-        return ", ".join(found)
-
-
-def _time_texts(*times_ns: int) -> list[str]:
-    """Times as texts that tell them apart, without a date or a fraction if it is not needed."""
-    seconds = [datetime.fromtimestamp(time_ns // 10**9) for time_ns in times_ns]
-    date = "%Y-%m-%d " if len({time.date() for time in seconds}) > 1 else ""
-    texts = [time.strftime(f"{date}%H:%M:%S") for time in seconds]
-    if len(set(texts)) == len(texts):
-        return texts
-    return [f"{text}.{t % 10**9:09}" for text, t in zip(texts, times_ns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +79,13 @@ class StoredArray:
     """Filter mask of each chunk: bit i set means that filter i was not applied."""
     obstacle: str | None
     """Why the bytes must be read through HDF5, or None if positioned reads can have them."""
+    behind: FilesBehind = field(default_factory=FilesBehind)
+    """The other files that hold its values, if it is virtual or external."""
+
+    @property
+    def files(self) -> Files:
+        """Path and identity of all files that hold its values, its own first."""
+        return ((self.path, self.identity), *self.behind.files)
 
     @property
     def nbytes(self) -> int:
@@ -157,12 +126,13 @@ def describe(dataset: Any) -> StoredArray:
     Raises:
         FileFormatError: It has no dimensions, or what the file says of it is damaged.
         UnsupportedDtypeError: Its values are not numbers.
-        VideoFileNotFoundError: It is virtual, and a file that it takes values from is not there.
+        H5VideoError: It is virtual or external, and its values are not where they should be.
     """
     path = os.path.abspath(dataset.file.filename)
+    identity = file_identity(dataset.file)
     where = f"{path}: dataset {dataset.name!r}"
     try:
-        return _describe(dataset, path, where)
+        return _describe(dataset, path, identity, where)
     except H5VideoError:
         raise
     except DamagedTableError as error:
@@ -170,13 +140,13 @@ def describe(dataset: Any) -> StoredArray:
             f"{where} has a damaged list of chunks: {error}. Restore the file from a copy; what "
             "h5py reads of it may be other samples' values, or none."
         ) from error
-    except H5PY_ERRORS as error:
+    except HDF5_ERRORS as error:
         raise FileFormatError(
             f"{where} is damaged, or stored in a way that h5py cannot read. h5py says: {error}"
         ) from error
 
 
-def _describe(dataset: Any, path: str, where: str) -> StoredArray:
+def _describe(dataset: Any, path: str, identity: FileIdentity, where: str) -> StoredArray:
     if dataset.shape is None or dataset.shape == ():
         kind = "an empty dataspace" if dataset.shape is None else "a scalar"
         raise FileFormatError(f"{where} holds {kind}; its first dimension should be the samples.")
@@ -198,7 +168,7 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
             obstacle = obstacle or "nothing was written to it yet"
         else:
             # What lies beyond the end of the file cannot be read, and has no other place.
-            offsets = np.array([min(offset, os.path.getsize(path))], np.int64)
+            offsets = np.array([min(offset, identity.num_bytes)], np.int64)
             sizes = np.array([dataset.id.get_storage_size()], np.int64)
             masks = np.zeros(1, np.uint32)
             nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
@@ -207,8 +177,6 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
                     f"{where} is damaged: its shape {dataset.shape} takes {nbytes} bytes, and it "
                     f"has {sizes[0]} in the file."
                 )
-    elif storage == "virtual":
-        check_sources(dataset)
     elif storage == "chunked":
         try:
             offsets, sizes, masks = read_chunk_table(dataset)
@@ -216,7 +184,7 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
             obstacle = obstacle or str(error)
         except DamagedTableError:
             raise
-        except H5PY_ERRORS as error:
+        except HDF5_ERRORS as error:
             raise DamagedTableError(error) from error
         if (offsets < 0).any():
             if not _fill_value_is_written(plist):
@@ -231,8 +199,8 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
             obstacle = obstacle or "its edge chunks may be stored without filters"
     return StoredArray(
         path=path,
-        identity=FileIdentity.of(os.stat(path)),
-        name=dataset.name or "",
+        identity=identity,
+        name=own_name(dataset),
         shape=(*dataset.shape, *inner_shape),
         dtype=dtype,
         file_dtype=file_dtype,
@@ -244,42 +212,8 @@ def _describe(dataset: Any, path: str, where: str) -> StoredArray:
         sizes=sizes,
         masks=masks,
         obstacle=obstacle,
+        behind=files_behind(dataset),
     )
-
-
-def check_sources(dataset: Any) -> None:
-    """Makes sure that the files which a virtual dataset takes values from are there.
-
-    HDF5 itself puts the fill value in place of what it does not find. Files whose names HDF5 makes
-    from a pattern are not looked for, nor what the sources are put together from themselves.
-
-    Args:
-        dataset: The open `h5py.Dataset`, virtual or not.
-
-    Raises:
-        VideoFileNotFoundError: A file is not there.
-    """
-    if not dataset.is_virtual:
-        return
-    path = os.path.abspath(dataset.file.filename)
-    for name in dict.fromkeys(source.file_name for source in dataset.virtual_sources()):
-        if name == "." or "%b" in name.replace("%%", ""):
-            continue
-        if not any(map(os.path.exists, _source_places(path, name.replace("%%", "%")))):
-            raise VideoFileNotFoundError(
-                f"{path}: the virtual dataset {dataset.name!r} takes values from {name!r}, which "
-                "is not there. Put it back, or next to the file."
-            )
-
-
-def _source_places(path: str, name: str) -> list[str]:
-    """Where HDF5 looks for a source of a virtual dataset in the file `path`."""
-    folder = os.path.dirname(path)
-    prefixes = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", folder).split(":")
-    folders = [*prefixes, folder, os.path.dirname(os.path.realpath(path)), ""]
-    # A file that is not where an absolute name says is looked for by its last part.
-    relative = os.path.basename(name) if os.path.isabs(name) else name
-    return [name, *(os.path.join(item, relative) for item in folders)]
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -307,7 +241,7 @@ def _stored_dtype(dataset: Any, where: str) -> tuple[np.dtype[Any], tuple[int, .
     """The dtype of a dataset's numbers as they are stored, and the shape of its array type."""
     try:
         found = dataset.dtype
-    except H5PY_ERRORS as error:  # h5py has no name for it
+    except HDF5_ERRORS as error:  # h5py has no name for it
         raise UnsupportedDtypeError(
             f"{where} has the dtype of which h5py says: {error!r}. Supported: {SUPPORTED_DTYPES}."
         ) from error

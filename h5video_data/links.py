@@ -11,8 +11,8 @@ from typing import Any
 import h5py
 
 from .errors import H5VideoError
-from .opening import open_file
-from .transfer import HDF5_ERRORS, identity
+from .opening import HDF5_ERRORS, open_file
+from .transfer import identity
 
 # Where HDF5 looks first, by the kind of what leads to a file (HDF5 User Guide, "External links",
 # H5Pset_virtual_prefix, H5Pset_efile_prefix).

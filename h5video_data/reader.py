@@ -18,10 +18,11 @@ from .columns import Column, VideoSet, read_values
 from .cuts import CutSource
 from .errors import FileChangedError, ReadError
 from .fallback import Hdf5Files, Hdf5Source
+from .files import check_files
 from .layout import StoredArray
 from .plan import RowPlanner, SlabGeometry, planner
 from .slabs import SlabSource
-from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source, check_identity
+from .sources import DirectSource, MemorySource, OpenFiles, ReadStats, Source
 from .tasks import Task, Threads
 from .window import SlabWindow
 
@@ -185,9 +186,8 @@ class Reader:
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
-        files = {part.path: part.identity for column in self._set.columns for part in column.parts}
-        for path, identity in files.items():
-            check_identity(path, identity)
+        parts = (part for column in self._set.columns for part in column.parts)
+        check_files(dict.fromkeys(file for part in parts for file in part.files))
 
     def epoch(self, plan: EpochPlan) -> EpochReader:
         """Prepares an epoch; nothing is read before it is asked for."""

@@ -35,10 +35,11 @@ from .filters import DEFLATE_LEVEL, encode_chunk
 from .inspection import size_text
 from .links import linked_files
 from .loader import VideoLoader
-from .opening import find_dataset, open_file
+from .opening import HDF5_ERRORS, find_dataset, open_file
 from .plan import SlabGeometry, planner
 from .tasks import Task, Threads
-from .transfer import CACHE_BYTES, HDF5_ERRORS
+from .transfer import CACHE_BYTES
+from .values import Values
 from .writing import check_out, file_when_complete, not_written, with_progress
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
@@ -356,7 +357,8 @@ def _check_samples(video_set: VideoSet, path: Path) -> None:
                 part = column.parts[number]
                 with open_file(part.path) as old:
                     row = sample - int(starts[number])
-                    expected = find_dataset(old, part.name)[row].astype(column.dtype)
+                    stored = Values(find_dataset(old, part.name), row + 1, part)
+                    expected = stored.read(slice(row, row + 1)).astype(column.dtype)
                 if expected.tobytes() != new[column.name][sample].tobytes():
                     raise RepackingError(
                         f"{part.path}: dataset {part.name!r}, sample {row}: h5py reads other "

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from .buffers import scratch
 from .clips import Clip
+from .files import check_identity
 from .filters import decode_chunk
 from .plan import SlabGeometry
-from .sources import BYTES_PER_READ, OpenFile, OpenFiles, ReadStats, check_identity, read_error
+from .sources import BYTES_PER_READ, OpenFile, OpenFiles, ReadStats, read_error
 
 
 class SlabSource:
@@ -58,10 +59,10 @@ class SlabSource:
         file = self._files.open(stored.path, stored.identity)
         try:
             samples = self._read_band(file, slab, band, rows, cost)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, MemoryError) as error:
             check_identity(stored.path, stored.identity, file.fd)
             row = slab * self.geometry.samples_per_slab + rows[0]
-            raise read_error(stored, row, str(error)) from error
+            raise read_error(stored, row, error) from error
         file.judge(cost)
         stats.add(cost)
         check_identity(stored.path, stored.identity, file.fd)

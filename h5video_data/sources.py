@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 
 from .aio import ReadQueue, open_queue
 from .buffers import scratch
-from .errors import FileChangedError, ReadError, VideoFileNotFoundError
+from .errors import H5VideoError, VideoFileNotFoundError
+from .files import (
+    FileIdentity,
+    check_identity,
+    keep_open,
+    read_failure,
+    unavailable,
+    with_room,
+)
 from .filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
-from .layout import FileIdentity, StoredArray
+from .layout import StoredArray
 from .plan import ReadPlan, RowPlanner
 
 MAX_OPEN_FILES = 256
@@ -89,9 +97,9 @@ class Source(Protocol):
         ...
 
 
-def read_error(stored: StoredArray, row: int, message: str) -> ReadError:
-    """The error of one sample, which says where it is."""
-    return ReadError(f"{stored.path}: dataset {stored.name!r}, sample {row}: {message}")
+def read_error(stored: StoredArray, row: int, error: BaseException) -> H5VideoError:
+    """The error of one sample, which says where it is, and whether the machine is at fault."""
+    return read_failure(f"{stored.path}: dataset {stored.name!r}, sample {row}", error)
 
 
 class MemorySource:
@@ -108,27 +116,13 @@ class MemorySource:
         out[places] = self._values[rows]
 
 
-def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> None:
-    """Raises an error if a file is not the one whose layout was read.
-
-    Args:
-        path: The file's path.
-        expected: What it was like then.
-        fd: Its descriptor, if it is open.
-
-    Raises:
-        FileChangedError: It was changed or replaced.
-        VideoFileNotFoundError: It is gone.
-    """
+def _open(path: str) -> int:
     try:
-        found = FileIdentity.of(os.stat(path if fd is None else fd))
-    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
-    if found != expected:
-        raise FileChangedError(
-            f"{path} was changed or replaced since it was opened: {expected.changes(found)}. "
-            "Open the set anew."
-        )
+    except OSError as error:
+        raise unavailable(f"{path} cannot be opened", error) from error
 
 
 class OpenFile:
@@ -144,12 +138,9 @@ class OpenFile:
     def __init__(self, path: str, identity: FileIdentity) -> None:
         self.is_slow = False
         self._num_bytes = identity.num_bytes
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
-        except OSError as error:
-            raise ReadError(f"{path} cannot be opened: {error}") from error
+        # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
+        check_identity(path, identity)
+        self.fd = with_room(functools.partial(_open, path))
         check_identity(path, identity, self.fd)
 
     def __del__(self) -> None:
@@ -202,7 +193,7 @@ class OpenFiles:
     """Keeps files open, the least recently used ones up to `MAX_OPEN_FILES`."""
 
     def __init__(self) -> None:
-        self.open = functools.lru_cache(MAX_OPEN_FILES)(OpenFile)
+        self.open = keep_open(OpenFile, MAX_OPEN_FILES)
         self._of_thread = threading.local()
 
     @property
@@ -301,10 +292,10 @@ class DirectSource:
                     if count < len(place):
                         position += count
                         raise file.cut_short(int(plan.offsets[number]), len(place) - count)
-            except (OSError, EOFError, ValueError) as error:
+            except (OSError, EOFError, ValueError, MemoryError) as error:
                 check_identity(stored.path, stored.identity, file.fd)
                 row = int(rows[np.searchsorted(places, position // self._planner.row_nbytes)])
-                raise read_error(stored, row, str(error)) from error
+                raise read_error(stored, row, error) from error
         if not stored.file_dtype.isnative:
             _turn_bytes(out, places, stored.file_dtype)
         cost.read_bytes += int(done.sum())

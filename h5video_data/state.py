@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import VideoSet
-from .errors import StateError
+from .errors import FileChangedError, ReadError, StateError
 from .opening import find_dataset, open_file
+from .values import Values
 
 # How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
 SAMPLES_LOOKED_AT = 8
@@ -40,20 +41,34 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
     }
     hashed = hashlib.blake2b(digest_size=8)
     numbers = np.linspace(0, video_set.num_samples - 1, SAMPLES_LOOKED_AT).astype(np.int64)
-    for number in np.unique(numbers).tolist():
-        file_number = int(np.searchsorted(video_set.starts, number, side="right")) - 1
-        row = number - int(video_set.starts[file_number])
-        path = video_set.paths[file_number]
-        with open_file(path) as file:
-            for name in datasets:
-                dataset = find_dataset(file, name)
-                try:
+    numbers = np.unique(numbers)
+    file_numbers = np.searchsorted(video_set.starts, numbers, side="right") - 1
+    errors: dict[str, list[ReadError]] = {name: [] for name in datasets}
+    for file_number in np.unique(file_numbers).tolist():
+        rows = numbers[file_numbers == file_number] - video_set.starts[file_number]
+        count = int(video_set.counts[file_number])
+        with open_file(video_set.paths[file_number], video_set.identities[file_number]) as file:
+            stored = [
+                Values(find_dataset(file, column.name), count, column.parts[file_number])
+                for column in video_set.columns
+            ]
+            for row in rows.tolist():
+                for values, name in zip(stored, datasets, strict=True):
                     # The first frame, or the value if a sample has no frames.
-                    value = dataset[(row, 0) if dataset.ndim > 1 else row]
-                except (OSError, RuntimeError):
-                    # With on_error="skip", a training goes on without it.
-                    value = np.frombuffer(b"unreadable", np.uint8)
-                hashed.update(np.ascontiguousarray(value).tobytes())
+                    selection = [slice(row, row + 1), slice(0, 1)][: values.dataset.ndim]
+                    try:
+                        value = values.read(*selection).tobytes()
+                    except FileChangedError:
+                        raise
+                    except ReadError as error:
+                        # With on_error="skip", a training goes on without it.
+                        value = b"unreadable"
+                        errors[name].append(error)
+                    hashed.update(value)
+    for found in errors.values():
+        if len(found) == len(numbers):
+            # This would be the fingerprint of any set that cannot be read.
+            raise found[0]
     clip = next((column.clip for column in video_set.columns if column.clip), None)
     return {
         "datasets": datasets,

@@ -20,18 +20,8 @@ from h5py._objects import phil
 from numpy.typing import NDArray
 
 from .errors import ReadError
-
-# What h5py makes of an error in HDF5, or of a type or a size that it does not know.
-HDF5_ERRORS = (
-    OSError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    MemoryError,
-    NotImplementedError,
-)
+from .opening import HDF5_ERRORS
+from .values import Values
 
 # Values are copied and compared in blocks of about this many bytes,
 BLOCK_BYTES = 2 << 20
@@ -171,16 +161,20 @@ def copy_rows(source: Any, target: Any, begin: int = 0, count: int | None = None
         count: How many rows; None: all values, of a scalar too.
 
     Raises:
+        MissingFilterError: They were written with a filter that is not installed.
         ReadError: HDF5 cannot read them.
+        H5VideoError: A file that they are in is not there, cannot be opened, or has changed.
         OSError, RuntimeError: HDF5 cannot write them.
     """
+    stored = Values(source, count)
     with reading(_name(source)):
         dtype, in_memory = _form(source.id.get_type())
         shape = source.shape if count is None else (count, *source.shape[1:])
     for corner, size in _blocks(shape, dtype):
-        values = _read(source, corner, size, dtype, in_memory)
+        values = _read(source, corner, size, dtype, in_memory, stored)
         corner = (begin + corner[0], *corner[1:]) if corner else ()
         target.id.write(*_selection(target, corner, size), values, in_memory)
+    stored.check_files()
 
 
 def same_rows(source: Any, target: Any, begin: int = 0, count: int | None = None) -> bool:
@@ -329,8 +323,12 @@ def _read(
     size: tuple[int, ...],
     dtype: np.dtype[Any],
     in_memory: Any,
+    stored: Values | None = None,
 ) -> NDArray[Any]:
-    with reading(_name(dataset)):
+    selection = tuple(
+        slice(begin, begin + length) for begin, length in zip(corner, size, strict=True)
+    )
+    with stored.reading(selection) if stored and selection else reading(_name(dataset)):
         values = np.zeros(size, dtype)
         dataset.id.read(*_selection(dataset, corner, size), values, in_memory)
     return values

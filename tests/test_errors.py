@@ -29,6 +29,7 @@ from h5video_data.errors import (
     NotHDF5Error,
     ReadError,
     SamplerError,
+    UnavailableError,
     UnsupportedDtypeError,
     VideoFileNotFoundError,
 )
@@ -134,6 +135,7 @@ def test_the_tree_of_errors():
         "ReadError": (H5VideoError, OSError),
         "RepackingError": (H5VideoError, OSError),
         "SamplerError": (H5VideoError, ValueError),
+        "UnavailableError": (H5VideoError, OSError),
         "UnsupportedDtypeError": (FileFormatError, TypeError),
         "VideoFileNotFoundError": (H5VideoError, FileNotFoundError),
     }
@@ -222,7 +224,7 @@ def test_a_file_that_may_not_be_read(path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(h5py, "File", refuse)
-    with raises(ReadError, f"{path} may not be read: Permission denied"):
+    with raises(UnavailableError, f"{path} may not be read: Permission denied", OSError):
         VideoLoader(path)
 
 
@@ -616,8 +618,8 @@ def test_weights_that_make_no_sense(weights):
 # --------------------------------------------------------------------------- filters
 
 
-def write_unknown_filter(path, name, chunks, number=60_000):
-    """Writes a dataset through a filter that nobody has, into all chunks."""
+def write_unknown_filter(path, name, chunks, number=60_000, mask=0):
+    """Writes a dataset through a filter that nobody has, into all chunks, or past it."""
     with edit(path) as file:
         old = file[name][()]
         del file[name]
@@ -633,7 +635,7 @@ def write_unknown_filter(path, name, chunks, number=60_000):
         )
         for row in range(0, len(old), chunks[0]):
             corner = (row, *[0] * (old.ndim - 1))
-            dataset.write_direct_chunk(corner, old[row : row + chunks[0]].tobytes(), 0)
+            dataset.write_direct_chunk(corner, old[row : row + chunks[0]].tobytes(), mask)
 
 
 @pytest.mark.parametrize(("name", "chunks"), [("X", ONE), ("X", MANY), ("Y", (1, 4))], ids=str)
@@ -649,6 +651,16 @@ def test_a_filter_that_is_not_installed(path, name, chunks, video_is, monkeypatc
         MissingFilterError, f"set.h5: dataset '/{name}' ... number 60000\\)\\. {advice}", OSError
     ):
         consume(path)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)  # not installed
+    with raises(MissingFilterError, "number 60000 ... Try: pip install hdf5plugin"):
+        consume(path)
+
+
+def test_a_filter_that_is_not_installed_and_that_no_chunk_went_through(path, video_is):
+    del video_is
+    write_unknown_filter(path, "X", MANY, mask=1)
+    ((x, _),) = consume(path, shuffle=False)
+    np.testing.assert_array_equal(x, testing.sample_values(np.arange(20)))
 
 
 def test_a_missing_filter_shows_when_the_set_is_opened(path):

@@ -1,0 +1,293 @@
+"""Values read by h5py: with the plugins they need, from the files they were in, or an error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+import h5video_data as h5v
+from h5video_data import VideoLoader, columns, state, values
+from h5video_data.errors import FileChangedError, FileFormatError, ReadError
+from h5video_data.opening import find_dataset, open_file
+from h5video_data.testing import sample_values, write_video_file
+
+ONE = (1, 4, 3, 8, 8)
+
+# --------------------------------------------------------------------------- plugins
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    path = write_video_file(tmp_path / "z.h5", chunks=ONE, **hdf5plugin.Zstd())
+    with h5py.File(path, "a") as file:
+        options = {"chunks": (8,), **hdf5plugin.Blosc()}
+        file.create_dataset("source", data=np.arange(20) // 4, **options)
+        options = {"chunks": ONE, **hdf5plugin.Bitshuffle()}
+        data = sample_values(np.arange(20))
+        file.create_dataset("swapped", data=data, dtype=">u2", **options)
+        layout = h5py.VirtualLayout((20, *ONE[1:]), "u1")
+        layout[...] = h5py.VirtualSource(".", "X", (20, *ONE[1:]))
+        file.create_virtual_dataset("virtual", layout)
+    write_video_file(tmp_path / "plain.h5", chunks=ONE)
+    return path
+
+
+def in_a_process_of_its_own(code, folder):
+    """What code prints that starts without hdf5plugin; and whether it ends with it."""
+    code = f"import sys, h5video_data as h5v\n{code}\nprint('hdf5plugin' in sys.modules)"
+    run = [sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
+    done = subprocess.run(run, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    *printed, is_imported = done.stdout.split()
+    return printed, is_imported == "True"
+
+
+SPLIT = "validation_split=0.3, subset='training', split_by='source', seed=1"
+WITH_PLUGIN = {
+    "repack": ("h5v.repack('z.h5', 'out.h5')", []),
+    "repack with dropped rows": (
+        (
+            "import h5py\nwith h5py.File('z.h5', 'a') as f: f.attrs['sample_count'] = 9\n"
+            "print(h5v.repack('z.h5', 'out.h5').num_samples)"
+        ),
+        ["9"],
+    ),
+    "split_by": (f"print(h5v.VideoLoader('z.h5', {SPLIT}).num_samples)", ["16"]),
+    "labels": (
+        "y = next(iter(h5v.VideoLoader('z.h5', y='source', shuffle=False)))[1]\nprint(*y[:6])",
+        ["0", "0", "0", "0", "1", "1"],
+    ),
+    "by h5py": (
+        (
+            "x = next(iter(h5v.VideoLoader('z.h5', x='swapped', y=None, shuffle=False)))\n"
+            "print((x == h5v.testing.sample_values(range(20))).all())"
+        ),
+        ["True"],
+    ),
+    "a virtual dataset": (
+        (
+            "x = next(iter(h5v.VideoLoader('z.h5', x='virtual', y=None, shuffle=False)))\n"
+            "print((x == h5v.testing.sample_values(range(20))).all())"
+        ),
+        ["True"],
+    ),
+}
+WITHOUT_PLUGIN = {
+    "decoded here": "list(h5v.VideoLoader('z.h5'))",
+    "inspect": "h5v.inspect('z.h5')",
+    "nothing to decode": "h5v.VideoLoader('plain.h5', seed=1).state_dict(epoch=0, step=1)",
+}
+
+
+@pytest.mark.parametrize(("code", "printed"), WITH_PLUGIN.values(), ids=WITH_PLUGIN)
+def test_filters_that_only_hdf5plugin_has(compressed, code, printed):
+    found = in_a_process_of_its_own(code, os.path.dirname(compressed))
+    assert found == (printed, True)
+
+
+@pytest.mark.parametrize("code", WITHOUT_PLUGIN.values(), ids=WITHOUT_PLUGIN)
+def test_hdf5plugin_is_not_imported_where_nothing_needs_it(compressed, code):
+    if "inspect" in code:  # of a virtual dataset, the source's filters are asked for
+        with h5py.File(compressed, "a") as file:
+            del file["virtual"]
+    assert in_a_process_of_its_own(code, os.path.dirname(compressed)) == ([], False)
+
+
+def test_a_state_is_the_same_with_and_without_hdf5plugin(compressed):
+    code = "print(h5v.VideoLoader('z.h5', seed=1).state_dict(epoch=0, step=1))"
+    printed, _ = in_a_process_of_its_own(code, os.path.dirname(compressed))
+    with VideoLoader(compressed, seed=1) as loader:
+        assert " ".join(printed) == str(loader.state_dict(epoch=0, step=1))
+    with h5py.File(compressed, "a") as file:
+        file["X"][...] = 9
+    with VideoLoader(compressed, seed=1) as loader:
+        assert " ".join(printed) != str(loader.state_dict(epoch=0, step=1))
+
+
+def test_no_fingerprint_of_samples_that_cannot_be_read(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", chunks=ONE, compression="gzip")
+    with h5py.File(path) as file:
+        chunks = [file["X"].id.get_chunk_info(i) for i in range(20)]
+    with open(path, "r+b") as file:
+        for chunk in chunks:
+            file.seek(chunk.byte_offset)
+            file.write(b"\xff" * chunk.size)
+    with (
+        VideoLoader(path, seed=0, on_error="skip") as loader,
+        pytest.raises(ReadError, match=r"a.h5: dataset '/X', sample 0"),
+    ):
+        loader.state_dict(epoch=0, step=0)
+
+
+# --------------------------------------------------------------------------- replaced files
+
+
+def write_set(path, first=0):
+    write_video_file(path, first=first)
+    with h5py.File(path, "a") as file:
+        data = sample_values(np.arange(first, first + 20))
+        file.create_dataset("swapped", data=data, dtype=">u2")
+        file["film"] = np.arange(20) // 4
+    return path
+
+
+def replace_with_another(path):
+    """Another file under the same name, as long as the file before and of the same time."""
+    stat = os.stat(path)
+    if not os.path.exists(f"{path}.new"):
+        write_set(f"{path}.new", first=5)
+    os.utime(f"{path}.new", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    os.replace(f"{path}.new", path)
+
+
+def write_in_place(path):
+    with open(path, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    stat = os.stat(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+
+
+HOOKS = {
+    "opened": ("h5video_data.opening.h5py.File", "before"),
+    "open": ("h5video_data.opening.h5py.File", "after"),
+    "identity known": ("h5video_data.columns.file_identity", "after"),
+    "dataset found": ("h5video_data.columns.find_dataset", "after"),
+    "described": ("h5video_data.columns.describe", "after"),
+    "class names read": ("h5video_data.columns.read_class_names", "after"),
+    "set opened": ("h5video_data.loader.open_video_set", "after"),
+    "split": ("h5video_data.loader.split_set", "after"),
+    "labels read": ("h5video_data.reader.read_values", "after"),
+    "opened for reading": ("h5video_data.sources._open", "before"),
+    "open for reading": ("h5video_data.sources._open", "after"),
+    "opened by h5py for reading": ("h5video_data.fallback.connect", "before"),
+    "open by h5py for reading": ("h5video_data.fallback.connect", "after"),
+}
+
+
+@pytest.mark.parametrize("name", ["X", "swapped"])
+@pytest.mark.parametrize("change", [replace_with_another, write_in_place])
+@pytest.mark.parametrize(("hook", "moment"), HOOKS.values(), ids=HOOKS)
+def test_a_file_that_changes_while_it_is_opened(tmp_path, monkeypatch, hook, moment, change, name):
+    path = write_set(tmp_path / "a.h5")
+    write_set(f"{path}.new", first=5)
+    original = _resolve(hook)
+    changed = []
+
+    def hooked(*arguments, **options):
+        if moment == "before" and not changed:
+            changed.append(change(path))
+        result = original(*arguments, **options)
+        if moment == "after" and not changed:
+            changed.append(change(path))
+        return result
+
+    monkeypatch.setattr(hook, hooked)
+    options = {"validation_split": 0.3, "subset": "training", "split_by": "film", "seed": 0}
+    try:
+        loader = VideoLoader(path, x=name, **options)
+        batches = [(indices, x) for _, indices, (x, _) in loader.batches()]
+    except FileChangedError:
+        assert changed
+    else:
+        # An open file outlives its name; or the change came after the last read.
+        for indices, x in batches:
+            np.testing.assert_array_equal(x, sample_values(indices))
+        if changed:
+            with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
+                list(loader)
+
+
+def _resolve(name):
+    module, _, attribute = name.rpartition(".")
+    if module.endswith(".h5py"):
+        return h5py.File
+    return getattr(sys.modules[module], attribute)
+
+
+def test_labels_of_another_file_than_the_samples(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+    video_set = columns.open_video_set(path)
+    replace_with_another(path)
+    with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
+        columns.read_values(video_set, "Y")
+    with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
+        state.describe_set(video_set)
+
+
+def test_a_linked_file_that_is_replaced(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        for name in "XY":
+            file[name] = h5py.ExternalLink("a.h5", name)
+    video_set = columns.open_video_set(tmp_path / "links.h5")
+    replace_with_another(path)
+    with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
+        columns.read_values(video_set, "Y")
+
+
+# --------------------------------------------------------------------------- external files
+
+
+@pytest.fixture
+def external(tmp_path):
+    """A dataset of 10 samples of 6 bytes in two external files."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        segments = [(str(tmp_path / "1.raw"), 0, 30), (str(tmp_path / "2.raw"), 4, 30)]
+        file.create_dataset("X", (10, 2, 3), "u1", external=segments)[...] = 7
+    return tmp_path / "a.h5"
+
+
+def test_external_files_are_read(external):
+    ((x),) = VideoLoader(external, y=None)
+    assert (x == 7).all()
+    assert h5v.inspect(external).problems == ()
+
+
+def test_an_external_file_that_is_cut_short(external, tmp_path):
+    os.truncate(tmp_path / "2.raw", 4 + 12)
+    message = "a.h5: dataset '/X' has its values in .*2.raw, .* 34 bytes for 10 .*Received: 16"
+    with pytest.raises(FileFormatError, match=message):
+        VideoLoader(external, y=None)
+    assert "2.raw, which is cut short" in h5v.inspect(external).problems[0]
+    with h5py.File(external, "a") as file:
+        file.attrs["sample_count"] = 7  # the samples that are there
+    (x,) = VideoLoader(external, y=None)
+    assert x.shape == (7, 2, 3)
+    assert (x == 7).all()
+    assert h5v.inspect(external).problems == ()
+
+
+def test_an_external_file_that_goes_or_changes(external, tmp_path):
+    loader = VideoLoader(external, y=None, batch_size=2, read_ahead_bytes=0, shuffle=False)
+    batches = iter(loader)
+    next(batches)
+    write_in_place(tmp_path / "2.raw")
+    with pytest.raises(FileChangedError, match=r"2\.raw was changed"):
+        list(batches)
+    os.remove(tmp_path / "2.raw")
+    with pytest.raises(FileNotFoundError, match=r"2\.raw is gone"):
+        list(loader)
+    with pytest.raises(FileNotFoundError, match=r"'/X' has its values in .*2\.raw, which is not"):
+        VideoLoader(external, y=None)
+
+
+def test_an_external_file_that_may_not_be_opened_is_no_bad_sample(external, monkeypatch):
+    with open_file(str(external)) as file:
+        stored = values.Values(find_dataset(file, "X"))
+
+        def refuse(*_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("os.open", refuse)
+        with (
+            pytest.raises(h5v.errors.UnavailableError, match=r"a.h5 cannot be opened: Permission"),
+            stored.reading((slice(3, 4),)),
+        ):
+            raise OSError("unable to open external raw data file")
