@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagecodecs import lz4_encode
+from odd_types import nine_bits
 
 from h5video_data import buffers, columns, sources, testing
 from h5video_data.aio import open_queue
@@ -697,15 +698,15 @@ def write_links(path):
         file["file"] = h5py.ExternalLink("other.h5", "/")
         file["soft to external"] = h5py.SoftLink("external")
         file["many"] = h5py.ExternalLink("other.h5", "many")
-        file["swapped"] = h5py.ExternalLink("other.h5", "/inner/swapped")
-        file["soft to swapped"] = h5py.SoftLink("swapped")
+        file["odd"] = h5py.ExternalLink("other.h5", "/inner/odd")
+        file["soft to odd"] = h5py.SoftLink("odd")
     with h5py.File(other, "a") as file:
         file.create_dataset("many", data=values(seed=2), chunks=(2, *SAMPLE))
-        file.create_dataset("inner/swapped", data=values(seed=3), dtype=">u2")
+        file.create_dataset("inner/odd", data=values(seed=3) % 512, dtype=nine_bits(file))
 
 
 NAMES = "a/b/X,/a/b/X,hard,soft,softer,group/b/X,external,file/inner/Z,soft to external,many"
-READ_OTHERWISE = "many,swapped,soft to swapped"
+READ_OTHERWISE = "many,odd,soft to odd"
 
 
 @pytest.mark.parametrize("name", [*NAMES.split(","), *READ_OTHERWISE.split(",")[1:]])
