@@ -51,6 +51,8 @@ class Column:
     """How it is stored in each file."""
     clip: Clip | None = None
     """Which frames of each sample are read, with the number of their axis; None: all of them."""
+    is_read_once: bool = False
+    """Whether it is read once and kept although it is larger than labels: see `memory`."""
 
     @property
     def num_frames(self) -> int:
@@ -77,6 +79,8 @@ class Column:
     @property
     def is_kept_in_memory(self) -> bool:
         """Whether it is read once and kept: labels, weights."""
+        if self.is_read_once:
+            return True
         nbytes = sum(part.nbytes for part in self.parts)
         is_small = self.row_nbytes <= MEMORY_ROW_BYTES and nbytes <= MEMORY_BYTES
         return len(self.sample_shape) <= 1 and is_small

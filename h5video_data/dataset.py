@@ -13,12 +13,13 @@ import tensorflow as tf
 
 from .clips import Clip
 from .columns import Names, Paths, open_video_set
-from .errors import ArgumentError
+from .errors import ArgumentError, H5VideoError
 from .inline import map_inline
 from .loader import VideoLoader, as_functions, function_name
 from .samplers import Sampler
 from .stamps import Stamps
 from .subsets import SplitBy, check_split
+from .tasks import run_by_others
 
 # Finished batches that wait for the training step, so that it never waits for the hand-over.
 PREFETCH_BATCHES = 2
@@ -158,6 +159,13 @@ def video_dataset_from_hdf5(
 
 def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     """A dataset of a loader's elements: from_generator, map stages, prefetch."""
+    with tf.init_scope():
+        if not tf.executing_eagerly():
+            raise H5VideoError(
+                "A dataset needs TensorFlow's eager execution, which disable_eager_execution() of "
+                "tf.compat.v1, or a tf.Graph, has switched off here. Use TensorFlow without them, "
+                "or iterate over a VideoLoader, which gives the batches as NumPy arrays."
+            )
     if loader.device is not None:
         _check_device(loader.device)
     stamps = loader.stamps = loader.stamps or Stamps()
@@ -169,7 +177,7 @@ def make_dataset(loader: VideoLoader) -> tf.data.Dataset:
     with_seeds = any(stage.takes_seeds for stage in stages)
     # Seeds travel along up to the last stage, but only if one needs them: each tensor costs time.
     dataset = tf.data.Dataset.from_generator(
-        functools.partial(loader.element_groups, with_seeds=with_seeds),
+        run_by_others(functools.partial(loader.element_groups, with_seeds=with_seeds)),
         output_signature=(
             tf.TensorSpec((None, 2), tf.int64),
             _element_spec(loader, None, with_seeds=with_seeds),

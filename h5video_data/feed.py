@@ -17,6 +17,7 @@ from .errors import ClosedError
 from .memory import Memory
 from .reader import EpochPlan, EpochReader, PendingBatch, Reader
 from .sources import ReadStats
+from .tasks import is_process_ending
 
 _log = logging.getLogger(__name__)
 
@@ -168,6 +169,11 @@ class Feed:
         except CancelledError as error:
             if self._is_closed:
                 raise ClosedError("The loader was closed while it was iterated.") from error
+            if is_process_ending():
+                # A thread that is left alone then ends without a word by a SystemExit.
+                is_main = threading.current_thread() is threading.main_thread()
+                kind = ClosedError if is_main else SystemExit
+                raise kind("The process ends while the loader is iterated.") from error
             raise
         finally:
             _cancel(current)

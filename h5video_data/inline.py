@@ -22,7 +22,14 @@ def map_inline(
         element_spec: What these are together.
     """
     specs = map(tf.TensorSpec, dataset._flat_shapes, dataset._flat_types)
-    graph = tf.function(function, autograph=False).get_concrete_function(*specs)
+
+    def run(*element: tf.Tensor) -> Any:
+        # XLA's clusters (`--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit`) need an executor of several
+        # threads.
+        with tf.xla.experimental.jit_scope(compile_ops=False):
+            return function(*element)
+
+    graph = tf.function(run, autograph=False).get_concrete_function(*specs)
     variant = tf.raw_ops.MapDataset(
         input_dataset=tf.data.experimental.to_variant(dataset),
         other_arguments=graph.captured_inputs,

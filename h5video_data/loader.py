@@ -20,7 +20,7 @@ from .clips import Clip
 from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, StateError
 from .feed import Feed, FeedStats, ReadGroup
-from .memory import share_out
+from .memory import share_out, with_small_samples_kept
 from .reader import EpochPlan
 from .samplers import (
     BlockShuffleSampler,
@@ -186,13 +186,17 @@ class VideoLoader:
         self.num_elements = len(ends)
         self.steps_per_epoch = self.samples_per_epoch if batch_size is None else self.num_elements
 
-        memory = share_out(self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads)
+        # A sample that cannot be read is left out one by one, not with its whole dataset.
+        read_set = (
+            self._set if self.skips_failed else with_small_samples_kept(self._set, read_ahead_bytes)
+        )
+        memory = share_out(read_set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads)
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
             # What a window needs is kept in any case.
             needed = self._sampler.samples_per_window
             memory = replace(memory, kept_samples=max(needed, memory.kept_samples))
         self._feed = Feed(
-            self._set,
+            read_set,
             memory,
             batch_size=int(sizes[-1]),
             num_threads=self.num_threads,

@@ -91,6 +91,10 @@ def schedule(
         new += [np.arange(starts[slab], stops[slab]) for slab in decoded]
         candidates = np.concatenate(new)
         candidates = candidates[~is_kept[candidates] & (upcoming[candidates] != _NEVER)]
+        if len(candidates) > capacity:
+            # No more of them can stay: the rest need not pass through Python one by one.
+            nearest = np.argsort(upcoming[candidates])[:capacity]
+            candidates = np.sort(candidates[nearest])
         used_up = before[upcoming[before] == _NEVER]
         is_kept[used_up] = False
         is_kept[candidates] = True

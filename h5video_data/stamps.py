@@ -1,10 +1,13 @@
 """Notes in TensorFlow's graph when groups arrive, and when elements are asked for and given.
 
-It happens on the host's processor without Python, and costs a hundredth of a millisecond.
+It happens on the host's processor without Python, and costs a hundredth of a millisecond. Where
+`tf.config.experimental.enable_op_determinism` forbids to ask for the time, Python is asked, which
+costs some hundredths each time.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ class Stamps:
     def __init__(self) -> None:
         self._arrived = _Ring(1)
         self._left = _Ring(2)
+        self._now = _timestamp if _is_timestamp_allowed() else _time_of_python
 
     def arrived(self) -> NDArray[np.float64]:
         """When the last groups had been made tensors, in seconds since 1970, ascending."""
@@ -40,17 +44,22 @@ class Stamps:
 
     def note_arrival(self) -> None:
         """Notes that a group has arrived: to be called in a graph that has it as its input."""
-        self._arrived.write([_now()])
+        self._arrived.write([self._now()])
 
     def follow(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The same dataset, which now tells when its elements are asked for and given."""
         # Each element is asked of the first dataset, then of the second one, by whoever wants it.
-        asked = map_inline(tf.data.Dataset.range(tf.int64.max), _now, tf.TensorSpec((), tf.float64))
+        numbers = tf.data.Dataset.range(tf.int64.max)
+        asked = map_inline(numbers, self._ask, tf.TensorSpec((), tf.float64))
         both = tf.data.Dataset.zip((asked, dataset))
         return map_inline(both, self._note, dataset.element_spec)
 
+    def _ask(self, number: tf.Tensor) -> tf.Tensor:
+        del number
+        return self._now()
+
     def _note(self, asked: tf.Tensor, *element: tf.Tensor) -> list[tf.Tensor]:
-        self._left.write([asked, _now()])
+        self._left.write([asked, self._now()])
         return list(element)
 
 
@@ -83,10 +92,24 @@ class _Ring:
         return ordered
 
 
-def _now(number: tf.Tensor | None = None) -> tf.Tensor:
-    del number
+def _timestamp() -> tf.Tensor:
     with tf.device("/CPU:0"):
         return tf.timestamp()
+
+
+def _time_of_python() -> tf.Tensor:
+    with tf.device("/CPU:0"):
+        return tf.ensure_shape(tf.numpy_function(time.time, [], tf.float64), ())
+
+
+def _is_timestamp_allowed() -> bool:
+    """Whether TensorFlow tells the time: not once `enable_op_determinism` was called."""
+    try:
+        with tf.init_scope():
+            _timestamp()
+    except tf.errors.FailedPreconditionError:
+        return False
+    return True
 
 
 def _resource(value: NDArray[Any]) -> tf.Tensor:

@@ -9,8 +9,12 @@ import time
 import weakref
 from concurrent.futures import CancelledError
 
+import h5py
 import pytest
+from odd_types import nine_bits
 
+from h5video_data import tasks
+from h5video_data.errors import ClosedError, ReadError
 from h5video_data.tasks import Task, Threads
 
 
@@ -48,8 +52,9 @@ def test_outcomes(threads):
     assert threads.submit(print).exception() is None
     # A thread outlives whatever a task raises.
     for _ in range(4):
-        with pytest.raises(SystemExit):
+        with pytest.raises(ReadError, match=r"told to end: SystemExit") as raised:
             threads.submit(sys.exit).result()
+        assert type(raised.value.__cause__) is SystemExit
     assert threads.submit(int, "3").result() == 3
 
 
@@ -204,7 +209,8 @@ threads = Threads(2, "t")
 tasks = [threads.submit(time.sleep, 0.2) for _ in range(9)]
 child = os.fork()
 if not child:
-    assert Threads(2, "t").submit(len, "ab").result() == 2
+    others = Threads(2, "t")
+    assert others.submit(len, "ab").result() == 2
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
 for task in tasks:
@@ -254,3 +260,140 @@ print(time.time())
     )
     assert done.returncode == 0
     assert 1 < time.time() - float(done.stdout) < 15  # 20 if each pool were waited for
+
+
+@pytest.mark.parametrize("num_possible", [0, 1, 2])
+def test_fewer_threads_than_wanted(monkeypatch, caplog, num_possible):
+    start, started = threading.Thread.start, []
+
+    def start_if_possible(thread):
+        if len(started) == num_possible:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_possible)
+    threads = Threads(3, "test_tasks")
+    assert [threads.submit(divmod, i, 7).result() for i in range(9)] == [
+        divmod(i, 7) for i in range(9)
+    ]
+    assert type(threads.submit(divmod, 1, 0).exception()) is ZeroDivisionError
+    assert len(running()) == num_possible
+    threads.close()
+    with pytest.raises(CancelledError):
+        threads.submit(len, "").result()
+    assert not running()
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith(f"Only {num_possible} of 3 threads for reading could be started")
+    assert "can't start new thread" in message
+    assert "ulimit -u" in message
+
+
+@pytest.mark.parametrize("kind", [MemoryError, SystemExit, KeyboardInterrupt])
+def test_a_thread_outlives_a_task_that_cannot_even_be_called(threads, monkeypatch, kind):
+    run, fails = Task.run, [True, True]
+
+    def run_if_possible(task):
+        if fails:
+            fails.pop()
+            raise kind
+        run(task)
+
+    monkeypatch.setattr(Task, "run", run_if_possible)
+    tasks = [threads.submit(int, str(i)) for i in range(6)]
+    errors = [error for error in map(Task.exception, tasks) if error is not None]
+    assert [type(error) for error in errors] == [kind, kind]
+    assert len(running()) == 2
+
+
+def test_tasks_of_dropped_threads_do_not_begin():
+    threads, held, ran = Threads(1, "test_tasks"), threading.Event(), []
+    begun = threads.submit(held.wait, 5)
+    later = [threads.submit(ran.append, i) for i in range(3)]
+    wait_until(lambda: not begun._call)
+    del threads
+    held.set()
+    assert begun.result() is True
+    for task in later:
+        with pytest.raises(CancelledError):
+            task.result()
+    wait_until(lambda: not running())
+    assert not ran
+
+
+def run_script(script, *arguments):
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, timeout=60, capture_output=True, text=True)
+
+
+def test_the_end_of_the_process_waits_for_threads_that_were_dropped():
+    done = run_script("""
+import os, time
+from h5video_data.tasks import Threads
+def work(i):
+    os.write(1, b"begin\\n")
+    time.sleep(0.5)
+    os.write(1, b"end\\n")
+threads = Threads(1, "t")
+tasks = [threads.submit(work, i) for i in range(9)]
+while tasks[0]._call:
+    time.sleep(0.01)
+del threads
+""")
+    assert (done.stdout, done.stderr, done.returncode) == ("begin\nend\n", "", 0)
+
+
+def test_the_process_ends_while_other_threads_iterate(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (4000, 5000), nine_bits(file))[...] = 1
+    done = run_script(
+        """
+import atexit, sys, threading, time
+def late():
+    for name, new in ("old", loaders[0]), ("new", h5v.VideoLoader(sys.argv[1], y=None)):
+        try:
+            print(name, sum(len(x) for x in new))
+        except h5v.errors.ClosedError as error:
+            print(name, error)
+atexit.register(late)
+import h5video_data as h5v
+def run(loader):
+    while True:
+        for x in loader:
+            loaders.append(loader)
+loaders = []
+for _ in range(3):
+    loader = h5v.VideoLoader(sys.argv[1], y=None, batch_size=4)
+    threading.Thread(target=run, args=(loader,), daemon=True).start()
+while len(loaders) < 9:
+    time.sleep(0.01)
+""",
+        str(tmp_path / "a.h5"),
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout == "old The process ends while the loader is iterated.\nnew 4000\n"
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_what_others_run_gives_one_error_and_then_nothing_at_the_end_of_the_process(monkeypatch):
+    def numbers():
+        yield 1
+        if tasks._ending:
+            raise ClosedError
+        yield 2
+
+    monkeypatch.setattr(tasks, "_ending", [])
+    make = tasks.run_by_others(numbers)
+    assert list(make()) == [1, 2]
+    assert list(make()) == [1, 2]
+    suspended, other = make(), make()
+    assert (next(suspended), next(other)) == (1, 1)
+    assert len(tasks._run_by_others) == 2
+    del other
+    assert len(tasks._run_by_others) == 1
+    tasks._ending.append(True)
+    with pytest.raises(ClosedError):
+        next(suspended)
+    assert list(make()) == []
+    assert not tasks._run_by_others

@@ -1,0 +1,81 @@
+"""What `read_ahead_bytes` is used for where samples are small."""
+
+import h5py
+import numpy as np
+import pytest
+
+from h5video_data import VideoLoader
+from h5video_data.columns import open_video_set
+from h5video_data.memory import (
+    KEPT_SAMPLE_NBYTES,
+    MANY_SAMPLES,
+    share_out,
+    with_small_samples_kept,
+)
+
+NUM = MANY_SAMPLES
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("memory") / "a.h5"
+    features = np.random.default_rng(0).standard_normal((NUM, 10)).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("columns", data=features, chunks=(1000, 1), compression="gzip")
+        file.create_dataset("chunks", data=features, chunks=(1000, 1))
+        file["rows"] = features
+        file["big-endian"] = features.astype(">f4")
+        whole = (features * 50).astype(np.int16)
+        file.create_dataset("by h5py", data=whole, chunks=(1000, 10), scaleoffset=0)
+        file["flags"] = features > 0
+        file.create_dataset("images", (NUM, 8, 4, 2), np.uint8, chunks=(500, 4, 4, 2), fillvalue=7)
+        file.create_dataset("videos", (NUM, 5000), np.uint8, chunks=(50, 100))
+        file.create_dataset("few", data=features[: NUM - 1], chunks=(1000, 1))
+    return path
+
+
+def is_kept(path, name, read_ahead_bytes=None):
+    video_set = with_small_samples_kept(open_video_set(path, name, None), read_ahead_bytes)
+    return video_set.columns[0].is_kept_in_memory
+
+
+# Arrays of up to one dimension that take 32 MiB at the most are kept in any case.
+@pytest.mark.parametrize(
+    "name", ["columns", "chunks", "rows", "big-endian", "by h5py", "flags", "images"]
+)
+def test_many_small_samples_are_kept_and_right(path, name, monkeypatch):
+    monkeypatch.setattr("h5video_data.columns.MEMORY_BYTES", 0)
+    assert is_kept(path, name)
+    with h5py.File(path) as file:
+        expected = file[name][:]
+    nbytes = expected.nbytes
+    assert is_kept(path, name, 2 * nbytes)
+    assert not is_kept(path, name, 2 * nbytes - 2)
+    for read_ahead_bytes in (None, nbytes):
+        loader = VideoLoader(
+            path, x=name, y=None, batch_size=999, shuffle=False, read_ahead_bytes=read_ahead_bytes
+        )
+        for _ in range(2):
+            found = np.concatenate(list(loader))
+            assert found.dtype == expected.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(found, expected)
+        loader.close()
+
+
+@pytest.mark.parametrize("name", ["videos", "few"])
+def test_what_is_not_kept(path, name, monkeypatch):
+    monkeypatch.setattr("h5video_data.columns.MEMORY_BYTES", 0)
+    assert not is_kept(path, name)
+
+
+def test_what_is_kept_counts(path, monkeypatch):
+    monkeypatch.setattr("h5video_data.columns.MEMORY_BYTES", 0)
+    video_set = open_video_set(path, {"a": "rows", "b": "columns"}, None)
+    nbytes = NUM * 40
+    both = with_small_samples_kept(video_set, 4 * nbytes)
+    assert [column.is_read_once for column in both.columns] == [True, True]
+    one = with_small_samples_kept(video_set, 4 * nbytes - 1)
+    assert [column.is_read_once for column in one.columns] == [True, False]
+    # Of what is left, a sample that is kept takes more than its bytes.
+    kept = share_out(one, 10, NUM // 10, 4 * nbytes - 1, 1).kept_samples
+    assert 0 < kept < 3 * nbytes // KEPT_SAMPLE_NBYTES
