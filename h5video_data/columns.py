@@ -258,7 +258,7 @@ def open_video_set(
         for part, count in zip(column.parts, counts, strict=True):
             is_read_by_hdf5 = column.is_kept_in_memory or isinstance(planner(part), str)
             if is_read_by_hdf5 and (part.filters or part.storage == "external"):
-                _check_readable(part, count)
+                check_readable(part, count)
     if not sum(counts):
         is_empty = not any(stored[0].shape[0] for stored in parts)
         reason = "the datasets have no rows" if is_empty else "`sample_count` is 0"
@@ -311,7 +311,7 @@ def _described(file: Any, name: str) -> StoredArray:
         return describe(find_dataset(linked, linked_name))
 
 
-def _check_readable(stored: StoredArray, count: int) -> None:
+def check_readable(stored: StoredArray, count: int) -> None:
     """Raises an error if HDF5 lacks something to read the rows in use: a filter, or the rows."""
     with open_file(stored.path, stored.identity) as file:
         Values(find_dataset(file, stored.name), count, stored)

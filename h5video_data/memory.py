@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 from . import columns
 from .buffers import ALIGNMENT
-from .columns import Column, VideoSet
+from .columns import Column, VideoSet, check_readable
 from .errors import MissingFilterError
-from .opening import require_filters
 from .plan import SlabGeometry, planner
 
 # What the feed may hold if `read_ahead_bytes` is not given: these many batches, but no more bytes
@@ -72,7 +71,7 @@ def with_small_samples_kept(video_set: VideoSet, read_ahead_bytes: int | None) -
             and not column.is_kept_in_memory
             and video_set.num_samples >= MANY_SAMPLES
             and _nbytes(column) <= left
-            and _can_hdf5_read(column)
+            and _can_hdf5_read(column, video_set.counts.tolist())
         ):
             left -= _nbytes(column)
             column = replace(column, is_read_once=True)
@@ -84,10 +83,11 @@ def _nbytes(column: Column) -> int:
     return sum(part.nbytes for part in column.parts)
 
 
-def _can_hdf5_read(column: Column) -> bool:
+def _can_hdf5_read(column: Column, counts: list[int]) -> bool:
     try:
-        for part in column.parts:
-            require_filters(part)
+        for part, count in zip(column.parts, counts, strict=True):
+            if part.filters:
+                check_readable(part, count)
     except MissingFilterError:
         return False
     return True
