@@ -83,7 +83,7 @@ FUNCTIONS = {
     "cutmix": (cutmix, {"alpha": 1}, WHOLE),
 }
 CHANGING_DTYPE = {"to_float", "normalize"}
-MIXING = {"mixup", "cutmix"}
+MIXING = ("mixup", "cutmix")
 # What leaves them a choice, for those that always do the same above.
 CHOOSING = {
     "random_flip": {"probability": 0.5},
