@@ -301,7 +301,7 @@ def test_an_undefined_fill_value(tmp_path, chunks):
         low_level(file, chunks=chunks, prepare=undefined)
     with (
         VideoLoader(path, y=None) as loader,
-        pytest.raises(ReadError, match=r"'/X', sample .*no data can be read"),
+        pytest.raises(ReadError, match=r"'/X', samples? .*no data can be read"),
     ):
         list(loader)
 
