@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
 from h5py._objects import phil
 
 from .errors import DatasetNotFoundError, FileFormatError, H5VideoError, VideoFileNotFoundError
@@ -50,7 +51,8 @@ class FilesBehind:
 
     files: Files = ()
     mappings: tuple[Mapping, ...] = ()
-    """For each source of a virtual dataset, what it fills; but for parts that grow with it."""
+    """For each source of a virtual dataset in another file, what it fills; but for parts that grow
+    with it."""
 
 
 def files_behind(dataset: Any) -> FilesBehind:
@@ -81,47 +83,60 @@ def files_behind(dataset: Any) -> FilesBehind:
     return FilesBehind(tuple(search.found.items()), tuple(search.mappings))
 
 
-def unopened(
-    dataset: Any, mappings: Sequence[Mapping], selection: Sequence[slice]
-) -> list[Mapping]:
-    """Makes sure that HDF5 has opened the sources of what was read of a dataset just now.
+class Unopened:
+    """The sources of a virtual dataset of which it is not known yet whether HDF5 has opened them.
 
-    It opens a source when it first reads from it, and keeps it open with the dataset. Call it
-    before anybody else can open one of these files, with `phil` held since before the read.
-
-    Args:
-        dataset: The open `h5py.Dataset`.
-        mappings: Those of its sources that HDF5 may not have opened yet.
-        selection: What was read: a slice with a start and an end for each of the first axes.
-
-    Returns:
-        Those of the mappings that it may still not have opened.
-
-    Raises:
-        UnavailableError: It could not open one, and gave the fill value instead.
+    It opens a source when it first reads from it, and keeps it open with the dataset.
     """
-    ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
-    ranges += [range(length) for length in dataset.shape[len(ranges) :]]
-    if not all(map(len, ranges)):
-        return list(mappings)
-    starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
-    wanted: list[Mapping] = []
-    left: list[Mapping] = []
-    for mapping in mappings:
-        part = mapping.part.copy()
-        part.select_hyperslab(starts, counts, steps, op=h5py.h5s.SELECT_AND)
-        (wanted if part.get_select_npoints() else left).append(mapping)
-    opened = open_identities() if wanted else None
-    for mapping in wanted:
-        if opened is not None and (mapping.identity.device, mapping.identity.inode) not in opened:
-            check_identity(mapping.path, mapping.identity)
-            cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            raise unavailable(
-                f"{where(dataset)}: HDF5 could not open {mapping.path}, from which it takes "
-                "values, and which has to stay open",
-                cause,
-            ) from cause
-    return left
+
+    def __init__(self, mappings: Sequence[Mapping]) -> None:
+        self._mappings = mappings
+        self._is_left = np.ones(len(mappings), np.bool_)
+        bounds = [mapping.part.get_select_bounds() for mapping in mappings]
+        self._begins = np.array([begin[0] for begin, _ in bounds], np.int64)
+        self._lasts = np.array([last[0] for _, last in bounds], np.int64)
+
+    def check(self, dataset: Any, selection: Sequence[slice]) -> None:
+        """Makes sure that HDF5 has opened the sources of what was read just now.
+
+        Call it before anybody else can open one of these files, with `phil` held since before the
+        read.
+
+        Args:
+            dataset: The open `h5py.Dataset`.
+            selection: What was read: a slice with a start and an end for each of the first axes.
+
+        Raises:
+            UnavailableError: It could not open one, and gave the fill value instead.
+        """
+        rows = selection[0]
+        is_near = (self._begins < rows.stop) & (self._lasts >= rows.start)
+        near = np.flatnonzero(is_near & self._is_left).tolist()
+        if not near:
+            return
+        ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
+        ranges += [range(length) for length in dataset.shape[len(ranges) :]]
+        if not all(map(len, ranges)):
+            return
+        starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
+        wanted = []
+        for number in near:
+            part = self._mappings[number].part.copy()
+            part.select_hyperslab(starts, counts, steps, op=h5py.h5s.SELECT_AND)
+            if part.get_select_npoints():
+                wanted.append(number)
+        opened = open_identities() if wanted else None
+        for number in wanted:
+            _, path, identity = self._mappings[number]
+            if opened is not None and (identity.device, identity.inode) not in opened:
+                check_identity(path, identity)
+                cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                raise unavailable(
+                    f"{where(dataset)}: HDF5 could not open {path}, from which it takes values, "
+                    "and which has to stay open",
+                    cause,
+                ) from cause
+        self._is_left[wanted] = False
 
 
 class _Search:
@@ -194,8 +209,9 @@ class _Search:
                 f"Expected: {lacking}. Received: shape {source.shape}"
             )
         self.collect(source)
-        if len(self._above) == 1 and not _is_growing(item.vspace) and 0 not in dataset.shape:
-            path = _path_of(source)
+        path = _path_of(source)
+        is_elsewhere = len(self._above) == 1 and path != _path_of(dataset)
+        if is_elsewhere and not _is_growing(item.vspace) and 0 not in dataset.shape:
             self.mappings.append(Mapping(item.vspace, path, self.found[path]))
 
     def _collect_external(self, dataset: Any) -> None:
