@@ -429,4 +429,10 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
                 )
             expected = None if parts is None else parts[number]
             values.append(Values(dataset, count, expected).read(slice(0, count)))
-    return np.concatenate(values)
+    try:
+        return np.concatenate(values)
+    except TypeError as error:
+        raise FileFormatError(
+            f"The values of {name!r} should be of one kind in all files. Received: "
+            f"{', '.join(dict.fromkeys(str(item.dtype) for item in values))}"
+        ) from error

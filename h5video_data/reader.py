@@ -162,8 +162,16 @@ class Reader:
 
     def _column_sources(self, column: Column) -> list[Source | SlabSource]:
         """How the column is read, file by file."""
-        if column.is_kept_in_memory:
-            values = read_values(self._set, column.name).astype(column.dtype, copy=False)
+        try:
+            values = read_values(self._set, column.name) if column.is_kept_in_memory else None
+        except FileChangedError:
+            raise
+        except ReadError:
+            if not column.is_read_once:
+                raise
+            values = None  # perhaps nobody asks for the sample that cannot be read
+        if values is not None:
+            values = values.astype(column.dtype, copy=False)
             return [
                 MemorySource(values[start : start + count])
                 for start, count in zip(self._starts, self._set.counts, strict=True)

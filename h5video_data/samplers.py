@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, SamplerError
-from .splits import as_column
+from .splits import as_column, distinct
 
 __all__ = [
     "BalancedSampler",
@@ -166,9 +166,9 @@ class BalancedSampler(WeightedSampler):
     """
 
     def __init__(self, labels: Any, *, num_samples: int | None = None, seed: int) -> None:
-        labels = as_column(np.asarray(labels))
+        labels = as_column(labels)
         is_valid = labels.ndim == 1
-        if labels.ndim == 2 and labels.shape[1]:
+        if labels.ndim == 2 and labels.shape[1] and labels.dtype.kind in "biuf":
             # One-hot labels that were smoothed still have one largest value.
             largest = labels == labels.max(axis=1, keepdims=True)
             is_valid = bool((largest.sum(axis=1) == 1).all())
@@ -181,7 +181,7 @@ class BalancedSampler(WeightedSampler):
             )
         if labels.ndim == 2:
             labels = labels.argmax(axis=1)
-        _, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        numbers, counts = distinct(labels, "labels")
         super().__init__(1.0 / counts[numbers], num_samples=num_samples, seed=seed)
 
 

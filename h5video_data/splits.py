@@ -101,9 +101,37 @@ def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     return classes
 
 
-def as_column(values: NDArray[Any]) -> NDArray[Any]:
-    """Values of shape (samples, 1), as MATLAB writes them, as (samples,); others as they are."""
-    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+def as_column(values: Any) -> NDArray[Any]:
+    """Values of shape (samples, 1), as MATLAB writes them, as (samples,); others as they are.
+
+    Raises:
+        ArgumentError: They are no array, but lists of different lengths.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ArgumentError(f"Labels and groups must be arrays: {error}") from error
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of each value among those that differ, in their order, and how often each comes.
+
+    Args:
+        values: (n,).
+        what: What they are, for people.
+
+    Raises:
+        ArgumentError: They cannot be put in order, such as numbers beside strings, or None.
+    """
+    try:
+        _, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"The {what} should be all numbers or all strings, one for each sample. "
+            f"Received: {values.dtype} values of shape {values.shape}, of which NumPy says: {error}"
+        ) from error
+    return numbers, counts
 
 
 def _checked(values: NDArray[Any], num_samples: int, what: str) -> NDArray[Any]:
@@ -118,7 +146,7 @@ def _checked(values: NDArray[Any], num_samples: int, what: str) -> NDArray[Any]:
 def _by_label(
     rng: np.random.Generator, labels: NDArray[np.int64], fraction: float
 ) -> NDArray[np.int64]:
-    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    classes, counts = distinct(labels, "labels")
     # Whole samples for each class, the remaining ones to the classes that lost most in rounding.
     wanted = counts * fraction
     quota = np.floor(wanted).astype(np.int64)
@@ -131,7 +159,7 @@ def _by_label(
 
 
 def _by_group(rng: np.random.Generator, groups: NDArray[Any], fraction: float) -> NDArray[np.int64]:
-    _, members, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    members, counts = distinct(groups, "groups")
     if len(counts) < 2:
         raise ArgumentError(
             f"A split by groups needs two groups or more. Received: {len(counts)} "

@@ -34,7 +34,10 @@ def digest(values: NDArray[Any]) -> str:
 
 
 def describe_set(video_set: VideoSet) -> dict[str, Any]:
-    """The parts of a fingerprint that are the files' own; wherever they lie, however stored."""
+    """The parts of a fingerprint that are the files' own; wherever they lie.
+
+    How they are stored does not count, but for the byte order of frames.
+    """
     datasets = {
         column.name: [list(column.parts[0].shape[1:]), str(column.dtype)]
         for column in video_set.columns
@@ -54,10 +57,8 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
             ]
             for row in rows.tolist():
                 for values, name in zip(stored, datasets, strict=True):
-                    # The first frame, or the value if a sample has no frames.
-                    selection = [slice(row, row + 1), slice(0, 1)][: values.dataset.ndim]
                     try:
-                        value = values.read(*selection).tobytes()
+                        value = _look_at(values, row)
                     except FileChangedError:
                         raise
                     except ReadError as error:
@@ -77,6 +78,19 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
         "clip": clip
         and [clip.num_frames, clip.stride, clip.position, *([clip.axis] if clip.axis else [])],
     }
+
+
+def _look_at(values: Values, row: int) -> bytes:
+    """The first frame of a sample, or its value if it has no frames."""
+    rank = values.dataset.ndim
+    value = values.read(*[slice(row, row + 1), slice(0, 1)][:rank])
+    is_array_type = value.ndim > rank
+    if is_array_type:
+        value = value[:, :1]
+    if is_array_type:
+        value = value.astype(value.dtype.newbyteorder("="))
+    # Frames count in the byte order of the file, as they do in states that were saved before.
+    return value.tobytes()
 
 
 def check_fingerprint(saved: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .columns import Names, Paths, VideoSet, open_video_set, read_values
 from .errors import ArgumentError
-from .splits import check_fraction, split_indices
+from .splits import as_column, check_fraction, split_indices
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
 
@@ -55,7 +55,7 @@ def split_set(
         _check_group_name(video_set, split_by)
         groups = read_values(video_set, split_by)
     elif split_by is not None:
-        groups = np.asarray(split_by)
+        groups = as_column(split_by)
     return split_indices(
         video_set.num_samples, validation_split, seed=seed, labels=labels, groups=groups
     )

@@ -503,6 +503,11 @@ ARGUMENTS = {
     "nothing for validation": ({**SPLIT, "validation_split": 0.01}, "validation side .* empty"),
     "too few ids": ({**SPLIT, "split_by": [1, 2, 3]}, r"groups for each of the 20 .*\(3,\)"),
     "ids of two dimensions": ({**SPLIT, "split_by": np.ones((20, 2))}, r"groups .*\(20, 2\)"),
+    "ids that have no order": (
+        {**SPLIT, "split_by": [1, None] * 10},
+        "groups should be all",
+    ),
+    "ragged ids": ({**SPLIT, "split_by": [[1], [1, 2]] * 10}, "groups must be arrays"),
     "no labels to split by": ({**SPLIT, "split_by": "label", "y": None}, "label ... y=None"),
     "a dict of labels": ({**SPLIT, "split_by": "label", "y": {"a": "Y"}}, "label ... a dict"),
     "videos as labels": ({**SPLIT, "split_by": "label", "y": "X"}, "class numbers ... uint8"),

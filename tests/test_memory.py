@@ -6,6 +6,7 @@ import pytest
 
 from h5video_data import VideoLoader
 from h5video_data.columns import open_video_set
+from h5video_data.errors import ReadError
 from h5video_data.memory import (
     KEPT_SAMPLE_NBYTES,
     MANY_SAMPLES,
@@ -79,3 +80,20 @@ def test_what_is_kept_counts(path, monkeypatch):
     # Of what is left, a sample that is kept takes more than its bytes.
     kept = share_out(one, 10, NUM // 10, 4 * nbytes - 1, 1).kept_samples
     assert 0 < kept < 3 * nbytes // KEPT_SAMPLE_NBYTES
+
+
+def test_a_sample_that_cannot_be_read_does_not_spoil_the_others(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        features = np.arange(8.0 * NUM, dtype="f4").reshape(NUM, 2, 4)
+        file.create_dataset("X", data=features, chunks=(1, 2, 4), compression="gzip")
+        place = file["X"].id.get_chunk_info(NUM - 1).byte_offset
+    with open(path, "r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 8)
+    assert is_kept(path, "X")
+    with VideoLoader(path, y=None, batch_size=5, shuffle=False) as loader:
+        batches = iter(loader)
+        np.testing.assert_array_equal(next(batches), features[:5])
+        with pytest.raises(ReadError, match=f"dataset '/X', sample {NUM - 1}: deflate"):
+            list(batches)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h5video_data.errors import ArgumentError
-from h5video_data.samplers import BlockShuffleSampler
+from h5video_data.samplers import BalancedSampler, BlockShuffleSampler
 
 
 @given(
@@ -69,3 +69,16 @@ def test_a_window_of_all_blocks_is_a_uniform_permutation():
 def test_arguments(blocks, window, message):
     with pytest.raises(ArgumentError, match=message):
         BlockShuffleSampler(blocks, window=window, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    {
+        "strings of 2 dimensions": (np.array([["a", "b"]] * 4), "one class a sample"),
+        "None beside numbers": ([None, 1] * 4, "all numbers or all strings"),
+        "lists of different lengths": ([[1], [1, 2]], "must be arrays"),
+    }.values(),
+)
+def test_labels_that_are_no_classes(labels, message):
+    with pytest.raises(ArgumentError, match=message):
+        BalancedSampler(labels, seed=0)

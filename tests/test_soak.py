@@ -620,7 +620,12 @@ def interrupt():
     time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGINT)
 
+stopped = []
+
 def stop():
+    if stopped:
+        return  # a second interrupt would come at the end of the process
+    stopped.append(True)
     print("stop", flush=True)
     if end == "exit":
         raise SystemExit(7)
@@ -638,7 +643,7 @@ if way == "fit":
     import keras
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            if batch == 5 and not self.model.optimizer.iterations.numpy() > 60:
+            if batch == 5:
                 stop()
     layers = [keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")]
     model = keras.Sequential(layers)

@@ -340,6 +340,29 @@ def test_the_files_may_lie_elsewhere_and_be_stored_otherwise(tmp_path, path):
         VideoLoader(where, batch_size=8, seed=1).load_state_dict(state)
 
 
+@pytest.mark.parametrize("labels", [np.arange(20), np.eye(20), np.arange(20)[:, None]], ids=np.ndim)
+def test_the_byte_order_of_labels_does_not_count(tmp_path, labels):
+    states = []
+    for order in "<>":
+        path = write_video_file(tmp_path / "a.h5", num_samples=20)
+        with h5py.File(path, "a") as file:
+            file["other"] = labels.astype(f"{order}i4")
+        with VideoLoader(path, y="other", seed=0) as loader:
+            states.append(loader.state_dict(epoch=0, step=0))
+    assert states[0] == states[1]
+
+
+def test_array_types_have_the_state_of_the_same_numbers(tmp_path):
+    data, states = np.arange(120, dtype=">i4").reshape(20, 2, 3), []
+    for shape in ((2, 3), ()):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            dtype = np.dtype((">i4", shape)) if shape else "<i4"
+            file.create_dataset("X", (20, 2, 3)[: 1 if shape else 3], dtype)[...] = data
+        with VideoLoader(tmp_path / "a.h5", y=None, seed=0) as loader:
+            states.append(loader.state_dict(epoch=0, step=0))
+    assert states[0] == states[1]
+
+
 def test_another_set_split_or_order_is_an_error_that_says_so(tmp_path, path):
     saved = VideoLoader(path, batch_size=8, seed=1).state_dict(epoch=1, step=2)
 
