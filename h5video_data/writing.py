@@ -180,7 +180,7 @@ def file_when_complete(
         if check is not None:
             check(partial)
         with _reported(out, error_type):
-            partial.replace(out)
+            os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
 
