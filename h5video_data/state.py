@@ -87,7 +87,7 @@ def _look_at(values: Values, row: int) -> bytes:
     is_array_type = value.ndim > rank
     if is_array_type:
         value = value[:, :1]
-    if is_array_type:
+    if value.ndim <= 2 or is_array_type:
         value = value.astype(value.dtype.newbyteorder("="))
     # Frames count in the byte order of the file, as they do in states that were saved before.
     return value.tobytes()
