@@ -280,3 +280,17 @@ def test_blocks_cover_an_array_once(shape, block_bytes, monkeypatch):
         assert int(np.prod(size)) * 4 <= max(4, block_bytes)
         seen[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))] += 1
     assert (seen == 1).all()
+
+
+def test_what_lacks_its_filter_and_has_to_be_read_is_skipped(tmp_path):
+    write_small(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        properties = h5p.create(h5p.DATASET_CREATE)
+        properties.set_chunk((4,))
+        properties.set_filter(32766, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((4,))
+        dataset = h5py.h5d.create(file.id, b"odd", h5py.h5t.STD_U8LE, space, properties)
+        dataset.write_direct_chunk((0,), b"abcd", 0)
+    (skipped,) = repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped
+    assert "odd" in str(skipped)
+    assert "32766" in str(skipped)

@@ -17,8 +17,10 @@ from h5video_data.errors import (
     FileChangedError,
     FileFormatError,
     NotHDF5Error,
+    UnavailableError,
     VideoFileNotFoundError,
 )
+from h5video_data.values import Values
 
 SAMPLE = (5, 6)
 UNLIMITED = h5py.h5s.UNLIMITED
@@ -362,3 +364,18 @@ def test_too_few_descriptors_for_the_sources(room):
         assert done.stdout == whole, done.stderr
     else:
         assert done.stdout == whole or "raise it with `ulimit -n`" in done.stdout, done.stderr
+
+
+def test_a_source_that_hdf5_could_not_open(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["X"] = np.arange(24, dtype="u1").reshape(4, 6)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        layout = h5py.VirtualLayout((4, 6), "u1")
+        layout[2:] = h5py.VirtualSource("source.h5", "X", (4, 6))[2:]
+        file.create_virtual_dataset("X", layout, fillvalue=9)
+    with h5py.File(tmp_path / "a.h5") as file:
+        values = Values(file["X"])
+        monkeypatch.setattr("h5video_data.virtual.open_identities", set)
+        assert (values.read(slice(0, 2)) == 9).all()
+        with pytest.raises(UnavailableError, match=r"HDF5 could not open .*source\.h5"):
+            values.read(slice(1, 3))
