@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 
-from h5video_data.layout import describe
+from h5video_data.storage.layout import describe
 
 from .files import open_file
 from .settings import Settings, UsageError

@@ -18,9 +18,9 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.filters import decode_chunk, undecodable
-from h5video_data.layout import describe
-from h5video_data.memory import default_read_ahead_bytes
+from h5video_data.reading.memory_budget import default_read_ahead_bytes
+from h5video_data.storage.filters import decode_chunk, undecodable
+from h5video_data.storage.layout import describe
 
 from .facts import filter_names
 from .files import open_file

@@ -18,8 +18,10 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data import VideoLoader, reader
-from h5video_data.buffers import BufferPool, aligned_empty
+from h5video_data import VideoLoader
+from h5video_data.reading import batch_reader as reader
+from h5video_data.reading.buffers import BufferPool
+from h5video_data.storage.scratch import aligned_empty
 
 LIBRARY = "libcuda.so.1"
 

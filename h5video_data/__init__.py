@@ -14,8 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors, samplers
-from .clips import Clip
 from .errors import H5VideoError
+from .sampling.clips import Clip
 
 if TYPE_CHECKING:
     import h5video_data.callbacks as callbacks
@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     import h5video_data.transforms as transforms
 
     from .dataset import video_dataset_from_hdf5
-    from .inspection import inspect
     from .loader import VideoLoader
-    from .packing import pack
-    from .repacking import repack
-    from .subsets import split_samples
+    from .splits import split_samples
+    from .tools.inspection import inspect
+    from .tools.pack import pack
+    from .tools.repack import repack
+    from .transforms.statistics import channel_statistics
 
 __all__ = [
     "Clip",
     "H5VideoError",
     "VideoLoader",
     "callbacks",
+    "channel_statistics",
     "errors",
     "inspect",
     "pack",
@@ -51,10 +53,11 @@ __version__ = "0.1.0"
 _LAZY = {
     "VideoLoader": "loader",
     "callbacks": "callbacks",
-    "inspect": "inspection",
-    "pack": "packing",
-    "repack": "repacking",
-    "split_samples": "subsets",
+    "channel_statistics": "transforms.statistics",
+    "inspect": "tools.inspection",
+    "pack": "tools.pack",
+    "repack": "tools.repack",
+    "split_samples": "splits",
     "testing": "testing",
     "transforms": "transforms",
     "video_dataset_from_hdf5": "dataset",
@@ -69,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -1,5 +1,5 @@
 """`python -m h5video_data` is the command `h5video-data`."""
 
-from .cli import main
+from .tools.cli import main
 
 raise SystemExit(main())

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .buffers import keep_freed_blocks
-from .clips import Clip
-from .columns import Names, Paths, VideoSet, open_video_set
 from .errors import ArgumentError, StateError
-from .feed import Feed, FeedStats, ReadGroup
-from .memory import share_out, with_small_samples_kept
-from .reader import EpochPlan
+from .reading.batch_reader import EpochPlan
+from .reading.buffers import keep_freed_blocks
+from .reading.fingerprint import check_fingerprint, describe_set, digest
+from .reading.memory_budget import split_budget, with_small_samples_kept
+from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .samplers import (
     BlockShuffleSampler,
     Sampler,
@@ -32,14 +31,15 @@ from .samplers import (
     earlier_uses,
     sample_seeds,
 )
-from .sharding import share_of
-from .state import check_fingerprint, describe_set, digest
-from .subsets import SplitBy, check_split, is_one_of, split_set
+from .sampling.clips import Clip
+from .sampling.sharding import replica_shard
+from .splits import SplitBy, check_split, is_one_of, split_set
+from .video_set import Names, Paths, VideoSet, open_video_set
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
 
-    from .stamps import Stamps
+    from .tfdata.timestamps import Timestamps
 
 # shuffle="blocks" mixes the samples of as many blocks as hold these many bytes, or of these many.
 MIXED_BYTES = 64 << 20
@@ -154,7 +154,7 @@ class VideoLoader:
         self.device = device
         self.skips_failed = on_error == "skip"
         self.input_context = input_context
-        self._share = share_of(input_context, batch_size)
+        self._share = replica_shard(input_context, batch_size)
         in_drawn_order = shuffle is not False and isinstance(shuffle, (bool, str)) and seed is None
         if in_drawn_order and self._share.is_one_of_several:
             raise ArgumentError(
@@ -190,12 +190,14 @@ class VideoLoader:
         read_set = (
             self._set if self.skips_failed else with_small_samples_kept(self._set, read_ahead_bytes)
         )
-        memory = share_out(read_set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads)
+        memory = split_budget(
+            read_set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads
+        )
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
             # What a window needs is kept in any case.
             needed = self._sampler.samples_per_window
             memory = replace(memory, kept_samples=max(needed, memory.kept_samples))
-        self._feed = Feed(
+        self._feed = Prefetcher(
             read_set,
             memory,
             batch_size=int(sizes[-1]),
@@ -203,7 +205,7 @@ class VideoLoader:
             skips_failed=self.skips_failed,
         )
         self.hand_overs: deque[HandOver] = deque(maxlen=NUM_HAND_OVERS)
-        self.stamps: Stamps | None = None
+        self.stamps: Timestamps | None = None
         self._set_fingerprint: dict[str, Any] | None = None
         self._order_digest = (-1, "")
 
@@ -246,7 +248,7 @@ class VideoLoader:
         )
 
     @property
-    def stats(self) -> FeedStats:
+    def stats(self) -> LoaderStats:
         """What feeding cost so far: a copy, which does not change any more."""
         return self._feed.stats
 
@@ -373,7 +375,7 @@ class VideoLoader:
 
     def dataset(self) -> tf.data.Dataset:
         """A `tf.data.Dataset` of the elements, with the map functions applied and prefetched."""
-        from .dataset import make_dataset
+        from .tfdata.pipeline import make_dataset
 
         return make_dataset(self)
 
@@ -483,7 +485,7 @@ class VideoLoader:
         self.close()
 
 
-def _batches_of(group: ReadGroup) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
+def _batches_of(group: Bundle) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
     """The samples' numbers and the arrays of each batch of a group."""
     batch = group.batch
     for begin, end in itertools.pairwise([0, *batch.ends.tolist()]):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, SamplerError
-from .splits import as_column, distinct
+from .sampling.split_indices import as_column, distinct
 
 __all__ = [
     "BalancedSampler",

@@ -7,8 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from h5video_data.layout import describe
-from h5video_data.plan import RowPlanner, planner
+from h5video_data.planning.byte_ranges import RowPlanner, planner
+from h5video_data.storage.layout import describe
 from h5video_data.testing import SAMPLE_SHAPE
 
 ONE = (1, *SAMPLE_SHAPE)

@@ -11,7 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from h5video_data import VideoLoader, aio, columns, sources, testing
+from h5video_data import VideoLoader, testing, video_set
+from h5video_data.reading import io_submit as aio
+from h5video_data.reading import sample_sources as sources
 
 NUM_BYTES = 100_000
 
@@ -165,7 +167,7 @@ def wait_until(condition, seconds=60):
 
 
 def test_queues_end_with_their_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "MEMORY_ROW_BYTES", 64)
+    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
     path = testing.write_video_file(tmp_path / "a.h5", num_samples=40)
     gc.collect()
     before = num_contexts()
@@ -215,7 +217,7 @@ _whole_read = aio.ReadQueue.read
 
 @pytest.mark.parametrize("way", ["no queue", "no such machine", "half", "nothing"])
 def test_the_samples_are_the_same_without(tmp_path, monkeypatch, way):
-    monkeypatch.setattr(columns, "MEMORY_ROW_BYTES", 64)
+    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
     if way == "no queue":
         monkeypatch.setattr(sources, "open_queue", refuse)
     elif way == "no such machine":

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5video_data.buffers import (
+from h5video_data.reading.buffers import (
     ALIGNMENT,
     LEAST_HUGE_NBYTES,
     LEAST_MAPPED_NBYTES,

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from h5video_data.cli import main
 from h5video_data.testing import write_video_file
+from h5video_data.tools.cli import main
 
 
 def run(*arguments, **options):

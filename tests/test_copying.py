@@ -12,8 +12,8 @@ from repack_helpers import GZIP, MANY, assert_same, files_in, noise, stored
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError
-from h5video_data.repacking import SkippedItem, repack
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
+from h5video_data.tools.repack import SkippedItem, repack
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 from h5py import h5d, h5g, h5p, h5s, h5t
 
 from h5video_data.errors import ReadError
-from h5video_data.repacking import repack
+from h5video_data.tools.repack import repack
 
 
 def write(path, **options):

@@ -17,8 +17,9 @@ import pytest
 import tensorflow as tf
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, buffers, testing
+from h5video_data import VideoLoader, testing
 from h5video_data.errors import ArgumentError
+from h5video_data.reading import buffers
 from h5video_data.samplers import ShuffleSampler
 from h5video_data.testing import sample_values, write_video_file
 

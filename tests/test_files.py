@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, files, sources
+from h5video_data import VideoLoader
 from h5video_data.errors import (
     ArgumentError,
     NotHDF5Error,
@@ -19,7 +19,9 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.files import (
+from h5video_data.reading import sample_sources as sources
+from h5video_data.storage import file_identity as files
+from h5video_data.storage.file_identity import (
     absolute,
     check_identity,
     identity_of,
@@ -28,7 +30,7 @@ from h5video_data.files import (
     unavailable,
     with_room,
 )
-from h5video_data.paths import expand_paths
+from h5video_data.storage.paths import expand_paths
 from h5video_data.testing import sample_values, write_video_file
 
 ONE = (1, 4, 3, 8, 8)

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5video_data import VideoLoader
-from h5video_data.filters import decode_chunk, undecodable
-from h5video_data.layout import Filter, describe
-from h5video_data.plan import SlabGeometry, planner
+from h5video_data.planning.byte_ranges import ChunkRows, planner
+from h5video_data.storage.filters import decode_chunk, undecodable
+from h5video_data.storage.layout import Filter, describe
 
 GZIP = Filter(1, "deflate", (4,))
 SHUFFLE = Filter(2, "shuffle", (4,))
@@ -109,7 +109,7 @@ def test_other_filters_are_not_decoded_here():
 
 def test_codecs_are_there_before_the_threads_are():
     # imagecodecs imports each when it is first asked for: not safe while another thread forks.
-    code = "import sys, h5video_data.filters; print('imagecodecs._deflate' in sys.modules)"
+    code = "import sys, h5video_data.storage.filters; print('imagecodecs._deflate' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 
@@ -369,7 +369,7 @@ def test_the_order_of_netcdf_is_read_fast():
         pass
     with h5py.File("pipeline.h5") as file:
         # One chunk that holds all six.
-        assert isinstance(planner(describe(file["X"])), SlabGeometry)
+        assert isinstance(planner(describe(file["X"])), ChunkRows)
     with VideoLoader("pipeline.h5", y=None, batch_size=6, shuffle=False) as loader:
         (batch,) = loader
     np.testing.assert_array_equal(batch, values)
@@ -378,7 +378,7 @@ def test_the_order_of_netcdf_is_read_fast():
 HOSTILE = """
 import ctypes, itertools, mmap, resource, signal, sys
 import hdf5plugin, numpy as np
-from h5video_data.filters import decode_chunk
+from h5video_data.storage.filters import decode_chunk
 from test_filters import stored_chunk
 
 PAGE = mmap.PAGESIZE

@@ -9,7 +9,7 @@ import pytest
 from test_packing import cut, files_in, numbered, reasons, write_video
 
 from h5video_data.errors import ArgumentError, ReadError
-from h5video_data.packing import pack
+from h5video_data.tools.pack import pack
 
 
 @pytest.fixture

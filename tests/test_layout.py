@@ -13,14 +13,15 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import VideoLoader, chunk_table, inspect
+from h5video_data import VideoLoader, inspect
 from h5video_data.errors import (
     FileFormatError,
     ReadError,
     UnsupportedDtypeError,
     VideoFileNotFoundError,
 )
-from h5video_data.layout import FileIdentity, Filter, describe
+from h5video_data.storage import chunk_table
+from h5video_data.storage.layout import FileIdentity, Filter, describe
 
 SHAPE = (5, 4, 3)
 

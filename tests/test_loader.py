@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import columns, sources, split_samples, testing
+from h5video_data import split_samples, testing, video_set
 from h5video_data.errors import ArgumentError, ClosedError
-from h5video_data.loader import FeedStats, VideoLoader
+from h5video_data.loader import LoaderStats, VideoLoader
+from h5video_data.reading import sample_sources as sources
 from h5video_data.samplers import (
     BalancedSampler,
     Sampler,
@@ -32,7 +33,7 @@ from h5video_data.samplers import (
     earlier_uses,
     sample_seeds,
 )
-from h5video_data.splits import split_indices
+from h5video_data.sampling.split_indices import split_indices
 
 ONE = (1, *testing.SAMPLE_SHAPE)
 ROW_BYTES = 768
@@ -42,7 +43,7 @@ ROW_BYTES = 768
 def samples_are_read():
     """The samples of the tests are small; they are not kept in memory for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "MEMORY_ROW_BYTES", 64)
+        patch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
         yield
 
 
@@ -534,7 +535,7 @@ def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
         read(self, *arguments)
 
     monkeypatch.setattr(sources.DirectSource, "read", slow)
-    monkeypatch.setattr("h5video_data.memory.MAX_GROUP_BATCHES", 1)
+    monkeypatch.setattr("h5video_data.reading.memory_budget.MAX_GROUP_BATCHES", 1)
     loader = VideoLoader(path, y=None, batch_size=1, num_threads=2, read_ahead_bytes=1 << 20)
     batches = iter(loader)
     next(batches)
@@ -547,7 +548,7 @@ def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
 def test_memory_for_buffers_is_bounded(path, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "h5video_data.buffers.aligned_empty",
+        "h5video_data.reading.buffers.aligned_empty",
         lambda size: made.append(size) or np.empty(size + 64, np.uint8)[:size],
     )
     loader = VideoLoader(path, y=None, batch_size=5, read_ahead_bytes=6 * 5 * ROW_BYTES)
@@ -714,9 +715,12 @@ def test_an_iterator_of_the_parent_does_not_hang_in_the_child(path):
 EXIT = """
 import os, sys, threading, time
 import numpy as np
-from h5video_data import columns, memory, sources, tasks
+from h5video_data import video_set
+from h5video_data.reading import memory_budget as memory
+from h5video_data.reading import sample_sources as sources
+from h5video_data.reading import threads as tasks
 from h5video_data.loader import VideoLoader
-columns.MEMORY_ROW_BYTES = 64
+video_set.MEMORY_ROW_BYTES = 64
 memory.MAX_GROUP_BATCHES = 1
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 read = sources.DirectSource.read
@@ -778,11 +782,11 @@ def test_stats_add_up(tmp_path, options, batch_size):
     with h5py.File(path) as file:
         stored_bytes = file["X"].id.get_storage_size()
     loader = VideoLoader(path, batch_size=batch_size, seed=0)
-    assert loader.stats == FeedStats()
+    assert loader.stats == LoaderStats()
     before = loader.stats
     list(loader)
     stats = loader.stats
-    assert before == FeedStats()
+    assert before == LoaderStats()
     assert stats.num_samples == 60
     assert stats.read_bytes == stored_bytes
     assert stats.delivered_bytes == 60 * (ROW_BYTES + 16)
@@ -800,7 +804,7 @@ def test_stats_add_up(tmp_path, options, batch_size):
 
 @pytest.mark.parametrize("chunks", [None, (2, *testing.SAMPLE_SHAPE)], ids=["direct", "h5py"])
 def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr("h5video_data.fallback.MAX_OPEN_FILES", 8)
+    monkeypatch.setattr("h5video_data.reading.hdf5_source.MAX_OPEN_FILES", 8)
     num_files = sources.MAX_OPEN_FILES + 44 if chunks is None else 40
     paths = [
         testing.write_video_file(

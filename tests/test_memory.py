@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from h5video_data import VideoLoader
-from h5video_data.columns import open_video_set
 from h5video_data.errors import ReadError
-from h5video_data.memory import (
+from h5video_data.reading.memory_budget import (
     KEPT_SAMPLE_NBYTES,
     MANY_SAMPLES,
-    share_out,
+    split_budget,
     with_small_samples_kept,
 )
+from h5video_data.video_set import open_video_set
 
 NUM = MANY_SAMPLES
 
@@ -45,7 +45,7 @@ def is_kept(path, name, read_ahead_bytes=None):
     "name", ["columns", "chunks", "rows", "big-endian", "by h5py", "flags", "images"]
 )
 def test_many_small_samples_are_kept_and_right(path, name, monkeypatch):
-    monkeypatch.setattr("h5video_data.columns.MEMORY_BYTES", 0)
+    monkeypatch.setattr("h5video_data.video_set.MEMORY_BYTES", 0)
     assert is_kept(path, name)
     with h5py.File(path) as file:
         expected = file[name][:]
@@ -65,12 +65,12 @@ def test_many_small_samples_are_kept_and_right(path, name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["videos", "few"])
 def test_what_is_not_kept(path, name, monkeypatch):
-    monkeypatch.setattr("h5video_data.columns.MEMORY_BYTES", 0)
+    monkeypatch.setattr("h5video_data.video_set.MEMORY_BYTES", 0)
     assert not is_kept(path, name)
 
 
 def test_what_is_kept_counts(path, monkeypatch):
-    monkeypatch.setattr("h5video_data.columns.MEMORY_BYTES", 0)
+    monkeypatch.setattr("h5video_data.video_set.MEMORY_BYTES", 0)
     video_set = open_video_set(path, {"a": "rows", "b": "columns"}, None)
     nbytes = NUM * 40
     both = with_small_samples_kept(video_set, 4 * nbytes)
@@ -78,7 +78,7 @@ def test_what_is_kept_counts(path, monkeypatch):
     one = with_small_samples_kept(video_set, 4 * nbytes - 1)
     assert [column.is_read_once for column in one.columns] == [True, False]
     # Of what is left, a sample that is kept takes more than its bytes.
-    kept = share_out(one, 10, NUM // 10, 4 * nbytes - 1, 1).kept_samples
+    kept = split_budget(one, 10, NUM // 10, 4 * nbytes - 1, 1).kept_samples
     assert 0 < kept < 3 * nbytes // KEPT_SAMPLE_NBYTES
 
 

@@ -22,10 +22,13 @@ import tensorflow as tf
 import tf_keras
 
 import h5video_data as h5v
-from h5video_data import fallback, sources, stamps, testing
+from h5video_data import testing
 from h5video_data.callbacks import FeedMonitor, monitoring
-from h5video_data.columns import VideoSet
-from h5video_data.feed import Feed
+from h5video_data.reading import hdf5_source as fallback
+from h5video_data.reading import sample_sources as sources
+from h5video_data.reading.prefetcher import Prefetcher
+from h5video_data.tfdata import timestamps as stamps
+from h5video_data.video_set import VideoSet
 
 SAMPLE = (4, 3, 16, 16)
 NUM = 80
@@ -284,7 +287,7 @@ def test_datasets_that_hdf5_has_to_read(tmp_path, monkeypatch):
 @at_any_load
 def test_each_epoch_makes_an_iterator_anew(path, monkeypatch):
     """Its start counts, but for the first one, when Keras builds the model's graph meanwhile."""
-    slow_down(monkeypatch, Feed, "_next_epoch_reader", 0.3)
+    slow_down(monkeypatch, Prefetcher, "_next_epoch_reader", 0.3)
     dataset = make(path)
     monitor = FeedMonitor(dataset, verbose=0)
     training = Training(monitor, dataset, compute=0.005)
@@ -656,4 +659,4 @@ def test_stamps_take_less_than_a_hundredth_of_a_step_of_ten_milliseconds():
         return best / 500
 
     numbers = tf.data.Dataset.range(500)
-    assert seconds(stamps.Stamps().follow(numbers)) - seconds(numbers) < 1e-4
+    assert seconds(stamps.Timestamps().follow(numbers)) - seconds(numbers) < 1e-4

@@ -17,8 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5video_data import packing
-from h5video_data import videos as video_files
 from h5video_data.errors import (
     ArgumentError,
     H5VideoError,
@@ -27,8 +25,10 @@ from h5video_data.errors import (
     ReadError,
     VideoFileNotFoundError,
 )
-from h5video_data.packing import SkippedVideo, pack
-from h5video_data.videos import clip_starts, crop_box
+from h5video_data.tools import pack as packing
+from h5video_data.tools import videos as video_files
+from h5video_data.tools.pack import SkippedVideo, pack
+from h5video_data.tools.videos import clip_starts, crop_box
 
 STEP = 6  # the brightness of frame n is n * STEP: lossy codecs and 8-bit palettes keep it apart
 LOSSLESS = ("ffv1", "bgr0")
@@ -766,7 +766,9 @@ def test_tqdm_is_needed_for_the_progress_only(videos, monkeypatch):
 
 
 def test_the_module_can_be_imported_without_pyav():
-    code = "import sys; sys.modules['av'] = sys.modules['tqdm'] = None; import h5video_data.packing"
+    code = (
+        "import sys; sys.modules['av'] = sys.modules['tqdm'] = None; import h5video_data.tools.pack"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5video_data.layout import FileIdentity, Filter, StoredArray
-from h5video_data.plan import RowPlanner, row_planner
+from h5video_data.planning.byte_ranges import RowPlanner, row_planner
+from h5video_data.storage.layout import FileIdentity, Filter, StoredArray
 
 GZIP = (Filter(1, "deflate", (4,)),)
 

@@ -17,18 +17,20 @@ from hypothesis import strategies as st
 from imagecodecs import lz4_encode
 from odd_types import nine_bits
 
-from h5video_data import buffers, columns, sources, testing
-from h5video_data.aio import open_queue
-from h5video_data.clips import Clip
+from h5video_data import testing, video_set
 from h5video_data.errors import (
     FileFormatError,
     MissingFilterError,
     ReadError,
     VideoFileNotFoundError,
 )
-from h5video_data.layout import FileIdentity, describe
 from h5video_data.loader import VideoLoader
-from h5video_data.plan import RowPlanner, SlabGeometry, planner
+from h5video_data.planning.byte_ranges import ChunkRows, RowPlanner, planner
+from h5video_data.reading import buffers
+from h5video_data.reading import sample_sources as sources
+from h5video_data.reading.io_submit import open_queue
+from h5video_data.sampling.clips import Clip
+from h5video_data.storage.layout import FileIdentity, describe
 
 SHAPE = (7, 4, 3, 5)
 SAMPLE = SHAPE[1:]
@@ -64,7 +66,7 @@ def poisoned_buffers():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(buffers, "aligned_empty", poisoned)
-        patch.setattr(columns, "MEMORY_ROW_BYTES", -1)
+        patch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
         yield
 
 
@@ -89,7 +91,7 @@ def path_taken(path, name="X"):
     """`DIRECT`, `SLABS`, or the reason why h5py reads the dataset."""
     with h5py.File(path) as file:
         plan = planner(describe(file[name]))
-    return {RowPlanner: DIRECT, SlabGeometry: SLABS}.get(type(plan), plan)
+    return {RowPlanner: DIRECT, ChunkRows: SLABS}.get(type(plan), plan)
 
 
 def check(path, name="X", order=None, **options):
@@ -266,7 +268,7 @@ def test_array_types(tmp_path, dtype, chunks, options, fill):
 
 
 def test_an_array_type_of_small_samples_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "MEMORY_ROW_BYTES", 4096)
+    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
         file["X"] = values()
@@ -881,7 +883,7 @@ def test_files_must_be_alike(tmp_path):
 @pytest.mark.parametrize("dtype", ["<i8", ">f4"])
 def test_one_dimension(tmp_path, monkeypatch, in_memory, chunks, dtype):
     if in_memory:
-        monkeypatch.setattr(columns, "MEMORY_ROW_BYTES", 4096)
+        monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
     path = tmp_path / "set.h5"
     labels = values((7,), dtype)
     with h5py.File(path, "w") as file:
@@ -926,7 +928,7 @@ def test_the_same_file_twice(tmp_path):
 def test_a_relative_path_means_what_it_meant_when_it_was_given(tmp_path, monkeypatch):
     testing.write_video_file(tmp_path / "set.h5", num_samples=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(columns, "MEMORY_ROW_BYTES", 4096)
+    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
     loader = VideoLoader("set.h5", shuffle=False)
     monkeypatch.chdir("/")
     ((x, _),) = list(loader)

@@ -22,8 +22,6 @@ from hypothesis import strategies as st
 from repack_helpers import GZIP, MANY, ONE, assert_same, files_in, native, noise, stored
 
 import h5video_data as h5v
-from h5video_data import buffers, repacking, slabs, sources
-from h5video_data.cli import main
 from h5video_data.errors import (
     ArgumentError,
     DatasetNotFoundError,
@@ -36,8 +34,13 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.loader import VideoLoader
-from h5video_data.repacking import COMPRESSIONS, SkippedItem, repack
+from h5video_data.reading import buffers
+from h5video_data.reading import chunk_decoder as slabs
+from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
+from h5video_data.tools import repack as repacking
+from h5video_data.tools.cli import main
+from h5video_data.tools.repack import COMPRESSIONS, SkippedItem, repack
 
 
 @pytest.fixture(autouse=True)
@@ -562,7 +565,7 @@ def run_slowly(folder, *lines):
     before = "\n".join(lines)
     code = f"""
 import sys, time
-from h5video_data import repacking
+from h5video_data.tools import repack as repacking
 repacking.BLOCK_BYTES = 1 << 20
 {before}
 try:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5video_data.schedule import schedule
+from h5video_data.planning.cache_plan import plan_decodes
 
 
 def slabs(num_samples, per_slab):
@@ -14,10 +14,10 @@ def slabs(num_samples, per_slab):
 
 
 def played(order, batch_size, starts, stops, capacity):
-    """Plays a schedule as a reader would; gives the batches and the number of decodes."""
+    """Plays a plan_decodes as a reader would; gives the batches and the number of decodes."""
     kept, batches, num_decodes = set(), [], 0
     ends = np.append(np.arange(batch_size, len(order), batch_size), len(order))
-    for step in schedule(order, ends, starts, stops, capacity):
+    for step in plan_decodes(order, ends, starts, stops, capacity):
         batch = {}
         for sample, place in zip(step.copied.tolist(), step.places.tolist(), strict=True):
             assert sample in kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import Place, as_names, axes_of, find_places
+from h5video_data.transforms.selection import Place, as_names, axes_of, find_places
 
 DICTS = ({"rgb": 1, "flow": 2}, {"mask": 3, "class": 4}, 5)
 

@@ -12,7 +12,7 @@ import h5video_data as h5v
 from h5video_data import VideoLoader
 from h5video_data.errors import ArgumentError
 from h5video_data.samplers import ShuffleSampler
-from h5video_data.sharding import Share, share_of
+from h5video_data.sampling.sharding import ReplicaShard, replica_shard
 from h5video_data.testing import sample_values, write_video_file
 
 SHAPE = (2, 1, 4, 8)
@@ -44,7 +44,7 @@ def test_the_workers_parts_make_up_every_global_batch(
     batch_size = per_replica * replicas
     cuts = []
     for worker in range(workers):
-        share = Share(replicas, per_worker * worker, per_worker)
+        share = ReplicaShard(replicas, per_worker * worker, per_worker)
         positions, ends = share.cut(num_samples, batch_size, drop_remainder=drop)
         cuts.append((np.arange(num_samples)[positions], ends))
     whole, rest = divmod(num_samples, batch_size)
@@ -138,4 +138,8 @@ def test_what_cannot_be_shared_out(path, context, batch_size, message):
 
 
 def test_without_a_context_there_is_one_worker():
-    assert share_of(None, 32) == share_of(tf.distribute.InputContext(1, 0, 1), 32) == Share()
+    assert (
+        replica_shard(None, 32)
+        == replica_shard(tf.distribute.InputContext(1, 0, 1), 32)
+        == ReplicaShard()
+    )

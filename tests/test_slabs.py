@@ -7,12 +7,13 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import Clip, VideoLoader, inspect, slabs
+from h5video_data import Clip, VideoLoader, inspect
 from h5video_data.errors import ReadError
-from h5video_data.layout import describe
-from h5video_data.plan import SlabGeometry
-from h5video_data.reader import EpochPlan
-from h5video_data.sources import ReadStats
+from h5video_data.planning.byte_ranges import ChunkRows
+from h5video_data.reading import chunk_decoder as slabs
+from h5video_data.reading.batch_reader import EpochPlan
+from h5video_data.reading.sample_sources import ReadStats
+from h5video_data.storage.layout import describe
 from h5video_data.testing import labels, sample_values, write_video_file
 
 SHAPE = (6, 3, 10, 12)
@@ -237,7 +238,7 @@ def test_abandoned_epochs_leave_nothing_behind(tmp_path):
 
 def test_geometry(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        geometry = SlabGeometry(
+        geometry = ChunkRows(
             describe(file.create_dataset("X", (10, 7, 3, 5), "u1", chunks=(4, 2, 3, 2)))
         )
     assert (geometry.num_slabs, geometry.num_bands, geometry.grid) == (3, 4, (1, 3))

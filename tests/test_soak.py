@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from h5video_data import buffers, columns, slabs, testing, video_dataset_from_hdf5
+from h5video_data import testing, video_dataset_from_hdf5, video_set
 from h5video_data.errors import ClosedError, FileChangedError, ReadError
 from h5video_data.loader import VideoLoader
+from h5video_data.reading import buffers
+from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.samplers import ShuffleSampler, WeightedSampler
 
 SHAPE = testing.SAMPLE_SHAPE
@@ -36,7 +38,7 @@ LAYOUTS = {
 def samples_are_read():
     """The samples of the tests are small; they are not kept in memory for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "MEMORY_ROW_BYTES", 64)
+        patch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
         yield
 
 
@@ -134,13 +136,13 @@ def lent(monkeypatch):
 
 @pytest.fixture
 def slow_decoding(monkeypatch):
-    decode = slabs.SlabSource.decode
+    decode = slabs.ChunkRowDecoder.decode
 
     def slow(self, *arguments):
         time.sleep(0.002)
         decode(self, *arguments)
 
-    monkeypatch.setattr(slabs.SlabSource, "decode", slow)
+    monkeypatch.setattr(slabs.ChunkRowDecoder, "decode", slow)
 
 
 # --------------------------------------------------------------------------- kept samples
@@ -399,14 +401,14 @@ def test_released_while_another_thread_ends_its_epochs(tmp_path, layout):
 
 
 def test_an_error_in_the_last_batch(slab_path, monkeypatch):
-    decode, is_bad = slabs.SlabSource.decode, [True]
+    decode, is_bad = slabs.ChunkRowDecoder.decode, [True]
 
     def fails(self, slab, *arguments):
         if slab == 8 and is_bad[0]:
             raise ReadError("the last slab")
         decode(self, slab, *arguments)
 
-    monkeypatch.setattr(slabs.SlabSource, "decode", fails)
+    monkeypatch.setattr(slabs.ChunkRowDecoder, "decode", fails)
     with VideoLoader(slab_path, batch_size=10, shuffle=False, num_threads=2) as loader:
         for _ in range(2):
             batches = loader.batches()
@@ -610,8 +612,9 @@ def test_take_and_repeat_follow_on(path):
 EXIT = """
 import os, signal, sys, threading, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from h5video_data import columns, tasks
-columns.MEMORY_ROW_BYTES = 64
+from h5video_data import video_set
+from h5video_data.reading import threads as tasks
+video_set.MEMORY_ROW_BYTES = 64
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 way, end, path = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have switched off

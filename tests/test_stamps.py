@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import h5video_data as h5v
-from h5video_data.stamps import NUM_KEPT, Stamps
 from h5video_data.testing import write_video_file
+from h5video_data.tfdata.timestamps import NUM_KEPT, Timestamps
 
 
 def test_waiting_and_working_alternate():
@@ -17,7 +17,7 @@ def test_waiting_and_working_alternate():
         return number
 
     slow = tf.data.Dataset.range(6).map(lambda n: tf.numpy_function(nap, [n], tf.int64))
-    stamps = Stamps()
+    stamps = Timestamps()
     options = tf.data.Options()
     options.autotune.enabled = False  # it would add a prefetch of its own
     begin = time.time()
@@ -33,13 +33,13 @@ def test_waiting_and_working_alternate():
 
 
 def test_the_last_ones_are_known_in_order():
-    stamps = Stamps()
+    stamps = Timestamps()
     dataset = stamps.follow(tf.data.Dataset.range(NUM_KEPT + 50))
     assert list(dataset.as_numpy_iterator()) == [*range(NUM_KEPT + 50)]
     rows = stamps.left()
     assert rows.shape == (NUM_KEPT, 2)
     assert (np.diff(rows[:, 1]) >= 0).all()
-    assert len(Stamps().left()) == 0
+    assert len(Timestamps().left()) == 0
 
 
 @pytest.mark.parametrize("batch_size", [4, None])

@@ -11,8 +11,8 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, ReadError
-from h5video_data.statistics import channel_statistics
 from h5video_data.testing import write_video_file
+from h5video_data.transforms.statistics import channel_statistics
 
 NUM = 22
 SHAPE = (NUM, 3, 2, 5, 4)
@@ -301,7 +301,7 @@ def test_tensorflow_is_not_loaded(tmp_path):
     code = f"""
 import sys
 import h5video_data as h5v
-from h5video_data.statistics import channel_statistics
+from h5video_data.transforms.statistics import channel_statistics
 print(channel_statistics(h5v.VideoLoader({path!r})).mean.shape, "tensorflow" in sys.modules)
 """
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

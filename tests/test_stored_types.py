@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from h5py import h5a, h5d, h5f, h5p, h5s, h5t
 
-from h5video_data import checking, transfer
 from h5video_data.errors import RepackingError
-from h5video_data.repacking import repack
+from h5video_data.tools import checking, transfer
+from h5video_data.tools.repack import repack
 
 NUM_SAMPLES = 4
 

@@ -13,9 +13,9 @@ import h5py
 import pytest
 from odd_types import nine_bits
 
-from h5video_data import tasks
 from h5video_data.errors import ClosedError, ReadError
-from h5video_data.tasks import Task, Threads
+from h5video_data.reading import threads as tasks
+from h5video_data.reading.threads import Task, Threads
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_an_interrupt_while_they_are_closed():
 def test_after_a_fork():
     script = """
 import os, sys, time
-from h5video_data.tasks import Threads
+from h5video_data.reading.threads import Threads
 threads = Threads(2, "t")
 tasks = [threads.submit(time.sleep, 0.2) for _ in range(9)]
 child = os.fork()
@@ -226,7 +226,7 @@ for task in tasks:
 def test_at_the_end_of_the_process_what_has_begun_ends_and_nothing_else_begins():
     script = """
 import os, threading, time
-from h5video_data.tasks import Threads
+from h5video_data.reading.threads import Threads
 threads = Threads(2, "t")
 def work(i):
     os.write(1, b"begin\\n")
@@ -248,7 +248,7 @@ threading.Thread(target=lambda: [time.sleep(0.1), tasks[2].result()]).start()
 def test_the_end_of_the_process_waits_for_all_threads_together():
     script = """
 import time
-from h5video_data import tasks
+from h5video_data.reading import threads as tasks
 tasks.EXIT_SECONDS = 1.0
 pools = [tasks.Threads(2, "t") for _ in range(20)]
 for pool in pools:
@@ -332,7 +332,7 @@ def run_script(script, *arguments):
 def test_the_end_of_the_process_waits_for_threads_that_were_dropped():
     done = run_script("""
 import os, time
-from h5video_data.tasks import Threads
+from h5video_data.reading.threads import Threads
 def work(i):
     os.write(1, b"begin\\n")
     time.sleep(0.5)

@@ -12,9 +12,11 @@ import pytest
 from odd_types import nine_bits
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, columns, state, values
+from h5video_data import VideoLoader, video_set
 from h5video_data.errors import FileChangedError, FileFormatError, ReadError
-from h5video_data.opening import find_dataset, open_file
+from h5video_data.reading import fingerprint as state
+from h5video_data.storage import values
+from h5video_data.storage.hdf5_files import find_dataset, open_file
 from h5video_data.testing import sample_values, write_video_file
 
 ONE = (1, 4, 3, 8, 8)
@@ -156,19 +158,19 @@ def write_in_place(path):
 
 
 HOOKS = {
-    "opened": ("h5video_data.opening.h5py.File", "before"),
-    "open": ("h5video_data.opening.h5py.File", "after"),
-    "identity known": ("h5video_data.columns.file_identity", "after"),
-    "dataset found": ("h5video_data.columns.find_dataset", "after"),
-    "described": ("h5video_data.columns.describe", "after"),
-    "class names read": ("h5video_data.columns.read_class_names", "after"),
+    "opened": ("h5video_data.storage.hdf5_files.h5py.File", "before"),
+    "open": ("h5video_data.storage.hdf5_files.h5py.File", "after"),
+    "identity known": ("h5video_data.video_set.file_identity", "after"),
+    "dataset found": ("h5video_data.video_set.find_dataset", "after"),
+    "described": ("h5video_data.video_set.describe", "after"),
+    "class names read": ("h5video_data.video_set.read_class_names", "after"),
     "set opened": ("h5video_data.loader.open_video_set", "after"),
     "split": ("h5video_data.loader.split_set", "after"),
-    "labels read": ("h5video_data.reader.read_values", "after"),
-    "opened for reading": ("h5video_data.sources._open", "before"),
-    "open for reading": ("h5video_data.sources._open", "after"),
-    "opened by h5py for reading": ("h5video_data.fallback.connect", "before"),
-    "open by h5py for reading": ("h5video_data.fallback.connect", "after"),
+    "labels read": ("h5video_data.reading.batch_reader.read_values", "after"),
+    "opened for reading": ("h5video_data.reading.sample_sources._open", "before"),
+    "open for reading": ("h5video_data.reading.sample_sources._open", "after"),
+    "opened by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "before"),
+    "open by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "after"),
 }
 
 
@@ -214,12 +216,12 @@ def _resolve(name):
 
 def test_labels_of_another_file_than_the_samples(tmp_path):
     path = write_video_file(tmp_path / "a.h5")
-    video_set = columns.open_video_set(path)
+    opened = video_set.open_video_set(path)
     replace_with_another(path)
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
-        columns.read_values(video_set, "Y")
+        video_set.read_values(opened, "Y")
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
-        state.describe_set(video_set)
+        state.describe_set(opened)
 
 
 def test_a_linked_file_that_is_replaced(tmp_path):
@@ -227,10 +229,10 @@ def test_a_linked_file_that_is_replaced(tmp_path):
     with h5py.File(tmp_path / "links.h5", "w") as file:
         for name in "XY":
             file[name] = h5py.ExternalLink("a.h5", name)
-    video_set = columns.open_video_set(tmp_path / "links.h5")
+    opened = video_set.open_video_set(tmp_path / "links.h5")
     replace_with_another(path)
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
-        columns.read_values(video_set, "Y")
+        video_set.read_values(opened, "Y")
 
 
 # --------------------------------------------------------------------------- external files

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import h5video_data as h5v
-from h5video_data.callbacks.verdicts import Figures, verdict
+from h5video_data.callbacks.advice import Figures, verdict
 from h5video_data.testing import write_video_file
 
 FIGURES = Figures(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, columns
+from h5video_data import VideoLoader, video_set
 from h5video_data.errors import (
     DatasetNotFoundError,
     FileChangedError,
@@ -20,7 +20,7 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.values import Values
+from h5video_data.storage.values import Values
 
 SAMPLE = (5, 6)
 UNLIMITED = h5py.h5s.UNLIMITED
@@ -329,10 +329,10 @@ def test_a_source_that_goes_or_changes(name, change):
 @pytest.mark.usefixtures("folder")
 def test_a_source_of_labels_that_changed():
     write_virtual(("1.h5", "data"), ("2.h5", "data"))
-    video_set = columns.open_video_set("v.h5", y=None)
+    opened = video_set.open_video_set("v.h5", y=None)
     os.utime("2.h5", ns=(0, 0))
     with pytest.raises(FileChangedError, match=r"2\.h5 was changed"):
-        columns.read_values(video_set, "X")
+        video_set.read_values(opened, "X")
 
 
 FEW_DESCRIPTORS = """
@@ -375,7 +375,7 @@ def test_a_source_that_hdf5_could_not_open(tmp_path, monkeypatch):
         file.create_virtual_dataset("X", layout, fillvalue=9)
     with h5py.File(tmp_path / "a.h5") as file:
         values = Values(file["X"])
-        monkeypatch.setattr("h5video_data.virtual.open_identities", set)
+        monkeypatch.setattr("h5video_data.storage.virtual.open_identities", set)
         assert (values.read(slice(0, 2)) == 9).all()
         with pytest.raises(UnavailableError, match=r"HDF5 could not open .*source\.h5"):
             values.read(slice(1, 3))

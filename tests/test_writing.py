@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import writing
 from h5video_data.errors import PackingError, RepackingError
-from h5video_data.writing import file_when_complete
+from h5video_data.tools import atomic_file as writing
+from h5video_data.tools.atomic_file import file_when_complete
 
 VALUES = np.random.default_rng(0).integers(0, 256, (40, 3, 64, 64), np.uint8)
 

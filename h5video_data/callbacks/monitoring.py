@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from h5video_data.loader import VideoLoader
 
+from .advice import Figures, verdict
 from .base import Callback, loader_of
-from .verdicts import Figures, verdict
 from .waiting import Windows, common, waits_of_steps
 
 # Steps after which to look at the stamps, of which 4096 are kept.

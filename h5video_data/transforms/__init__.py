@@ -25,18 +25,21 @@ that an integer dtype has, not wrapped around. Resizing is always in float32, bu
 
 from __future__ import annotations
 
-from h5video_data.statistics import ChannelStatistics, channel_statistics
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .colour import normalize, random_brightness, random_contrast, random_saturation, to_float
-from .geometry import channels_last, random_crop, random_erasing, random_flip
-from .mixing import cutmix, mixup
-from .resizing import random_resized_crop, resize
-from .temporal import (
-    random_reverse,
-    random_temporal_crop,
-    temporal_jitter,
-    temporal_subsample,
-)
+if TYPE_CHECKING:
+    from .colour import normalize, random_brightness, random_contrast, random_saturation, to_float
+    from .geometry import channels_last, random_crop, random_erasing, random_flip
+    from .mixing import cutmix, mixup
+    from .resizing import random_resized_crop, resize
+    from .statistics import ChannelStatistics, channel_statistics
+    from .temporal import (
+        random_reverse,
+        random_temporal_crop,
+        temporal_jitter,
+        temporal_subsample,
+    )
 
 __all__ = [
     "ChannelStatistics",
@@ -59,3 +62,28 @@ __all__ = [
     "temporal_subsample",
     "to_float",
 ]
+
+# By module: importing them takes TensorFlow, but for `statistics`.
+_MODULES = {
+    "colour": (
+        *("normalize", "random_brightness", "random_contrast", "random_saturation", "to_float"),
+    ),
+    "geometry": ("channels_last", "random_crop", "random_erasing", "random_flip"),
+    "mixing": ("cutmix", "mixup"),
+    "resizing": ("random_resized_crop", "resize"),
+    "statistics": ("ChannelStatistics", "channel_statistics"),
+    "temporal": (
+        *("random_reverse", "random_temporal_crop", "temporal_jitter", "temporal_subsample"),
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import ClipAxes
+from h5video_data.transforms.selection import ClipAxes
 
 from .draws import random_starts, uniform
 from .elements import check_pair

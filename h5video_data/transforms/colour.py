@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import Key, axes_of
+from h5video_data.transforms.selection import Key, axes_of
 
 from .draws import uniform
 from .elements import (

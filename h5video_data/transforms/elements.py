@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import ClipAxes, Key, Place, as_names, find_places
+from h5video_data.transforms.selection import ClipAxes, Key, Place, as_names, find_places
 
 MapFunction = Callable[..., Any]
 # Of clips, and of their seeds, int32 (batch, 2), if the choice is random.

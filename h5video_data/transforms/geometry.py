@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import Key, axes_of, has_channels_last
+from h5video_data.transforms.selection import Key, axes_of, has_channels_last
 
 from .boxes import Boxes, check_boxes, for_each_box, inside, random_boxes
 from .draws import random_starts, uniform

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import Key, Place, as_names, axes_of, find_places
+from h5video_data.transforms.selection import Key, Place, as_names, axes_of, find_places
 
 from .boxes import inside, place_boxes
 from .draws import random_bits, symmetric_beta

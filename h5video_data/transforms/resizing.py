@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import ClipAxes, Key, as_names, axes_of
+from h5video_data.transforms.selection import ClipAxes, Key, as_names, axes_of
 
 from .boxes import Boxes, check_boxes, for_each_box, random_boxes
 from .elements import (

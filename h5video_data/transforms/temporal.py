@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.selection import Key
+from h5video_data.transforms.selection import Key
 
 from .draws import random_starts, uniform
 from .elements import (

@@ -1,0 +1,345 @@
+"""Which bytes of a file a batch needs, and where each range lands. Pure data, no files.
+
+A dataset can be planned here if each sample is made of whole byte ranges of the file: a contiguous
+dataset, or chunks that hold (part of) one sample and come out as contiguous bytes of it:
+
+    chunk (1, 16, 3, 112, 112)    the whole sample
+    chunk (1, 4, 3, 112, 112)     four frames
+    chunk (1, 1, 1, 112, 112)     a channel of a frame
+
+Without filters, the same holds for chunks of many samples: each is a byte range of the chunk.
+Everything else that has a chunk table is read by slabs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.sampling.clips import Clip
+from h5video_data.storage.filters import undecodable
+from h5video_data.storage.layout import StoredArray
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPlan:
+    """Byte ranges of one file, and where each lands; the arrays are parallel, (ranges,)."""
+
+    offsets: NDArray[np.int64]
+    """First byte in the file; -1: never written, so the range is filled with the fill value."""
+    sizes: NDArray[np.int64]
+    """Stored bytes."""
+    masks: NDArray[np.uint32]
+    """Filter mask of the chunk."""
+    starts: NDArray[np.int64]
+    """First byte in the destination."""
+    stops: NDArray[np.int64]
+    """End (exclusive) in the destination. An unfiltered range is read to just there; a filtered
+    one may decode to more bytes, which are dropped: the rest of an edge chunk, frames that are not
+    wanted."""
+    skips: NDArray[np.int64] | None = None
+    """First byte of a decoded chunk that counts; None: 0 for all."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class RowPlanner:
+    """Plans the reading of samples of one dataset, or of a clip of each.
+
+    Each sample is made of the same number of pieces, one a chunk: piece i of a sample holds its
+    bytes from `starts[i]` to `stops[i]` (exclusive).
+    """
+
+    stored: StoredArray
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    clip: Clip | None = None
+    """Which frames of the samples to read; None: all of them."""
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of a decoded chunk; an edge chunk is stored whole, so it has as many."""
+        shape = self.stored.chunk_shape or self.stored.shape[1:]
+        return math.prod(shape) * self.stored.dtype.itemsize
+
+    @property
+    def frame_nbytes(self) -> int:
+        """Bytes of a frame."""
+        return math.prod(self.stored.shape[2:]) * self.stored.dtype.itemsize
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of a sample, or of its clip."""
+        if self.clip is None:
+            return self.stored.row_nbytes
+        return self.clip.num_frames * self.frame_nbytes
+
+    def plan(
+        self,
+        rows: NDArray[np.int64],
+        places: NDArray[np.int64],
+        firsts: NDArray[np.int64] | None = None,
+    ) -> ReadPlan:
+        """Plans the reading of samples into rows of a buffer.
+
+        Args:
+            rows: int64 (n,), positions along the first axis, in any order, repeats allowed.
+            places: int64 (n,), the row of the buffer where each lands.
+            firsts: int64 (n,), the first frame of each sample's clip, if there is a clip.
+
+        Returns:
+            The ranges, in the order of `rows`. Unfiltered ranges that follow each other both in the
+            file and in the buffer are one.
+        """
+        begin = (places * self.row_nbytes)[:, np.newaxis]
+        if self.clip is not None and firsts is not None:
+            return self._plan_clips(rows, begin, firsts[:, np.newaxis])
+        starts, stops = (begin + self.starts).ravel(), (begin + self.stops).ravel()
+        stored = self.stored
+        if stored.chunk_shape is None:
+            offsets = stored.offsets[0] + rows * stored.row_nbytes
+            masks = np.zeros(len(rows), np.uint32)
+            return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
+        return self._of_chunks(rows[:, np.newaxis], np.arange(len(self.starts)), 0, starts, stops)
+
+    def _of_chunks(
+        self,
+        rows: NDArray[np.int64],
+        pieces: NDArray[np.int64],
+        inside: NDArray[np.int64] | int,
+        starts: NDArray[np.int64],
+        stops: NDArray[np.int64],
+    ) -> ReadPlan:
+        """Plans ranges: `pieces` of `rows`, from byte `inside` of each piece on."""
+        stored = self.stored
+        assert stored.chunk_shape is not None
+        slabs, places = np.divmod(rows, stored.chunk_shape[0])
+        chunks = (slabs * len(self.starts) + pieces).ravel()
+        offsets, masks = stored.offsets[chunks], stored.masks[chunks]
+        row_in_chunk = self.chunk_nbytes // stored.chunk_shape[0]
+        skips: NDArray[Any] = np.broadcast_to(
+            places * row_in_chunk + inside, (slabs + pieces).shape
+        ).ravel()
+        if stored.filters:
+            return ReadPlan(offsets, stored.sizes[chunks], masks, starts, stops, skips)
+        offsets = np.where(offsets < 0, offsets, offsets + skips)
+        return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
+
+    def _plan_clips(
+        self, rows: NDArray[np.int64], begin: NDArray[np.int64], firsts: NDArray[np.int64]
+    ) -> ReadPlan:
+        """Plans clips: `begin` and `firsts` are (n, 1)."""
+        assert self.clip is not None
+        stored = self.stored
+        rows = rows[:, np.newaxis]
+        frames = firsts + self.clip.stride * np.arange(self.clip.num_frames)
+        starts = begin + self.frame_nbytes * np.arange(self.clip.num_frames)
+        if stored.chunk_shape is None:
+            offsets = stored.offsets[0] + rows * stored.row_nbytes + frames * self.frame_nbytes
+            starts = starts.ravel()
+            sizes, masks = np.full(len(starts), self.frame_nbytes), np.zeros(len(starts), np.uint32)
+            return _merged(ReadPlan(offsets.ravel(), sizes, masks, starts, starts + sizes))
+        depth = stored.chunk_shape[1]
+        if depth == 1:
+            # One chunk a frame, or several: those of the first frame say where theirs go.
+            per_frame = len(self.starts) // stored.shape[1]
+            pieces = frames[:, :, np.newaxis] * per_frame + np.arange(per_frame)
+            return self._of_chunks(
+                rows[:, :, np.newaxis],
+                pieces,
+                0,
+                (starts[:, :, np.newaxis] + self.starts[:per_frame]).ravel(),
+                (starts[:, :, np.newaxis] + self.stops[:per_frame]).ravel(),
+            )
+        pieces, inside = np.divmod(frames, depth)
+        skips = inside * self.frame_nbytes
+        if not stored.filters:
+            starts = starts.ravel()
+            return self._of_chunks(rows, pieces, skips, starts, starts + self.frame_nbytes)
+        # Frames of the same chunk are decoded together.
+        is_first = np.diff(pieces, axis=1, prepend=-1) > 0
+        of_row, of_frame = np.nonzero(is_first)
+        ends = np.append(of_frame[1:], 0)
+        counts = np.where(ends > of_frame, ends, self.clip.num_frames) - of_frame
+        starts = starts[is_first]
+        return self._of_chunks(
+            rows[of_row, 0],
+            pieces[is_first],
+            skips[is_first],
+            starts,
+            starts + counts * self.frame_nbytes,
+        )
+
+
+def row_planner(stored: StoredArray) -> RowPlanner | str:
+    """The planner of a dataset, or what stands in the way, as text for a person."""
+    if stored.chunk_shape is None:
+        return RowPlanner(stored, np.array([0]), np.array([stored.row_nbytes]))
+    if stored.chunk_shape[0] != 1 and stored.filters:
+        return f"its chunks hold {stored.chunk_shape[0]} samples each"
+    shape, chunk = stored.shape[1:], stored.chunk_shape[1:]
+    if not chunk:
+        return RowPlanner(stored, np.array([0]), np.array([stored.dtype.itemsize]))
+    # Chunks of length 1 along the leading axes, then one axis cut anywhere, then whole axes.
+    axis = next((i for i, length in enumerate(chunk[:-1]) if length != 1), len(chunk) - 1)
+    if chunk[axis + 1 :] != shape[axis + 1 :]:
+        return f"its chunks of {stored.chunk_shape} cut through the rows of a sample"
+    inner = math.prod(shape[axis + 1 :]) * stored.dtype.itemsize
+    cuts = np.arange(0, shape[axis], chunk[axis])
+    ends = np.minimum(cuts + chunk[axis], shape[axis])
+    blocks = (np.arange(math.prod(shape[:axis])) * shape[axis])[:, np.newaxis]
+    return RowPlanner(stored, (inner * (blocks + cuts)).ravel(), (inner * (blocks + ends)).ravel())
+
+
+def _merged(plan: ReadPlan) -> ReadPlan:
+    """Joins ranges that follow each other both in the file and in the destination."""
+    follows = plan.offsets[1:] == plan.offsets[:-1] + plan.sizes[:-1]
+    follows &= plan.starts[1:] == plan.stops[:-1]
+    follows &= (plan.offsets[1:] >= 0) & (plan.offsets[:-1] >= 0)
+    if not follows.any():
+        return plan
+    first = np.flatnonzero(np.concatenate([[True], ~follows]))
+    last = np.concatenate([first[1:] - 1, [len(plan) - 1]])
+    starts, stops = plan.starts[first], plan.stops[last]
+    return ReadPlan(plan.offsets[first], stops - starts, plan.masks[first], starts, stops)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Chunks of a band that a sample is copied out of in one go.
+
+    They are all whole, or an edge of the samples cuts them off alike. All fields have an entry for
+    each axis from the third on.
+    """
+
+    chunks: tuple[slice, ...]
+    """Which chunks."""
+    inside: tuple[slice, ...]
+    """What of each chunk counts: an edge chunk is stored whole."""
+    place: tuple[slice, ...]
+    """What of a frame they fill."""
+    split: tuple[int, ...]
+    """The shape of that in chunks and cells of a chunk: (chunks, cells, chunks, cells, ...)."""
+
+    def copy(self, band: NDArray[Any], in_band: slice, out: NDArray[Any]) -> None:
+        """Copies frames of one sample.
+
+        Args:
+            band: The sample in a band: (chunks along each axis..., frames, cells along each axis).
+            in_band: Which of these frames.
+            out: (frames, ...), takes them.
+        """
+        source = band[self.chunks + (in_band,) + self.inside]
+        rank = len(self.chunks)
+        axes = [axis for i in range(rank) for axis in (i, rank + 1 + i)]
+        # Cutting axes in parts gives a view, whatever the strides.
+        target = out[(slice(None),) + self.place].reshape(len(out), *self.split)
+        target[...] = source.transpose(rank, *axes)
+
+
+class ChunkRows:
+    """The slabs, bands and tiles of a chunked dataset.
+
+    A *slab* is the samples that share their chunks: those with the same position in the chunk grid
+    along the first axis. A *band* is the part of a slab that is one chunk deep along the second
+    axis (frames), and whole along the others:
+
+        X (samples 0..9, frames 0..7, rows, columns), chunks (4, 2, ...)
+
+                frames 0 1 | 2 3 | 4 5 | 6 7
+        samples 0..3    band 0 |  1  |  2  |  3      slab 0
+        samples 4..7       ...                       slab 1
+        samples 8..9       ...                       slab 2
+
+    A band is what one task decodes, chunk after chunk; then each sample is copied out of it, a
+    *tile* at a time.
+
+    A dataset of one dimension counts as one of (samples, 1).
+
+    Attributes:
+        stored: The dataset.
+        chunk_shape: The shape of a chunk.
+        num_slabs: Slabs of the dataset.
+        num_bands: Bands of a slab.
+        grid: Chunks of a band along each axis from the third on.
+        tiles: They fill the frames of a sample, without overlap.
+    """
+
+    def __init__(self, stored: StoredArray) -> None:
+        if stored.chunk_shape is None:
+            raise ValueError(f"{stored.name} has no chunks")
+        self.stored = stored
+        one = (1,) if len(stored.shape) == 1 else ()
+        shape, self.chunk_shape = stored.shape + one, stored.chunk_shape + one
+        self.num_slabs, self.num_bands, *grid = (
+            -(-length // chunk) for length, chunk in zip(shape, self.chunk_shape, strict=True)
+        )
+        self.grid = tuple(grid)
+        self.num_frames = shape[1]
+        parts = itertools.product(*map(_parts, shape[2:], self.chunk_shape[2:]))
+        self.tiles = tuple(_tile(part) for part in parts)
+
+    @property
+    def samples_per_slab(self) -> int:
+        """Samples of a slab; the last one may have fewer."""
+        return self.chunk_shape[0]
+
+    @property
+    def chunks_per_band(self) -> int:
+        """Chunks of a band."""
+        return math.prod(self.grid)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of what a chunk holds of a sample: (frames, ...)."""
+        return self.chunk_shape[1:]
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of a decoded chunk."""
+        return math.prod(self.chunk_shape) * self.stored.dtype.itemsize
+
+    def frames(self, band: int) -> slice:
+        """The part of a sample along its first axis that a band holds."""
+        begin = band * self.chunk_shape[1]
+        return slice(begin, min(begin + self.chunk_shape[1], self.num_frames))
+
+    @property
+    def band_nbytes(self) -> int:
+        """Memory that decoding a band takes."""
+        return self.chunks_per_band * self.chunk_nbytes
+
+
+# Along one axis: which chunks, what of each, what of a frame, and that in chunks and cells.
+_Part = tuple[slice, slice, slice, tuple[int, int]]
+
+
+def _parts(length: int, chunk: int) -> list[_Part]:
+    count, rest = divmod(length, chunk)
+    whole = (slice(0, count), slice(0, chunk), slice(0, count * chunk), (count, chunk))
+    edge = (slice(count, count + 1), slice(0, rest), slice(count * chunk, length), (1, rest))
+    return [whole] * (count > 0) + [edge] * (rest > 0)
+
+
+def _tile(parts: Sequence[_Part]) -> Region:
+    chunks, inside, place, split = zip(*parts, strict=True) if parts else ((),) * 4
+    return Region(chunks, inside, place, tuple(itertools.chain.from_iterable(split)))
+
+
+def planner(stored: StoredArray) -> RowPlanner | ChunkRows | str:
+    """How a dataset is read: by rows, by slabs, or, for the reason given, by h5py."""
+    if stored.obstacle:
+        return stored.obstacle
+    unknown = undecodable(stored.filters_in_use)
+    if unknown:
+        return f"its filter {unknown[0].name!r} is decoded by HDF5"
+    by_rows = row_planner(stored)
+    return ChunkRows(stored) if isinstance(by_rows, str) else by_rows

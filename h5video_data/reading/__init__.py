@@ -1,0 +1,1 @@
+"""From byte ranges to batches: byte sources, decoding, buffers, threads, prefetching."""

@@ -1,0 +1,104 @@
+"""What a saved position belongs to: a fingerprint of the data, the split and the order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.errors import FileChangedError, ReadError, StateError
+from h5video_data.storage.hdf5_files import find_dataset, open_file
+from h5video_data.storage.values import Values
+from h5video_data.video_set import VideoSet
+
+# How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
+SAMPLES_LOOKED_AT = 8
+
+# What a difference in each part of a fingerprint means.
+_MEANINGS = {
+    "datasets": "the datasets' names, shapes or dtypes",
+    "num_samples": "the number of samples",
+    "contents": "the samples themselves",
+    "split": "which samples are used (validation_split, subset, split_by, seed)",
+    "order": "the order of the epoch (shuffle, seed)",
+    "clip": "the clip",
+}
+
+
+def digest(values: NDArray[Any]) -> str:
+    """A short hash of an array's values."""
+    return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).hexdigest()
+
+
+def describe_set(video_set: VideoSet) -> dict[str, Any]:
+    """The parts of a fingerprint that are the files' own; wherever they lie.
+
+    How they are stored does not count, but for the byte order of frames.
+    """
+    datasets = {
+        column.name: [list(column.parts[0].shape[1:]), str(column.dtype)]
+        for column in video_set.columns
+    }
+    hashed = hashlib.blake2b(digest_size=8)
+    numbers = np.linspace(0, video_set.num_samples - 1, SAMPLES_LOOKED_AT).astype(np.int64)
+    numbers = np.unique(numbers)
+    file_numbers = np.searchsorted(video_set.starts, numbers, side="right") - 1
+    errors: dict[str, list[ReadError]] = {name: [] for name in datasets}
+    for file_number in np.unique(file_numbers).tolist():
+        rows = numbers[file_numbers == file_number] - video_set.starts[file_number]
+        count = int(video_set.counts[file_number])
+        with open_file(video_set.paths[file_number], video_set.identities[file_number]) as file:
+            stored = [
+                Values(find_dataset(file, column.name), count, column.parts[file_number])
+                for column in video_set.columns
+            ]
+            for row in rows.tolist():
+                for values, name in zip(stored, datasets, strict=True):
+                    try:
+                        value = _look_at(values, row)
+                    except FileChangedError:
+                        raise
+                    except ReadError as error:
+                        # With on_error="skip", a training goes on without it.
+                        value = b"unreadable"
+                        errors[name].append(error)
+                    hashed.update(value)
+    for found in errors.values():
+        if len(found) == len(numbers):
+            # This would be the fingerprint of any set that cannot be read.
+            raise found[0]
+    clip = next((column.clip for column in video_set.columns if column.clip), None)
+    return {
+        "datasets": datasets,
+        "num_samples": video_set.num_samples,
+        "contents": hashed.hexdigest(),
+        "clip": clip
+        and [clip.num_frames, clip.stride, clip.position, *([clip.axis] if clip.axis else [])],
+    }
+
+
+def _look_at(values: Values, row: int) -> bytes:
+    """The first frame of a sample, or its value if it has no frames."""
+    rank = values.dataset.ndim
+    value = values.read(*[slice(row, row + 1), slice(0, 1)][:rank])
+    is_array_type = value.ndim > rank
+    if is_array_type:
+        value = value[:, :1]
+    if value.ndim <= 2 or is_array_type:
+        value = value.astype(value.dtype.newbyteorder("="))
+    # Frames count in the byte order of the file, as they do in states that were saved before.
+    return value.tobytes()
+
+
+def check_fingerprint(saved: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises a StateError that says what differs, if anything does."""
+    different = [name for name in found if saved.get(name) != found[name]]
+    if different:
+        details = "; ".join(
+            f"{_MEANINGS[name]}: {saved.get(name)!r} then, {found[name]!r} now"
+            for name in different
+        )
+        raise StateError(f"The state was saved over other data or another order. {details}")

@@ -1,0 +1,1 @@
+"""Which samples, frames and replicas, in which order: NumPy only."""

@@ -1,0 +1,1 @@
+"""How HDF5 keeps video: files, layout, chunk tables, codecs."""

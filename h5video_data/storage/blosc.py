@@ -1,0 +1,158 @@
+"""Undoes the filters Blosc and Blosc2 on the bytes of one chunk."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+from imagecodecs import blosc2_decode, blosc_decode
+
+from .codecs import Bytes, Data, decoded, unpack, view, wrong_size
+from .layout import Filter
+from .scratch import scratch
+
+# c-blosc's README_CHUNK_FORMAT.rst, and c-blosc2's: the bytes of the chunk, of a block, and of all
+# that is stored, header included.
+_BLOSC_HEADER = struct.Struct("<4x3I")
+
+
+def _check_blosc(data: Data | memoryview, size: int) -> None:
+    """Makes sure that a chunk of Blosc or Blosc2 is whole, and decodes to that many bytes."""
+    nbytes, _, stored_nbytes = unpack(_BLOSC_HEADER, data)
+    if stored_nbytes > len(data):
+        raise ValueError(f"cut short: {len(data)} bytes instead of {stored_nbytes}")
+    if nbytes != size:
+        raise wrong_size(nbytes, size)
+
+
+def blosc(item: Filter, data: Data, target: Bytes) -> Data:
+    """A chunk of Blosc."""
+    _check_blosc(data, len(target))
+    # One thread: the reader's own threads decode other chunks meanwhile.
+    return decoded(blosc_decode(data, numthreads=1, out=target), target)
+
+
+# The format of contiguous frames, c-blosc2's README_CFRAME_FORMAT.rst: a header in big-endian
+# MessagePack, of which the first fields lie where they always do, then the chunk, then the chunk's
+# offset, itself compressed. Here: the magic, the bytes of the header, of the frame, of the decoded
+# chunk, of the stored one, of an item.
+_FRAME = struct.Struct(">2x8sxIxQ6xQxQxi")
+
+# What the highest byte of a chunk's offset is if nothing is stored for it (frame.c).
+_ALL_ZEROS = 0x81
+
+# The axes that an array of Blosc2 may have (b2nd.h).
+B2ND_MAX_DIM = 8
+
+
+def blosc2(item: Filter, data: Data, target: Bytes) -> Data:
+    """A frame of Blosc2 with one chunk in it."""
+    magic, header_nbytes, frame_nbytes, nbytes, chunk_nbytes, item_size = unpack(_FRAME, data)
+    if magic != b"b2frame\0":
+        raise ValueError("not a frame of Blosc2")
+    if frame_nbytes != len(data):
+        raise ValueError(f"{len(data)} bytes instead of {frame_nbytes}")
+    frame = view(data)
+    body = frame[header_nbytes:]
+    shapes = _b2nd_shapes(bytes(frame[:header_nbytes]))
+    if shapes is not None:
+        _check_b2nd(item, *shapes, item_size, len(target))
+    size = len(target) if shapes is None else _blocks_nbytes(*shapes, item_size)
+    if nbytes != size:
+        raise wrong_size(nbytes, size)
+    chunk, offset = body[:chunk_nbytes], np.empty(8, np.uint8)
+    _check_blosc(body[chunk_nbytes:], len(offset))
+    blosc2_decode(body[chunk_nbytes:], numthreads=1, out=offset)
+    if not chunk_nbytes:
+        if offset[-1] != _ALL_ZEROS:
+            raise ValueError("a special chunk that is not all zeros")
+        target[:] = 0
+        return target
+    if offset.any():
+        raise ValueError("its chunk does not come first")
+    _check_blosc(chunk, size)
+    _check_flags(chunk)
+    if shapes is None:
+        return decoded(blosc2_decode(chunk, numthreads=1, out=target), target)
+    blocks = scratch("blocks", size)
+    if len(blosc2_decode(chunk, numthreads=1, out=blocks)) != size:
+        raise ValueError("its blocks decode to another size")
+    _join_blocks(blocks, *shapes, item_size, target)
+    return target
+
+
+def _check_flags(chunk: memoryview) -> None:
+    """Makes sure that decoding writes every byte, and reads none that is not written yet."""
+    # README_CHUNK_FORMAT.rst: only if these two flags are set is there an extended header.
+    if chunk[2] & 0b101 != 0b101:
+        return
+    if len(chunk) < 32:
+        raise ValueError(f"too short for its header: {len(chunk)} bytes")
+    # Of the filters, in the order of writing, DELTA (3) has to come first: it looks at the first
+    # block as it is in the end. TRUNC_PREC (4) does not count.
+    found = [kind for kind in chunk[16:22] if kind not in (0, 4)]
+    if 3 in found[1:]:
+        raise ValueError(f"filters in an order that cannot be undone: {found}")
+    # Without stored values it is all zeros (1), NaN (2) or one value (3), but not uninitialised.
+    if chunk[31] >> 4 & 7 > 3:
+        raise ValueError("a special chunk without values")
+
+
+def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
+    """The shapes of an array, which is one chunk, and of its blocks; None: it is a row of bytes."""
+    found = header.find(b"\xa4b2nd\xd2")
+    if found < 0:
+        return None
+    # README_B2ND_METALAYER.rst: the version, the number of dimensions, then the three shapes.
+    (place,) = unpack(struct.Struct(">I"), header, found + 6)
+    place += 5  # the head of a bin32
+    rank = header[place + 2] if place + 2 < len(header) else 0
+    place += 3
+    shapes = []
+    for kind in "qii":
+        # A byte for the number of dimensions, and one for the type of each.
+        shapes.append(list(unpack(struct.Struct(">x" + rank * f"x{kind}"), header, place)))
+        place += 1 + rank * (1 + struct.calcsize(f">{kind}"))
+    shape, chunk, block = shapes
+    if shape != chunk:
+        raise ValueError(f"an array of shape {shape} in chunks of shape {chunk}")
+    return shape, block
+
+
+def _check_b2nd(
+    item: Filter, shape: list[int], block: list[int], item_size: int, size: int
+) -> None:
+    # blosc2_filter.c: the shape follows the rank among the filter's parameters, if they are there.
+    expected = list(item.params[8 : 8 + item.params[7]]) if len(item.params) > 7 else shape
+    if not 0 < len(shape) <= B2ND_MAX_DIM or shape != expected:
+        raise ValueError(f"an array of shape {shape} instead of {expected}")
+    if not all(0 < part <= whole for part, whole in zip(block, shape, strict=True)):
+        raise ValueError(f"blocks of shape {block} in an array of shape {shape}")
+    if math.prod(shape) * item_size != size:
+        raise wrong_size(math.prod(shape) * item_size, size)
+
+
+def _blocks_nbytes(shape: list[int], block: list[int], item_size: int) -> int:
+    """The bytes of all blocks: those at the ends are filled up."""
+    axes = zip(shape, block, strict=True)
+    return math.prod(-(-whole // part) * part for whole, part in axes) * item_size
+
+
+def _join_blocks(
+    blocks: Bytes, shape: list[int], block: list[int], item_size: int, target: Bytes
+) -> None:
+    """Puts together what stands block after block."""
+    if shape[1:] == block[1:]:
+        target[:] = blocks[: len(target)]
+        return
+    rank = len(shape)
+    grid = [-(-whole // part) for whole, part in zip(shape, block, strict=True)]
+    # (grid..., block..., bytes of an item) -> (grid, block, grid, block, ..., bytes of an item)
+    axes = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
+    apart = blocks.reshape(*grid, *block, item_size).transpose(*axes, 2 * rank)
+    if all(whole % part == 0 for whole, part in zip(shape, block, strict=True)):
+        target.reshape(apart.shape)[...] = apart
+        return
+    joined = apart.reshape(*(g * b for g, b in zip(grid, block, strict=True)), item_size)
+    target.reshape(*shape, item_size)[...] = joined[tuple(map(slice, shape))]

@@ -1,0 +1,278 @@
+"""`inspect`: how the datasets of a file are stored and read, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from h5video_data.errors import ArgumentError, FileFormatError, H5VideoError, UnsupportedDtypeError
+from h5video_data.planning.byte_ranges import RowPlanner, planner
+from h5video_data.storage.hdf5_files import (
+    HDF5_ERRORS,
+    SAMPLE_COUNT,
+    dataset_names,
+    file_identity,
+    find_dataset,
+    linked_names,
+    open_file,
+    read_attribute,
+    read_class_names,
+    read_sample_count,
+)
+from h5video_data.storage.layout import StoredArray, describe, dtype_name
+from h5video_data.storage.virtual import check_external
+
+# A random read of one sample that decodes this many times its bytes is worth a new layout.
+BAD_AMPLIFICATION = 2.0
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """How one dataset is stored and read."""
+
+    name: str
+    """As it is to be given: `"group/X"`; that of a link, not of what it leads to."""
+    shape: tuple[int, ...]
+    dtype: str
+    storage: str
+    """`contiguous`, `chunked`, `compact`, `external` or `virtual`."""
+    chunk_shape: tuple[int, ...] | None
+    filters: tuple[str, ...]
+    nbytes: int
+    """Bytes in memory."""
+    stored_nbytes: int
+    """Bytes in the file, as far as it tells."""
+    path: str
+    """`direct` (each sample's bytes are read into their place), `slabs` (chunks are decoded for
+    several samples at once), `h5py`, or `none` (it cannot be read into a tensor)."""
+    reason: str | None
+    """Why HDF5 has to read it, if it has to."""
+    read_amplification: float
+    """Bytes decoded for one sample alone, over the bytes of the sample."""
+    advice: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.name}: {self.shape} {self.dtype}, {size_text(self.nbytes)}"
+            + (f", {size_text(self.stored_nbytes)} in the file" if self.filters else ""),
+            f"  stored    {self.storage}"
+            + (f", chunks {self.chunk_shape}" if self.chunk_shape else "")
+            + (f", filters {' + '.join(self.filters)}" if self.filters else ""),
+            f"  read by   {_PATHS[self.path]}" + (f": {self.reason}" if self.reason else ""),
+        ]
+        if self.read_amplification > 1:
+            lines.append(f"  decodes   {self.read_amplification:.3g} times the bytes of a sample")
+        return "\n".join([*lines, *(f"  advice    {item}" for item in self.advice)])
+
+
+_PATHS = {
+    "direct": "positioned reads, each sample straight into its place",
+    "slabs": "decoding each chunk for several samples",
+    "h5py": "h5py, correctly and slowly",
+    "none": "nothing",
+}
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What `inspect` found in a file; `str()` of it is for people, `to_dict()` for JSON."""
+
+    path: str
+    nbytes: int
+    sample_count: int | None
+    """The attribute `sample_count`, or None."""
+    class_names: tuple[str, ...] | None
+    """The attribute `class_names`, or None."""
+    datasets: tuple[DatasetReport, ...]
+    problems: tuple[str, ...]
+    """What would be an error when training on the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain dicts, lists, strings and numbers."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {size_text(self.nbytes)}"
+        if self.sample_count is not None:
+            head += f", sample_count {self.sample_count}"
+        if self.class_names:
+            head += f", {len(self.class_names)} classes ({', '.join(self.class_names[:8])}"
+            head += ", ...)" if len(self.class_names) > 8 else ")"
+        problems = [f"problem: {item}" for item in self.problems]
+        return "\n".join([head, *map(str, self.datasets), *problems])
+
+
+def inspect(path: str | os.PathLike[str]) -> FileReport:
+    """Tells how the datasets of an HDF5 file are stored and how they will be read.
+
+    Args:
+        path: The file's path.
+
+    Returns:
+        The report. Print it.
+
+    Raises:
+        VideoFileNotFoundError: There is no such file.
+        NotHDF5Error: It is not an HDF5 file, or its end is missing.
+        FileInUseError: It is open for writing elsewhere.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"`path` must be a path. Received: path={path!r}")
+    name = os.fsdecode(path)
+    with open_file(name) as file:
+        linked, problems = linked_names(file)
+        names = dataset_names(file) + linked
+        found = [_report_if_possible(file, item, problems) for item in names]
+        reports = [report for report in found if report is not None]
+        lengths = [report.shape[0] for report in reports if report.name == "X" and report.shape]
+        sample_count = class_names = None
+        try:
+            if read_attribute(file, "/", SAMPLE_COUNT) is not None:
+                sample_count = read_sample_count(file, "X", max(lengths, default=2**63))[0]
+        except FileFormatError as error:
+            problems.append(str(error))
+        try:
+            class_names = read_class_names(file)
+        except FileFormatError as error:
+            problems.append(str(error))
+        for report in reports:
+            if report.storage == "external" and report.path != "none":
+                _check_rows(file, report, problems)
+        if not names:
+            problems.append("it holds no dataset")
+        return FileReport(
+            path=name,
+            nbytes=file_identity(file).num_bytes,
+            sample_count=sample_count,
+            class_names=class_names,
+            datasets=tuple(reports),
+            problems=tuple(problems),
+        )
+
+
+def _report_if_possible(file: Any, name: str, problems: list[str]) -> DatasetReport | None:
+    """A dataset's report; None: what h5py says of it is an error, which is among the problems."""
+    try:
+        return _report(find_dataset(file, name), name, problems)
+    except HDF5_ERRORS as error:
+        problems.append(f"the dataset {name!r} is damaged: {error}")
+        return None
+
+
+def _check_rows(file: Any, report: DatasetReport, problems: list[str]) -> None:
+    """Notes it down if the external files of a dataset lack rows that are in use."""
+    try:
+        count, _ = read_sample_count(file, report.name, report.shape[0])
+        check_external(find_dataset(file, report.name), count)
+    except H5VideoError as error:
+        problems.append(str(error))
+
+
+def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
+    try:
+        stored = describe(dataset)
+    except H5VideoError as error:
+        dtype: np.dtype[Any] | None = _known(lambda: dataset.dtype, None)
+        reason: str | None = "it has no samples"
+        if isinstance(error, UnsupportedDtypeError):
+            is_number = dtype is None or dtype.kind in "iufc"
+            reason = "its dtype is not supported" if is_number else "its values are not numbers"
+        elif dataset.is_virtual or dataset.external:
+            reason = "its values are not all where it says"
+            problems.append(str(error))
+        elif dataset.shape:
+            reason = "it is damaged, or of a kind that h5py cannot read"
+            problems.append(str(error))
+        return DatasetReport(
+            name=name,
+            shape=dataset.shape or (),
+            dtype="unknown" if dtype is None else dtype_name(dtype),
+            storage=_known(lambda: _storage(dataset), "unknown"),
+            chunk_shape=_known(lambda: dataset.chunks, None),
+            filters=(),
+            nbytes=_known(lambda: (dataset.size or 0) * dataset.id.get_type().get_size(), 0),
+            stored_nbytes=_known(dataset.id.get_storage_size, 0),
+            path="none",
+            reason=reason,
+            read_amplification=0.0,
+            advice=(),
+        )
+    plan = planner(stored)
+    reason = plan if isinstance(plan, str) else None
+    amplification = _amplification(stored) if stored.filters or reason else 1.0
+    return DatasetReport(
+        name=name,
+        shape=stored.shape,
+        dtype=stored.dtype.name,
+        storage=stored.storage,
+        chunk_shape=stored.chunk_shape,
+        filters=tuple(item.name for item in stored.filters),
+        nbytes=stored.nbytes,
+        stored_nbytes=dataset.id.get_storage_size(),
+        path="h5py" if reason else "direct" if isinstance(plan, RowPlanner) else "slabs",
+        reason=reason,
+        read_amplification=amplification,
+        advice=tuple(_advice(stored, reason, amplification)),
+    )
+
+
+def _known(read: Callable[[], Any], otherwise: Any) -> Any:
+    """What h5py tells of a dataset, or something else if it fails: what is damaged, or foreign."""
+    try:
+        return read()
+    except HDF5_ERRORS:
+        return otherwise
+
+
+def _storage(dataset: Any) -> str:
+    if dataset.is_virtual:
+        return "virtual"
+    return "chunked" if dataset.chunks else "contiguous"
+
+
+def _amplification(stored: StoredArray) -> float:
+    return stored.row_decoded_nbytes / stored.row_nbytes if stored.row_nbytes else 1.0
+
+
+def _advice(stored: StoredArray, reason: str | None, amplification: float) -> list[str]:
+    advice = []
+    is_video = len(stored.shape) > 2
+    if is_video and reason is not None:
+        advice.append(f"store it anew to have it read directly: {_repack_command(stored)}")
+    elif is_video and stored.filters and (stored.chunk_shape or (1,))[0] > 1:
+        advice.append(
+            f"read_ahead_bytes={stored.nbytes} or more decodes each chunk once an epoch; stored "
+            f"anew, no memory is needed: {_repack_command(stored)}"
+        )
+    elif is_video and amplification >= BAD_AMPLIFICATION:
+        advice.append(f"store it anew: {_repack_command(stored)}")
+    if is_video and stored.dtype.kind == "f":
+        advice.append(
+            f"if these are pixels, uint8 takes a {stored.dtype.itemsize}th of the bytes; cast on "
+            "the accelerator"
+        )
+    return advice
+
+
+def _repack_command(stored: StoredArray) -> str:
+    """What to type; a compressed dataset may be too large without compression."""
+    name = stored.name.lstrip("/")
+    words = ["h5video-data", "repack", stored.path, f"{os.path.splitext(stored.path)[0]}_fast.h5"]
+    command = shlex.join(words if name == "X" else [*words, "--x", name])
+    if not stored.filters:
+        return command
+    return f"{command} (it then takes {size_text(stored.nbytes)}; with --compression lzf, less)"
+
+
+def size_text(num_bytes: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"
