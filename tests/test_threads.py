@@ -20,7 +20,7 @@ from h5video_data.reading.threads import Task, Threads
 
 @pytest.fixture
 def threads():
-    made = Threads(2, "test_tasks")
+    made = Threads(2, "test_threads")
     yield made
     made.close()
 
@@ -37,7 +37,7 @@ def all_gone(references):
 
 
 def running():
-    return {thread for thread in threading.enumerate() if thread.name.startswith("test_tasks")}
+    return {thread for thread in threading.enumerate() if thread.name.startswith("test_threads")}
 
 
 def test_outcomes(threads):
@@ -93,7 +93,7 @@ def test_what_has_not_begun_can_be_cancelled(threads):
 
 
 def test_close():
-    threads, ran = Threads(1, "test_tasks"), []
+    threads, ran = Threads(1, "test_threads"), []
     begun = threads.submit(time.sleep, 0.2)
     waiting = threads.submit(ran.append, 1)
     wait_until(lambda: not begun._call)
@@ -109,7 +109,7 @@ def test_close():
 
 
 def test_threads_that_are_dropped_end():
-    threads = Threads(3, "test_tasks")
+    threads = Threads(3, "test_threads")
     threads.submit(len, "").result()
     assert len(running()) == 3
     del threads
@@ -190,7 +190,7 @@ def test_an_interrupt_at_any_point_of_the_main_thread_leaves_the_threads_whole(t
 def test_an_interrupt_while_they_are_closed():
     num_interrupts, is_over = 0, False
     while not is_over:
-        threads = Threads(2, "test_tasks")
+        threads = Threads(2, "test_threads")
         tasks = [threads.submit(time.sleep, 0) for _ in range(9)]
         is_over = not is_interrupted(threads.close, num_interrupts)
         num_interrupts += 1
@@ -275,7 +275,7 @@ def test_fewer_threads_than_wanted(monkeypatch, caplog, num_possible):
         started.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_if_possible)
-    threads = Threads(3, "test_tasks")
+    threads = Threads(3, "test_threads")
     assert [threads.submit(divmod, i, 7).result() for i in range(9)] == [
         divmod(i, 7) for i in range(9)
     ]
@@ -310,7 +310,7 @@ def test_a_thread_outlives_a_task_that_cannot_even_be_called(threads, monkeypatc
 
 
 def test_tasks_of_dropped_threads_do_not_begin():
-    threads, held, ran = Threads(1, "test_tasks"), threading.Event(), []
+    threads, held, ran = Threads(1, "test_threads"), threading.Event(), []
     begun = threads.submit(held.wait, 5)
     later = [threads.submit(ran.append, i) for i in range(3)]
     wait_until(lambda: not begun._call)
