@@ -15,9 +15,10 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from conftest import open_descriptors, wait_until
 
 import h5video_data
-from h5video_data import errors, testing, video_set
+from h5video_data import errors, testing
 from h5video_data.errors import (
     ArgumentError,
     DatasetNotFoundError,
@@ -48,11 +49,9 @@ def path(tmp_path):
     return testing.write_video_file(tmp_path / "set.h5")
 
 
-@pytest.fixture(params=["read", "kept"])
-def video_is(request, monkeypatch):
+@pytest.fixture(params=[pytest.param("read", marks=pytest.mark.memory_limit(64)), "kept"])
+def video_is(request):
     """X is read batch by batch, or small enough to be kept in memory."""
-    if request.param == "read":
-        monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
     return request.param
 
 
@@ -73,21 +72,6 @@ def raises(error, message, builtin=None):
 
 def edit(path):
     return h5py.File(path, "a")
-
-
-def open_descriptors(path):
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{number}"))
-    return [name for name in found if name.startswith(os.path.dirname(os.fspath(path)))]
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 # --------------------------------------------------------------------------- the public names
@@ -264,9 +248,9 @@ def test_open_for_writing_in_another_process(tmp_path, mode):
     assert len(consume(path)) == 1
 
 
-def test_open_for_writing_in_this_process(path, monkeypatch):
+@pytest.mark.memory_limit(-1)
+def test_open_for_writing_in_this_process(path):
     # HDF5 allows that. What it has not written yet must not be read from the file.
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
     with edit(path) as file:
         file["X"][...] = 99
         try:
@@ -731,9 +715,9 @@ def test_a_file_that_changed_before_an_epoch(tmp_path, video_is, change, error, 
         next(iter(loader))
 
 
+@pytest.mark.memory_limit(-1)
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
-def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, chunks):
     path = testing.write_video_file(tmp_path / "set.h5", num_samples=64, chunks=chunks)
     loader = VideoLoader(path, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -745,9 +729,9 @@ def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, monkeypat
         list(batches)
 
 
+@pytest.mark.memory_limit(-1)
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
-def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, chunks):
     paths = [testing.write_video_file(tmp_path / f"{i}.h5", chunks=chunks) for i in range(2)]
     loader = VideoLoader(paths, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -757,11 +741,11 @@ def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, monkeypatch, ch
         list(batches)
 
 
+@pytest.mark.memory_limit(-1)
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
 @pytest.mark.parametrize("change", ["truncated", "removed", "replaced"])
-def test_a_file_that_goes_in_the_middle_of_an_epoch(tmp_path, monkeypatch, change, chunks):
+def test_a_file_that_goes_in_the_middle_of_an_epoch(tmp_path, change, chunks):
     # An open file outlives its name: the rest of the epoch is right, or an error.
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
     path = testing.write_video_file(tmp_path / "set.h5", num_samples=64, chunks=chunks)
     loader = VideoLoader(path, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -842,7 +826,7 @@ def test_a_corrupt_chunk_is_an_error_and_the_repaired_one_is_read(
     del loader, got
     gc.collect()
     wait_until(lambda: not new_threads())
-    assert not open_descriptors(path)
+    assert not open_descriptors(tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"compression": "gzip"}, {"fletcher32": True}], ids=str)
@@ -871,8 +855,8 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
         source.read(rows, places, None, out, ReadStats())
 
 
-def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+@pytest.mark.memory_limit(64)
+def test_an_error_leaves_nothing_behind(tmp_path, new_threads):
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")
     with edit(path) as file:
         file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), zlib.compress(b"too short"), 0)
@@ -889,11 +873,11 @@ def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):
         gc.enable()
     assert not left
     wait_until(lambda: not new_threads())
-    assert not open_descriptors(path)
+    assert not open_descriptors(tmp_path)
 
 
-def test_an_error_carries_the_thread_s_traceback(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+@pytest.mark.memory_limit(64)
+def test_an_error_carries_the_thread_s_traceback(tmp_path):
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")
     with edit(path) as file:
         file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), b"rubbish", 0)

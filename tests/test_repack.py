@@ -280,6 +280,7 @@ def sets(draw):
     return shape, dtype, files
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     sets(),

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 
 import h5py
 import pytest
+from conftest import package_threads, wait_until
 from odd_types import nine_bits
 
 from h5video_data.errors import ClosedError, ReadError
@@ -25,25 +26,18 @@ def threads():
     made.close()
 
 
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()
-
-
 def all_gone(references):
     return all(reference() is None for reference in references)
 
 
 def running():
-    return {thread for thread in threading.enumerate() if thread.name.startswith("test_threads")}
+    return package_threads("test_threads")
 
 
 def test_outcomes(threads):
     assert not running()  # before the first task
     assert threads.submit(divmod, 7, 2).result() == (3, 1)
-    assert {thread.name for thread in running()} == {"test_tasks_0", "test_tasks_1"}
+    assert {thread.name for thread in running()} == {"test_threads_0", "test_threads_1"}
     failing = threads.submit(divmod, 7, 0)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
