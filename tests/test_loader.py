@@ -733,7 +733,7 @@ def output_until_exit(path, seconds_a_read, end):
         [sys.executable, "-c", EXIT, path, str(seconds_a_read), end],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -194,7 +194,7 @@ def test_an_error_in_a_decode_leaves_nothing_behind(tmp_path, slab_path):
                 epoch(loader)
             del loader
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not package_threads() - before, seconds=2)
+            wait_until(lambda: not package_threads() - before)
         left = package_threads() - before, open_descriptors(tmp_path)
     finally:
         gc.enable()
@@ -648,7 +648,7 @@ def test_the_process_ends_in_the_middle_of_an_epoch(slab_path, way, end):
     )
     try:
         assert process.stdout.readline() == "stop\n"
-        _, noise = process.communicate(timeout=120)
+        _, noise = process.communicate(timeout=250)
     finally:
         process.kill()
     # Python gives 130 for a KeyboardInterrupt under some shells, -SIGINT by itself.

@@ -87,13 +87,21 @@ def test_what_has_not_begun_can_be_cancelled(threads):
 
 
 def test_close():
-    threads, ran = Threads(1, "test_threads"), []
-    begun = threads.submit(time.sleep, 0.2)
+    threads, held, ran = Threads(1, "test_threads"), threading.Event(), []
+    begun = threads.submit(held.wait, 60)
     waiting = threads.submit(ran.append, 1)
     wait_until(lambda: not begun._call)
+
+    def end_the_first_once_they_are_closed():
+        wait_until(lambda: threads._closed)
+        held.set()
+
+    ending = threading.Thread(target=end_the_first_once_they_are_closed)
+    ending.start()
     threads.close()
+    ending.join()
     assert not running()
-    assert begun.exception() is None
+    assert begun.result() is True
     for task in (waiting, threads.submit(ran.append, 2)):
         with pytest.raises(CancelledError):
             task.result()
@@ -213,7 +221,7 @@ for task in tasks:
     task.result()
 """
     command = [sys.executable, "-W", "ignore", "-c", script]  # Python 3.12 warns of a fork
-    done = subprocess.run(command, timeout=120, capture_output=True)
+    done = subprocess.run(command, timeout=250, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -231,7 +239,7 @@ tasks = [threads.submit(work, i) for i in range(100)]
 threading.Thread(target=lambda: [time.sleep(0.1), tasks[2].result()]).start()
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", script], timeout=250, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.split()
@@ -252,7 +260,7 @@ time.sleep(0.2)
 print(time.time())
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", script], timeout=250, capture_output=True, text=True
     )
     assert done.returncode == 0
     assert 1 < time.time() - float(done.stdout) < 15  # 20 if each pool were waited for
@@ -305,7 +313,7 @@ def test_a_thread_outlives_a_task_that_cannot_even_be_called(threads, monkeypatc
 
 def test_tasks_of_dropped_threads_do_not_begin():
     threads, held, ran = Threads(1, "test_threads"), threading.Event(), []
-    begun = threads.submit(held.wait, 5)
+    begun = threads.submit(held.wait, 60)
     later = [threads.submit(ran.append, i) for i in range(3)]
     wait_until(lambda: not begun._call)
     del threads
@@ -320,15 +328,17 @@ def test_tasks_of_dropped_threads_do_not_begin():
 
 def run_script(script, *arguments):
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, timeout=60, capture_output=True, text=True)
+    return subprocess.run(command, timeout=250, capture_output=True, text=True)
 
 
 def test_the_end_of_the_process_waits_for_threads_that_were_dropped():
     done = run_script("""
-import os, time
+import os, threading, time
 from h5video_data.reading.threads import Threads
+dropped = threading.Event()
 def work(i):
     os.write(1, b"begin\\n")
+    dropped.wait()
     time.sleep(0.5)
     os.write(1, b"end\\n")
 threads = Threads(1, "t")
@@ -336,6 +346,7 @@ tasks = [threads.submit(work, i) for i in range(9)]
 while tasks[0]._call:
     time.sleep(0.01)
 del threads
+dropped.set()
 """)
     assert (done.stdout, done.stderr, done.returncode) == ("begin\nend\n", "", 0)
 
