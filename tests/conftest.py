@@ -39,6 +39,8 @@ class TensorFlow:
     """The module `tensorflow`, imported when a test first uses it and not when it is collected."""
 
     def __getattr__(self, name):
+        if name.startswith("_"):  # pytest asks whether it is a fixture
+            raise AttributeError(name)
         return getattr(importlib.import_module("tensorflow"), name)
 
 
