@@ -18,10 +18,13 @@ import threading
 import time
 from types import CodeType, FunctionType
 
+import h5py
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from h5video_data import video_set
+from h5video_data import testing, video_set
+from h5video_data.reading import buffers
 
 # However long an example takes: the machine may be busy.
 settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -163,3 +166,59 @@ def memory_limit(request):
         if mark:
             patch.setattr(video_set, "MEMORY_ROW_BYTES", *mark.args)
         yield
+
+
+POISON = 0xA5
+
+
+@pytest.fixture(scope="module")
+def poisoned_buffers():
+    """New buffers are full of rubbish."""
+    aligned_empty = buffers.aligned_empty
+
+    def poisoned(num_bytes):
+        block = aligned_empty(num_bytes)
+        block[:] = POISON
+        return block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buffers, "aligned_empty", poisoned)
+        yield
+
+
+# --------------------------------------------------------------------------- files and orders
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory):
+    """A file for each number of samples; X holds the sample's number, Y its class of 3."""
+    folder = tmp_path_factory.mktemp("sizes")
+
+    def write(num_samples):
+        path = folder / f"{num_samples}.h5"
+        if not path.exists():
+            numbers = np.arange(num_samples)
+            with h5py.File(path, "w") as file:
+                file["X"] = np.repeat(numbers[:, np.newaxis], 20, axis=1)
+                file["Y"] = testing.labels(numbers, 3)
+                file["group"] = [f"g{i % 7}" for i in numbers]
+                file["number"] = numbers % 7
+        return path
+
+    return write
+
+
+def numbers_of(batches):
+    """The numbers of the samples in an epoch of a file of `sizes`."""
+    return np.concatenate([np.atleast_2d(x)[:, 0] for x, _ in batches]).tolist()
+
+
+class Order:
+    """A sampler that gives the same positions in every epoch."""
+
+    def __init__(self, positions):
+        self.positions = np.asarray(positions, np.int64)
+
+    def epoch(self, epoch):
+        del epoch
+        return self.positions

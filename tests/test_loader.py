@@ -17,7 +17,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from conftest import open_descriptors, resident_nbytes, wait_until
+from conftest import numbers_of, open_descriptors, resident_nbytes, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,30 +45,6 @@ ROW_BYTES = 768
 @pytest.fixture
 def path(tmp_path):
     return testing.write_video_file(tmp_path / "set.h5", num_samples=60)
-
-
-@pytest.fixture(scope="module")
-def sizes(tmp_path_factory):
-    """A file for each number of samples; X holds the sample's number, Y its class of 3."""
-    folder = tmp_path_factory.mktemp("sizes")
-
-    def write(num_samples):
-        path = folder / f"{num_samples}.h5"
-        if not path.exists():
-            numbers = np.arange(num_samples)
-            with h5py.File(path, "w") as file:
-                file["X"] = np.repeat(numbers[:, np.newaxis], 20, axis=1)
-                file["Y"] = testing.labels(numbers, 3)
-                file["group"] = [f"g{i % 7}" for i in numbers]
-                file["number"] = numbers % 7
-        return path
-
-    return write
-
-
-def numbers_of(batches):
-    """The numbers of the samples in an epoch of a file of `sizes`."""
-    return np.concatenate([np.atleast_2d(x)[:, 0] for x, _ in batches]).tolist()
 
 
 # --------------------------------------------------------------------------- order

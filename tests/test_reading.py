@@ -12,6 +12,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from conftest import Order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagecodecs import lz4_encode
@@ -26,49 +27,24 @@ from h5video_data.errors import (
 )
 from h5video_data.loader import VideoLoader
 from h5video_data.planning.byte_ranges import ChunkRows, RowPlanner, planner
-from h5video_data.reading import buffers
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.io_submit import open_queue
 from h5video_data.sampling.clips import Clip
 from h5video_data.storage.layout import FileIdentity, describe
 
-pytestmark = pytest.mark.memory_limit(-1)  # everything is read, however small
+pytestmark = [
+    pytest.mark.memory_limit(-1),  # everything is read, however small
+    pytest.mark.usefixtures("poisoned_buffers"),
+]
 
 SHAPE = (7, 4, 3, 5)
 SAMPLE = SHAPE[1:]
 ONE = (1, *SAMPLE)  # the shape of a chunk that is one sample
-POISON = 0xA5
 
 DIRECT = "direct"
 SLABS = "slabs"
 PRECISION = "precision or padding"
 UNDEFINED = "not defined"
-
-
-class Order:
-    """A sampler that gives the same positions in every epoch."""
-
-    def __init__(self, positions):
-        self.positions = np.asarray(positions, np.int64)
-
-    def epoch(self, epoch):
-        del epoch
-        return self.positions
-
-
-@pytest.fixture(autouse=True, scope="module")
-def poisoned_buffers():
-    """New buffers are full of rubbish."""
-    aligned_empty = buffers.aligned_empty
-
-    def poisoned(num_bytes):
-        block = aligned_empty(num_bytes)
-        block[:] = POISON
-        return block
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buffers, "aligned_empty", poisoned)
-        yield
 
 
 def values(shape=SHAPE, dtype="<u2", seed=0):
