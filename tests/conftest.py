@@ -23,7 +23,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from h5video_data import testing, video_set
+from h5video_data import testing
+from h5video_data.planning import access
 from h5video_data.reading import buffers
 
 # However long an example takes: the machine may be busy.
@@ -164,7 +165,7 @@ def memory_limit(request):
     mark = request.node.get_closest_marker("memory_limit")
     with pytest.MonkeyPatch.context() as patch:
         if mark:
-            patch.setattr(video_set, "MEMORY_ROW_BYTES", *mark.args)
+            patch.setattr(access, "MEMORY_ROW_BYTES", *mark.args)
         yield
 
 

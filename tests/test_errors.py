@@ -36,7 +36,8 @@ from h5video_data.errors import (
 )
 from h5video_data.loader import VideoLoader
 from h5video_data.planning.byte_ranges import row_planner
-from h5video_data.reading.sample_sources import DirectSource, OpenFiles, ReadStats
+from h5video_data.reading.byte_sources import ByteSources
+from h5video_data.reading.sample_sources import DirectSource, ReadStats
 from h5video_data.samplers import WeightedSampler
 from h5video_data.storage.layout import describe
 
@@ -845,7 +846,7 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
     # Samples that follow each other are read as one range; the message still names the first bad.
     with h5py.File(path) as file:
         stored = describe(file["X"])
-    files = OpenFiles()
+    files = ByteSources()
     end = os.path.getsize(path)
     stored = dataclasses.replace(stored, offsets=np.array([end - bad * stored.row_nbytes - 9]))
     source = DirectSource(row_planner(stored), files)

@@ -12,8 +12,8 @@ import pytest
 from conftest import wait_until
 
 from h5video_data import VideoLoader, testing
+from h5video_data.reading import byte_sources
 from h5video_data.reading import io_submit as aio
-from h5video_data.reading import sample_sources as sources
 
 NUM_BYTES = 100_000
 
@@ -131,7 +131,7 @@ def test_ranges_of_more_than_two_gib(tmp_path):
 
 
 def test_a_queue_for_each_thread(fd, content):
-    files = sources.OpenFiles()
+    files = byte_sources.ThreadQueues()
     found, queues = [], []
 
     def work(seed):
@@ -212,7 +212,7 @@ _whole_read = aio.ReadQueue.read
 @pytest.mark.parametrize("way", ["no queue", "no such machine", "half", "nothing"])
 def test_the_samples_are_the_same_without(tmp_path, monkeypatch, way):
     if way == "no queue":
-        monkeypatch.setattr(sources, "open_queue", refuse)
+        monkeypatch.setattr(byte_sources, "open_queue", refuse)
     elif way == "no such machine":
         monkeypatch.setattr(aio.platform, "machine", lambda: "z80")
     elif way == "half":

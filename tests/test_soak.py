@@ -586,9 +586,9 @@ def test_take_and_repeat_follow_on(path):
 EXIT = """
 import os, signal, sys, threading, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from h5video_data import video_set
+from h5video_data.planning import access
 from h5video_data.reading import threads as tasks
-video_set.MEMORY_ROW_BYTES = 64
+access.MEMORY_ROW_BYTES = 64
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 way, end, path = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have switched off
