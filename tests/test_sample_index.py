@@ -7,13 +7,13 @@ import h5py
 import numpy as np
 import pytest
 
+from h5video_data.opening import open_video_set
 from h5video_data.planning import access
 from h5video_data.reading.batch import EpochPlan
 from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.reading.memory_budget import split_budget
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
-from h5video_data.video_set import open_video_set
 
 FRAME = (6, 8, 3)
 LAYOUTS = {
