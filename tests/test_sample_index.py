@@ -12,7 +12,6 @@ from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.reading.memory_budget import split_budget
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
-from h5video_data.video_set import open_video_set
 
 FRAME = (6, 8, 3)
 LAYOUTS = {

@@ -398,7 +398,7 @@ def test_an_error_in_the_last_batch(slab_path, monkeypatch):
 def test_what_was_read_ahead_of_a_change_is_not_given(path, tmp_path, change):
     with VideoLoader(path, batch_size=10, seed=0) as loader:
         epoch(loader)
-        for batch in loader._feed._ahead._batches:
+        for batch in loader._feed._ahead._bundles:
             for task in batch.tasks:
                 task.result()  # all of it was read, and right
         if change == "written":

@@ -12,7 +12,7 @@ import pytest
 from odd_types import nine_bits
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, video_set
+from h5video_data import VideoLoader, opening, video_set
 from h5video_data.errors import FileChangedError, FileFormatError, ReadError
 from h5video_data.reading import fingerprint as state
 from h5video_data.storage import values
@@ -160,13 +160,13 @@ def write_in_place(path):
 HOOKS = {
     "opened": ("h5video_data.storage.hdf5_files.h5py.File", "before"),
     "open": ("h5video_data.storage.hdf5_files.h5py.File", "after"),
-    "identity known": ("h5video_data.video_set.file_identity", "after"),
-    "dataset found": ("h5video_data.video_set.find_dataset", "after"),
-    "described": ("h5video_data.video_set.describe", "after"),
-    "class names read": ("h5video_data.video_set.read_class_names", "after"),
+    "identity known": ("h5video_data.opening.file_identity", "after"),
+    "dataset found": ("h5video_data.opening.find_dataset", "after"),
+    "described": ("h5video_data.opening.describe", "after"),
+    "class names read": ("h5video_data.opening.read_class_names", "after"),
     "set opened": ("h5video_data.loader.open_video_set", "after"),
     "split": ("h5video_data.loader.split_set", "after"),
-    "labels read": ("h5video_data.reading.batch_reader.read_values", "after"),
+    "labels read": ("h5video_data.reading.batch_reader.read_rows", "after"),
     "opened for reading": ("h5video_data.reading.byte_sources._open", "before"),
     "open for reading": ("h5video_data.reading.byte_sources._open", "after"),
     "opened by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "before"),
@@ -216,7 +216,7 @@ def _resolve(name):
 
 def test_labels_of_another_file_than_the_samples(tmp_path):
     path = write_video_file(tmp_path / "a.h5")
-    opened = video_set.open_video_set(path)
+    opened = opening.open_video_set(path)
     replace_with_another(path)
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
         video_set.read_values(opened, "Y")
@@ -229,7 +229,7 @@ def test_a_linked_file_that_is_replaced(tmp_path):
     with h5py.File(tmp_path / "links.h5", "w") as file:
         for name in "XY":
             file[name] = h5py.ExternalLink("a.h5", name)
-    opened = video_set.open_video_set(tmp_path / "links.h5")
+    opened = opening.open_video_set(tmp_path / "links.h5")
     replace_with_another(path)
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
         video_set.read_values(opened, "Y")

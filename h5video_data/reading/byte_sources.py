@@ -48,15 +48,17 @@ def is_slow(num_bytes: int, num_reads: int, seconds: float) -> bool:
 
 
 class RangeError(Exception):
-    """A range cannot be read; `__cause__` is the reason, an OSError or EOFError.
+    """A range of a file cannot be read; `__cause__` is the reason.
 
-    Attributes:
-        number: Its position among the ranges that were asked for.
+    Args:
+        number: The position of the range among those that were asked for.
+        num_read: How many bytes of it were read.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, num_read: int = 0) -> None:
+        super().__init__(number, num_read)
         self.number = number
+        self.num_read = num_read
 
 
 class ByteSource(Protocol):
@@ -99,14 +101,10 @@ def read_range(source: ByteSource, offset: int, size: int) -> NDArray[np.uint8]:
     """Reads one range, uint8 (size,): memory that is valid until the thread calls this again.
 
     Raises:
-        OSError: It cannot be read.
-        EOFError: The file ends before the range does.
+        RangeError: It cannot be read.
     """
     data = scratch("stored", size)
-    try:
-        source.read_ranges(np.array([offset]), np.array([size]), _FIRST_BYTE, data)
-    except RangeError as error:
-        raise error.__cause__ or error from None
+    source.read_ranges(np.array([offset]), np.array([size]), _FIRST_BYTE, data)
     return data
 
 
@@ -222,7 +220,7 @@ class LocalFile:
                 if got < size:
                     raise self._cut_short(offset, size - got)
             except (OSError, EOFError) as error:
-                raise RangeError(number) from error
+                raise RangeError(number, got) from error
         self._judge(time.perf_counter() - begin, int(sizes.sum()), len(sizes))
 
     def _read(self, target: memoryview, offset: int) -> int:

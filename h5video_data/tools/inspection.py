@@ -53,7 +53,7 @@ class DatasetReport:
     place), `chunks` (a chunk is decoded for several samples), `h5py`, or `none` (it cannot be read
     into a tensor)."""
     reason: str | None
-    """Why it is read so, or cannot be read."""
+    """Why it is not read directly, or cannot be read; None: it is."""
     read_amplification: float
     """Bytes decoded for one sample alone, over the bytes of the sample."""
     advice: tuple[str, ...]
@@ -219,7 +219,7 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
         path=access.kind,
-        reason=access.reason,
+        reason=None if access.kind == "direct" else access.reason,
         read_amplification=amplification,
         advice=tuple(_advice(access, amplification)),
     )
