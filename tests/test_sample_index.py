@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from h5video_data.opening import open_video_set
 from h5video_data.reading.batch import EpochPlan
 from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.reading.memory_budget import split_budget
