@@ -10,6 +10,7 @@ import of TensorFlow is an error, so a test that lacks its mark fails there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -68,6 +69,7 @@ def pytest_configure(config):
         sys.meta_path.insert(0, RefuseTensorFlow())
 
 
+@functools.cache
 def imports_tensorflow(path):
     return path.suffix == ".py" and bool(IMPORTS_TENSORFLOW.search(path.read_text()))
 
@@ -79,28 +81,34 @@ def pytest_ignore_collect(collection_path, config):
     return None
 
 
-def names_in(value, module, seen):
-    """Adds to `seen` the names that a function uses, and those of what it calls in its module."""
+@functools.cache
+def names_used(function, module):
+    """The names in a function's code, and in that of what it calls in its module."""
+    seen = set()
+    add_names(function, module, seen)
+    return seen
+
+
+def add_names(value, module, seen):
     if isinstance(value, CodeType):
         for name in {*value.co_names} - seen:
             seen.add(name)
-            names_in(getattr(module, name, None), module, seen)
+            add_names(getattr(module, name, None), module, seen)
         for constant in value.co_consts:
-            names_in(constant, module, seen)
+            add_names(constant, module, seen)
     elif isinstance(value, FunctionType) and value.__module__ == module.__name__:
-        names_in(value.__code__, module, seen)
+        add_names(value.__code__, module, seen)
     elif isinstance(value, type) and value.__module__ == module.__name__:
         for member in vars(value).values():
-            names_in(member, module, seen)
+            add_names(member, module, seen)
 
 
 def mark_by_names(item):
-    names = set()
-    used = [item.function]
-    used += [fixture[-1].func for fixture in item._fixtureinfo.name2fixturedefs.values()]
-    used += item.callspec.params.values() if hasattr(item, "callspec") else []
-    for value in used:
-        names_in(value, item.module, names)
+    functions = [item.function]
+    functions += [fixture[-1].func for fixture in item._fixtureinfo.name2fixturedefs.values()]
+    if hasattr(item, "callspec"):
+        functions += [v for v in item.callspec.params.values() if isinstance(v, FunctionType)]
+    names = set().union(*(names_used(function, item.module) for function in functions))
     if names & TF_NAMES or imports_tensorflow(item.path):
         item.add_marker("tf")
     if names & SLOW_NAMES:
