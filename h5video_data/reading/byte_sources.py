@@ -219,7 +219,7 @@ class LocalFile:
                 got += self._read(target[start + got : start + size].data, offset + got)
                 if got < size:
                     raise self._cut_short(offset, size - got)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, MemoryError) as error:
                 raise RangeError(number, got) from error
         self._judge(time.perf_counter() - begin, int(sizes.sum()), len(sizes))
 
