@@ -17,18 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import H5VideoError, VideoFileNotFoundError
+from h5video_data.errors import H5VideoError
 from h5video_data.planning.byte_ranges import ReadPlan, RowPlanner
-from h5video_data.storage.file_identity import (
-    FileIdentity,
-    check_identity,
-    keep_open,
-    read_failure,
-    unavailable,
-    with_room,
-)
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
+from h5video_data.storage.file_identity import FileIdentity, check_identity
 from h5video_data.storage.filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
 from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.os_errors import read_failure
 from h5video_data.storage.scratch import scratch
 
 from .io_submit import ReadQueue, open_queue
@@ -117,15 +112,6 @@ class MemorySource:
         out[places] = self._values[rows]
 
 
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
-    except OSError as error:
-        raise unavailable(f"{path} cannot be opened", error) from error
-
-
 class OpenFile:
     """A file descriptor for positioned reads, closed when nobody holds the object.
 
@@ -141,7 +127,7 @@ class OpenFile:
         self._num_bytes = identity.num_bytes
         # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
         check_identity(path, identity)
-        self.fd = with_room(functools.partial(_open, path))
+        self.fd = with_free_descriptors(functools.partial(open_descriptor, path))
         check_identity(path, identity, self.fd)
 
     def __del__(self) -> None:
