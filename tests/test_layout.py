@@ -437,20 +437,12 @@ def test_identity(path, tmp_path, change):
 CHANGES = {
     "size": ({"num_bytes": 7}, "size from 100 to 7 bytes"),
     "time": (
-        {"modified_ns": 3_000_000_000},
-        "modification time from 00:00:01 to 00:00:03",
-    ),
-    "a little later": (
-        {"modified_ns": 1_000_000_500},
-        "modification time from 00:00:01.000000000 to 00:00:01.000000500",
-    ),
-    "days later": (
-        {"modified_ns": 86_401_000_000_000},
-        "modification time from 1970-01-01 00:00:01 to 1970-01-02 00:00:01",
+        {"modified_ns": 86_401_000_000_500},
+        "modification time from 1970-01-01 00:00:01.000000000 to 1970-01-02 00:00:01.000000500",
     ),
     "size and time": (
-        {"num_bytes": 7, "modified_ns": 2_000_000_000},
-        "size from 100 to 7 bytes, modification time from 00:00:01 to 00:00:02",
+        {"num_bytes": 7, "modified_ns": 1_000_000_001},
+        "size from 100 to 7 bytes, modification time from .* to 1970-01-01 00:00:01.000000001",
     ),
     "inode": ({"inode": 3, "num_bytes": 7}, "it is another file"),
     "device": ({"device": 3}, "it is another file"),
@@ -462,6 +454,6 @@ def test_what_tells_a_file_from_another(monkeypatch, change, message):
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     before = FileIdentity(device=1, inode=2, num_bytes=100, modified_ns=1_000_000_000)
-    assert before.changes(dataclasses.replace(before, **change)) == message
+    assert re.fullmatch(message, before.changes(dataclasses.replace(before, **change)))
     monkeypatch.undo()
     time.tzset()

@@ -48,19 +48,15 @@ class FileIdentity:
         if self.num_bytes != now.num_bytes:
             found.append(f"size from {self.num_bytes} to {now.num_bytes} bytes")
         if self.modified_ns != now.modified_ns:
-            before, after = _time_texts(self.modified_ns, now.modified_ns)
+            before, after = map(_time_text, (self.modified_ns, now.modified_ns))
             found.append(f"modification time from {before} to {after}")
         return ", ".join(found)
 
 
-def _time_texts(*times_ns: int) -> list[str]:
-    """Formats times so that they differ, without dates or fractions that are not needed for it."""
-    seconds = [datetime.fromtimestamp(time_ns // 10**9) for time_ns in times_ns]
-    date = "%Y-%m-%d " if len({time.date() for time in seconds}) > 1 else ""
-    texts = [time.strftime(f"{date}%H:%M:%S") for time in seconds]
-    if len(set(texts)) == len(texts):
-        return texts
-    return [f"{text}.{t % 10**9:09}" for text, t in zip(texts, times_ns, strict=True)]
+def _time_text(time_ns: int) -> str:
+    # With all digits: changes may be less than a microsecond apart, which is all datetime has.
+    seconds, fraction = divmod(time_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds)}.{fraction:09}"
 
 
 Files = tuple[tuple[str, FileIdentity], ...]

@@ -296,19 +296,6 @@ def _file_dtype(dataset: Any, location: str) -> tuple[np.dtype[Any], tuple[int, 
     return np.dtype(item.name).newbyteorder(item.byteorder), inner_shape
 
 
-# HDF5's bit fields, which h5py returns as unsigned integers; PyTables stores bools as such.
-_BIT_FIELDS = {
-    ("<", 1): h5py.h5t.STD_B8LE,
-    ("<", 2): h5py.h5t.STD_B16LE,
-    ("<", 4): h5py.h5t.STD_B32LE,
-    ("<", 8): h5py.h5t.STD_B64LE,
-    (">", 1): h5py.h5t.STD_B8BE,
-    (">", 2): h5py.h5t.STD_B16BE,
-    (">", 4): h5py.h5t.STD_B32BE,
-    (">", 8): h5py.h5t.STD_B64BE,
-}
-
-
 def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
     # The bytes are the same in the file and in memory only if HDF5 would convert nothing but the
     # byte order (specification, IV.A.2.d). Enumerations are compared by their integer type.
@@ -320,8 +307,9 @@ def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
         if dtype == np.bool_:
             expected = expected.get_super()
     elif stored.get_class() == h5py.h5t.BITFIELD:
-        order = ">" if stored.get_order() == h5py.h5t.ORDER_BE else "<"
-        expected = _BIT_FIELDS[order, dtype.itemsize]
+        # h5py returns bit fields as unsigned integers; PyTables stores bools as such.
+        order = "BE" if stored.get_order() == h5py.h5t.ORDER_BE else "LE"
+        expected = getattr(h5py.h5t, f"STD_B{8 * dtype.itemsize}{order}")
     if stored.equal(expected):
         return None
     return "its type has another precision or padding in the file than in memory"

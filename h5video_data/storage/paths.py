@@ -1,4 +1,4 @@
-"""Expands a path, a list of paths or a glob into the files of a set.
+"""Paths: those of a set's files, and those of other files that an HDF5 file names.
 
 Easy to lose: Python's `glob` passes over directories that it cannot read, so that a set would have
 fewer files without an error.
@@ -39,7 +39,7 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
         _check_folders(name)
         found = tuple(sorted(glob.glob(name, recursive=True)))
         if not found:
-            raise VideoFileNotFoundError(f"No file matches. Received: path={name!r}")
+            raise VideoFileNotFoundError(f"No file matches the glob. Received: path={name!r}")
         return found
     if not isinstance(path, Sequence) or isinstance(path, (bytes, bytearray)):
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
@@ -47,6 +47,23 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     if not paths:
         raise ArgumentError("`path` must name at least one file. Received: an empty list")
     return paths
+
+
+def hdf5_search_path(path: str, name: str, prefix_variable: str) -> list[str]:
+    """Lists where HDF5 looks for another file that is named in a file, in this order.
+
+    Args:
+        path: Path of the file that contains the name.
+        name: The other file's name, as it is stored.
+        prefix_variable: Environment variable with directories to search first: HDF5_VDS_PREFIX for
+            the source files of virtual datasets, HDF5_EXT_PREFIX for external links.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    prefixes = os.environ.get(prefix_variable, "").replace("${ORIGIN}", folder).split(":")
+    folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
+    # If an absolute path does not exist, HDF5 looks for its last component.
+    first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
+    return [*first, *(os.path.join(item, relative) for item in folders)]
 
 
 def _check_folders(pattern: str) -> None:

@@ -33,10 +33,12 @@ from .file_identity import FileIdentity, Files, check_identity, identity_of
 from .hdf5_files import HDF5_ERRORS, file_identity, open_file
 from .hdf5_names import all_names, dataset_location, find_dataset
 from .os_errors import unavailable
+from .paths import hdf5_search_path
 from .plugins import require_filters
 
 # HDF5's value for the count or the block of a selection that grows with its dataset.
 _UNLIMITED = h5py.h5s.UNLIMITED
+_PREFIX = "HDF5_VDS_PREFIX"
 
 
 class SourceMapping(NamedTuple):
@@ -176,12 +178,14 @@ class _Search:
             for item in items:
                 count = _num_blocks(dataset, item)
                 # To HDF5, the dataset ends where the file of the next number does not exist.
-                next_places = _source_places(_path_of(dataset), _numbered(pattern, count))
+                next_places = hdf5_search_path(
+                    _path_of(dataset), _numbered(pattern, count), _PREFIX
+                )
                 if dataset.shape != dataset.maxshape and any(map(os.path.exists, next_places)):
                     count += 1
                 for number in range(count):
                     self._collect_from(dataset, _numbered(pattern, number), [item], number)
-                for place in _source_places(_path_of(dataset), pattern):
+                for place in hdf5_search_path(_path_of(dataset), pattern, _PREFIX):
                     folder, name = os.path.split(place)
                     if os.path.isdir(folder or "."):
                         _check_no_gap(dataset, name, os.listdir(folder or "."), count)
@@ -276,23 +280,13 @@ def _source_file(dataset: Any, name: str) -> AbstractContextManager[Any]:
     """Returns a context that opens the file of a source; "." is the dataset's own."""
     if name == ".":
         return nullcontext(dataset.file)
-    places = [place for place in _source_places(_path_of(dataset), name) if os.path.exists(place)]
-    if places:
-        return open_file(os.path.abspath(places[0]))
+    places = filter(os.path.exists, hdf5_search_path(_path_of(dataset), name, _PREFIX))
+    if (place := next(places, None)) is not None:
+        return open_file(os.path.abspath(place))
     raise VideoFileNotFoundError(
         f"{dataset_location(dataset)} maps to the source file {name!r}, which does not exist. "
         "Restore it, or place it next to the file of the virtual dataset."
     )
-
-
-def _source_places(path: str, name: str) -> list[str]:
-    """Lists where HDF5 looks for a source file named in the file `path`, in this order."""
-    folder = os.path.dirname(path)
-    prefixes = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", folder).split(":")
-    folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
-    # If an absolute path does not exist, HDF5 looks for its last component.
-    first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
-    return [*first, *(os.path.join(item, relative) for item in folders)]
 
 
 # In the names of a source, %b stands for the number of a block, and %% for a percent sign
