@@ -1,4 +1,4 @@
-"""What goes wrong says what, where, and what to do, in a class that a caller would expect."""
+"""Errors: their class, and a message that says what failed, where, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the operating system says: the machine's faults, descriptors, paths that are no files."""
+"""Errors of the operating system, limits of descriptors, and paths that are not regular files."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ from h5video_data.errors import (
 )
 from h5video_data.reading import sample_sources as sources
 from h5video_data.storage import descriptors
-from h5video_data.storage.descriptors import keep_open, with_free_descriptors
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.file_identity import absolute_path, check_identity, identity_of
 from h5video_data.storage.os_errors import read_failure, unavailable
 from h5video_data.storage.paths import expand_paths
@@ -158,6 +158,11 @@ def test_all_that_are_kept_open_give_way():
         with_free_descriptors(lambda: (_ for _ in ()).throw(UnavailableError("Permission denied")))
 
 
+def test_a_file_that_was_deleted_has_no_descriptor(tmp_path):
+    with pytest.raises(VideoFileNotFoundError, match=r"a\.h5 no longer exists \(deleted or moved"):
+        open_descriptor(str(tmp_path / "a.h5"))
+
+
 FEW = """
 import glob, resource, sys
 import h5video_data as h5v
@@ -268,7 +273,7 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch, pattern, cl
     for name in ("a.h5", "open/a.h5", "open/in/a.h5", "closed/a.h5", "lost+found/a.h5"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_video_file(tmp_path / name)
-    # Tests may run as root, who may look anywhere.
+    # Tests may run as root, who may read any directory.
     shut = [str(tmp_path / name) for name in ("closed", "lost+found")]
 
     def refusing(name):

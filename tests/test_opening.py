@@ -1,4 +1,4 @@
-"""Damaged files: what can be told of them is told, and no error is another package's."""
+"""Damaged files: `inspect` reports what is whole, and all errors are those of this package."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Values read by h5py: with the plugins they need, from the files they were in, or an error."""
+"""Values read by h5py: with the plugins that they need, and only from unchanged files."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def compressed(tmp_path):
 
 
 def in_a_process_of_its_own(code, folder):
-    """What code prints that starts without hdf5plugin; and whether it ends with it."""
+    """Runs code; returns the words that it prints, and whether it imported hdf5plugin."""
     code = f"import sys, h5video_data as h5v\n{code}\nprint('hdf5plugin' in sys.modules)"
     run = [sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
@@ -142,7 +142,7 @@ def write_set(path, first=0):
 
 
 def replace_with_another(path):
-    """Another file under the same name, as long as the file before and of the same time."""
+    """Replaces a file by another one of the same length and modification time."""
     stat = os.stat(path)
     if not os.path.exists(f"{path}.new"):
         write_set(f"{path}.new", first=5)

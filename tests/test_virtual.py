@@ -1,4 +1,4 @@
-"""Virtual datasets: what is missing is an error that names it, what is not mapped a fill value."""
+"""Virtual datasets: a missing source is an error that names it, unmapped parts are fill values."""
 
 import os
 import re
@@ -28,7 +28,7 @@ UNLIMITED = h5py.h5s.UNLIMITED
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working directory, with files of 4 samples of ones, twos and so on."""
+    """The working directory, with files of 4 samples: all ones, all twos, all threes."""
     monkeypatch.chdir(tmp_path)
     for number in (1, 2, 3):
         write(number)
