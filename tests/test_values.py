@@ -167,9 +167,9 @@ HOOKS = {
     "class names read": ("h5video_data.video_set.read_class_names", "after"),
     "set opened": ("h5video_data.loader.open_video_set", "after"),
     "split": ("h5video_data.loader.split_set", "after"),
-    "labels read": ("h5video_data.reading.batch_reader.read_values", "after"),
-    "opened for reading": ("h5video_data.reading.sample_sources.open_descriptor", "before"),
-    "open for reading": ("h5video_data.reading.sample_sources.open_descriptor", "after"),
+    "labels read": ("h5video_data.reading.batch_reader.read_rows", "after"),
+    "opened for reading": ("h5video_data.reading.byte_sources.open_descriptor", "before"),
+    "open for reading": ("h5video_data.reading.byte_sources.open_descriptor", "after"),
     "opened by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "before"),
     "open by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "after"),
 }

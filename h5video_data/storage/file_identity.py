@@ -108,6 +108,11 @@ def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> 
         raise no_longer_exists(path) from None
     except OSError as error:
         raise unavailable(f"cannot access {path}", error) from error
+    require_identity(path, expected, found)
+
+
+def require_identity(path: str, expected: FileIdentity, found: FileIdentity) -> None:
+    """Raises a FileChangedError if a file is not the one whose layout was read."""
     if found != expected:
         raise FileChangedError(
             f"{path} was changed or replaced after opening: {expected.changes(found)}. "
