@@ -1,23 +1,23 @@
 """Exceptions of this package. Catch `H5VideoError` for all of them.
 
     H5VideoError
-    ├── ArgumentError           (ValueError)          invalid argument, or combination of arguments
-    ├── VideoFileNotFoundError  (FileNotFoundError)   file does not exist, or no file matches a glob
-    ├── NotHDF5Error            (OSError)             not an HDF5 file, or a truncated one
-    ├── FileInUseError          (OSError)             file is open for writing elsewhere
-    ├── DatasetNotFoundError    (KeyError)            file has no dataset of that name
-    ├── FileFormatError         (ValueError)          shapes, lengths, attributes, damaged metadata
-    │   └── UnsupportedDtypeError  (TypeError)        strings, references, compounds, ...
-    ├── MissingFilterError      (OSError)             HDF5 filter plugin is not installed
-    ├── MissingDependencyError  (ImportError)         optional package is not installed
-    ├── ReadError               (OSError)             sample cannot be read or decoded
-    │   └── FileChangedError                          file was changed or replaced after opening
-    ├── UnavailableError        (OSError)             no permission, descriptors, memory, network
-    ├── SamplerError            (ValueError)          sampler returned invalid positions
-    ├── StateError              (ValueError)          saved state of other data or another order
-    ├── ClosedError             (RuntimeError)        loader is closed
-    ├── PackingError            (ValueError, OSError) no video could be packed, or not written
-    └── RepackingError          (OSError)             file could not be repacked
+    ├── ArgumentError (ValueError)                  invalid argument, or combination of arguments
+    ├── VideoFileNotFoundError (FileNotFoundError)  file does not exist, or no file matches a glob
+    ├── NotHDF5Error (OSError)                      not an HDF5 file, or a truncated one
+    ├── FileInUseError (OSError)                    file is open for writing elsewhere
+    ├── DatasetNotFoundError (KeyError)             file has no dataset of that name
+    ├── FileFormatError (ValueError)                shapes, lengths, attributes, damaged metadata
+    │   └── UnsupportedDtypeError (TypeError)       strings, references, compounds, ...
+    ├── MissingFilterError (OSError)                HDF5 filter plugin is not installed
+    ├── MissingDependencyError (ImportError)        optional package is not installed
+    ├── ReadError (OSError)                         sample cannot be read or decoded
+    │   └── FileChangedError                        file was changed or replaced after opening
+    ├── UnavailableError (OSError)                  no permission, descriptors, memory, network
+    ├── SamplerError (ValueError)                   sampler returned invalid positions
+    ├── StateError (ValueError)                     saved state of other data or another order
+    ├── ClosedError (RuntimeError)                  loader is closed
+    ├── PackingError (ValueError, OSError)          no video could be packed, or not written
+    └── RepackingError (OSError)                    file could not be repacked
 
 An error that is raised inside `tf.data` reaches the caller as a `tf.errors.OpError`, whose text has
 the name, message and traceback of the original.

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,8 +144,13 @@ def test_the_tree_of_errors():
     }
     found = {name: getattr(errors, name).__bases__ for name in errors.__all__}
     assert found == tree  # a name that is added or removed is a change for users
+    # The drawing: a line for each, with the built-in classes that it derives from besides.
+    drawn = re.findall(r"── (\w+)(?: \(([^)]*)\))?  ", errors.__doc__)
+    assert {name for name, _ in drawn} == tree.keys() - {"H5VideoError"}
+    for name, others in drawn:
+        builtin = {base.__name__ for base in tree[name] if base.__module__ == "builtins"}
+        assert builtin == set(filter(None, others.split(", ")))
     for name in found:
-        assert name in errors.__doc__
         assert "text" in str(getattr(errors, name)("text"))
 
 

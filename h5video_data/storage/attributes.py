@@ -1,6 +1,6 @@
 """Reads the attributes `sample_count` and `class_names`.
 
-Easy to lose: the nearest group that has a `sample_count` decides, and h5py raises the same KeyError
+Easy to miss: the nearest group that has a `sample_count` decides, and h5py raises the same KeyError
 for an attribute that cannot be read as for one that does not exist.
 """
 

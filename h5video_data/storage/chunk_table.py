@@ -3,7 +3,7 @@
 The fast path trusts this table, so what cannot be true is found here, once. One call of HDF5's
 `chunk_iter` lists all chunks; asking for them one by one takes a search of the index each.
 
-Easy to lose: the list is in the order of the index, and holds written chunks only; HDF5 lists some
+Easy to miss: the list is in the order of the index, and holds written chunks only; HDF5 lists some
 extensible arrays at wrong places (`_ReorderedArray`); and its releases differ in whether an offset
 includes the userblock (`_userblock_correction`).
 """

@@ -1,6 +1,6 @@
 """File descriptors: opened, cached, and freed when the process has no more.
 
-A set may have more files than the process may have open. Easy to lose: HDF5 takes the source file
+A set may have more files than the process may have open. Easy to miss: HDF5 takes the source file
 of a virtual dataset that it cannot open for lack of a descriptor as missing, and returns the fill
 value; `open_identities` shows that.
 """
@@ -21,9 +21,6 @@ from .os_errors import TOO_MANY_OPEN, error_number, unavailable
 
 T = TypeVar("T")
 
-# Each cache of open files uses this fraction of the descriptors at most: other loaders, TensorFlow
-# and the user open files as well.
-_FRACTION_OF_DESCRIPTORS = 4
 _caches: set[weakref.ref[Any]] = set()
 
 
@@ -36,7 +33,8 @@ def keep_open(open_one: Callable[..., T], maxsize: int) -> Any:
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
-        maxsize = max(1, min(maxsize, soft // _FRACTION_OF_DESCRIPTORS))
+        # A quarter of the descriptors: other loaders, TensorFlow and the user open files as well.
+        maxsize = max(1, min(maxsize, soft // 4))
     cached = functools.lru_cache(maxsize)(open_one)
     _caches.add(weakref.ref(cached, _caches.discard))
     return cached

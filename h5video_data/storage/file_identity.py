@@ -2,7 +2,7 @@
 
 After a set is opened, its bytes are read without asking HDF5 again. So each file's identity is
 compared whenever an epoch begins and after each read: what was read in between may otherwise mix
-the bytes of two files. Easy to lose: an open descriptor outlives its name, so the identity of what
+the bytes of two files. Easy to miss: an open descriptor outlives its name, so the identity of what
 is read is that of the descriptor, not of the path.
 """
 

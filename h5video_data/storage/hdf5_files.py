@@ -1,6 +1,6 @@
 """Opens HDF5 files for reading, and turns what h5py raises into errors of this package.
 
-Easy to lose: another process may replace or write a file while it is read, so its identity is
+Easy to miss: another process may replace or write a file while it is read, so its identity is
 compared before opening, after opening and after reading. HDF5 identifies open files by device and
 inode: opening one that this process has open for writing returns that one, with unwritten changes.
 """
@@ -115,8 +115,8 @@ def _connect(path: str, options: dict[str, Any]) -> Any:
         # HDF5 reads the beginning of a file when it opens it.
         check_identity(path, before, file.id.get_vfd_handle())
         if file.mode != "r":
-            # This process has it open for writing as well. Closing that file later would write
-            # what is still in memory, and so change the file.
+            # This process has it open for writing as well. Without this, changes that are still in
+            # memory would reach the file when this one is closed.
             file.flush()
     except BaseException:
         file.close()

@@ -1,6 +1,6 @@
 """Names in an HDF5 file: lists datasets, follows links, finds a dataset by its name.
 
-Easy to lose: names are bytes, usually but not always UTF-8. Here they are `str`, with the other
+Easy to miss: names are bytes, usually but not always UTF-8. Here they are `str`, with the other
 bytes as Python has them in file names (the error handler "surrogateescape"), so that each can be
 shown, compared and passed as an argument. Soft and external links are not followed while names are
 listed, as they may form cycles.

@@ -5,7 +5,7 @@ arrays; after that the file can be closed. What positioned reads cannot do is an
 reason in words, and the dataset is read by h5py. Byte-level facts are those of the HDF5 File Format
 Specification, version 3.0, as h5py's low-level API reports them.
 
-Easy to lose: h5py returns some types as plain integers whose bytes in the file differ from those in
+Easy to miss: h5py returns some types as plain integers whose bytes in the file differ from those in
 memory (`_type_obstacle`); chunks that were never written have the fill value, which may be
 undefined; edge chunks may be stored without filters, which neither h5py nor their masks show.
 """

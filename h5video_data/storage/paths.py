@@ -1,6 +1,6 @@
 """Paths: those of a set's files, and those of other files that an HDF5 file names.
 
-Easy to lose: Python's `glob` passes over directories that it cannot read, so that a set would have
+Easy to miss: Python's `glob` passes over directories that it cannot read, so that a set would have
 fewer files without an error.
 """
 

@@ -1,6 +1,6 @@
 """Reads the values of a dataset with h5py.
 
-All values that h5py reads for this package are read here. Easy to lose: HDF5 needs plugins for some
+All values that h5py reads for this package are read here. Easy to miss: HDF5 needs plugins for some
 filters; it returns the fill value where it cannot open a source of a virtual dataset, and zeros
 beyond the end of an external file; and each file may be replaced while it is read.
 """

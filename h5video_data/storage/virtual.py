@@ -1,6 +1,6 @@
 """Virtual and external datasets: finds the other files that contain their values.
 
-Easy to lose: where HDF5 does not find a source or cannot open it, it returns the fill value without
+Easy to miss: where HDF5 does not find a source or cannot open it, it returns the fill value without
 an error, just as for a part that no source is mapped to. So each source is searched for, opened and
 measured when the set is opened (`find_source_files`), and after the first read from it HDF5 must
 have it open (`UnopenedSources`). External files that are too short give zeros (`check_external`).
@@ -358,9 +358,7 @@ def _unmet_shape(dataset: Any, item: Any, source: Any) -> str | None:
         wanted = item.vspace.get_select_npoints()
         return f"{wanted} values" if math.prod(shape) < wanted else None
     if selected is None:
-        wanted = tuple(end + 1 for end in item.src_space.get_select_bounds()[1])
-        is_whole = len(shape) == len(wanted) and all(map(int.__ge__, shape, wanted))
-        return None if is_whole else f"shape {wanted} or larger"
+        return _unmet(shape, tuple(end + 1 for end in item.src_space.get_select_bounds()[1]))
     if len(shape) != len(selected):
         return f"{len(selected)} dimensions"
     wanted = tuple(
@@ -378,5 +376,9 @@ def _unmet_shape(dataset: Any, item: Any, source: Any) -> str | None:
             axis[0] + rows[0] if rows and _is_growing_whole(axis) else end
             for axis, end in zip(selected, wanted, strict=True)
         )
-    is_whole = all(map(int.__ge__, shape, wanted))
-    return None if is_whole else f"shape {wanted} or larger"
+    return _unmet(shape, wanted)
+
+
+def _unmet(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
+    is_met = len(shape) == len(wanted) and all(map(int.__ge__, shape, wanted))
+    return None if is_met else f"shape {wanted} or larger"
