@@ -13,15 +13,10 @@ from .errors import ArgumentError, FileFormatError, MissingFilterError
 from .planning.access import Access, decide_access
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
-from .storage.file_identity import FileIdentity, absolute
-from .storage.hdf5_files import (
-    file_identity,
-    find_dataset,
-    open_file,
-    own_name,
-    read_class_names,
-    read_sample_count,
-)
+from .storage.attributes import read_class_names, read_sample_count
+from .storage.file_identity import FileIdentity, absolute_path
+from .storage.hdf5_files import file_identity, open_file
+from .storage.hdf5_names import find_dataset, own_name
 from .storage.layout import StoredArray, describe
 from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths
@@ -79,7 +74,7 @@ def open_video_set(
                 f"and y=None does without labels. Received: {names!r}"
             )
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
-    paths = tuple(map(absolute, expand_paths(path)))
+    paths = tuple(map(absolute_path, expand_paths(path)))
     parts: list[list[StoredArray]] = []
     identities: list[FileIdentity] = []
     counts: list[int] = []
@@ -205,7 +200,7 @@ def _described(file: Any, name: str) -> StoredArray:
     dataset = find_dataset(file, name)
     if dataset.file == file.file:
         return describe(dataset)
-    path, linked_name = absolute(dataset.file.filename), own_name(dataset)
+    path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
     with open_file(path) as linked:

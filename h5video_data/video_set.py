@@ -15,7 +15,8 @@ from .planning.access import Access
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
 from .storage.file_identity import FileIdentity
-from .storage.hdf5_files import find_dataset, open_file
+from .storage.hdf5_files import open_file
+from .storage.hdf5_names import find_dataset
 from .storage.layout import StoredArray
 from .storage.values import Values
 

@@ -15,15 +15,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import VideoFileNotFoundError
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.file_identity import (
     FileIdentity,
     check_identity,
     identity_of,
-    keep_open,
     require_identity,
-    unavailable,
-    with_room,
 )
 from h5video_data.storage.scratch import scratch
 
@@ -151,15 +148,6 @@ class ThreadQueues:
         return queue
 
 
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
-    except OSError as error:
-        raise unavailable(f"{path} cannot be opened", error) from error
-
-
 class LocalFile:
     """A file that the operating system reads. See `ByteSource`.
 
@@ -180,7 +168,7 @@ class LocalFile:
         self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
         # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
         check_identity(path, identity)
-        self._fd = with_room(functools.partial(_open, path))
+        self._fd = with_free_descriptors(functools.partial(open_descriptor, path))
         check_identity(path, identity, self._fd)
 
     def __del__(self) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError, StateError
-from h5video_data.storage.hdf5_files import find_dataset, open_file
+from h5video_data.storage.hdf5_files import open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
 
