@@ -1,4 +1,4 @@
-"""The datasets that make up a set of samples, over one file or several: data that is passed on."""
+"""The datasets that make up a set of samples, over one file or several, as data."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
             dataset = find_dataset(file, name)
             if not dataset.shape or dataset.shape[0] < count:
                 raise FileFormatError(
-                    f"{path}: {name!r} should hold a value for each of the {count} samples. "
+                    f"{path}: {name!r} must hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
             values.append(Values(dataset, count).read(slice(0, count)))
@@ -223,6 +223,6 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
         return np.concatenate(values)
     except TypeError as error:
         raise FileFormatError(
-            f"The values of {name!r} should be of one kind in all files. Received: "
+            f"The values of {name!r} must have one kind of dtype in all files. Received: "
             f"{', '.join(dict.fromkeys(str(item.dtype) for item in values))}"
         ) from error

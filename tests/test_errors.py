@@ -386,7 +386,7 @@ def write(path, x, y=None, **attributes):
 
 SHAPES = {
     "fewer labels": (np.ones((5, 6)), np.ones((4, 2)), r"'/X' of shape \(5, 6\), '/Y' .*\(4, 2\)"),
-    "one dimension": (np.ones(5), np.ones((5, 2)), r"'X' should have the shape .* \(5,\)"),
+    "one dimension": (np.ones(5), np.ones((5, 2)), r"'X' must have the shape .* \(5,\)"),
     "scalar labels": (np.ones((5, 6)), np.float64(1), "'/Y' is a scalar"),
     "transposed labels": (np.ones((5, 6)), np.ones((2, 5)), "It looks transposed"),
     "empty samples": (np.ones((5, 0)), np.ones((5, 2)), "the samples of '/X' are empty"),
@@ -402,7 +402,7 @@ def test_shapes_that_do_not_fit(tmp_path, x, y, message):
 
 @pytest.mark.parametrize("names", ["Y", {"a": "Y"}], ids=str)
 def test_weights_of_several_dimensions(path, names):
-    with raises(FileFormatError, r"weights '/Y' should have the shape \(samples,\) ... \(20, 4\)"):
+    with raises(FileFormatError, r"weights '/Y' must have the shape \(samples,\) ... \(20, 4\)"):
         VideoLoader(path, sample_weight=names)
 
 
@@ -520,7 +520,7 @@ ARGUMENTS = {
     "a dict of labels": ({**SPLIT, "split_by": "label", "y": {"a": "Y"}}, "label ... a dict"),
     "videos as labels": ({**SPLIT, "split_by": "label", "y": "X"}, "class numbers ... uint8"),
     "no batch": ({"batch_size": 21, "drop_remainder": True}, "no batch at all ... batch_size=21"),
-    "weight without labels": ({"y": None, "sample_weight": "Y"}, "goes with labels"),
+    "weight without labels": ({"y": None, "sample_weight": "Y"}, "needs labels"),
     "x None": ({"x": None}, "`x` and `y` ... "),
     "x empty": ({"x": ""}, "`x` and `y` ... ''"),
     "x an empty dict": ({"x": {}}, "`x` and `y` ... {}"),
@@ -559,7 +559,7 @@ def test_files_that_are_one_sample_each(tmp_path):
 def test_a_dataset_of_groups_that_is_too_short(path):
     with edit(path) as file:
         file["ids"] = np.zeros(19)
-    with raises(FileFormatError, r"'ids' should hold a value for each of the 20 .*\(19,\)"):
+    with raises(FileFormatError, r"'ids' must hold a value for each of the 20 .*\(19,\)"):
         VideoLoader(path, **SPLIT, split_by="ids")
     with raises(DatasetNotFoundError, "has no dataset 'id' ... Did you mean 'ids'"):
         VideoLoader(path, **SPLIT, split_by="id")
@@ -920,7 +920,7 @@ def test_files_of_other_classes_are_no_set(tmp_path, order):
         with edit(path) as file:
             file.attrs["class_names"] = h5py.Empty("f4") if found is None else found
     paths = [paths[number] for number in order]
-    with raises(FileFormatError, "`class_names` should be the same in all files ... 'run'"):
+    with raises(FileFormatError, "`class_names` must be the same in all files ... 'run'"):
         VideoLoader(paths)
     if order[-1] == 2:
         assert VideoLoader(paths[:2]).video_set.class_names == ("run", "walk")
