@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import tf
 
 from h5video_data import VideoLoader, video_dataset_from_hdf5
 from h5video_data.errors import ArgumentError

@@ -6,7 +6,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +74,7 @@ def test_frames_are_right_in_every_layout(tmp_path, options, clip):
                 assert sorted(found) == list(range(14))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_frames_are_right_in_any_layout(tmp_path_factory, data):

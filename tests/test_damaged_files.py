@@ -109,7 +109,7 @@ def test_a_chunk_beyond_the_end_of_the_file(tmp_path):  # in H5Ocopy, it ends th
 from h5video_data import repack
 print(repack({os.fspath(tmp_path / "a.h5")!r}, {os.fspath(tmp_path / "b.h5")!r}).skipped[0].name)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250)
     assert (ran.stdout, ran.returncode) == ("dataset '/packed'\n", 0), ran.stderr
     assert check_x(tmp_path / "b.h5") == ["X", "Y", "g", "type"]
 

@@ -16,6 +16,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from conftest import open_descriptors, wait_until
 
 import h5video_data
 from h5video_data import errors, testing
@@ -35,7 +36,6 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.loader import VideoLoader
-from h5video_data.planning import access
 from h5video_data.planning.byte_ranges import row_planner
 from h5video_data.reading.byte_sources import ByteSources
 from h5video_data.reading.sample_sources import DirectSource, ReadStats
@@ -51,11 +51,9 @@ def path(tmp_path):
     return testing.write_video_file(tmp_path / "set.h5")
 
 
-@pytest.fixture(params=["read", "kept"])
-def video_is(request, monkeypatch):
+@pytest.fixture(params=[pytest.param("read", marks=pytest.mark.memory_limit(64)), "kept"])
+def video_is(request):
     """X is read batch by batch, or small enough to be kept in memory."""
-    if request.param == "read":
-        monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     return request.param
 
 
@@ -76,21 +74,6 @@ def raises(error, message, builtin=None):
 
 def edit(path):
     return h5py.File(path, "a")
-
-
-def open_descriptors(path):
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{number}"))
-    return [name for name in found if name.startswith(os.path.dirname(os.fspath(path)))]
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 # --------------------------------------------------------------------------- the public names
@@ -168,7 +151,7 @@ print({name.partition(".")[0] for name in sys.modules} & {
     costs = []
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=250
         )
         cost, heavy = done.stdout.splitlines()
         assert heavy == "set()"
@@ -268,13 +251,13 @@ def test_open_for_writing_in_another_process(tmp_path, mode):
         assert child.stdout.readline() == b"open\n"
         with raises(FileInUseError, f"{path} is open for writing elsewhere ... LOCKING", OSError):
             VideoLoader(path)
-        child.communicate(b"\n", timeout=120)
+        child.communicate(b"\n", timeout=250)
     assert len(consume(path)) == 1
 
 
-def test_open_for_writing_in_this_process(path, monkeypatch):
+@pytest.mark.memory_limit(-1)
+def test_open_for_writing_in_this_process(path):
     # HDF5 allows that. What it has not written yet must not be read from the file.
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
     with edit(path) as file:
         file["X"][...] = 99
         try:
@@ -739,9 +722,9 @@ def test_a_file_that_changed_before_an_epoch(tmp_path, video_is, change, error, 
         next(iter(loader))
 
 
+@pytest.mark.memory_limit(-1)
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
-def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
+def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, chunks):
     path = testing.write_video_file(tmp_path / "set.h5", num_samples=64, chunks=chunks)
     loader = VideoLoader(path, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -753,9 +736,9 @@ def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, monkeypat
         list(batches)
 
 
+@pytest.mark.memory_limit(-1)
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
-def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
+def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, chunks):
     paths = [testing.write_video_file(tmp_path / f"{i}.h5", chunks=chunks) for i in range(2)]
     loader = VideoLoader(paths, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -765,11 +748,11 @@ def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, monkeypatch, ch
         list(batches)
 
 
+@pytest.mark.memory_limit(-1)
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
 @pytest.mark.parametrize("change", ["truncated", "removed", "replaced"])
-def test_a_file_that_goes_in_the_middle_of_an_epoch(tmp_path, monkeypatch, change, chunks):
+def test_a_file_that_goes_in_the_middle_of_an_epoch(tmp_path, change, chunks):
     # An open file outlives its name: the rest of the epoch is right, or an error.
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
     path = testing.write_video_file(tmp_path / "set.h5", num_samples=64, chunks=chunks)
     loader = VideoLoader(path, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -850,7 +833,7 @@ def test_a_corrupt_chunk_is_an_error_and_the_repaired_one_is_read(
     del loader, got
     gc.collect()
     wait_until(lambda: not new_threads())
-    assert not open_descriptors(path)
+    assert not open_descriptors(tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"compression": "gzip"}, {"fletcher32": True}], ids=str)
@@ -879,8 +862,8 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
         source.read(rows, places, None, out, ReadStats())
 
 
-def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
+@pytest.mark.memory_limit(64)
+def test_an_error_leaves_nothing_behind(tmp_path, new_threads):
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")
     with edit(path) as file:
         file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), zlib.compress(b"too short"), 0)
@@ -891,17 +874,17 @@ def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):
             with raises(ReadError, "sample 7: "):
                 consume(path, batch_size=2, num_threads=4)
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not new_threads(), seconds=2)
+            wait_until(lambda: not new_threads())
         left = new_threads()
     finally:
         gc.enable()
     assert not left
     wait_until(lambda: not new_threads())
-    assert not open_descriptors(path)
+    assert not open_descriptors(tmp_path)
 
 
-def test_an_error_carries_the_thread_s_traceback(tmp_path, monkeypatch):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
+@pytest.mark.memory_limit(64)
+def test_an_error_carries_the_thread_s_traceback(tmp_path):
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")
     with edit(path) as file:
         file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), b"rubbish", 0)

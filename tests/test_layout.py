@@ -393,7 +393,7 @@ def test_sources_of_virtual_datasets(tmp_path, monkeypatch, name, place, is_foun
     code = "import h5py; print(h5py.File('../files/set.h5')['X'][0, 0])"
     run = [sys.executable, "-c", code]
     env = {**os.environ, "HDF5_VDS_PREFIX": prefix}
-    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=250)
     assert done.stdout == f"{is_found:d}\n"  # the same place that HDF5 finds
     monkeypatch.setenv("HDF5_VDS_PREFIX", prefix)
     with h5py.File("../files/set.h5") as file:

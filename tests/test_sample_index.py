@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from h5video_data.opening import open_video_set
-from h5video_data.planning import access
 from h5video_data.reading.batch import EpochPlan
 from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.reading.memory_budget import split_budget
@@ -86,11 +85,11 @@ def plan_of(index, batch_size, first_frames=None, seed=0):
     return EpochPlan(0, order, stops, 2, first_frames)
 
 
+@pytest.mark.memory_limit(16)
 @pytest.mark.parametrize("memory", [0, 20_000, 10**7], ids=["none", "short", "ample"])
 @pytest.mark.parametrize("offsets", [range(4), range(0, 9, 4), [0], [2, 0, 5]], ids=str)
 @pytest.mark.parametrize(("kind", "options"), LAYOUTS.values(), ids=LAYOUTS)
-def test_windows_are_what_h5py_gives(tmp_path, monkeypatch, kind, options, offsets, memory):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 16)
+def test_windows_are_what_h5py_gives(tmp_path, kind, options, offsets, memory):
     paths = write_recordings(tmp_path, options)
     index = windows(LENGTHS, offsets)
     video_set = windowed(paths, ("frames", "actions", "time"), index)

@@ -46,7 +46,7 @@ def in_a_process_of_its_own(code, folder):
     code = f"import sys, h5video_data as h5v\n{code}\nprint('hdf5plugin' in sys.modules)"
     run = [sys.executable, "-c", code]
     env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
-    done = subprocess.run(run, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(run, cwd=folder, env=env, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     *printed, is_imported = done.stdout.split()
     return printed, is_imported == "True"

@@ -370,7 +370,7 @@ def test_too_few_descriptors_for_the_sources(room):
     write_virtual(("1.h5", "data"), ("2.h5", "data"), ("3.h5", "data"))
     run = [sys.executable, "-c", FEW_DESCRIPTORS, str(room)]
     env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
-    done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=250)
     whole = f"{np.repeat([1, 2, 3], 4).tolist()} {{}}\n"
     if room > 6:
         assert done.stdout == whole, done.stderr

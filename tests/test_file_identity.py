@@ -186,7 +186,7 @@ def test_more_files_than_descriptors(tmp_path, options):
         write_video_file(path, num_samples=2, first=2 * number, **options)
     env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
     run = [sys.executable, "-c", FEW]
-    done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.stdout == f"{[(480, {})] * 3}\n", done.stderr
 
 
@@ -322,6 +322,6 @@ def test_names_of_datasets_that_are_not_utf8(tmp_path):
             "PYTHONPATH": str(Path(h5v.__file__).parents[1]),
             "PYTHONIOENCODING": "utf-8",
         }
-        done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=250)
         assert done.returncode == 0, done.stderr
         assert "temp_\\udcb0C" in done.stdout
