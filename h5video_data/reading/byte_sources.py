@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.file_identity import (
     FileIdentity,
+    check_files,
     check_identity,
     identity_of,
     require_identity,
@@ -126,6 +128,10 @@ class ByteSources:
         """
         source: ByteSource = self._open(path, identity)
         return source
+
+    def check(self, files: Iterable[tuple[str, FileIdentity]]) -> None:
+        """Raises a FileChangedError if a path leads to another file than the one it was."""
+        check_files(files)
 
     def close(self) -> None:
         """Closes all of them; those in use close afterwards."""
