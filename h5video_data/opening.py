@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,15 +13,10 @@ from .errors import ArgumentError, FileFormatError, MissingFilterError
 from .planning.access import Access, decide_access
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
-from .storage.file_identity import FileIdentity, absolute
-from .storage.hdf5_files import (
-    file_identity,
-    find_dataset,
-    open_file,
-    own_name,
-    read_class_names,
-    read_sample_count,
-)
+from .storage.attributes import read_class_names, read_sample_count
+from .storage.file_identity import FileIdentity, absolute_path
+from .storage.hdf5_files import file_identity, open_file
+from .storage.hdf5_names import find_dataset, own_name
 from .storage.layout import StoredArray, describe
 from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths
@@ -60,61 +55,26 @@ def open_video_set(
         FileFormatError: The datasets do not fit together.
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
-    if sample_weight is not None and y is None:
-        raise ArgumentError(
-            f"`sample_weight` goes with labels. Received: sample_weight={sample_weight!r}, y=None"
-        )
-    if x is None:
-        raise ArgumentError("`x` and `y`: only `y` may be None. Received: x=None")
-    wanted = [names for names in (x, y, sample_weight) if names is not None]
-    for names in wanted:
-        if (
-            not isinstance(names, (str, Mapping))
-            or not names
-            or not all(isinstance(name, str) for name in _listed(names))
-        ):
-            raise ArgumentError(
-                "`x` and `y` are a dataset's name, or a dict of names, and `sample_weight` is a "
-                "name; values from elsewhere have to be written into the file, as another dataset, "
-                f"and y=None does without labels. Received: {names!r}"
-            )
+    wanted = _checked_names(x, y, sample_weight)
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
-    paths = tuple(map(absolute, expand_paths(path)))
-    parts: list[list[StoredArray]] = []
-    identities: list[FileIdentity] = []
-    counts: list[int] = []
-    # Names of classes, and the first file that has them.
-    named: dict[tuple[str, ...], str] = {}
-    for file_path in paths:
-        with open_file(file_path) as file:
-            identities.append(file_identity(file))
-            stored = [_described(file, name) for name in datasets]
-            _check_file(file_path, stored, x if isinstance(x, str) else None)
-            if sample_weight is not None:
-                weights = [stored[datasets.index(name)] for name in _listed(sample_weight)]
-                _check_weights(file_path, weights)
-            counts.append(read_sample_count(file, datasets[0], stored[0].shape[0])[0])
-            class_names = read_class_names(file)
-        if class_names is not None:
-            named.setdefault(class_names, file_path)
-        if len(named) > 1:
-            raise FileFormatError(
-                "The attribute `class_names` should be the same in all files. Received: "
-                + ", ".join(f"{names} in {first}" for names, first in named.items())
-            )
-        parts.append(stored)
-    num_rows = np.array(counts, np.int64)
-    clips = _clips(datasets, parts[0], clip, _listed(x))
-    _check_memory(paths, sum(counts), datasets, parts[0], clips)
+    files = []
+    for file_path in map(absolute_path, expand_paths(path)):
+        files.append(_open(file_path, datasets, x, sample_weight))
+        _check_class_names(files)
+    paths = tuple(file.path for file in files)
+    num_rows = np.array([file.num_samples for file in files], np.int64)
+    num_samples = int(num_rows.sum())
+    clips = _clips(datasets, files[0].parts, clip, _listed(x))
+    _check_memory(paths, num_samples, datasets, files[0].parts, clips)
     index = SampleIndex.stacked(num_rows)
     components: list[Component] = []
-    for name, stored_parts in zip(datasets, zip(*parts, strict=True), strict=True):
-        _check_alike(name, stored_parts)
-        item = _component(name, stored_parts, index, clips.get(name), budget_nbytes)
+    for name, *parts in zip(datasets, *(file.parts for file in files), strict=True):
+        _check_alike(name, parts)
+        item = _component(name, parts, index, clips.get(name), budget_nbytes)
         budget_nbytes -= item.budget_nbytes
         components.append(item)
-    if not sum(counts):
-        is_empty = not any(stored[0].shape[0] for stored in parts)
+    if not num_samples:
+        is_empty = not any(file.parts[0].shape[0] for file in files)
         reason = "the datasets have no rows" if is_empty else "`sample_count` is 0"
         raise FileFormatError(f"There is no sample in {', '.join(paths)}: {reason}.")
 
@@ -125,12 +85,75 @@ def open_video_set(
 
     return VideoSet(
         paths=paths,
-        identities=tuple(identities),
+        identities=tuple(file.identity for file in files),
         counts=num_rows,
         components=tuple(components),
         element=tuple(number_of(names) for names in wanted),
-        class_names=next(iter(named), None),
+        class_names=next((file.class_names for file in files if file.class_names), None),
     )
+
+
+class _File(NamedTuple):
+    """Facts about one file of a set."""
+
+    path: str
+    identity: FileIdentity
+    parts: tuple[StoredArray, ...]
+    """How each dataset is stored."""
+    num_samples: int
+    class_names: tuple[str, ...] | None
+
+
+def _open(path: str, datasets: Sequence[str], x: Names, sample_weight: str | None) -> _File:
+    """Opens a file, checks that its datasets fit together, and closes it again."""
+    with open_file(path) as file:
+        identity = file_identity(file)
+        parts = tuple(_described(file, name) for name in datasets)
+        _check_file(path, parts, x if isinstance(x, str) else None)
+        if sample_weight is not None:
+            _check_weights(path, parts[datasets.index(sample_weight)])
+        num_samples, _ = read_sample_count(file, datasets[0], parts[0].shape[0])
+        return _File(path, identity, parts, num_samples, read_class_names(file))
+
+
+def _checked_names(x: Names, y: Names | None, sample_weight: str | None) -> list[Names]:
+    """Returns the names of datasets that were given.
+
+    Raises:
+        ArgumentError: They are no names.
+    """
+    if sample_weight is not None and y is None:
+        raise ArgumentError(
+            f"`sample_weight` needs labels. Received: sample_weight={sample_weight!r}, y=None"
+        )
+    if x is None:
+        raise ArgumentError("`x` must not be None; only `y` may be. Received: x=None")
+    wanted = [names for names in (x, y, sample_weight) if names is not None]
+    for names in wanted:
+        if (
+            not isinstance(names, (str, Mapping))
+            or not names
+            or not all(isinstance(name, str) for name in _listed(names))
+        ):
+            raise ArgumentError(
+                "`x` and `y` must be the name of a dataset, or a dict of names, and "
+                "`sample_weight` a name. Write values from elsewhere into the file, as another "
+                f"dataset; y=None does without labels. Received: {names!r}"
+            )
+    return wanted
+
+
+def _check_class_names(files: Sequence[_File]) -> None:
+    """Raises a FileFormatError if files name different classes."""
+    named: dict[tuple[str, ...], str] = {}
+    for file in files:
+        if file.class_names is not None:
+            named.setdefault(file.class_names, file.path)
+    if len(named) > 1:
+        raise FileFormatError(
+            "The attribute `class_names` must be the same in all files. Received: "
+            + ", ".join(f"{names} in {first}" for names, first in named.items())
+        )
 
 
 def _component(
@@ -201,11 +224,11 @@ def _check_memory(
 
 
 def _described(file: Any, name: str) -> StoredArray:
-    """How a dataset is stored, in the file itself or in one that a link leads to."""
+    """Describes a dataset, in the file itself or in one that a link leads to."""
     dataset = find_dataset(file, name)
     if dataset.file == file.file:
         return describe(dataset)
-    path, linked_name = absolute(dataset.file.filename), own_name(dataset)
+    path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
     with open_file(path) as linked:
@@ -263,12 +286,12 @@ def _listed(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names.values())
 
 
-def _check_file(path: str, stored: list[StoredArray], video: str | None) -> None:
+def _check_file(path: str, stored: Sequence[StoredArray], video: str | None) -> None:
     """Raises a FileFormatError if the datasets of one file do not fit together."""
     first = stored[0]
     if video is not None and len(first.shape) < 2:
         raise FileFormatError(
-            f"{path}: {video!r} should have the shape {SAMPLES}, or 2 dimensions at the least. "
+            f"{path}: {video!r} must have the shape {SAMPLES}, or at least 2 dimensions. "
             f"Received: {first.shape}"
         )
     for item in stored:
@@ -284,18 +307,17 @@ def _check_file(path: str, stored: list[StoredArray], video: str | None) -> None
             if len(item.shape) == 2 and item.shape[1] == first.shape[0]:
                 hint = " It looks transposed: the samples come first."
             raise FileFormatError(
-                f"{path}: the datasets should have as many samples as each other. Received: "
+                f"{path}: all datasets must have the same number of samples. Received: "
                 f"{first.name!r} of shape {first.shape}, {item.name!r} of shape {item.shape}.{hint}"
             )
 
 
-def _check_weights(path: str, stored: list[StoredArray]) -> None:
-    for item in stored:
-        if len(item.shape) != 1:
-            raise FileFormatError(
-                f"{path}: the weights {item.name!r} should have the shape (samples,). "
-                f"Received: {item.shape}"
-            )
+def _check_weights(path: str, stored: StoredArray) -> None:
+    if len(stored.shape) != 1:
+        raise FileFormatError(
+            f"{path}: the weights {stored.name!r} must have the shape (samples,). "
+            f"Received: {stored.shape}"
+        )
 
 
 def _check_alike(name: str, parts: Sequence[StoredArray]) -> None:

@@ -1,4 +1,4 @@
-"""The datasets that make up a set of samples, over one file or several: data that is passed on."""
+"""The datasets that make up a set of samples, over one file or several, as data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .planning.access import Access
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
 from .storage.file_identity import FileIdentity
-from .storage.hdf5_files import find_dataset, open_file
+from .storage.hdf5_files import open_file
+from .storage.hdf5_names import find_dataset
 from .storage.layout import StoredArray
 from .storage.values import Values
 
@@ -214,7 +215,7 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
             dataset = find_dataset(file, name)
             if not dataset.shape or dataset.shape[0] < count:
                 raise FileFormatError(
-                    f"{path}: {name!r} should hold a value for each of the {count} samples. "
+                    f"{path}: {name!r} must hold a value for each of the {count} samples. "
                     f"Received: shape {dataset.shape}"
                 )
             values.append(Values(dataset, count).read(slice(0, count)))
@@ -222,6 +223,6 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
         return np.concatenate(values)
     except TypeError as error:
         raise FileFormatError(
-            f"The values of {name!r} should be of one kind in all files. Received: "
+            f"The values of {name!r} must have one kind of dtype in all files. Received: "
             f"{', '.join(dict.fromkeys(str(item.dtype) for item in values))}"
         ) from error

@@ -1,4 +1,4 @@
-"""`repack` of damaged files, and of what claims more than it holds: the rest, or a clear error."""
+"""`repack` of damaged files and of oversized shapes: copies the rest, or raises a clear error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from h5video_data.tools.repack import repack
 
 
 def write(path, **options):
-    """X, and things beside it; gives where the headers of these are."""
+    """Writes X and other objects; returns the addresses of their headers."""
     with h5py.File(path, "w", **options) as file:
         file["X"] = np.arange(12, dtype="u1").reshape(4, 3)
         file["Y"] = np.arange(4)

@@ -587,7 +587,7 @@ def test_close_while_iterating(path, new_threads):
     batches = iter(loader)
     next(batches)
     loader.close()
-    with pytest.raises(ClosedError, match="closed while it was iterated"):
+    with pytest.raises(ClosedError, match="closed during iteration"):
         list(batches)
     assert not new_threads()
 

@@ -32,7 +32,8 @@ from h5video_data.reading import byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.io_submit import open_queue
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.layout import FileIdentity, describe
+from h5video_data.storage.file_identity import FileIdentity
+from h5video_data.storage.layout import describe
 
 pytestmark = [
     pytest.mark.memory_limit(-1),  # everything is read, however small
@@ -46,7 +47,7 @@ ONE = (1, *SAMPLE)  # the shape of a chunk that is one sample
 DIRECT = "direct"
 SLABS = "chunks"
 PRECISION = "precision or padding"
-UNDEFINED = "not defined"
+UNDEFINED = "undefined"
 
 
 def values(shape=SHAPE, dtype="<u2", seed=0):
@@ -238,7 +239,7 @@ def test_array_types(tmp_path, dtype, chunks, options, fill):
     np.testing.assert_array_equal(got[:5], data[:5])
     assert (got[-1] == fill).all()
     if fill and chunks:
-        assert_path(path, "fill value of its array type")
+        assert_path(path, "fill value of an array type")
     else:
         assert_path(path, SLABS if chunks == (2, 3) and options else DIRECT)
     check(path)
@@ -660,7 +661,7 @@ def test_virtual_dataset(tmp_path):
     assert_path(path, "virtual")
     check(path)
     (tmp_path / "part1.h5").unlink()  # HDF5 would give the fill value
-    with pytest.raises(VideoFileNotFoundError, match=r"set\.h5: .*'/X' .*part1\.h5', which is not"):
+    with pytest.raises(VideoFileNotFoundError, match=r"set\.h5: .*'/X' .*part1\.h5', which does"):
         check(path)
 
 

@@ -250,12 +250,12 @@ def test_values_of_a_virtual_dataset_that_are_not_there(tmp_path):
         file.create_virtual_dataset("labels", layout)
     (tmp_path / "parts/1.h5").unlink()
     for name, dataset in (("a.h5", "X"), ("b.h5", "labels")):
-        message = f"{name}: the virtual dataset '/{dataset}' takes values from 'parts/1.h5'"
+        message = f"{name}: dataset '/{dataset}' maps to the source file 'parts/1.h5'"
         with pytest.raises(VideoFileNotFoundError, match=message):
             repack(tmp_path / name, tmp_path / "new.h5")
         assert not (tmp_path / "new.h5").exists()
     report = h5v.inspect(path)
-    assert "'/X' takes values from 'parts/1.h5'" in report.problems[0]
+    assert "'/X' maps to the source file 'parts/1.h5'" in report.problems[0]
     assert (report.datasets[0].storage, report.datasets[0].path) == ("virtual", "none")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.planning.access import Access
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.file_identity import check_files
 from h5video_data.video_set import Component, VideoSet, read_rows
 
 from .batch import EpochPlan, Filler, PendingBatch
@@ -115,7 +114,7 @@ class BatchReader:
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
         parts = (part for item in self._set.components for part in item.parts)
-        check_files(dict.fromkeys(file for part in parts for file in part.files))
+        self._byte_sources.check(dict.fromkeys(file for part in parts for file in part.files))
 
     def epoch(self, plan: EpochPlan) -> EpochReader:
         """Prepares an epoch; nothing is read before it is asked for."""
@@ -189,7 +188,7 @@ class EpochReader:
         self._bundles: deque[PendingBatch] = deque()
 
     def __len__(self) -> int:
-        """How many bundles are being read."""
+        """Returns the number of bundles that are being read."""
         return len(self._bundles)
 
     def fill(self, count: int) -> None:

@@ -10,20 +10,19 @@ import functools
 import os
 import threading
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import VideoFileNotFoundError
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.file_identity import (
     FileIdentity,
+    check_files,
     check_identity,
     identity_of,
-    keep_open,
     require_identity,
-    unavailable,
-    with_room,
 )
 from h5video_data.storage.scratch import scratch
 
@@ -130,6 +129,10 @@ class ByteSources:
         source: ByteSource = self._open(path, identity)
         return source
 
+    def check(self, files: Iterable[tuple[str, FileIdentity]]) -> None:
+        """Raises a FileChangedError if a path leads to another file than the one it was."""
+        check_files(files)
+
     def close(self) -> None:
         """Closes all of them; those in use close afterwards."""
         self._open.cache_clear()
@@ -149,15 +152,6 @@ class ThreadQueues:
         except AttributeError:
             queue = self._of_thread.queue = open_queue()
         return queue
-
-
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
-    except OSError as error:
-        raise unavailable(f"{path} cannot be opened", error) from error
 
 
 class LocalFile:
@@ -180,7 +174,7 @@ class LocalFile:
         self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
         # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
         check_identity(path, identity)
-        self._fd = with_room(functools.partial(_open, path))
+        self._fd = with_free_descriptors(functools.partial(open_descriptor, path))
         check_identity(path, identity, self._fd)
 
     def __del__(self) -> None:
@@ -219,7 +213,7 @@ class LocalFile:
                 got += self._read(target[start + got : start + size].data, offset + got)
                 if got < size:
                     raise self._cut_short(offset, size - got)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, MemoryError) as error:
                 raise RangeError(number, got) from error
         self._judge(time.perf_counter() - begin, int(sizes.sum()), len(sizes))
 

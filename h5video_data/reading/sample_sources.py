@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from h5video_data.errors import H5VideoError
 from h5video_data.planning.byte_ranges import ReadPlan, RowPlanner
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.file_identity import read_failure
 from h5video_data.storage.filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
 from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.os_errors import read_failure
 from h5video_data.storage.scratch import scratch
 
 from .byte_sources import (

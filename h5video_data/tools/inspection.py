@@ -13,18 +13,14 @@ import numpy as np
 from h5video_data.errors import ArgumentError, FileFormatError, H5VideoError, UnsupportedDtypeError
 from h5video_data.planning.access import Access, AccessKind, decide_access
 from h5video_data.reading.memory_budget import small_samples_budget
-from h5video_data.storage.hdf5_files import (
-    HDF5_ERRORS,
+from h5video_data.storage.attributes import (
     SAMPLE_COUNT,
-    dataset_names,
-    file_identity,
-    find_dataset,
-    linked_names,
-    open_file,
     read_attribute,
     read_class_names,
     read_sample_count,
 )
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_file
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
 from h5video_data.storage.virtual import check_external
 

@@ -33,7 +33,8 @@ from h5video_data.loader import VideoLoader
 from h5video_data.opening import Paths, open_video_set
 from h5video_data.reading.threads import Task, Threads
 from h5video_data.storage.filters import DEFLATE_LEVEL, encode_chunk
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, find_dataset, open_file
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
 
