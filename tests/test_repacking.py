@@ -693,7 +693,7 @@ ARGUMENTS = {
     "compression": ({"compression": "zip"}, r"`compression` must .*: compression='zip'$"),
     "level": ({"compression": 4}, r"`compression` must .*: compression=4$"),
     "unhashable": ({"compression": ["gzip"]}, r"`compression` must .*: compression=\['gzip'\]$"),
-    "chunks": ({"chunks": (1, 2)}, r"`chunks` must be None or 'sample'.*chunks=\(1, 2\)$"),
+    "chunks": ({"chunks": (1, 2)}, r"`chunks` must be None or .sample.\. .*chunks=\(1, 2\)$"),
     "memory": ({"read_ahead_bytes": -1}, r"`read_ahead_bytes` must .*read_ahead_bytes=-1$"),
 }
 

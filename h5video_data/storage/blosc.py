@@ -1,4 +1,4 @@
-"""Undoes the filters Blosc and Blosc2 on the bytes of one chunk."""
+"""Decoders of the HDF5 filters Blosc and Blosc2, with the signature of those in `decoders`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import struct
 import numpy as np
 from imagecodecs import blosc2_decode, blosc_decode
 
-from .codecs import Bytes, Data, decoded, unpack, view, wrong_size
-from .layout import Filter
+from .decoders import Bytes, Data, Params, decoded, unpack, view, wrong_size
 from .scratch import scratch
 
 # c-blosc's README_CHUNK_FORMAT.rst, and c-blosc2's: the bytes of the chunk, of a block, and of all
@@ -26,7 +25,7 @@ def _check_blosc(data: Data | memoryview, size: int) -> None:
         raise wrong_size(nbytes, size)
 
 
-def blosc(item: Filter, data: Data, target: Bytes) -> Data:
+def blosc(params: Params, data: Data, target: Bytes) -> Data:
     """A chunk of Blosc."""
     _check_blosc(data, len(target))
     # One thread: the reader's own threads decode other chunks meanwhile.
@@ -46,7 +45,7 @@ _ALL_ZEROS = 0x81
 B2ND_MAX_DIM = 8
 
 
-def blosc2(item: Filter, data: Data, target: Bytes) -> Data:
+def blosc2(params: Params, data: Data, target: Bytes) -> Data:
     """A frame of Blosc2 with one chunk in it."""
     magic, header_nbytes, frame_nbytes, nbytes, chunk_nbytes, item_size = unpack(_FRAME, data)
     if magic != b"b2frame\0":
@@ -57,7 +56,7 @@ def blosc2(item: Filter, data: Data, target: Bytes) -> Data:
     body = frame[header_nbytes:]
     shapes = _b2nd_shapes(bytes(frame[:header_nbytes]))
     if shapes is not None:
-        _check_b2nd(item, *shapes, item_size, len(target))
+        _check_b2nd(params, *shapes, item_size, len(target))
     size = len(target) if shapes is None else _blocks_nbytes(*shapes, item_size)
     if nbytes != size:
         raise wrong_size(nbytes, size)
@@ -121,10 +120,10 @@ def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
 
 
 def _check_b2nd(
-    item: Filter, shape: list[int], block: list[int], item_size: int, size: int
+    params: Params, shape: list[int], block: list[int], item_size: int, size: int
 ) -> None:
     # blosc2_filter.c: the shape follows the rank among the filter's parameters, if they are there.
-    expected = list(item.params[8 : 8 + item.params[7]]) if len(item.params) > 7 else shape
+    expected = list(params[8 : 8 + params[7]]) if len(params) > 7 else shape
     if not 0 < len(shape) <= B2ND_MAX_DIM or shape != expected:
         raise ValueError(f"an array of shape {shape} instead of {expected}")
     if not all(0 < part <= whole for part, whole in zip(block, shape, strict=True)):

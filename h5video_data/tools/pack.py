@@ -8,7 +8,6 @@ known before anything is written; the second one writes the clips, one at a time
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError, PackingError, ReadError
+from h5video_data.storage.codecs import COMPRESSIONS as ALL_COMPRESSIONS
+from h5video_data.storage.filters import compression_options
 
 from .atomic_file import Output, check_out, file_when_complete, with_progress
 from .video_folders import SkippedVideo, check_not_packed, list_videos, shown
@@ -26,7 +28,9 @@ from .videos import clip_starts, count_frames, read_clips
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
 
-_COMPRESSIONS = (None, "gzip", "lzf")
+COMPRESSIONS = tuple(name for name, codec in ALL_COMPRESSIONS.items() if codec.plugin is None)
+"""Those of `repack` that HDF5 and h5py have themselves."""
+
 _MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
 
 
@@ -189,18 +193,17 @@ def _checked_settings(
     clips_per_video: int,
     compression: str | None,
 ) -> _Settings:
-    if isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2:
-        raise ArgumentError(f"`size` must be (rows, columns), in pixels. Received: size={size!r}")
-    if compression not in _COMPRESSIONS:
+    check_whole_number("num_frames", num_frames, 1)
+    check_whole_number("stride", stride, 1)
+    check_whole_number("clips_per_video", clips_per_video, 1)
+    check_choice("compression", compression, None, *COMPRESSIONS)
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(map(_is_positive, size))):
         raise ArgumentError(
-            f"`compression` must be None, 'gzip' or 'lzf'. Received: compression={compression!r}"
+            f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
         )
+    rows, columns = map(int, size)
     settings = _Settings(
-        num_frames=_positive("num_frames", num_frames),
-        stride=_positive("stride", stride),
-        size=(_positive("size", size[0], size), _positive("size", size[1], size)),
-        clips_per_video=_positive("clips_per_video", clips_per_video),
-        compression=compression,
+        int(num_frames), int(stride), (rows, columns), int(clips_per_video), compression
     )
     sample_bytes = settings.num_frames * 3 * settings.size[0] * settings.size[1]
     if compression is not None and sample_bytes > _MAX_CHUNK_BYTES:
@@ -212,17 +215,8 @@ def _checked_settings(
     return settings
 
 
-def _positive(name: str, value: Any, received: Any = None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        received = value if received is None else received
-        raise ArgumentError(
-            f"`{name}` must be made of whole numbers of at least 1. Received: {name}={received!r}"
-        )
-    return number
+def _is_positive(value: Any) -> bool:
+    return is_whole_number(value) and value > 0
 
 
 def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
@@ -278,12 +272,8 @@ def _storage(settings: _Settings) -> dict[str, Any]:
     """The arguments that make `create_dataset` choose the layout of X."""
     if settings.compression is None:
         return {}
-    options: dict[str, Any] = {
-        "chunks": (1, *settings.sample_shape),
-        "compression": settings.compression,
-        "shuffle": False,  # there is nothing to shuffle in values of one byte
-    }
-    return {**options, "compression_opts": 4} if settings.compression == "gzip" else options
+    chunks = (1, *settings.sample_shape)
+    return {"chunks": chunks, **compression_options(settings.compression, 1)}
 
 
 def _write(

@@ -22,17 +22,18 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
+from h5video_data.arguments import check_choice
 from h5video_data.errors import (
     ArgumentError,
     H5VideoError,
-    MissingDependencyError,
     RepackingError,
     SamplerError,
 )
 from h5video_data.loader import VideoLoader
 from h5video_data.planning.byte_ranges import ChunkRows, planner
 from h5video_data.reading.threads import Task, Threads
-from h5video_data.storage.filters import DEFLATE_LEVEL, encode_chunk
+from h5video_data.storage.codecs import COMPRESSIONS
+from h5video_data.storage.filters import compression_options, encode_chunk
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, find_dataset, open_file
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, Paths, VideoSet, open_video_set
@@ -44,17 +45,6 @@ from .links import linked_files
 from .transfer import CACHE_BYTES
 
 __all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
-
-# What the loader decodes itself; by the class of hdf5plugin that encodes it, if HDF5 does not.
-COMPRESSIONS = {
-    "gzip": None,
-    "lzf": None,
-    "zstd": "Zstd",
-    "lz4": "LZ4",
-    "blosc": "Blosc",
-    "bitshuffle": "Bitshuffle",
-}
-_SHUFFLE_THEMSELVES = ("blosc", "bitshuffle")
 
 # Samples are read and written in blocks of about this many bytes; of more, up to the second number,
 # if a chunk of the source holds as many.
@@ -216,13 +206,8 @@ def _checked_names(x: Any) -> tuple[str, ...]:
 
 
 def _check_storage(compression: Any, chunks: Any) -> None:
-    if compression not in (None, *COMPRESSIONS):
-        raise ArgumentError(
-            f"`compression` must be None or one of {', '.join(map(repr, COMPRESSIONS))}. "
-            f"Received: compression={compression!r}"
-        )
-    if chunks not in (None, "sample"):
-        raise ArgumentError(f"`chunks` must be None or 'sample'. Received: chunks={chunks!r}")
+    check_choice("compression", compression, None, *COMPRESSIONS)
+    check_choice("chunks", chunks, None, "sample")
 
 
 def _check_not_read(out: Path, video_set: VideoSet) -> None:
@@ -255,29 +240,11 @@ def _storage(column: Component, compression: str | None, *, is_chunked: bool) ->
             f"A sample must be smaller than 4 GiB to be one HDF5 chunk, and one of {column.name!r} "
             f"has {column.row_nbytes} bytes. Received: compression={compression!r}"
         )
-    options: dict[str, Any] = {
+    return {
         "chunks": (1, *column.sample_shape),
         "maxshape": (None, *column.sample_shape),
-        "compression": compression,
+        **(compression_options(compression, column.dtype.itemsize) if compression else {}),
     }
-    if compression is not None and compression not in _SHUFFLE_THEMSELVES:
-        options["shuffle"] = column.dtype.itemsize > 1
-    if compression == "gzip":
-        options["compression_opts"] = DEFLATE_LEVEL
-    plugin = COMPRESSIONS.get(compression or "")
-    return {**options, **_plugin_filter(plugin)} if plugin else options
-
-
-def _plugin_filter(plugin: str) -> Mapping[str, Any]:
-    try:
-        import hdf5plugin
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"hdf5plugin encodes {plugin}, and cannot be imported ({error}). "
-            "Install it with: pip install 'h5video_data[filters]'"
-        ) from error
-    found: Mapping[str, Any] = getattr(hdf5plugin, plugin)()
-    return found
 
 
 # Samples
@@ -314,7 +281,7 @@ def _write_samples(
 ) -> None:
     write: Callable[[h5py.Dataset, int, NDArray[Any]], None] = _write_plain
     with contextlib.closing(Threads(num_threads, "h5video_data_encode")) as threads:
-        if compression is not None and COMPRESSIONS[compression] is None:
+        if compression is not None and COMPRESSIONS[compression].encode is not None:
             encode = functools.partial(threads.submit, encode_chunk, compression)
             write = functools.partial(_write_encoded, encode)
         begin = 0
