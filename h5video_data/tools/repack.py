@@ -163,7 +163,7 @@ def repack(
         return file.create_dataset(None, shape, column.dtype, **layout)
 
     def check(partial: Path) -> None:
-        copier.copied.check(partial)
+        copier.check(partial)
         _check_samples(video_set, partial)
 
     try:
@@ -180,7 +180,9 @@ def repack(
             blocks = with_progress(loader, "repacking", unit="block", progress=progress)
             copier = Copier(video_set, source, target, os.path.abspath(out.parent), make)
             copier.copy()
-            _write_samples(output.watched(blocks), copier.places, compression, loader.num_threads)
+            _write_samples(
+                output.watched(blocks), copier.new_datasets, compression, loader.num_threads
+            )
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
