@@ -643,7 +643,7 @@ def test_an_existing_file_is_replaced_only_on_request(tmp_path):
     write_video_file(tmp_path / "a.h5")
     out = tmp_path / "b.h5"
     out.write_bytes(b"the old one")
-    with pytest.raises(ArgumentError, match=r"`out` exists.*Received: out='.*b.h5', overwrite=F"):
+    with pytest.raises(ArgumentError, match=r"`out` exists\. Use overwrite=True .*: out='.*b.h5'$"):
         repack(tmp_path / "a.h5", out)
     assert out.read_bytes() == b"the old one"
     repack(tmp_path / "a.h5", out, overwrite=True)

@@ -1,6 +1,6 @@
-"""Packs folders of video files into one HDF5 file, in the format that the loader reads fastest.
+"""`pack`: writes a folder of video files as one HDF5 file, in the layout that is read fastest.
 
-The videos are read twice. The first reading counts frames, so that the sizes of the datasets are
+The videos are read twice. The first reading counts frames, so that the shapes of the datasets are
 known before anything is written; the second one writes the clips, one at a time:
 
     folder -> list_videos -> _plan_videos (decode, count) -> _write (decode, resize, crop) -> out
@@ -19,31 +19,38 @@ import numpy as np
 
 from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError, PackingError, ReadError
-from h5video_data.storage.codecs import COMPRESSIONS as ALL_COMPRESSIONS
+from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import compression_options
 
 from .atomic_file import Output, check_out, file_when_complete, with_progress
-from .video_folders import SkippedVideo, check_not_packed, list_videos, shown
-from .videos import clip_starts, count_frames, read_clips
+from .videos import (
+    SkippedVideo,
+    check_not_packed,
+    clip_starts,
+    count_frames,
+    list_videos,
+    read_clips,
+    shown,
+)
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
 
-COMPRESSIONS = tuple(name for name, codec in ALL_COMPRESSIONS.items() if codec.plugin is None)
-"""Those of `repack` that HDF5 and h5py have themselves."""
+PACK_COMPRESSIONS = tuple(name for name, codec in COMPRESSIONS.items() if codec.plugin is None)
+"""The codecs that need no plugin."""
 
 _MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What `pack` wrote, and what it left out.
+    """The result of `pack`.
 
     Attributes:
         path: The HDF5 file.
         class_names: The names of the class folders; the position of a name is its label.
         samples_per_class: The number of samples of each class, in the order of `class_names`.
-        num_videos: The number of videos that gave at least one sample.
-        skipped: The files that gave none, sorted by path.
+        num_videos: The number of videos with at least one sample.
+        skipped: The files without a sample, sorted by path.
     """
 
     path: Path
@@ -60,7 +67,7 @@ class PackReport:
 
 @dataclass(frozen=True)
 class _Settings:
-    """The checked arguments of `pack` that say what a sample is and how it is stored."""
+    """Checked arguments of `pack`: the form of a sample and how it is stored."""
 
     num_frames: int
     stride: int
@@ -81,7 +88,7 @@ class _Settings:
 
 @dataclass(frozen=True)
 class _PlannedVideo:
-    """A readable video, and the clips to take: `starts` are frame numbers, in rising order."""
+    """A readable video and its clips: `starts` are their first frames, in rising order."""
 
     path: str
     label: int
@@ -102,7 +109,7 @@ def pack(
     progress: bool = False,
     overwrite: bool = False,
 ) -> PackReport:
-    """Packs a folder with one sub-folder of videos per class into an HDF5 file.
+    """Writes a folder with one sub-folder of videos per class as an HDF5 file.
 
         videos/archery/v_01.avi              h5v.pack("videos", "video_data.h5")
         videos/archery/more/v_02.mp4
@@ -122,20 +129,18 @@ def pack(
     `num_frames` and `stride`. Two clips of one video have the same `source`: use it as `split_by`
     to keep them on one side of a validation split.
 
-    Every format that PyAV (FFmpeg) reads is a video, in folders below a class folder too. Hidden
-    files and folders, whose names begin with a dot, are ignored. Every other file that gives no
-    sample is in the report: not a video, damaged, cut short before one clip; so is a link to a
-    folder, which is not followed. Of a file that was
-    cut off, the whole frames are used. A class keeps its label when all of its videos are
-    skipped, or when it has none.
+    A video is a file of any format that PyAV (FFmpeg) reads, in a class folder or below it. Hidden
+    files and folders, whose names begin with a dot, are ignored. Every other file without a sample
+    is reported as skipped: not a video, damaged, shorter than one clip; so is a link to a folder,
+    which is not followed. Of a truncated file, the complete frames are used. A class keeps its
+    label if all of its videos are skipped, or if it has none.
 
-    Frames are counted in the order in which they are shown, whatever their time stamps say. They
-    are scaled, with their aspect ratio kept, until they just cover `size`, and what sticks out is
-    cut off on both sides alike. Rotation metadata and pixels that are not square are not taken
-    into account.
+    Frames are counted in the order in which they are shown, regardless of their time stamps. They
+    are scaled, keeping their aspect ratio, to the smallest size that covers `size`, and cropped to
+    their center. Rotation metadata and non-square pixels are ignored.
 
-    The file appears under its name only when it is complete. It is first written next to it, as
-    `<out>.<random>.partial`, which is removed when something fails.
+    The file appears under its name only when it is complete. Until then it is written next to it,
+    as `<out>.<random>.partial`, which is removed on an error.
 
     Args:
         folder: The folder that holds the class folders.
@@ -143,23 +148,22 @@ def pack(
         num_frames: The number of frames of a clip.
         stride: The distance between two frames of a clip, in frames of the video.
         size: (rows, columns) of a sample, in pixels.
-        clips_per_video: How many clips to take from each video, evenly spaced from its first to
-            its last frame; a single one is in the middle. A video that has fewer different clips
-            gives those.
-        compression: `None` stores samples one after another, which is the fastest to read at
-            random; `"gzip"` and `"lzf"` store each sample in a compressed chunk of its own.
+        clips_per_video: The number of clips of each video, evenly spaced from its first to its last
+            frame; a single one is in the middle. A video with fewer different clips has those.
+        compression: `None` stores samples contiguously, which is fastest to read at random;
+            `"gzip"` and `"lzf"` store each sample in a compressed chunk of its own.
         progress: Shows progress bars on stderr.
         overwrite: Replaces `out` if it exists.
 
     Returns:
-        What was packed and what was skipped.
+        The number of samples and the skipped files.
 
     Raises:
-        ArgumentError: An argument makes no sense, `out` exists and `overwrite` is false, or `out`
-            is one of the files in `folder`.
-        VideoFileNotFoundError: There is no `folder`, or no folder to write `out` to.
-        PackingError: `folder` has no class folders, no video in them gives a sample, or the file
-            cannot be written: no space, or a disk that fails.
+        ArgumentError: An argument is invalid, `out` exists and `overwrite` is false, or `out` is
+            one of the files in `folder`.
+        VideoFileNotFoundError: `folder`, or the folder of `out`, does not exist.
+        PackingError: `folder` has no class folders, no video in them has a sample, or the file
+            cannot be written: no space, or a failing disk.
         ReadError: A folder cannot be read, or a video changed while it was being packed.
         MissingDependencyError: PyAV (or, with `progress`, tqdm) is not installed.
     """
@@ -196,7 +200,7 @@ def _checked_settings(
     check_whole_number("num_frames", num_frames, 1)
     check_whole_number("stride", stride, 1)
     check_whole_number("clips_per_video", clips_per_video, 1)
-    check_choice("compression", compression, None, *COMPRESSIONS)
+    check_choice("compression", compression, None, *PACK_COMPRESSIONS)
     if not (isinstance(size, Sequence) and len(size) == 2 and all(map(_is_positive, size))):
         raise ArgumentError(
             f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
@@ -209,7 +213,7 @@ def _checked_settings(
     if compression is not None and sample_bytes > _MAX_CHUNK_BYTES:
         raise ArgumentError(
             f"A sample must be smaller than 4 GiB to be one HDF5 chunk, and has {sample_bytes} "
-            "bytes. Use fewer frames, smaller ones, or compression=None. "
+            "bytes. Use fewer or smaller frames, or compression=None. "
             f"Received: num_frames={num_frames!r}, size={size!r}, compression={compression!r}"
         )
     return settings
@@ -229,13 +233,13 @@ def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
 def _plan_videos(
     folder: Path, files: Sequence[tuple[str, int]], settings: _Settings, *, progress: bool
 ) -> tuple[list[_PlannedVideo], list[SkippedVideo]]:
-    """Decides which clips to take from each file, and which files to skip."""
-    # Every video is decoded here just to count its frames. Nothing cheaper is right: the number in
+    """Chooses the clips of each file, and the files to skip."""
+    # Every video is decoded here just to count its frames. Nothing cheaper is exact: the number in
     # the container may be missing or wrong, and a packet is not a frame (edit lists, frames that
-    # are not shown, cut or damaged files). But the number must be right, for the last start
-    # depends on it, and a contiguous dataset cannot shrink when a clip turns out not to exist.
-    # It also finds the damaged videos before the first byte is written. Measured on two cores, 300
-    # frames of 320 x 240 H.264: 39 ms to count, 31 ms to read the middle clip, 113 ms to use all.
+    # are not shown, truncated or damaged files). But it must be exact: the last start depends on
+    # it, and a contiguous dataset cannot shrink if a clip does not exist. Damaged videos are found
+    # here, too, before the first byte is written. Measured on two cores, 300 frames of 320 x 240
+    # H.264: 39 ms to count, 31 ms to read the middle clip, 113 ms to use all.
     planned: list[_PlannedVideo] = []
     skipped: list[SkippedVideo] = []
     for path, label in with_progress(files, "counting frames", unit="video", progress=progress):
@@ -269,7 +273,7 @@ def _samples_per_class(videos: Iterable[_PlannedVideo], num_classes: int) -> tup
 
 
 def _storage(settings: _Settings) -> dict[str, Any]:
-    """The arguments that make `create_dataset` choose the layout of X."""
+    """Returns the arguments of `create_dataset` for the layout of X."""
     if settings.compression is None:
         return {}
     chunks = (1, *settings.sample_shape)
@@ -337,6 +341,6 @@ def _write_clips(
     if written < len(video.starts):
         raise ReadError(
             f"{path}: expected {len(video.starts)} clips from {video.num_frames} frames, and the "
-            f"second reading gave only {written} ({problem or 'it ended early'}). The file must "
+            f"second reading found only {written} ({problem or 'it ended early'}). The file must "
             "not change while it is packed. Nothing was written."
         ) from problem
