@@ -760,7 +760,7 @@ def test_command(tmp_path, capsys):
     assert "repacking: 100%" in printed.err
     assert_same(stored(out)[-1], sample_values(np.arange(6)))
     assert main(["repack", "--quiet", paths[0], out]) == 1
-    assert "overwrite=True" in capsys.readouterr().err
+    assert "Use --overwrite to replace it" in capsys.readouterr().err
     arguments = ["--x", "X", "--x", "more/X2", "--compression", "lzf", "--overwrite", "--quiet"]
     assert main(["repack", paths[0], out, *arguments]) == 0
     assert capsys.readouterr() == (f"{out}: 3 samples of X, more/X2\n", "")

@@ -125,3 +125,6 @@ CODECS = {
 
 COMPRESSIONS = {codec.name: codec for codec in CODECS.values() if codec.encode or codec.plugin}
 """The codecs that `repack` writes, by name."""
+
+BUILT_IN_COMPRESSIONS = tuple(name for name, codec in COMPRESSIONS.items() if not codec.plugin)
+"""The names of those that need no plugin, which `pack` writes."""

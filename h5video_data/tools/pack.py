@@ -19,7 +19,7 @@ import numpy as np
 
 from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError, PackingError, ReadError
-from h5video_data.storage.codecs import COMPRESSIONS
+from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
 from h5video_data.storage.filters import compression_options
 
 from .atomic_file import Output, check_out, file_when_complete, with_progress
@@ -34,9 +34,6 @@ from .videos import (
 )
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
-
-PACK_COMPRESSIONS = tuple(name for name, codec in COMPRESSIONS.items() if codec.plugin is None)
-"""The codecs that need no plugin."""
 
 _MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
 
@@ -200,7 +197,7 @@ def _checked_settings(
     check_whole_number("num_frames", num_frames, 1)
     check_whole_number("stride", stride, 1)
     check_whole_number("clips_per_video", clips_per_video, 1)
-    check_choice("compression", compression, None, *PACK_COMPRESSIONS)
+    check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
     if not (isinstance(size, Sequence) and len(size) == 2 and all(map(_is_positive, size))):
         raise ArgumentError(
             f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
