@@ -11,9 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from h5video_data import VideoLoader, testing, video_set
+from h5video_data import VideoLoader, testing
+from h5video_data.planning import access
+from h5video_data.reading import byte_sources
 from h5video_data.reading import io_submit as aio
-from h5video_data.reading import sample_sources as sources
 
 NUM_BYTES = 100_000
 
@@ -131,7 +132,7 @@ def test_ranges_of_more_than_two_gib(tmp_path):
 
 
 def test_a_queue_for_each_thread(fd, content):
-    files = sources.OpenFiles()
+    files = byte_sources.ThreadQueues()
     found, queues = [], []
 
     def work(seed):
@@ -167,7 +168,7 @@ def wait_until(condition, seconds=60):
 
 
 def test_queues_end_with_their_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     path = testing.write_video_file(tmp_path / "a.h5", num_samples=40)
     gc.collect()
     before = num_contexts()
@@ -217,9 +218,9 @@ _whole_read = aio.ReadQueue.read
 
 @pytest.mark.parametrize("way", ["no queue", "no such machine", "half", "nothing"])
 def test_the_samples_are_the_same_without(tmp_path, monkeypatch, way):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     if way == "no queue":
-        monkeypatch.setattr(sources, "open_queue", refuse)
+        monkeypatch.setattr(byte_sources, "open_queue", refuse)
     elif way == "no such machine":
         monkeypatch.setattr(aio.platform, "machine", lambda: "z80")
     elif way == "half":

@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import H5VideoError, VideoLoader, video_set
+from h5video_data import H5VideoError, VideoLoader
+from h5video_data.planning import access
 from h5video_data.storage.layout import describe
 
 SHAPE = (6, 2, 8, 9)
@@ -108,7 +109,7 @@ def verdict(expected, got, undamaged):
 def flip(name, folder):
     """Damages files of a layout, one after another, and prints what became of each."""
     logging.disable()
-    video_set.MEMORY_ROW_BYTES = -1
+    access.MEMORY_ROW_BYTES = -1
     path = Path(folder) / "set.h5"
     values, places = write(path, **LAYOUTS[name])
     content = path.read_bytes()

@@ -694,7 +694,7 @@ def test_labels_in_memory_are_not_decoded(tmp_path, compression):
         del file["Y"]
         file.create_dataset("Y", data=labels, compression="gzip")
     with h5v.VideoLoader(path) as loader:
-        decoded = [column.is_decoded for column in loader.video_set.columns]
+        decoded = [item.is_decoded for item in loader.video_set.components]
     assert decoded == [compression is not None, False]
 
 

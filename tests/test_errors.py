@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import h5video_data
-from h5video_data import errors, testing, video_set
+from h5video_data import errors, testing
 from h5video_data.errors import (
     ArgumentError,
     DatasetNotFoundError,
@@ -34,8 +34,10 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.loader import VideoLoader
+from h5video_data.planning import access
 from h5video_data.planning.byte_ranges import row_planner
-from h5video_data.reading.sample_sources import DirectSource, OpenFiles, ReadStats
+from h5video_data.reading.byte_sources import ByteSources
+from h5video_data.reading.sample_sources import DirectSource, ReadStats
 from h5video_data.samplers import WeightedSampler
 from h5video_data.storage.layout import describe
 
@@ -52,7 +54,7 @@ def path(tmp_path):
 def video_is(request, monkeypatch):
     """X is read batch by batch, or small enough to be kept in memory."""
     if request.param == "read":
-        monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+        monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     return request.param
 
 
@@ -266,7 +268,7 @@ def test_open_for_writing_in_another_process(tmp_path, mode):
 
 def test_open_for_writing_in_this_process(path, monkeypatch):
     # HDF5 allows that. What it has not written yet must not be read from the file.
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
     with edit(path) as file:
         file["X"][...] = 99
         try:
@@ -733,7 +735,7 @@ def test_a_file_that_changed_before_an_epoch(tmp_path, video_is, change, error, 
 
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
 def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
     path = testing.write_video_file(tmp_path / "set.h5", num_samples=64, chunks=chunks)
     loader = VideoLoader(path, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -747,7 +749,7 @@ def test_a_file_that_is_written_to_in_the_middle_of_an_epoch(tmp_path, monkeypat
 
 @pytest.mark.parametrize("chunks", [None, ONE, MANY], ids=["contiguous", "one", "many"])
 def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, monkeypatch, chunks):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
     paths = [testing.write_video_file(tmp_path / f"{i}.h5", chunks=chunks) for i in range(2)]
     loader = VideoLoader(paths, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -761,7 +763,7 @@ def test_a_file_that_is_replaced_before_it_is_its_turn(tmp_path, monkeypatch, ch
 @pytest.mark.parametrize("change", ["truncated", "removed", "replaced"])
 def test_a_file_that_goes_in_the_middle_of_an_epoch(tmp_path, monkeypatch, change, chunks):
     # An open file outlives its name: the rest of the epoch is right, or an error.
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", -1)
     path = testing.write_video_file(tmp_path / "set.h5", num_samples=64, chunks=chunks)
     loader = VideoLoader(path, shuffle=False, batch_size=4, read_ahead_bytes=0)
     batches = iter(loader)
@@ -861,7 +863,7 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
     # Samples that follow each other are read as one range; the message still names the first bad.
     with h5py.File(path) as file:
         stored = describe(file["X"])
-    files = OpenFiles()
+    files = ByteSources()
     end = os.path.getsize(path)
     stored = dataclasses.replace(stored, offsets=np.array([end - bad * stored.row_nbytes - 9]))
     source = DirectSource(row_planner(stored), files)
@@ -872,7 +874,7 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
 
 
 def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")
     with edit(path) as file:
         file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), zlib.compress(b"too short"), 0)
@@ -893,7 +895,7 @@ def test_an_error_leaves_nothing_behind(tmp_path, monkeypatch, new_threads):
 
 
 def test_an_error_carries_the_thread_s_traceback(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")
     with edit(path) as file:
         file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), b"rubbish", 0)

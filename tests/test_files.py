@@ -19,7 +19,7 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.reading import sample_sources as sources
+from h5video_data.reading import byte_sources
 from h5video_data.storage import file_identity as files
 from h5video_data.storage.file_identity import (
     absolute,
@@ -85,7 +85,7 @@ FAULTS = {
 def test_only_a_fault_of_the_bytes_is_skipped(tmp_path, monkeypatch, fault, is_skipped, chunks):
     options = {} if chunks is None else {"chunks": chunks, "compression": "gzip"}
     path = write_video_file(tmp_path / "a.h5", num_samples=12, **options)
-    bad, read = [], sources.OpenFile.read_into
+    bad, read = [], byte_sources.LocalFile._read
 
     def fail_once(self, target, offset):
         if not bad or offset == bad[0]:
@@ -93,8 +93,8 @@ def test_only_a_fault_of_the_bytes_is_skipped(tmp_path, monkeypatch, fault, is_s
             raise fault
         return read(self, target, offset)
 
-    monkeypatch.setattr(sources.OpenFile, "read_into", fail_once)
-    monkeypatch.setattr(sources.OpenFiles, "queue", None)
+    monkeypatch.setattr(byte_sources.LocalFile, "_read", fail_once)
+    monkeypatch.setattr(byte_sources.ThreadQueues, "queue", None)
     loader = VideoLoader(path, shuffle=False, on_error="skip", batch_size=4, num_threads=1)
     if is_skipped:
         found = sum(len(x) for x, _ in loader)

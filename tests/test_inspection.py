@@ -13,11 +13,11 @@ CASES = {
     "many_sample_chunks": ({"chunks": (10, 4, 3, 8, 8)}, "direct", 1.0, ""),
     "many_compressed": (
         {"chunks": (10, 4, 3, 8, 8), "compression": "gzip"},
-        "slabs",
+        "chunks",
         10.0,
         "read_ahead_bytes=15360 or more decodes each chunk once",
     ),
-    "cut_rows": ({"chunks": (1, 4, 3, 8, 5), "compression": "lzf"}, "slabs", 10 / 8, ""),
+    "cut_rows": ({"chunks": (1, 4, 3, 8, 5), "compression": "lzf"}, "chunks", 10 / 8, ""),
     "edge": ({"chunks": (1, 3, 3, 8, 8), "compression": "gzip"}, "direct", 6 / 4, ""),
     "big_chunks": (
         {"chunks": (1, 8, 3, 8, 8), "maxshape": (None,) * 5, "compression": "gzip"},
@@ -68,7 +68,7 @@ def test_report_of_a_whole_file(tmp_path):
     assert report.class_names == ("a", "b", "c", "d")
     assert {item.name: item.path for item in report.datasets} == {
         "X": "direct",
-        "Y": "direct",
+        "Y": "memory",
         "group/names": "none",
         "scalar": "none",
         "elsewhere": "direct",

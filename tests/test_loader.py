@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import split_samples, testing, video_set
+from h5video_data import split_samples, testing
 from h5video_data.errors import ArgumentError, ClosedError
 from h5video_data.loader import LoaderStats, VideoLoader
+from h5video_data.planning import access
+from h5video_data.reading import byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.samplers import (
     BalancedSampler,
@@ -43,7 +45,7 @@ ROW_BYTES = 768
 def samples_are_read():
     """The samples of the tests are small; they are not kept in memory for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+        patch.setattr(access, "MEMORY_ROW_BYTES", 64)
         yield
 
 
@@ -535,7 +537,7 @@ def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
         read(self, *arguments)
 
     monkeypatch.setattr(sources.DirectSource, "read", slow)
-    monkeypatch.setattr("h5video_data.reading.memory_budget.MAX_GROUP_BATCHES", 1)
+    monkeypatch.setattr("h5video_data.reading.memory_budget.MAX_BUNDLE_BATCHES", 1)
     loader = VideoLoader(path, y=None, batch_size=1, num_threads=2, read_ahead_bytes=1 << 20)
     batches = iter(loader)
     next(batches)
@@ -715,13 +717,13 @@ def test_an_iterator_of_the_parent_does_not_hang_in_the_child(path):
 EXIT = """
 import os, sys, threading, time
 import numpy as np
-from h5video_data import video_set
+from h5video_data.planning import access
 from h5video_data.reading import memory_budget as memory
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading import threads as tasks
 from h5video_data.loader import VideoLoader
-video_set.MEMORY_ROW_BYTES = 64
-memory.MAX_GROUP_BATCHES = 1
+access.MEMORY_ROW_BYTES = 64
+memory.MAX_BUNDLE_BATCHES = 1
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 read = sources.DirectSource.read
 def slow(self, *arguments):
@@ -805,7 +807,7 @@ def test_stats_add_up(tmp_path, options, batch_size):
 @pytest.mark.parametrize("chunks", [None, (2, *testing.SAMPLE_SHAPE)], ids=["direct", "h5py"])
 def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
     monkeypatch.setattr("h5video_data.reading.hdf5_source.MAX_OPEN_FILES", 8)
-    num_files = sources.MAX_OPEN_FILES + 44 if chunks is None else 40
+    num_files = byte_sources.MAX_OPEN_FILES + 44 if chunks is None else 40
     paths = [
         testing.write_video_file(
             tmp_path / f"{number:03}.h5", num_samples=2, first=2 * number, chunks=chunks
@@ -822,7 +824,7 @@ def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
                 x, testing.sample_values(order[step * 50 : step * 50 + 50])
             )
             most = max(most, num_descriptors() - before)
-    assert most <= sources.MAX_OPEN_FILES + 12
+    assert most <= byte_sources.MAX_OPEN_FILES + 12
     loader.close()
     assert num_descriptors() == before
 
@@ -836,7 +838,7 @@ def test_the_next_epoch_is_read_at_the_end_of_this_one(sizes):
     loader = VideoLoader(sizes(40), batch_size=4, seed=0)
     assert ahead_of(loader) is None
     numbers_of(loader)
-    assert ahead_of(loader) == (1, min(loader._feed.memory.window, 10))
+    assert ahead_of(loader) == (1, min(loader._feed.memory.bundles_in_flight, 10))
     begun = loader._feed._ahead
     second = numbers_of(loader)
     assert loader._feed._ahead is not begun

@@ -24,6 +24,7 @@ import tf_keras
 import h5video_data as h5v
 from h5video_data import testing
 from h5video_data.callbacks import FeedMonitor, monitoring
+from h5video_data.reading import byte_sources
 from h5video_data.reading import hdf5_source as fallback
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.prefetcher import Prefetcher
@@ -130,8 +131,8 @@ def slow_down(monkeypatch, owner, name, seconds):
 
 @pytest.fixture
 def _slow_disk(monkeypatch):
-    monkeypatch.setattr(sources, "open_queue", lambda: None)
-    slow_down(monkeypatch, sources.OpenFile, "read_into", 0.01)
+    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
+    slow_down(monkeypatch, byte_sources.LocalFile, "_read", 0.01)
 
 
 class Training:

@@ -34,7 +34,7 @@ def test_a_damaged_attribute(damaged):
         VideoLoader(damaged)
     report = h5v.inspect(damaged)
     assert sorted(item.name for item in report.datasets) == ["X", "Y"]
-    assert [item.path for item in report.datasets] == ["direct", "direct"]
+    assert [item.path for item in report.datasets] == ["direct", "memory"]
     assert "'sample_count' may be among them" in report.problems[0]
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from imagecodecs import lz4_encode
 from odd_types import nine_bits
 
-from h5video_data import testing, video_set
+from h5video_data import testing
 from h5video_data.errors import (
     FileFormatError,
     MissingFilterError,
@@ -25,8 +25,9 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.loader import VideoLoader
-from h5video_data.planning.byte_ranges import ChunkRows, RowPlanner, planner
-from h5video_data.reading import buffers
+from h5video_data.planning import access
+from h5video_data.planning.access import direct_access
+from h5video_data.reading import buffers, byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.io_submit import open_queue
 from h5video_data.sampling.clips import Clip
@@ -38,7 +39,7 @@ ONE = (1, *SAMPLE)  # the shape of a chunk that is one sample
 POISON = 0xA5
 
 DIRECT = "direct"
-SLABS = "slabs"
+SLABS = "chunks"
 PRECISION = "precision or padding"
 UNDEFINED = "not defined"
 
@@ -66,7 +67,7 @@ def poisoned_buffers():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(buffers, "aligned_empty", poisoned)
-        patch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
+        patch.setattr(access, "MEMORY_ROW_BYTES", -1)
         yield
 
 
@@ -90,8 +91,8 @@ def values(shape=SHAPE, dtype="<u2", seed=0):
 def path_taken(path, name="X"):
     """`DIRECT`, `SLABS`, or the reason why h5py reads the dataset."""
     with h5py.File(path) as file:
-        plan = planner(describe(file[name]))
-    return {RowPlanner: DIRECT, ChunkRows: SLABS}.get(type(plan), plan)
+        found = direct_access(describe(file[name]))
+    return found.reason if found.kind == "h5py" else found.kind
 
 
 def check(path, name="X", order=None, **options):
@@ -268,7 +269,7 @@ def test_array_types(tmp_path, dtype, chunks, options, fill):
 
 
 def test_an_array_type_of_small_samples_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 4096)
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
         file["X"] = values()
@@ -565,7 +566,7 @@ def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compre
         assert dataset[0].tobytes() == first + second
         assert {dataset.id.get_chunk_info(i).size for i in range(4)} == {len(chunk)}
     check(path)
-    monkeypatch.setattr(sources, "open_queue", lambda: None)
+    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
     check(path)
 
 
@@ -580,7 +581,7 @@ def test_an_lz4_chunk_that_does_not_compress_is_read_into_its_place(tmp_path, mo
             patch.setattr(sources, "decode_chunk", None)
             check(path)
             check(path, batch_size=1)
-    monkeypatch.setattr(sources, "open_queue", lambda: None)
+    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
     check(path)
 
 
@@ -874,7 +875,7 @@ def test_files_must_be_alike(tmp_path):
     paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
     for path, dtype in zip(paths, ("u1", "u2"), strict=True):
         testing.write_video_file(path, dtype=dtype)
-    with pytest.raises(FileFormatError, match=r"'X' should be alike.*uint8.*uint16"):
+    with pytest.raises(FileFormatError, match=r"'X' must be alike.*uint8.*uint16"):
         VideoLoader(paths)
 
 
@@ -883,7 +884,7 @@ def test_files_must_be_alike(tmp_path):
 @pytest.mark.parametrize("dtype", ["<i8", ">f4"])
 def test_one_dimension(tmp_path, monkeypatch, in_memory, chunks, dtype):
     if in_memory:
-        monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
+        monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 4096)
     path = tmp_path / "set.h5"
     labels = values((7,), dtype)
     with h5py.File(path, "w") as file:
@@ -928,7 +929,7 @@ def test_the_same_file_twice(tmp_path):
 def test_a_relative_path_means_what_it_meant_when_it_was_given(tmp_path, monkeypatch):
     testing.write_video_file(tmp_path / "set.h5", num_samples=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 4096)
     loader = VideoLoader("set.h5", shuffle=False)
     monkeypatch.chdir("/")
     ((x, _),) = list(loader)
@@ -1018,13 +1019,13 @@ def test_ranges_are_announced_to_the_kernel_if_the_disk_is_read(tmp_path, monkey
             tmp_path / f"{name}.h5", num_samples=16, sample_shape=shape, **options
         )
         with VideoLoader(path, y=None, batch_size=8, seed=0, num_threads=1) as loader:
-            monkeypatch.setattr(sources, "JUDGED_BYTES", 1)
-            monkeypatch.setattr(sources, "SLOW_BYTES_PER_SECOND", 0)
+            monkeypatch.setattr(byte_sources, "JUDGED_BYTES", 1)
+            monkeypatch.setattr(byte_sources, "SLOW_BYTES_PER_SECOND", 0)
             for _ in loader.batches():
                 pass
             assert not announced
             # Everything is slow now: from the second task on, what is read is announced.
-            monkeypatch.setattr(sources, "SLOW_BYTES_PER_SECOND", 1e15)
+            monkeypatch.setattr(byte_sources, "SLOW_BYTES_PER_SECOND", 1e15)
             before = loader.stats.read_bytes
             for _ in range(2):
                 for _ in loader.batches():

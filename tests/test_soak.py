@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from h5video_data import testing, video_dataset_from_hdf5, video_set
+from h5video_data import testing, video_dataset_from_hdf5
 from h5video_data.errors import ClosedError, FileChangedError, ReadError
 from h5video_data.loader import VideoLoader
+from h5video_data.planning import access
 from h5video_data.reading import buffers
 from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.samplers import ShuffleSampler, WeightedSampler
@@ -38,7 +39,7 @@ LAYOUTS = {
 def samples_are_read():
     """The samples of the tests are small; they are not kept in memory for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+        patch.setattr(access, "MEMORY_ROW_BYTES", 64)
         yield
 
 
@@ -612,9 +613,9 @@ def test_take_and_repeat_follow_on(path):
 EXIT = """
 import os, signal, sys, threading, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from h5video_data import video_set
+from h5video_data.planning import access
 from h5video_data.reading import threads as tasks
-video_set.MEMORY_ROW_BYTES = 64
+access.MEMORY_ROW_BYTES = 64
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 way, end, path = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have switched off

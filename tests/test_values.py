@@ -167,8 +167,8 @@ HOOKS = {
     "set opened": ("h5video_data.loader.open_video_set", "after"),
     "split": ("h5video_data.loader.split_set", "after"),
     "labels read": ("h5video_data.reading.batch_reader.read_values", "after"),
-    "opened for reading": ("h5video_data.reading.sample_sources._open", "before"),
-    "open for reading": ("h5video_data.reading.sample_sources._open", "after"),
+    "opened for reading": ("h5video_data.reading.byte_sources._open", "before"),
+    "open for reading": ("h5video_data.reading.byte_sources._open", "after"),
     "opened by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "before"),
     "open by h5py for reading": ("h5video_data.reading.hdf5_source.connect", "after"),
 }

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 
 from h5video_data.loader import VideoLoader, function_name
-from h5video_data.planning.byte_ranges import planner
-from h5video_data.reading.sample_sources import BYTES_PER_READ, ReadStats
+from h5video_data.reading.byte_sources import BYTES_PER_READ
+from h5video_data.reading.sample_sources import ReadStats
 
 # A training that waits less than this share of its time is not worth an effort.
 NOTEWORTHY_WAIT = 0.03
@@ -143,11 +143,10 @@ def _handing_over(figures: Figures, loader: VideoLoader, waited: str) -> str:
 
 def _obstacle(loader: VideoLoader) -> str:
     """The first dataset that only HDF5 can read, and why."""
-    for column in loader.video_set.columns:
-        for stored in () if column.is_kept_in_memory else column.parts:
-            reason = planner(stored)
-            if isinstance(reason, str):
-                return f"Dataset {stored.name!r}: {reason}"
+    for component in loader.video_set.components:
+        for access in component.accesses:
+            if access.kind == "h5py":
+                return f"Dataset {access.stored.name!r}: {access.reason}"
     return ""
 
 

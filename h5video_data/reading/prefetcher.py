@@ -1,4 +1,4 @@
-"""`Prefetcher`: epochs read one after the other, ahead of those who take their batches."""
+"""Prefetches epochs: keeps batches in flight, and begins the next epoch before one ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import TypeAlias
 from h5video_data.errors import ClosedError
 from h5video_data.video_set import VideoSet
 
-from .batch_reader import EpochPlan, EpochReader, PendingBatch, Reader
+from .batch import EpochPlan, PendingBatch
+from .batch_reader import BatchReader, EpochReader
 from .memory_budget import MemoryBudget
 from .sample_sources import ReadStats
 from .threads import is_process_ending
@@ -23,15 +24,15 @@ from .threads import is_process_ending
 _log = logging.getLogger(__name__)
 
 PlanEpoch: TypeAlias = Callable[[int, int], EpochPlan]
-"""From the number of an epoch, and how many of its samples were used before: what to read."""
+"""Plans an epoch, from its number and how many of its samples were used before."""
 
 
 @dataclass
 class LoaderStats(ReadStats):
-    """What feeding cost since the loader was made: seconds, bytes and counts."""
+    """Seconds, bytes and counts since the loader was made."""
 
     wait_seconds: float = 0.0
-    """Time that whoever takes the batches waited for one to be read."""
+    """Time that the consumer waited for batches to be read."""
     delivered_bytes: int = 0
     """Bytes of the batches handed over."""
     num_batches: int = 0
@@ -45,7 +46,7 @@ class Bundle:
     epoch: int
     batch: PendingBatch
     waited: float
-    """Seconds that whoever takes them waited for them."""
+    """Seconds that the consumer waited for them."""
 
 
 class Prefetcher:
@@ -87,7 +88,7 @@ class Prefetcher:
         self._used = 0
         # Goes up when what was planned is not valid any more.
         self._version = 0
-        self._reader: Reader | None = None
+        self._reader: BatchReader | None = None
         # The next epoch, whose first batches were read at the end of the one before.
         self._ahead: EpochReader | None = None
         self._is_closed = False
@@ -121,8 +122,8 @@ class Prefetcher:
             ahead, self._ahead = self._ahead, None
         _cancel(ahead)
 
-    def groups(self, plan_epoch: PlanEpoch) -> Iterator[Bundle]:
-        """The batches of the next epoch, group by group.
+    def bundles(self, plan_epoch: PlanEpoch) -> Iterator[Bundle]:
+        """Reads the batches of the next epoch, bundle by bundle.
 
         Args:
             plan_epoch: What an epoch reads.
@@ -136,9 +137,9 @@ class Prefetcher:
         following: EpochReader | None = None
         is_following_known = False
         version = self._version
-        window = self.memory.window
+        in_flight = self.memory.bundles_in_flight
         try:
-            current.fill(window)
+            current.fill(in_flight)
             while (batch := current.take()) is not None:
                 if current.reader.pid != os.getpid():
                     raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
@@ -150,16 +151,16 @@ class Prefetcher:
                         {int(batch.indices[place]): why for place, why in batch.failed.items()}
                     )
                     batch = batch.without_failed()
-                current.fill(window)
-                if len(current) < window and not is_following_known:
+                current.fill(in_flight)
+                if len(current) < in_flight and not is_following_known:
                     # The epoch draws to its end: the threads go on with the next one.
                     is_following_known = True
                     version = self._version
                     following = self._following_epoch(current.reader, plan_epoch)
                 if following is not None:
-                    following.fill(window - len(current))
+                    following.fill(in_flight - len(current))
                 if not len(current):
-                    # Nobody may ask for what comes after the last group.
+                    # Nobody may ask for what comes after the last bundle.
                     following = self._keep_ahead(current, following, version)
                 if len(batch.indices):
                     yield Bundle(current.plan.number, batch, waited)
@@ -208,7 +209,7 @@ class Prefetcher:
         _cancel(ahead)
         return reader.epoch(plan_epoch(epoch, used))
 
-    def _following_epoch(self, reader: Reader, plan_epoch: PlanEpoch) -> EpochReader | None:
+    def _following_epoch(self, reader: BatchReader, plan_epoch: PlanEpoch) -> EpochReader | None:
         """What reads the epoch after this one; an error of its sampler waits for its turn."""
         try:
             return reader.epoch(plan_epoch(self._next_epoch, 0))
@@ -224,7 +225,7 @@ class Prefetcher:
             self._stats.add(cost)
             self._stats.wait_seconds += waited
             self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
-            self._stats.num_batches += len(batch.ends)
+            self._stats.num_batches += len(batch.stops)
             self._stats.num_samples += len(batch.indices)
         return waited
 
@@ -235,19 +236,19 @@ class Prefetcher:
                 self.skipped[sample] = reason
                 _log.warning("Sample %d is skipped: %s", sample, reason)
 
-    def _open_reader(self) -> Reader:
+    def _open_reader(self) -> BatchReader:
         with self._lock:
             if self._is_closed:
                 raise ClosedError("The loader is closed and cannot be iterated any more.")
             reader = self._reader  # which `release` may set to None at any time
             if reader is None or reader.pid != os.getpid():
-                reader = self._reader = Reader(
+                reader = self._reader = BatchReader(
                     self._set,
                     num_threads=self._num_threads,
-                    batch_size=self._batch_size * self.memory.group,
-                    max_kept=self.memory.reserve,
-                    kept_samples=self.memory.kept_samples,
-                    tasks_per_batch=-(-self._num_threads // self.memory.window),
+                    bundle_size=self._batch_size * self.memory.batches_per_bundle,
+                    max_kept=self.memory.spare_bundles,
+                    cached_items=self.memory.cached_items,
+                    tasks_per_bundle=-(-self._num_threads // self.memory.bundles_in_flight),
                     skips_failed=self._skips_failed,
                 )
             return reader

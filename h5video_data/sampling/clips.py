@@ -84,10 +84,14 @@ class Clip:
             )
         return replace(self, axis=(self.axis or 0) % rank)
 
+    def frames(self, first: int) -> slice:
+        """The frames of the clip that begins at frame `first`."""
+        return slice(first, first + self.span, self.stride)
+
     def cut(self, sample: NDArray[Any], first: int) -> NDArray[Any]:
         """A view of the clip of a whole sample that begins at a frame; `axis` is 0 or more."""
         index = [slice(None)] * sample.ndim
-        index[self.axis or 0] = slice(first, first + self.span, self.stride)
+        index[self.axis or 0] = self.frames(first)
         return sample[tuple(index)]
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -126,6 +126,11 @@ def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> 
         raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
     except OSError as error:
         raise unavailable(f"{path} cannot be looked at", error) from error
+    require_identity(path, expected, found)
+
+
+def require_identity(path: str, expected: FileIdentity, found: FileIdentity) -> None:
+    """Raises a FileChangedError if a file is not the one whose layout was read."""
     if found != expected:
         raise FileChangedError(
             f"{path} was changed or replaced since it was opened: {expected.changes(found)}. "

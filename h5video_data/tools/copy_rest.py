@@ -95,15 +95,15 @@ class Copier:
         self._target = target
         self._folder = folder
         self._create = create
-        self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.row_nbytes)
+        self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
-        self._lengths = [part.shape[0] for part in video_set.columns[0].parts]
+        self._lengths = [part.shape[0] for part in video_set.components[0].parts]
         self._rows_differ = self._lengths != [video_set.num_samples]
         # The group whose samples are counted.
-        _, group = read_sample_count(source, video_set.columns[0].name, self._lengths[0])
+        _, group = read_sample_count(source, video_set.components[0].name, self._lengths[0])
         self._group = name_bytes(name_text(group))
         self._components: dict[h5py.Dataset, list[Component]] = {}
-        for component in video_set.columns:
+        for component in video_set.components:
             dataset = find_dataset(source, component.name)
             self._components.setdefault(dataset, []).append(component)
         # HDF5's copy of a dataset with addresses of another size cannot be opened.
@@ -137,7 +137,7 @@ class Copier:
         groups = [(root, self._target["/"].id, b"/")]
         while groups:  # no recursion: they may be nested more deeply than Python allows
             groups += self._copy_members(*groups.pop())
-        for component in self._set.columns:
+        for component in self._set.components:
             with contextlib.suppress(*HDF5_ERRORS):
                 if self._target[component.name] == self.new_datasets.get(component.name):
                     continue
@@ -298,18 +298,18 @@ class Copier:
 
     def _parts(self, path: bytes) -> Iterator[tuple[h5py.Dataset, int, int]]:
         """Opens a dataset in each file; yields it, its first row in the new file, and its rows."""
-        name = name_text(path)
-        counts = self._set.counts.tolist()
-        for file_path, begin, count in zip(
-            self._set.paths, self._set.starts.tolist(), counts, strict=True
-        ):
+        name, begin = name_text(path), 0
+        for file_path, count in zip(self._set.paths, self._set.counts.tolist(), strict=True):
             # If a dataset whose fill value has a variable length is opened through one file twice,
             # closing one of the two leaves the other with a dangling pointer (HDF5 1.14.6).
-            if os.path.samefile(file_path, self._source.filename):
-                yield find_dataset(self._source, name), begin, count
-            else:
-                with open_file(file_path, rdcc_nbytes=transfer.CACHE_BYTES) as file:
-                    yield find_dataset(file, name), begin, count
+            is_source = os.path.samefile(file_path, self._source.filename)
+            with (
+                contextlib.nullcontext(self._source)
+                if is_source
+                else open_file(file_path, rdcc_nbytes=transfer.CACHE_BYTES)
+            ) as file:
+                yield find_dataset(file, name), begin, count
+            begin += count
 
     def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
         names: list[bytes] = []
