@@ -70,6 +70,7 @@ ERRORS = {
     "inspect a folder": (["inspect", "."], 1, "is a directory"),
     "pack without classes": (["pack", "empty", "out.h5"], 1, "Expected one sub-folder per class"),
     "pack no folder": (["pack", "nowhere", "out.h5"], 1, "There is no folder nowhere"),
+    "pack a folder called none": (["pack", "none", "out.h5"], 1, "There is no folder none."),
     "pack a file": (
         ["pack", "set.h5", "out.h5"],
         1,
@@ -89,7 +90,7 @@ ERRORS = {
     "pack 4 GiB": (
         ["pack", ".", "out.h5", "--frames=18", "--size", "9000x9000", "--compression=lzf"],
         1,
-        "or --compression none. Received: --frames 18, --size 9000x9000, --compression lzf",
+        "shape (18, 3, 9000, 9000). Received: --compression lzf",
     ),
     "pack onto a file": (
         ["pack", ".", "set.h5"],

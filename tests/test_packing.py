@@ -674,7 +674,7 @@ ARGUMENTS = {
     "compression": ({"compression": "zip"}, r"`compression` must .*: compression='zip'$"),
     "chunk": (
         {"compression": "lzf", "size": (9000, 9000), "num_frames": 18},
-        r"smaller than 4 GiB .*Received: num_frames=18, size=\(9000, 9000\), compression='lzf'$",
+        r"smaller than 4 GiB, and has 4374000000 bytes: shape \(18, 3, 9000, 9000\)\. .*'lzf'$",
     ),
 }
 

@@ -287,11 +287,11 @@ def sets(draw):
     st.integers(1, 300),
     st.one_of(st.none(), st.integers(0, 3000)),
 )
-def test_any_set(case, compression, block_bytes, read_ahead_bytes):
+def test_any_set(case, compression, batch_bytes, read_ahead_bytes):
     shape, dtype, files = case
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repacking, "BLOCK_BYTES", block_bytes)
-        patch.setattr(repacking, "MAX_BLOCK_BYTES", 4 * block_bytes)
+        patch.setattr(repacking, "BATCH_BYTES", batch_bytes)
+        patch.setattr(repacking, "MAX_BATCH_BYTES", 4 * batch_bytes)
         paths, expected, ids = [], [], []
         for number, (length, count, options) in enumerate(files):
             paths.append(os.path.join(folder, f"{number}.h5"))
@@ -394,9 +394,9 @@ def test_files_with_other_classes(tmp_path):
 
 
 @pytest.mark.parametrize("chunks", [ONE, MANY, (4, 2, 3, 8, 3), (7, 4, 3, 8, 8)])
-def test_each_chunk_is_decoded_once_and_blocks_are_small(tmp_path, monkeypatch, chunks):
+def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5", num_samples=60, chunks=chunks, **GZIP)
-    monkeypatch.setattr(repacking, "BLOCK_BYTES", 3 * 768)
+    monkeypatch.setattr(repacking, "BATCH_BYTES", 3 * 768)
     write_plain, decode_chunk, sizes, decoded = repacking._write_plain, sources.decode_chunk, [], []
 
     def record(dataset, begin, values):
@@ -416,8 +416,8 @@ def test_each_chunk_is_decoded_once_and_blocks_are_small(tmp_path, monkeypatch, 
     assert max(sizes) == {1: 3, 4: 4, 7: 7}[chunks[0]]
     assert sum(sizes) == 60
 
-    # Where a whole slab is too much, blocks stay small.
-    monkeypatch.setattr(repacking, "MAX_BLOCK_BYTES", 3 * 768)
+    # Where a whole slab is too much, batches stay small.
+    monkeypatch.setattr(repacking, "MAX_BATCH_BYTES", 3 * 768)
     sizes.clear()
     repack(tmp_path / "a.h5", tmp_path / "b.h5", overwrite=True)
     assert max(sizes) == 3
@@ -428,7 +428,7 @@ def test_each_chunk_is_decoded_once_and_blocks_are_small(tmp_path, monkeypatch, 
     "options", [{}, {"chunks": (1, 1 << 16)}, {"chunks": (32, 1 << 14), **GZIP}]
 )
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(repacking, "BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(repacking, "BATCH_BYTES", 1 << 20)
     # tracemalloc does not see what is mapped.
     monkeypatch.setattr(buffers, "LEAST_MAPPED_NBYTES", 1 << 40)
     peaks = []
@@ -496,7 +496,7 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
 
 def test_hdf5_is_never_called_by_two_threads_at_once(tmp_path, monkeypatch):
     # Big-endian values are read by HDF5 in the loader's threads, while chunks are written.
-    monkeypatch.setattr(repacking, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(repacking, "BATCH_BYTES", 64)
     expected = noise((6000, 4, 4), ">u2")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = expected
@@ -526,14 +526,14 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error):
     out.write_bytes(b"the old one")
     write_plain, seen = repacking._write_plain, []
 
-    def fail_at_the_second_block(*arguments):
+    def fail_at_the_second_batch(*arguments):
         write_plain(*arguments)
         seen.append(files_in(tmp_path))
         if len(seen) == 2:
             raise error
 
-    monkeypatch.setattr(repacking, "BLOCK_BYTES", 4 * 768)
-    monkeypatch.setattr(repacking, "_write_plain", fail_at_the_second_block)
+    monkeypatch.setattr(repacking, "BATCH_BYTES", 4 * 768)
+    monkeypatch.setattr(repacking, "_write_plain", fail_at_the_second_batch)
     expected = RepackingError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match=r"could not be written.*: Input/output error$|stop"):
         repack(tmp_path / "a.h5", out, overwrite=True)
@@ -566,7 +566,7 @@ def run_slowly(folder, *lines):
     code = f"""
 import sys, time
 from h5video_data.tools import repack as repacking
-repacking.BLOCK_BYTES = 1 << 20
+repacking.BATCH_BYTES = 1 << 20
 {before}
 try:
     repacking.repack({str(folder / "a.h5")!r}, {str(folder / "b.h5")!r})
@@ -726,7 +726,7 @@ def test_wrong_files(tmp_path):
 def test_a_sample_of_4_gib_is_no_chunk(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("X", (2, 1 << 16, 1 << 16), "u1", chunks=(1, 64, 64))
-    with pytest.raises(ArgumentError, match=r"smaller than 4 GiB .* 4294967296 bytes\. Received"):
+    with pytest.raises(ArgumentError, match=r"than 4 GiB, and has 4294967296 bytes: .*: compress"):
         repack(tmp_path / "a.h5", tmp_path / "b.h5", chunks="sample")
     assert files_in(tmp_path) == ["a.h5"]
 

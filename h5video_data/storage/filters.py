@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import MissingDependencyError
+from h5video_data.errors import ArgumentError, MissingDependencyError
 
 from .codecs import CODECS, COMPRESSIONS
 from .decoders import Bytes, Data, wrong_size
 from .layout import Filter
 from .scratch import scratch
+
+_MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
 
 
 def undecodable(filters: Sequence[Filter]) -> list[Filter]:
@@ -107,16 +110,29 @@ def are_raw(prefixes: NDArray[np.void], nbytes: int) -> NDArray[np.bool_]:
     return are
 
 
-def compression_options(compression: str, item_size: int) -> dict[str, Any]:
-    """Returns the arguments of h5py's `create_dataset` for a dataset compressed by a codec.
+def sample_chunks(
+    sample_shape: tuple[int, ...], item_size: int, compression: str | None
+) -> dict[str, Any]:
+    """Returns the arguments of h5py's `create_dataset` for a dataset with one sample per chunk.
 
     Args:
-        compression: A key of `COMPRESSIONS`.
+        sample_shape: The shape of a sample.
         item_size: Bytes of one value; larger ones are shuffled before they are compressed.
+        compression: A key of `COMPRESSIONS`, or None.
 
     Raises:
+        ArgumentError: A sample is too large.
         MissingDependencyError: hdf5plugin encodes it, and is not installed.
     """
+    nbytes = math.prod(sample_shape) * item_size
+    if nbytes > _MAX_CHUNK_BYTES:
+        raise ArgumentError(
+            f"A sample in a chunk of its own must be smaller than 4 GiB, and has {nbytes} bytes: "
+            f"shape {sample_shape}. Received: compression={compression!r}"
+        )
+    chunks = {"chunks": (1, *sample_shape)}
+    if compression is None:
+        return chunks
     codec = COMPRESSIONS[compression]
     options = dict(codec.options)
     if codec.plugin is not None:
@@ -128,7 +144,8 @@ def compression_options(compression: str, item_size: int) -> dict[str, Any]:
                 "Install it with: pip install 'h5video_data[filters]'"
             ) from error
         options = dict(getattr(hdf5plugin, codec.plugin)())
-    return options if codec.shuffles else {**options, "shuffle": item_size > 1}
+    shuffle = {} if codec.shuffles else {"shuffle": item_size > 1}
+    return {**chunks, **options, **shuffle}
 
 
 def encode_chunk(compression: str, values: NDArray[Any]) -> tuple[Data, int]:

@@ -218,15 +218,8 @@ def _inspect(options: argparse.Namespace) -> int:
 def _repack(options: argparse.Namespace) -> int:
     from .repack import repack
 
-    report = repack(
-        options.path,
-        options.out,
-        x=options.x or "X",
-        compression=None if options.compression == "none" else options.compression,
-        chunks=options.chunks,
-        progress=not options.quiet and importlib.util.find_spec("tqdm") is not None,
-        overwrite=options.overwrite,
-    )
+    has_tqdm = importlib.util.find_spec("tqdm") is not None
+    report = repack(**_arguments(options), progress=has_tqdm and not options.quiet)
     for skipped in report.skipped:
         reason = in_flags(skipped.reason, options.flags)
         print(f"skipped {skipped.name}: it {reason}", file=sys.stderr)
@@ -237,17 +230,7 @@ def _repack(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> int:
     from .pack import pack
 
-    report = pack(
-        options.folder,
-        options.out,
-        num_frames=options.num_frames,
-        stride=options.stride,
-        size=options.size,
-        clips_per_video=options.clips_per_video,
-        compression=None if options.compression == "none" else options.compression,
-        progress=not options.quiet,
-        overwrite=options.overwrite,
-    )
+    report = pack(**_arguments(options), progress=not options.quiet)
     for skipped in report.skipped:
         print(f"skipped {skipped.path}: it {skipped.reason}", file=sys.stderr)
     counts = zip(report.samples_per_class, report.class_names, strict=True)
@@ -256,6 +239,15 @@ def _pack(options: argparse.Namespace) -> int:
         + ", ".join(f"{count} {name}" for count, name in counts)
     )
     return 0
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of the Python function that were given on the command line."""
+    names = options.flags.keys() - {"quiet"}
+    found = {name: value for name, value in vars(options).items() if name in names}
+    if found["compression"] == "none":
+        del found["compression"]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _demo(options: argparse.Namespace) -> int:

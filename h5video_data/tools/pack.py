@@ -3,13 +3,13 @@
 The videos are read twice. The first reading counts frames, so that the shapes of the datasets are
 known before anything is written; the second one writes the clips, one at a time:
 
-    folder -> list_videos -> _plan_videos (decode, count) -> _write (decode, resize, crop) -> out
+    folder -> list_videos -> _plan_videos: decode, count -> read_clips: decode, resize, crop -> out
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError, PackingError, ReadError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
-from h5video_data.storage.filters import compression_options
+from h5video_data.storage.filters import sample_chunks
 
 from .atomic_file import Output, check_out, file_when_complete, with_progress
 from .videos import (
@@ -34,8 +34,6 @@ from .videos import (
 )
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
-
-_MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,8 @@ class _Settings:
     stride: int
     size: tuple[int, int]  # rows, columns
     clips_per_video: int
-    compression: str | None
-
-    @property
-    def span(self) -> int:
-        """The number of video frames from a clip's first frame to its last, both included."""
-        return (self.num_frames - 1) * self.stride + 1
-
-    @property
-    def sample_shape(self) -> tuple[int, int, int, int]:
-        """(frames, channels, rows, columns)."""
-        return (self.num_frames, 3, *self.size)
+    sample_shape: tuple[int, int, int, int]  # frames, channels, rows, columns
+    layout: dict[str, Any]  # arguments of `create_dataset`
 
 
 @dataclass(frozen=True)
@@ -164,36 +153,6 @@ def pack(
         ReadError: A folder cannot be read, or a video changed while it was being packed.
         MissingDependencyError: PyAV (or, with `progress`, tqdm) is not installed.
     """
-    settings = _checked_settings(num_frames, stride, size, clips_per_video, compression)
-    folder, out = Path(folder), Path(out)
-    check_out(out, overwrite=overwrite)
-    class_names, files, strays = list_videos(folder)
-    check_not_packed(out, folder, [*(path for path, _ in files), *(item.path for item in strays)])
-    videos, unreadable = _plan_videos(folder, files, settings, progress=progress)
-    skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
-    if not videos:
-        raise PackingError(_nothing_packed(folder, skipped))
-    with file_when_complete(out, PackingError) as (file, output):
-        _write(file, output, folder, videos, class_names, settings, progress=progress)
-    return PackReport(
-        path=out,
-        class_names=class_names,
-        samples_per_class=_samples_per_class(videos, len(class_names)),
-        num_videos=len(videos),
-        skipped=skipped,
-    )
-
-
-# Arguments
-
-
-def _checked_settings(
-    num_frames: int,
-    stride: int,
-    size: Sequence[int],
-    clips_per_video: int,
-    compression: str | None,
-) -> _Settings:
     check_whole_number("num_frames", num_frames, 1)
     check_whole_number("stride", stride, 1)
     check_whole_number("clips_per_video", clips_per_video, 1)
@@ -203,17 +162,40 @@ def _checked_settings(
             f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
         )
     rows, columns = map(int, size)
-    settings = _Settings(
-        int(num_frames), int(stride), (rows, columns), int(clips_per_video), compression
+    shape = (int(num_frames), 3, rows, columns)
+    layout = {} if compression is None else sample_chunks(shape, 1, compression)
+    clips = int(clips_per_video)
+    settings = _Settings(int(num_frames), int(stride), (rows, columns), clips, shape, layout)
+    folder, out = Path(folder), Path(out)
+    check_out(out, overwrite=overwrite)
+    class_names, files, strays = list_videos(folder)
+    check_not_packed(out, folder, [*(path for path, _ in files), *(item.path for item in strays)])
+    videos, unreadable = _plan_videos(folder, files, settings, progress=progress)
+    skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
+    if not videos:
+        raise PackingError(_nothing_packed(folder, skipped))
+    labels = np.repeat([v.label for v in videos], [len(v.starts) for v in videos])
+    with file_when_complete(out, PackingError) as (file, output):
+        file.attrs["sample_count"] = len(labels)
+        file.attrs["class_names"] = np.array(class_names, dtype=h5py.string_dtype())
+        file.attrs["num_frames"], file.attrs["stride"] = settings.num_frames, settings.stride
+        X = file.create_dataset("X", (len(labels), *shape), np.uint8, **layout)
+        file["Y"] = np.eye(len(class_names), dtype=np.float32)[labels]
+        sources = [v.path for v in videos for _ in v.starts]
+        file.create_dataset("source", data=sources, dtype=h5py.string_dtype())
+        file["start_frame"] = np.array([start for v in videos for start in v.starts], np.int64)
+        file["frame_rate"] = np.array([v.frame_rate for v in videos for _ in v.starts])
+        begin = 0
+        for video in with_progress(videos, "packing", unit="video", progress=progress):
+            _write_clips(X, output, begin, folder / video.path, video, settings)
+            begin += len(video.starts)
+    return PackReport(
+        path=out,
+        class_names=class_names,
+        samples_per_class=tuple(np.bincount(labels, minlength=len(class_names)).tolist()),
+        num_videos=len(videos),
+        skipped=skipped,
     )
-    sample_bytes = settings.num_frames * 3 * settings.size[0] * settings.size[1]
-    if compression is not None and sample_bytes > _MAX_CHUNK_BYTES:
-        raise ArgumentError(
-            f"A sample must be smaller than 4 GiB to be one HDF5 chunk, and has {sample_bytes} "
-            "bytes. Use fewer or smaller frames, or compression=None. "
-            f"Received: num_frames={num_frames!r}, size={size!r}, compression={compression!r}"
-        )
-    return settings
 
 
 def _is_positive(value: Any) -> bool:
@@ -254,73 +236,20 @@ def _plan_videos(
         if starts:
             planned.append(_PlannedVideo(path, label, num_frames, frame_rate, starts))
         else:
-            reason = f"is too short: it has {num_frames} frames, and a clip spans {settings.span}"
+            span = (settings.num_frames - 1) * settings.stride + 1
+            reason = f"is too short: it has {num_frames} frames, and a clip spans {span}"
             skipped.append(SkippedVideo(path, reason))
     return planned, skipped
-
-
-def _samples_per_class(videos: Iterable[_PlannedVideo], num_classes: int) -> tuple[int, ...]:
-    counts = [0] * num_classes
-    for video in videos:
-        counts[video.label] += len(video.starts)
-    return tuple(counts)
-
-
-# The HDF5 file
-
-
-def _storage(settings: _Settings) -> dict[str, Any]:
-    """Returns the arguments of `create_dataset` for the layout of X."""
-    if settings.compression is None:
-        return {}
-    chunks = (1, *settings.sample_shape)
-    return {"chunks": chunks, **compression_options(settings.compression, 1)}
-
-
-def _write(
-    file: h5py.File,
-    output: Output,
-    folder: Path,
-    videos: Sequence[_PlannedVideo],
-    class_names: Sequence[str],
-    settings: _Settings,
-    *,
-    progress: bool,
-) -> None:
-    num_samples = sum(len(video.starts) for video in videos)
-    text = h5py.string_dtype()
-    file.attrs["sample_count"] = num_samples
-    file.attrs["class_names"] = np.array(class_names, dtype=text)
-    file.attrs["num_frames"] = settings.num_frames
-    file.attrs["stride"] = settings.stride
-    shape = (num_samples, *settings.sample_shape)
-    X = file.create_dataset("X", shape, np.uint8, **_storage(settings))
-    Y = file.create_dataset("Y", (num_samples, len(class_names)), np.float32)
-    source = file.create_dataset("source", (num_samples,), text)
-    start_frame = file.create_dataset("start_frame", (num_samples,), np.int64)
-    frame_rate = file.create_dataset("frame_rate", (num_samples,), np.float64)
-    begin = 0
-    for video in with_progress(videos, "packing", unit="video", progress=progress):
-        rows = slice(begin, begin + len(video.starts))
-        labels = np.zeros((len(video.starts), len(class_names)), np.float32)
-        labels[:, video.label] = 1
-        Y[rows] = labels
-        source[rows] = video.path
-        start_frame[rows] = video.starts
-        frame_rate[rows] = video.frame_rate
-        _write_clips(X, output, begin, folder, video, settings)
-        begin = rows.stop
 
 
 def _write_clips(
     dataset: h5py.Dataset,
     output: Output,
     begin: int,
-    folder: Path,
+    path: Path,
     video: _PlannedVideo,
     settings: _Settings,
 ) -> None:
-    path = folder / video.path
     clips = read_clips(
         path,
         video.starts,
