@@ -34,7 +34,7 @@ from h5video_data.video_set import Component, VideoSet
 
 from . import transfer
 from .inspection import size_text
-from .links import find_linked_file
+from .links import moved_link
 
 # A dataset most of whose values are not stored is written out if they take no more bytes than the
 # samples do, or than this.
@@ -43,10 +43,10 @@ SPARSE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class SkippedItem:
-    """Something in a file that is not in its copy.
+    """Something in a file that was not copied.
 
     Attributes:
-        name: What it is: `dataset '/refs'`.
+        name: Its kind and name: `dataset '/refs'`.
         reason: Why it was left out, in words.
     """
 
@@ -121,16 +121,14 @@ class Copier:
         """Copies everything but the values of the set's components.
 
         Raises:
-            FileFormatError: The files do not fit together.
-            ArgumentError: A component's dataset is in another file, in a group that is linked.
+            FileFormatError: The files do not match.
+            ArgumentError: A component's dataset is in a group of another file.
             ReadError: Rows that are left out or joined cannot be read.
             VideoFileNotFoundError: A source of a virtual dataset does not exist.
         """
         if self._source.userblock_size:
-            self._skip(
-                f"the userblock of {self._source.userblock_size} bytes",
-                "stands before what HDF5 knows about",
-            )
+            name = f"the userblock of {self._source.userblock_size} bytes"
+            self._skip(name, "stands before the part of the file that HDF5 reads")
         root = self._source["/"].id
         self._copies[transfer.identity(root)] = b"/"
         self._copy_attributes(root, self._target["/"].id, b"/")
@@ -178,11 +176,11 @@ class Copier:
             where, link = posixpath.join(path, name), transfer.link_properties(name)
             try:
                 item = self._copy_link(source, target, name, where, link)
-                key = None if item is None else transfer.identity(item)
+                if item is None:
+                    continue
+                key = transfer.identity(item)
             except HDF5_ERRORS as error:
                 self._skip(f"link {_shown(where)}", "cannot be opened", error)
-                continue
-            if item is None:
                 continue
             if key in self._copies:
                 target.links.create_hard(name, self._target["/"].id, self._copies[key], link)
@@ -192,7 +190,8 @@ class Copier:
                 if is_dataset:
                     new = self._copy_dataset(item, target, name, where, link)
                 else:
-                    new = _copy_object(item, target, name, link)
+                    with _skipping():
+                        new = transfer.copy_object(item, target, name, link)
             except _SkipError as error:
                 self._skip(f"{'dataset' if is_dataset else 'object'} {_shown(where)}", str(error))
                 continue
@@ -217,17 +216,11 @@ class Copier:
                     if dataset in self._components or self._has_other_rows(dataset, path):
                         return item
             filename, where = source.links.get_val(name)
-            target.links.create_external(name, self._moved(filename), where, link)
+            filename = moved_link(self._source.filename, filename, self._folder)
+            target.links.create_external(name, filename, where, link)
         else:
             self._skip(f"link {_shown(path)}", "is of a kind that only its writer knows")
         return None
-
-    def _moved(self, filename: bytes) -> bytes:
-        """Returns the file name of an external link, as seen from the new file's folder."""
-        found = find_linked_file(self._source.filename, os.fsdecode(filename))
-        if os.path.isabs(filename) or found is None:
-            return filename
-        return os.fsencode(os.path.relpath(found, self._folder))
 
     def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
         """Tells if rows of a dataset are left out or joined."""
@@ -358,7 +351,7 @@ class Copier:
                 yield f"dataset {_shown(path)}"
 
     def _is_same(self, path: bytes, old: h5py.Dataset, new: h5py.Dataset) -> bool:
-        new.id.get_create_plist()  # which may be damaged where the values are not
+        new.id.get_create_plist()  # raises an error if it is damaged
         if not old.id.get_type().equal(new.id.get_type()):
             return False
         if path in self._joined:
@@ -369,13 +362,13 @@ class Copier:
         if old.shape != new.shape:
             return False
         if old.chunks is not None and not transfer.has_variable_length(old.id.get_type()):
-            # They may differ where values were written anew. HDF5 1.14 lists wrong places for the
+            # They may differ if values were encoded again. HDF5 1.14 lists wrong offsets for the
             # chunks of some datasets, and then finds none there.
             with contextlib.suppress(*HDF5_ERRORS):
                 if transfer.same_chunks(old, new):
                     return True
         if transfer.is_sparse(old, self._most_nbytes):
-            return old.chunks is None  # then nothing of it is stored
+            return old.chunks is None  # nothing of it is stored
         return transfer.same_rows(old, new)
 
 
@@ -389,16 +382,6 @@ def _skipping() -> Iterator[None]:
         yield
     except HDF5_ERRORS as error:
         raise _SkipError(f"cannot be read: {transfer.reason_of(error)}") from error
-
-
-def _copy_object(item: Any, target: Any, name: bytes, link: Any) -> Any:
-    """Copies a group or a committed type, without its attributes and members."""
-    with _skipping():
-        if isinstance(item, h5py.h5g.GroupID):
-            return h5py.h5g.create(target, name, link, transfer.group_properties(item))
-        new = item.copy()
-        new.commit(target, name, link)
-        return new
 
 
 def _shown(name: bytes) -> str:

@@ -104,13 +104,27 @@ def link_properties(name: bytes) -> Any:
     return plist
 
 
-def group_properties(group: Any) -> Any:
-    """Returns the property list of a new group, with the orders that another one tracks."""
-    # Not the other one's own list, which says where in its file the links are.
-    old, new = group.get_create_plist(), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    new.set_link_creation_order(old.get_link_creation_order())
-    new.set_attr_creation_order(old.get_attr_creation_order())
-    return new
+def copy_object(item: Any, group: Any, name: bytes, link: Any) -> Any:
+    """Copies a group without its members, or a committed type; neither's attributes.
+
+    Args:
+        item: The low-level id of the object.
+        group: The low-level id of the group to copy it to.
+        name: The name there.
+        link: The property list of the new link.
+
+    Returns:
+        The id of the copy.
+    """
+    if not isinstance(item, h5py.h5g.GroupID):
+        new = item.copy()
+        new.commit(group, name, link)
+        return new
+    # The orders that it tracks; not all of its properties, some of which are offsets in its file.
+    old, plist = item.get_create_plist(), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    plist.set_link_creation_order(old.get_link_creation_order())
+    plist.set_attr_creation_order(old.get_attr_creation_order())
+    return h5py.h5g.create(group, name, link, plist)
 
 
 # Datasets
