@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-# By name: imagecodecs imports a codec when it is first asked for, which should not happen in many
-# threads at once, nor while another thread forks.
+# By name: imagecodecs imports a codec on first access, which must not happen in many threads at
+# once, nor while another thread forks.
 from imagecodecs import (
     bitshuffle_decode,
     deflate_decode,

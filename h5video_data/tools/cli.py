@@ -101,7 +101,7 @@ _Run = Callable[[argparse.Namespace], int]
 
 
 class _Command:
-    """A subcommand, whose arguments are called as those of the Python function that it runs."""
+    """A subcommand. Its arguments have the names of those of the Python function that it runs."""
 
     def __init__(self, parser: argparse.ArgumentParser, run: _Run) -> None:
         self._parser = parser
@@ -114,7 +114,7 @@ class _Command:
         self._flags[action.dest] = flag if flag.startswith("-") else options["metavar"]
 
     def add_output(self, compressions: Sequence[str]) -> None:
-        """Adds what all subcommands have that write a file."""
+        """Adds the arguments that `repack` and `pack` share."""
         self.add(
             "--compression",
             choices=["none", *compressions],

@@ -373,7 +373,7 @@ class Copier:
 
 
 class _SkipError(Exception):
-    """Something cannot be copied; the message says why."""
+    """Raised if an object cannot be copied; the message is the reason."""
 
 
 @contextlib.contextmanager
