@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .loader import VideoLoader, as_functions
+from .opening import Names, Paths, open_video_set
 from .reading.memory_budget import small_samples_budget
 from .samplers import Sampler
 from .sampling.clips import Clip
 from .splits import SplitBy, check_split
-from .video_set import Names, Paths, open_video_set
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, StateError
+from .opening import Names, Paths, open_video_set
 from .reading.batch import EpochPlan
 from .reading.buffers import keep_freed_blocks
 from .reading.fingerprint import check_fingerprint, describe_set, digest
@@ -34,7 +35,7 @@ from .samplers import (
 from .sampling.clips import Clip
 from .sampling.sharding import replica_shard
 from .splits import SplitBy, check_split, is_one_of, split_set
-from .video_set import Names, Paths, VideoSet, open_video_set
+from .video_set import VideoSet
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation

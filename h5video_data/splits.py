@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
+from .opening import Names, Paths, open_video_set
 from .sampling.split_indices import as_column, check_fraction, split_indices
-from .video_set import Names, Paths, VideoSet, open_video_set, read_values
+from .video_set import VideoSet, read_values
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
 

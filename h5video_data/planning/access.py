@@ -1,4 +1,4 @@
-"""How each dataset is read, and why: decided once, when its set is opened.
+"""Decides how each dataset is read, and why: once, when its set is opened.
 
 The reader, the memory budget, `inspect` and `repack` all go by the `Access` that is made here.
 """
@@ -29,7 +29,7 @@ MANY_SAMPLES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """How one dataset of one file is read.
+    """The way that one dataset of one file is read.
 
     By kind:
         "memory": All values are read by h5py when reading begins, and kept.
@@ -44,12 +44,12 @@ class Access:
     reason: str
     """Why, for people."""
     ranges: RowPlanner | None = None
-    """What plans the byte ranges, if `kind` is "direct"."""
+    """Plans the byte ranges, if `kind` is "direct"."""
     chunk_rows: ChunkRows | None = None
-    """How the chunks hold the rows, if `kind` is "chunks"."""
+    """The layout of its chunks, if `kind` is "chunks"."""
     without_memory: Access | None = None
-    """How it is read if its values cannot be kept: where they take a part of the memory budget,
-    which labels do not."""
+    """The way to read it if its values cannot be kept; None for labels, whose values always are,
+    and take no part of the memory budget."""
 
 
 def direct_access(stored: StoredArray) -> Access:

@@ -1,4 +1,4 @@
-"""Which bytes of a file a batch needs, and where each range lands. Pure data, no files.
+"""Plans the byte ranges of a file that a batch needs, and where each lands. No files.
 
 A dataset can be planned here if each sample is made of whole byte ranges of the file: a contiguous
 dataset, or chunks that hold (part of) one sample and come out as contiguous bytes of it:
@@ -59,7 +59,7 @@ class RowPlanner:
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
     clip: Clip | None = None
-    """Which frames of the samples to read; None: all of them."""
+    """The frames of each row to read; None: all of them."""
 
     def of_clips(self, clip: Clip | None) -> RowPlanner:
         """Returns a planner of clips of the rows."""

@@ -41,7 +41,7 @@ class ChunkRowDecode:
 
 @dataclass(frozen=True, eq=False)
 class CachePlan:
-    """How one batch is put together, of the items that are in chunk rows."""
+    """The decodes and copies that put one batch together, of the items that are in chunk rows."""
 
     decodes: tuple[ChunkRowDecode, ...]
     copied: Indices

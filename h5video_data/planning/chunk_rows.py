@@ -1,4 +1,4 @@
-"""How chunks hold many rows of a dataset, and how rows are copied out of decoded chunks."""
+"""The layout of chunks that hold many rows of a dataset, and copies of rows out of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Region:
     """
 
     chunks: tuple[slice, ...]
-    """Which chunks."""
+    """The chunks."""
     inside: tuple[slice, ...]
     """The part of each chunk that counts: an edge chunk is stored whole."""
     in_frame: tuple[slice, ...]

@@ -24,11 +24,11 @@ class EpochPlan:
     stops: Indices
     """The end (exclusive) of each batch in `order`."""
     batches_per_bundle: int
-    """How many batches are read together."""
+    """The number of batches that are read together."""
     first_frames: Indices | None = None
     """The first frame of each sample's clip, if clips are read."""
     earlier: Indices | None = None
-    """How often each sample came before in the epoch, if some come several times."""
+    """The number of earlier uses of each sample in the epoch, if some come several times."""
 
     @property
     def bundles(self) -> Indices:
@@ -54,7 +54,7 @@ class PendingBatch:
     first_frames: Indices | None = None
     """The first frame of each sample's clip, if clips are read."""
     earlier: Indices | None = None
-    """How often each sample came before in the epoch, if some come several times."""
+    """The number of earlier uses of each sample in the epoch, if some come several times."""
 
     def without_failed(self) -> PendingBatch:
         """Leaves out the samples that cannot be read, and batches without any other."""

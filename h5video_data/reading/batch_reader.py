@@ -189,7 +189,7 @@ class EpochReader:
         self._bundles: deque[PendingBatch] = deque()
 
     def __len__(self) -> int:
-        """How many bundles are being read."""
+        """Returns the number of bundles that are being read."""
         return len(self._bundles)
 
     def fill(self, count: int) -> None:

@@ -15,15 +15,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import VideoFileNotFoundError
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.file_identity import (
     FileIdentity,
     check_identity,
     identity_of,
-    keep_open,
     require_identity,
-    unavailable,
-    with_room,
 )
 from h5video_data.storage.scratch import scratch
 
@@ -48,15 +45,17 @@ def is_slow(num_bytes: int, num_reads: int, seconds: float) -> bool:
 
 
 class RangeError(Exception):
-    """A range cannot be read; `__cause__` is the reason, an OSError or EOFError.
+    """A range of a file cannot be read; `__cause__` is the reason.
 
-    Attributes:
-        number: Its position among the ranges that were asked for.
+    Args:
+        number: The position of the range among those that were asked for.
+        num_read: How many bytes of it were read.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, num_read: int = 0) -> None:
+        super().__init__(number, num_read)
         self.number = number
+        self.num_read = num_read
 
 
 class ByteSource(Protocol):
@@ -99,14 +98,10 @@ def read_range(source: ByteSource, offset: int, size: int) -> NDArray[np.uint8]:
     """Reads one range, uint8 (size,): memory that is valid until the thread calls this again.
 
     Raises:
-        OSError: It cannot be read.
-        EOFError: The file ends before the range does.
+        RangeError: It cannot be read.
     """
     data = scratch("stored", size)
-    try:
-        source.read_ranges(np.array([offset]), np.array([size]), _FIRST_BYTE, data)
-    except RangeError as error:
-        raise error.__cause__ or error from None
+    source.read_ranges(np.array([offset]), np.array([size]), _FIRST_BYTE, data)
     return data
 
 
@@ -153,15 +148,6 @@ class ThreadQueues:
         return queue
 
 
-def _open(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise VideoFileNotFoundError(f"{path} is gone since it was opened.") from None
-    except OSError as error:
-        raise unavailable(f"{path} cannot be opened", error) from error
-
-
 class LocalFile:
     """A file that the operating system reads. See `ByteSource`.
 
@@ -182,7 +168,7 @@ class LocalFile:
         self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
         # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
         check_identity(path, identity)
-        self._fd = with_room(functools.partial(_open, path))
+        self._fd = with_free_descriptors(functools.partial(open_descriptor, path))
         check_identity(path, identity, self._fd)
 
     def __del__(self) -> None:
@@ -221,8 +207,8 @@ class LocalFile:
                 got += self._read(target[start + got : start + size].data, offset + got)
                 if got < size:
                     raise self._cut_short(offset, size - got)
-            except (OSError, EOFError) as error:
-                raise RangeError(number) from error
+            except (OSError, EOFError, MemoryError) as error:
+                raise RangeError(number, got) from error
         self._judge(time.perf_counter() - begin, int(sizes.sum()), len(sizes))
 
     def _read(self, target: memoryview, offset: int) -> int:

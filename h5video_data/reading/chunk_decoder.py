@@ -75,11 +75,10 @@ class ChunkRowDecoder:
         source = self._sources.open(stored.path, stored.identity)
         try:
             found = self._read_unit(source, self.chunk_rows.chunks(chunk_row, unit), rows, cost)
-        except (OSError, EOFError, ValueError, MemoryError, RangeError) as error:
+        except (RangeError, ValueError, MemoryError) as error:
             check_source(source, stored.path, stored.identity)
             row = chunk_row * self.chunk_rows.num_rows + rows[0]
-            cause = (error.__cause__ or error) if isinstance(error, RangeError) else error
-            raise read_error(stored, row, cause) from cause
+            raise read_error(stored, row, error) from error.__cause__ or error
         stats.add(cost)
         check_source(source, stored.path, stored.identity)
         for row_in_unit, first, target in zip(found, first_frames, targets, strict=True):

@@ -1,4 +1,4 @@
-"""What a saved position belongs to: a fingerprint of the data, the split and the order."""
+"""Fingerprints of the data, the split and the order that a saved position belongs to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError, StateError
-from h5video_data.storage.hdf5_files import find_dataset, open_file
+from h5video_data.storage.hdf5_files import open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
 
@@ -29,14 +30,14 @@ _MEANINGS = {
 
 
 def digest(values: NDArray[Any]) -> str:
-    """A short hash of an array's values."""
+    """Returns a short hash of an array's values."""
     return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).hexdigest()
 
 
 def describe_set(video_set: VideoSet) -> dict[str, Any]:
-    """The parts of a fingerprint that are the files' own; wherever they lie.
+    """Makes the part of a fingerprint that depends on the files' contents, wherever they lie.
 
-    How they are stored does not count, but for the byte order of frames.
+    How they are stored does not count, except for the byte order of frames.
     """
     datasets = {
         item.name: [list(item.parts[0].shape[1:]), str(item.dtype)] for item in video_set.components

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.file_identity import check_identity, keep_open, with_room
-from h5video_data.storage.hdf5_files import connect, find_dataset
+from h5video_data.storage.descriptors import keep_open, with_free_descriptors
+from h5video_data.storage.file_identity import check_identity
+from h5video_data.storage.hdf5_files import connect
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.values import Values
 
@@ -77,7 +79,9 @@ class Hdf5Source:
         stats: ReadStats,
     ) -> None:
         """Reads rows in the order of the file, each once, into their places."""
-        with_room(functools.partial(self._read, rows, out_rows, first_frames, out, stats))
+        with_free_descriptors(
+            functools.partial(self._read, rows, out_rows, first_frames, out, stats)
+        )
 
     def _read(
         self,

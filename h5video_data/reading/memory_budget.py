@@ -31,7 +31,7 @@ MIN_BUNDLES = 6
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """What `read_ahead_bytes` is used for."""
+    """The parts that `read_ahead_bytes` is split into."""
 
     batches_per_bundle: int
     """Batches that are read, and handed to TensorFlow, together."""

@@ -50,13 +50,13 @@ class Bundle:
 
 
 class Prefetcher:
-    """Reads the epochs of a set, one after the other, several at once if there are more iterators.
+    """Reads the epochs of a set, one after the other; several at once if there are more iterators.
 
     The threads that read start with the first iterator, and again in the child of a fork.
 
     Args:
-        video_set: What is read.
-        memory: What may be held.
+        video_set: The set.
+        memory: How much may be held of what.
         batch_size: Samples of the largest batch.
         num_threads: Threads that read and decode.
         skips_failed: Whether a sample that cannot be read is left out, instead of an error.
@@ -95,13 +95,13 @@ class Prefetcher:
 
     @property
     def stats(self) -> LoaderStats:
-        """What feeding cost so far: a copy, which does not change any more."""
+        """A copy of the figures so far, which does not change any more."""
         with self._lock:
             return copy.copy(self._stats)
 
     @property
     def used(self) -> int:
-        """How many samples of the next epoch were used before, and are left out of it."""
+        """The number of samples of the next epoch that were used before, and are left out of it."""
         return self._used
 
     def seek(self, epoch: int, used: int = 0) -> None:
@@ -116,7 +116,7 @@ class Prefetcher:
             self._used = used
 
     def forget_ahead(self) -> None:
-        """Drops what was read of the next epoch: its plan has changed."""
+        """Discards what was read of the next epoch: its plan has changed."""
         with self._lock:
             self._version += 1
             ahead, self._ahead = self._ahead, None
@@ -126,11 +126,11 @@ class Prefetcher:
         """Reads the batches of the next epoch, bundle by bundle.
 
         Args:
-            plan_epoch: What an epoch reads.
+            plan_epoch: Plans an epoch.
 
         Raises:
-            ClosedError: The feed is closed.
-            SamplerError: The sampler broke its promise.
+            ClosedError: It is closed.
+            SamplerError: The sampler returned invalid positions.
             ReadError: A sample cannot be read, or a file has changed.
         """
         current = self._next_epoch_reader(plan_epoch)
@@ -142,9 +142,11 @@ class Prefetcher:
             current.fill(in_flight)
             while (batch := current.take()) is not None:
                 if current.reader.pid != os.getpid():
-                    raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
+                    raise ClosedError(
+                        "An iterator cannot be used after a fork: make another one in the child."
+                    )
                 if self._is_closed:
-                    raise ClosedError("The loader was closed while it was iterated.")
+                    raise ClosedError("The loader was closed during iteration.")
                 waited = self._wait(batch)
                 if batch.failed:
                     self._report(
@@ -170,12 +172,12 @@ class Prefetcher:
                 self._ahead = None
         except CancelledError as error:
             if self._is_closed:
-                raise ClosedError("The loader was closed while it was iterated.") from error
+                raise ClosedError("The loader was closed during iteration.") from error
             if is_process_ending():
                 # A thread that is left alone then ends without a word by a SystemExit.
                 is_main = threading.current_thread() is threading.main_thread()
                 kind = ClosedError if is_main else SystemExit
-                raise kind("The process ends while the loader is iterated.") from error
+                raise kind("The process is ending during iteration.") from error
             raise
         finally:
             _cancel(current)
@@ -198,7 +200,7 @@ class Prefetcher:
         return following
 
     def _next_epoch_reader(self, plan_epoch: PlanEpoch) -> EpochReader:
-        """What reads the next epoch: it may have begun at the end of the one before."""
+        """Begins the next epoch, or takes the one that was begun at the end of the one before."""
         reader = self._open_reader()
         with self._lock:
             epoch, used, ahead = self._next_epoch, self._used, self._ahead
@@ -210,7 +212,7 @@ class Prefetcher:
         return reader.epoch(plan_epoch(epoch, used))
 
     def _following_epoch(self, reader: BatchReader, plan_epoch: PlanEpoch) -> EpochReader | None:
-        """What reads the epoch after this one; an error of its sampler waits for its turn."""
+        """Prepares the epoch after this one; an error of its sampler waits for its turn."""
         try:
             return reader.epoch(plan_epoch(self._next_epoch, 0))
         except Exception:
@@ -230,7 +232,7 @@ class Prefetcher:
         return waited
 
     def _report(self, failed: Mapping[int, str]) -> None:
-        """Takes note of samples that are left out, and logs those that are new."""
+        """Records samples that are left out, and logs those that are new."""
         for sample, reason in sorted(failed.items()):
             if sample not in self.skipped:
                 self.skipped[sample] = reason
@@ -239,7 +241,7 @@ class Prefetcher:
     def _open_reader(self) -> BatchReader:
         with self._lock:
             if self._is_closed:
-                raise ClosedError("The loader is closed and cannot be iterated any more.")
+                raise ClosedError("The loader is closed.")
             reader = self._reader  # which `release` may set to None at any time
             if reader is None or reader.pid != os.getpid():
                 reader = self._reader = BatchReader(
@@ -254,7 +256,7 @@ class Prefetcher:
             return reader
 
     def release(self) -> None:
-        """Lets go of threads, files and buffers; iterators that run keep theirs.
+        """Releases threads, files and buffers; running iterators keep theirs.
 
         The next iterator starts new ones. Takes no lock: a finalizer may call it at any point.
         """
@@ -270,6 +272,6 @@ class Prefetcher:
 
 
 def _cancel(epoch: EpochReader | None) -> None:
-    """Drops what is being read of an epoch; its threads do not cross a fork."""
+    """Cancels what is being read of an epoch; its threads do not cross a fork."""
     if epoch is not None and epoch.reader.pid == os.getpid():
         epoch.cancel()

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from h5video_data.errors import H5VideoError
 from h5video_data.planning.byte_ranges import ReadPlan, RowPlanner
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.file_identity import read_failure
 from h5video_data.storage.filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
 from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.os_errors import read_failure
 from h5video_data.storage.scratch import scratch
 
 from .byte_sources import (
@@ -89,7 +89,9 @@ class Source(Protocol):
 
 def read_error(stored: StoredArray, row: int, error: BaseException) -> H5VideoError:
     """Makes the error of one row, which says where it is, and whether the machine is at fault."""
-    return read_failure(f"{stored.path}: dataset {stored.name!r}, sample {row}", error)
+    reason = error.__cause__ if isinstance(error, RangeError) else None
+    where = f"{stored.path}: dataset {stored.name!r}, sample {row}"
+    return read_failure(where, error if reason is None else reason)
 
 
 class MemorySource:
@@ -183,10 +185,10 @@ class DirectSource:
             self._read_plan(source, plan, out.reshape(-1).view(np.uint8), cost)
         except RangeError as error:
             check_source(source, stored.path, stored.identity)
-            out_row = plan.starts[error.number] // self._planner.row_nbytes
-            row = int(rows[np.searchsorted(out_rows, out_row)])
-            cause = error.__cause__ or error
-            raise read_error(stored, row, cause) from cause
+            # Rows that follow each other are one range: the first one is named that is not whole.
+            position = int(plan.starts[error.number]) + error.num_read
+            row = int(rows[np.searchsorted(out_rows, position // self._planner.row_nbytes)])
+            raise read_error(stored, row, error) from error.__cause__ or error
         if not stored.file_dtype.isnative:
             _turn_bytes(out, out_rows, stored.file_dtype)
         stats.add(cost)
@@ -218,14 +220,16 @@ class DirectSource:
                 target,
             )
         except RangeError as error:
-            raise RangeError(int(direct[error.number])) from error.__cause__
+            raise RangeError(int(direct[error.number]), error.num_read) from error.__cause__
         stats.read_seconds += time.perf_counter() - begin
         stats.read_bytes += int(plan.sizes[direct].sum())
         stats.num_reads += len(plan)
         for number in np.flatnonzero(is_written & ~is_plain & ~is_raw).tolist():
             try:
                 self._decode(source, plan, number, target, stats)
-            except (OSError, EOFError, ValueError, MemoryError) as error:
+            except RangeError as error:
+                raise RangeError(number) from error.__cause__
+            except (ValueError, MemoryError) as error:
                 raise RangeError(number) from error
 
     def _is_plain(self, plan: ReadPlan) -> NDArray[np.bool_]:

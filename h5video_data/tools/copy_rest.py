@@ -19,16 +19,9 @@ from h5video_data.errors import (
     ReadError,
     RepackingError,
 )
-from h5video_data.storage.hdf5_files import (
-    HDF5_ERRORS,
-    SAMPLE_COUNT,
-    dataset_names,
-    find_dataset,
-    name_bytes,
-    name_text,
-    open_file,
-    read_sample_count,
-)
+from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
 from h5video_data.storage.layout import dtype_name
 from h5video_data.video_set import Component, VideoSet
 

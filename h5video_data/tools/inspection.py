@@ -13,18 +13,14 @@ import numpy as np
 from h5video_data.errors import ArgumentError, FileFormatError, H5VideoError, UnsupportedDtypeError
 from h5video_data.planning.access import Access, AccessKind, decide_access
 from h5video_data.reading.memory_budget import small_samples_budget
-from h5video_data.storage.hdf5_files import (
-    HDF5_ERRORS,
+from h5video_data.storage.attributes import (
     SAMPLE_COUNT,
-    dataset_names,
-    file_identity,
-    find_dataset,
-    linked_names,
-    open_file,
     read_attribute,
     read_class_names,
     read_sample_count,
 )
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_file
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
 from h5video_data.storage.virtual import check_external
 
@@ -53,7 +49,7 @@ class DatasetReport:
     place), `chunks` (a chunk is decoded for several samples), `h5py`, or `none` (it cannot be read
     into a tensor)."""
     reason: str | None
-    """Why it is read so, or cannot be read."""
+    """Why it is not read directly, or cannot be read; None: it is."""
     read_amplification: float
     """Bytes decoded for one sample alone, over the bytes of the sample."""
     advice: tuple[str, ...]
@@ -219,7 +215,7 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
         path=access.kind,
-        reason=access.reason,
+        reason=None if access.kind == "direct" else access.reason,
         read_amplification=amplification,
         advice=tuple(_advice(access, amplification)),
     )

@@ -30,12 +30,14 @@ from h5video_data.errors import (
     SamplerError,
 )
 from h5video_data.loader import VideoLoader
+from h5video_data.opening import Paths, open_video_set
 from h5video_data.reading.threads import Task, Threads
 from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, find_dataset, open_file
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
-from h5video_data.video_set import Component, Paths, VideoSet, open_video_set
+from h5video_data.video_set import Component, VideoSet
 
 from .atomic_file import check_out, file_when_complete, not_written, with_progress
 from .copy_rest import Copier, SkippedItem

@@ -20,7 +20,8 @@ from h5py._objects import phil
 from numpy.typing import NDArray
 
 from h5video_data.errors import ReadError
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, where
+from h5video_data.storage.hdf5_files import HDF5_ERRORS
+from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.values import Values
 
 # Values are copied and compared in pieces of about this many bytes, and those of variable length,
@@ -138,7 +139,7 @@ def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
         file: Where to create it, without a name.
         num_rows: The number of its rows; None: its shape is the same.
     """
-    with reading(where(dataset)):
+    with reading(dataset_location(dataset)):
         plist, space = dataset.id.get_create_plist(), dataset.id.get_space()
         stored_type = dataset.id.get_type().copy()
         shape = dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
@@ -210,7 +211,7 @@ def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
         OSError, RuntimeError: HDF5 cannot write them.
     """
     stored = Values(source, num_rows)
-    with reading(where(source)):
+    with reading(dataset_location(source)):
         form = _form(source.id.get_type())
         shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
     for corner, size in _pieces(shape, form.dtype):
@@ -225,7 +226,7 @@ def same_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
     Raises:
         ReadError: HDF5 cannot read them.
     """
-    with reading(where(source)):
+    with reading(dataset_location(source)):
         form = _form(source.id.get_type(), is_read_only=True)
         shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
     return all(
@@ -369,7 +370,7 @@ def _read(
     stored: Values | None = None,
 ) -> NDArray[Any]:
     selection = [slice(start, start + n) for start, n in zip(corner, size, strict=True)]
-    with stored.reading(selection) if stored and selection else reading(where(dataset)):
+    with stored.reading(selection) if stored and selection else reading(dataset_location(dataset)):
         values = np.zeros(size, form.dtype)
         dataset.id.read(*_selection(dataset, corner, size), values, form.in_memory)
     return values

@@ -215,7 +215,7 @@ def _not_finite(column: Component, sample: int) -> ReadError:
     (part,), (row,) = column.index.rows(np.array([sample]))
     stored = column.parts[part]
     return ReadError(
-        f"{stored.path}: dataset {stored.name!r}, sample {row}: it holds values that are "
+        f"{stored.path}: dataset {column.name!r}, sample {row}: it holds values that are "
         'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or do '
         f"without the sample. It is number {sample} of the set, the first such one of the split."
     )

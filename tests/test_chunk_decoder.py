@@ -139,6 +139,7 @@ def test_each_chunk_is_decoded_once_an_epoch(tmp_path):
             assert loader.stats.num_chunks == 30 * num_epochs
 
 
+@pytest.mark.slow
 def test_memory_is_kept_to(tmp_path):
     shape = (16, 3, 32, 32)
     path = write_video_file(

@@ -6,13 +6,13 @@ import pytest
 
 from h5video_data import VideoLoader
 from h5video_data.errors import ReadError
+from h5video_data.opening import open_video_set
 from h5video_data.planning.access import MANY_SAMPLES
 from h5video_data.reading.memory_budget import (
     CACHED_ITEM_NBYTES,
     small_samples_budget,
     split_budget,
 )
-from h5video_data.video_set import open_video_set
 
 NUM = MANY_SAMPLES
 

@@ -6,13 +6,12 @@ import contextlib
 import gc
 import os
 import threading
-import time
 
 import numpy as np
 import pytest
+from conftest import wait_until
 
 from h5video_data import VideoLoader, testing
-from h5video_data.planning import access
 from h5video_data.reading import byte_sources
 from h5video_data.reading import io_submit as aio
 
@@ -160,15 +159,8 @@ def num_contexts():
         return sum("[aio]" in line for line in file)
 
 
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
-
-
-def test_queues_end_with_their_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
+@pytest.mark.memory_limit(64)
+def test_queues_end_with_their_threads(tmp_path):
     path = testing.write_video_file(tmp_path / "a.h5", num_samples=40)
     gc.collect()
     before = num_contexts()
@@ -216,9 +208,9 @@ def nothing(self, fd, offsets, sizes, addresses):
 _whole_read = aio.ReadQueue.read
 
 
+@pytest.mark.memory_limit(64)
 @pytest.mark.parametrize("way", ["no queue", "no such machine", "half", "nothing"])
 def test_the_samples_are_the_same_without(tmp_path, monkeypatch, way):
-    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 64)
     if way == "no queue":
         monkeypatch.setattr(byte_sources, "open_queue", refuse)
     elif way == "no such machine":
