@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import posixpath
 from collections.abc import Callable, Iterator
@@ -91,6 +92,10 @@ class Copier:
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
+        counts = video_set.counts.tolist()
+        starts = itertools.accumulate(counts, initial=0)
+        # Path, rows, first row in the new file, and rows in use, of each file.
+        self._rows = list(zip(video_set.paths, self._lengths, starts, counts, strict=False))
         self._rows_differ = self._lengths != [video_set.num_samples]
         # The group whose samples are counted.
         _, group = read_sample_count(source, video_set.components[0].name, self._lengths[0])
@@ -267,35 +272,27 @@ class Copier:
     def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
         """Copies the rows of the samples in use, of all files."""
         new = transfer.make_like(dataset, self._target, self._set.num_samples)
-        for number, (part, begin, num_rows) in enumerate(self._parts(path)):
-            file, length = self._set.paths[number], self._lengths[number]
-            with transfer.reading(f"{file}: dataset {_shown(path)}"):
-                is_alike = part.id.get_type().equal(dataset.id.get_type())
-            if part.shape != (length, *dataset.shape[1:]) or not is_alike:
-                raise FileFormatError(
-                    f"{_shown(path)} must have the same type and shape in all files, but for the "
-                    "number of rows, which is that of the samples. Received: "
-                    f"{_type_name(dataset)} of shape {dataset.shape} in {self._set.paths[0]}, "
-                    f"{_type_name(part)} of shape {part.shape} in {file}, which has {length} "
-                    "samples"
-                )
-            transfer.copy_rows(part, new, begin, num_rows)
+        for file_path, length, begin, num_rows in self._rows:
+            with self._opened(file_path) as file:
+                part = find_dataset(file, name_text(path))
+                with transfer.reading(f"{file_path}: dataset {_shown(path)}"):
+                    is_alike = part.id.get_type().equal(dataset.id.get_type())
+                if part.shape != (length, *dataset.shape[1:]) or not is_alike:
+                    raise FileFormatError(
+                        f"{_shown(path)} must have the same type and shape in all files, and as "
+                        f"many rows as there are samples. Received: {_type_name(dataset)} of shape "
+                        f"{dataset.shape} in {self._set.paths[0]}, {_type_name(part)} of shape "
+                        f"{part.shape} in {file_path}, which has {length} samples"
+                    )
+                transfer.copy_rows(part, new, begin, num_rows)
         return new
 
-    def _parts(self, path: bytes) -> Iterator[tuple[h5py.Dataset, int, int]]:
-        """Opens a dataset in each file; yields it, its first row in the new file, and its rows."""
-        name, begin = name_text(path), 0
-        for file_path, count in zip(self._set.paths, self._set.counts.tolist(), strict=True):
-            # If a dataset whose fill value has a variable length is opened through one file twice,
-            # closing one of the two leaves the other with a dangling pointer (HDF5 1.14.6).
-            is_source = os.path.samefile(file_path, self._source.filename)
-            with (
-                contextlib.nullcontext(self._source)
-                if is_source
-                else open_file(file_path, rdcc_nbytes=transfer.CACHE_BYTES)
-            ) as file:
-                yield find_dataset(file, name), begin, count
-            begin += count
+    def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.File]:
+        # If a dataset whose fill value has a variable length is opened through one file twice,
+        # closing one of the two leaves the other with a dangling pointer (HDF5 1.14.6).
+        if os.path.samefile(path, self._source.filename):
+            return contextlib.nullcontext(self._source)
+        return open_file(path, rdcc_nbytes=transfer.CACHE_BYTES)
 
     def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
         names: list[bytes] = []
@@ -348,10 +345,11 @@ class Copier:
         if not old.id.get_type().equal(new.id.get_type()):
             return False
         if path in self._joined:
-            return len(new) == self._set.num_samples and all(
-                transfer.same_rows(part, new, begin, num_rows)
-                for part, begin, num_rows in self._parts(path)
-            )
+            for file_path, _, begin, num_rows in self._rows:
+                with self._opened(file_path) as file:
+                    if not transfer.same_rows(file[path], new, begin, num_rows):
+                        return False
+            return len(new) == self._set.num_samples
         if old.shape != new.shape:
             return False
         if old.chunks is not None and not transfer.has_variable_length(old.id.get_type()):
