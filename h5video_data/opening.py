@@ -110,8 +110,8 @@ def _open(path: str, datasets: Sequence[str], x: Names, sample_weight: str | Non
         identity = file_identity(file)
         parts = tuple(_described(file, name) for name in datasets)
         _check_file(path, parts, x if isinstance(x, str) else None)
-        if sample_weight is not None:
-            _check_weights(path, parts[datasets.index(sample_weight)])
+        for name in [] if sample_weight is None else _listed(sample_weight):
+            _check_weights(path, parts[datasets.index(name)])
         num_samples, _ = read_sample_count(file, datasets[0], parts[0].shape[0])
         return _File(path, identity, parts, num_samples, read_class_names(file))
 

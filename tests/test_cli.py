@@ -1,12 +1,14 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
+import h5py
 import pytest
 
 from h5video_data.testing import write_video_file
-from h5video_data.tools.cli import main
+from h5video_data.tools.cli import in_flags, main
 
 
 def run(*arguments, **options):
@@ -63,26 +65,86 @@ def test_pack_then_inspect(tmp_path, capsys):
 
 
 ERRORS = {
-    "missing_file": (["inspect", "none.h5"], 1, "No such file"),
-    "not_hdf5": (["inspect", "text.h5"], 1, "is not an HDF5 file"),
-    "no_classes": (["pack", ".", "out.h5"], 1, "Expected one sub-folder per class"),
-    "no_folder": (["pack", "nowhere", "out.h5"], 1, "There is no folder nowhere"),
-    "wrong_frames": (["pack", ".", "out.h5", "--frames", "0"], 1, "num_frames=0"),
-    "wrong_size": (["pack", ".", "out.h5", "--size", "big"], 2, "invalid _size value: 'big'"),
-    "repack_wrong": (["repack", "none.h5", "out.h5"], 1, "No such file"),
-    "repack_onto_itself": (["repack", "set.h5", "./set.h5"], 1, "must not be a file that is read"),
-    "repack_one_name": (["repack", "set.h5"], 2, "the following arguments are required: OUT.h5"),
-    "repack_zip": (["repack", "a", "b", "--compression", "zip"], 2, "invalid choice: 'zip'"),
-    "no_command": ([], 2, "the following arguments are required: COMMAND"),
-    "unknown_command": (["unpack"], 2, "invalid choice: 'unpack'"),
-    "no_file": (["inspect"], 2, "the following arguments are required: FILE"),
+    "inspect no file": (["inspect", "none.h5"], 1, "No such file. Received: FILE=none.h5"),
+    "inspect text": (["inspect", "text.h5"], 1, "is not an HDF5 file"),
+    "inspect a folder": (["inspect", "."], 1, "is a directory"),
+    "pack without classes": (["pack", "empty", "out.h5"], 1, "Expected one sub-folder per class"),
+    "pack no folder": (["pack", "nowhere", "out.h5"], 1, "There is no folder nowhere"),
+    "pack a folder called none": (["pack", "none", "out.h5"], 1, "There is no folder none."),
+    "pack a file": (
+        ["pack", "set.h5", "out.h5"],
+        1,
+        "FOLDER must be a folder, and is a file. Received: FOLDER=set.h5",
+    ),
+    "pack no frames": (
+        ["pack", ".", "out.h5", "--frames", "0"],
+        1,
+        "--frames must be a whole number, 1 or more. Received: --frames 0",
+    ),
+    "pack no stride": (["pack", ".", "out.h5", "--stride", "-1"], 1, "Received: --stride -1"),
+    "pack no clips": (
+        ["pack", ".", "out.h5", "--clips-per-video", "0"],
+        1,
+        "--clips-per-video must be a whole number, 1 or more. Received: --clips-per-video 0",
+    ),
+    "pack 4 GiB": (
+        ["pack", ".", "out.h5", "--frames=18", "--size", "9000x9000", "--compression=lzf"],
+        1,
+        "shape (18, 3, 9000, 9000). Received: --compression lzf",
+    ),
+    "pack onto a file": (
+        ["pack", ".", "set.h5"],
+        1,
+        "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=set.h5",
+    ),
+    "pack wrong size": (["pack", ".", "a", "--size", "big"], 2, "invalid _size value: 'big'"),
+    "pack zip": (["pack", ".", "a", "--compression", "zip"], 2, "invalid choice: 'zip'"),
+    "pack zstd": (["pack", ".", "a", "--compression", "zstd"], 2, "invalid choice: 'zstd'"),
+    "repack no file": (["repack", "none.h5", "out.h5"], 1, "No such file. Received: FILE=/"),
+    "repack no match": (["repack", "n*.h5", "out.h5"], 1, "Received: FILE='n*.h5'"),
+    "repack onto itself": (
+        ["repack", "set.h5", "./set.h5"],
+        1,
+        "OUT.h5 must not be a file that is read, and is {folder}/set.h5. Received: OUT.h5=set.h5",
+    ),
+    "repack onto a file": (
+        ["repack", "set.h5", "text.h5"],
+        1,
+        "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=text.h5",
+    ),
+    "repack onto a folder": (
+        ["repack", "set.h5", "x=1 `out`"],
+        1,
+        "OUT.h5 must be a file, and is a folder. Received: OUT.h5='x=1 `out`'",
+    ),
+    "repack nothing": (
+        ["repack", "set.h5", "out.h5", "--x", ""],
+        1,
+        "--x must be the name of a dataset, or a list of names. Received: --x ''",
+    ),
+    "repack no dataset": (["repack", "set.h5", "out.h5", "--x", "Z"], 1, "has no dataset 'Z'"),
+    "repack a linked group": (
+        ["repack", "linked.h5", "out.h5", "--x", "g/X", "--quiet"],
+        1,
+        "repack that file. Received: --x g/X",
+    ),
+    "repack one name": (["repack", "set.h5"], 2, "the following arguments are required: OUT.h5"),
+    "repack zip": (["repack", "a", "b", "--compression", "zip"], 2, "invalid choice: 'zip'"),
+    "demo in a file": (["demo", "--folder", "text.h5"], 1, "File exists: 'text.h5'"),
+    "no command": ([], 2, "the following arguments are required: COMMAND"),
+    "unknown command": (["unpack"], 2, "invalid choice: 'unpack'"),
+    "inspect nothing": (["inspect"], 2, "the following arguments are required: FILE"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), ERRORS.values(), ids=ERRORS)
 def test_errors_are_one_clear_line(tmp_path, monkeypatch, capsys, arguments, code, message):
     (tmp_path / "text.h5").write_text("hello")
+    for name in ("empty", "x=1 `out`"):
+        (tmp_path / name).mkdir()
     write_video_file(tmp_path / "set.h5")
+    with h5py.File(tmp_path / "linked.h5", "w") as file:
+        file["g"] = h5py.ExternalLink("set.h5", "/")
     monkeypatch.chdir(tmp_path)
     try:
         found = main(arguments)
@@ -91,10 +153,42 @@ def test_errors_are_one_clear_line(tmp_path, monkeypatch, capsys, arguments, cod
     printed = capsys.readouterr()
     assert (found, printed.out) == (code, "")
     lines = printed.err.splitlines()
-    assert message in lines[-1]
+    assert message.replace("{folder}", str(tmp_path)) in lines[-1]
     assert "Traceback" not in printed.err
     assert code == 2 or len(lines) == 1
+    # No Python arguments, but for what the message quotes.
+    unquoted = re.sub(r"'[^']*'", "", lines[-1])
+    assert not re.search(r"`|[a-z_]+=\w", unquoted), lines[-1]
     assert not list(tmp_path.glob("out.h5*"))
+
+
+MESSAGES = {
+    "a flag": ("overwrite=True", "--overwrite"),
+    "no value": ("compression=None", "--compression none"),
+    "a list": ("Received: x=['a b', \"c'd\"]", "Received: --x 'a b' --x 'c'\"'\"'d'"),
+    "a pair": ("(size=(8, 96), stride=2)", "(--size 8x96, --stride 2)"),
+    "quoted": ("it's 'x=3 `x`', `x`'s", "it's 'x=3 `x`', --x's"),
+    "a path": ("/data/x=3/a.h5 x=3 `x`", "/data/x=3/a.h5 --x 3 --x"),
+    "no literal": ("size=(n m), size=(n, m), x=X", None),
+    "others": ("`h5clear -s`, `sample_count`, y='Y', A=FALSE", None),
+}
+
+
+@pytest.mark.parametrize(("message", "expected"), MESSAGES.values(), ids=MESSAGES)
+def test_python_arguments_become_flags(message, expected):
+    names = ("overwrite", "compression", "x", "size", "stride")
+    assert in_flags(message, {name: f"--{name}" for name in names}) == (expected or message)
+
+
+def test_reasons_for_skipping_name_flags(tmp_path, capsys):
+    write_video_file(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        layout = h5py.VirtualLayout((20 << 30, 3), "u1")
+        file["few"] = [[1, 2, 3]]
+        layout[:1] = h5py.VirtualSource(file["few"])
+        file.create_virtual_dataset("many values", layout)
+    assert main(["repack", str(tmp_path / "a.h5"), str(tmp_path / "b.h5"), "--quiet"]) == 0
+    assert "repack it by itself: --x '/many values'\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "inspect"], ["inspect", "--debug"]])

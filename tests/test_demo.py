@@ -31,15 +31,6 @@ def test_a_film_that_is_not_installed():
         demo._film("none")
 
 
-def test_the_compressed_copy_holds_the_same(path):
-    copy = demo._compressed_copy(path)
-    with h5py.File(path) as old, h5py.File(copy) as new:
-        assert new["X"].compression == "gzip"
-        assert new.attrs["sample_count"] == NUM
-        for name in ("X", "Y", "source"):
-            np.testing.assert_array_equal(new[name], old[name])
-
-
 def test_the_generator_that_is_compared_with_gives_every_sample_once_an_epoch(path):
     epochs = demo._plain_generator(str(path))
     for _ in range(2):

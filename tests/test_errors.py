@@ -504,7 +504,7 @@ ARGUMENTS = {
     "videos as labels": ({**SPLIT, "split_by": "label", "y": "X"}, "class numbers ... uint8"),
     "no batch": ({"batch_size": 21, "drop_remainder": True}, "no batch at all ... batch_size=21"),
     "weight without labels": ({"y": None, "sample_weight": "Y"}, "needs labels"),
-    "x None": ({"x": None}, "`x` and `y` ... "),
+    "x None": ({"x": None}, "`x` ... "),
     "x empty": ({"x": ""}, "`x` and `y` ... ''"),
     "x an empty dict": ({"x": {}}, "`x` and `y` ... {}"),
     "x a list": ({"x": ["X"]}, r"`x` and `y` ... \['X'\]"),

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from h5video_data import VideoLoader
 from h5video_data.planning.access import direct_access
-from h5video_data.storage.filters import decode_chunk, undecodable
+from h5video_data.storage.codecs import CODECS, COMPRESSIONS, Codec
+from h5video_data.storage.filters import decode_chunk, encode_chunk, undecodable
 from h5video_data.storage.layout import Filter, describe
 
 GZIP = Filter(1, "deflate", (4,))
@@ -312,7 +313,7 @@ def test_one_filter_may_change_the_size_in_an_unknown_way(filters, expected):
     assert undecodable(filters) == expected
 
 
-CODECS = [
+COMPRESSORS = [
     None,
     GZIP,
     LZF,
@@ -331,7 +332,7 @@ CODECS = [
 def test_decodes_pipelines_in_any_order(data):
     dtype = data.draw(st.sampled_from(["u1", "<i2", "<f4", "<f8"]))
     filters = data.draw(st.lists(st.sampled_from([SHUFFLE, FLETCHER]), max_size=4))
-    codec = data.draw(st.sampled_from(CODECS))
+    codec = data.draw(st.sampled_from(COMPRESSORS))
     if codec is not None:
         filters.insert(data.draw(st.integers(0, len(filters))), codec)
     count = data.draw(st.sampled_from([1, 7, 64, 500, 3000]))
@@ -373,6 +374,34 @@ def test_the_order_of_netcdf_is_read_fast():
     with VideoLoader("pipeline.h5", y=None, batch_size=6, shuffle=False) as loader:
         (batch,) = loader
     np.testing.assert_array_equal(batch, values)
+
+
+def test_a_codec_is_one_entry(monkeypatch):
+    def decode(params, data, target):
+        target[:] = np.frombuffer(data, np.uint8) ^ params[0]
+        return target
+
+    inverted = Filter(300, "xor", (0xFF,))
+    filters = [SHUFFLE_2, inverted, GZIP]
+    assert inverted in undecodable(filters)
+    codec = Codec(id=300, name="xor", decode=decode, added_nbytes=lambda _: 0)
+    monkeypatch.setitem(CODECS, 300, codec)
+    assert undecodable(filters) == []
+    shuffled = np.frombuffer(CHUNK, np.uint8).reshape(-1, 2).T
+    assert decoded(filters, 0, zlib.compress(bytes(~shuffled.ravel())), 16) == CHUNK
+
+
+def test_only_codecs_that_this_package_encodes_are_encoded_by_it():
+    values = np.zeros(1000, "<i4")
+    for name, codec in COMPRESSIONS.items():
+        if codec.encode is None:
+            assert codec.plugin is not None
+            with pytest.raises(ValueError, match=f"HDF5 has to encode {name}"):
+                encode_chunk(name, values)
+            continue
+        stored, mask = encode_chunk(name, values)
+        filters = [Filter(2, "shuffle", (4,)), Filter(codec.id, name, (4,))]
+        assert decoded(filters, mask, stored, values.nbytes) == values.tobytes()
 
 
 HOSTILE = """

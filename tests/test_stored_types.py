@@ -13,7 +13,8 @@ import pytest
 from h5py import h5a, h5d, h5f, h5p, h5s, h5t
 
 from h5video_data.errors import RepackingError
-from h5video_data.tools import checking, transfer
+from h5video_data.tools import transfer
+from h5video_data.tools.copy_rest import Copier
 from h5video_data.tools.repack import repack
 
 NUM_SAMPLES = 4
@@ -216,7 +217,7 @@ def test_each_value_is_compared(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file["names"] = ["a", "b", "c", "d"]
         file["one"] = 1.5
-    copy = checking.CopiedItems.check
+    copy = Copier.check
 
     def spoil(name, change):
         def check(self, path):
@@ -224,7 +225,7 @@ def test_each_value_is_compared(tmp_path, monkeypatch):
                 change(file[name])
             copy(self, path)
 
-        monkeypatch.setattr(checking.CopiedItems, "check", check)
+        monkeypatch.setattr(Copier, "check", check)
 
     def rename(item):
         item.attrs["note"] = np.arange(NUM_SAMPLES, dtype="i8")
@@ -232,8 +233,8 @@ def test_each_value_is_compared(tmp_path, monkeypatch):
     def set_last(value):
         return lambda item: item.__setitem__(-1, value)
 
-    monkeypatch.setattr(transfer, "BLOCK_BYTES", 8)
-    monkeypatch.setattr(transfer, "BLOCK_OBJECTS", 1)
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 8)
+    monkeypatch.setattr(transfer, "PIECE_OBJECTS", 1)
     cases = [
         ("plain", set_last(5), "dataset '/plain'"),
         ("packed", set_last(5), "dataset '/packed'"),
@@ -264,7 +265,7 @@ def test_chunks(tmp_path, monkeypatch, is_recoded):
         grown[:, :2] = expected[:, :2]
         file.create_dataset("packed", data=expected, chunks=(3, 3, 3), compression="gzip")
     if is_recoded:  # the same values in other bytes
-        monkeypatch.setattr(checking, "same_chunks", lambda *_: False)
+        monkeypatch.setattr(transfer, "same_chunks", lambda *_: False)
     assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
     with h5py.File(tmp_path / "b.h5") as file:
         np.testing.assert_array_equal(file["grown"], expected)
@@ -272,12 +273,12 @@ def test_chunks(tmp_path, monkeypatch, is_recoded):
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 5), (1, 1, 7), (2, 3, 1)])
-@pytest.mark.parametrize("block_bytes", [1, 4, 12, 40, 1 << 20])
-def test_blocks_cover_an_array_once(shape, block_bytes, monkeypatch):
-    monkeypatch.setattr(transfer, "BLOCK_BYTES", block_bytes)
+@pytest.mark.parametrize("piece_bytes", [1, 4, 12, 40, 1 << 20])
+def test_pieces_cover_an_array_once(shape, piece_bytes, monkeypatch):
+    monkeypatch.setattr(transfer, "PIECE_BYTES", piece_bytes)
     seen = np.zeros(shape, int)
-    for corner, size in transfer._blocks(shape, np.dtype("f4")):
-        assert int(np.prod(size)) * 4 <= max(4, block_bytes)
+    for corner, size in transfer._pieces(shape, np.dtype("f4")):
+        assert int(np.prod(size)) * 4 <= max(4, piece_bytes)
         seen[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))] += 1
     assert (seen == 1).all()
 

@@ -1,4 +1,4 @@
-"""Undoes the filters Blosc and Blosc2 on the bytes of one chunk."""
+"""Decoders of the HDF5 filters Blosc and Blosc2, with the signature of those in `decoders`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import struct
 import numpy as np
 from imagecodecs import blosc2_decode, blosc_decode
 
-from .codecs import Bytes, Data, decoded, unpack, view, wrong_size
-from .layout import Filter
+from .decoders import Bytes, Data, Params, decoded, unpack, view, wrong_size
 from .scratch import scratch
 
 # c-blosc's README_CHUNK_FORMAT.rst, and c-blosc2's: the bytes of the chunk, of a block, and of all
@@ -18,7 +17,7 @@ _BLOSC_HEADER = struct.Struct("<4x3I")
 
 
 def _check_blosc(data: Data | memoryview, size: int) -> None:
-    """Makes sure that a chunk of Blosc or Blosc2 is whole, and decodes to that many bytes."""
+    """Checks that a chunk of Blosc or Blosc2 is whole, and decodes to that many bytes."""
     nbytes, _, stored_nbytes = unpack(_BLOSC_HEADER, data)
     if stored_nbytes > len(data):
         raise ValueError(f"cut short: {len(data)} bytes instead of {stored_nbytes}")
@@ -26,28 +25,28 @@ def _check_blosc(data: Data | memoryview, size: int) -> None:
         raise wrong_size(nbytes, size)
 
 
-def blosc(item: Filter, data: Data, target: Bytes) -> Data:
-    """A chunk of Blosc."""
+def blosc(params: Params, data: Data, target: Bytes) -> Data:
+    """Decodes a chunk of Blosc."""
     _check_blosc(data, len(target))
-    # One thread: the reader's own threads decode other chunks meanwhile.
+    # One thread: the reader's own threads decode other chunks at the same time.
     return decoded(blosc_decode(data, numthreads=1, out=target), target)
 
 
 # The format of contiguous frames, c-blosc2's README_CFRAME_FORMAT.rst: a header in big-endian
-# MessagePack, of which the first fields lie where they always do, then the chunk, then the chunk's
-# offset, itself compressed. Here: the magic, the bytes of the header, of the frame, of the decoded
-# chunk, of the stored one, of an item.
+# MessagePack, whose first fields have fixed offsets, then the chunk, then the chunk's offset,
+# itself compressed. Here: the magic, and the bytes of the header, the frame, the decoded chunk, the
+# stored chunk, an item.
 _FRAME = struct.Struct(">2x8sxIxQ6xQxQxi")
 
-# What the highest byte of a chunk's offset is if nothing is stored for it (frame.c).
+# The highest byte of a chunk's offset if the chunk is all zeros and not stored (frame.c).
 _ALL_ZEROS = 0x81
 
-# The axes that an array of Blosc2 may have (b2nd.h).
+# The maximal number of axes of an array of Blosc2 (b2nd.h).
 B2ND_MAX_DIM = 8
 
 
-def blosc2(item: Filter, data: Data, target: Bytes) -> Data:
-    """A frame of Blosc2 with one chunk in it."""
+def blosc2(params: Params, data: Data, target: Bytes) -> Data:
+    """Decodes a frame of Blosc2 with one chunk in it."""
     magic, header_nbytes, frame_nbytes, nbytes, chunk_nbytes, item_size = unpack(_FRAME, data)
     if magic != b"b2frame\0":
         raise ValueError("not a frame of Blosc2")
@@ -57,7 +56,7 @@ def blosc2(item: Filter, data: Data, target: Bytes) -> Data:
     body = frame[header_nbytes:]
     shapes = _b2nd_shapes(bytes(frame[:header_nbytes]))
     if shapes is not None:
-        _check_b2nd(item, *shapes, item_size, len(target))
+        _check_b2nd(params, *shapes, item_size, len(target))
     size = len(target) if shapes is None else _blocks_nbytes(*shapes, item_size)
     if nbytes != size:
         raise wrong_size(nbytes, size)
@@ -83,37 +82,37 @@ def blosc2(item: Filter, data: Data, target: Bytes) -> Data:
 
 
 def _check_flags(chunk: memoryview) -> None:
-    """Makes sure that decoding writes every byte, and reads none that is not written yet."""
-    # README_CHUNK_FORMAT.rst: only if these two flags are set is there an extended header.
+    """Checks that decoding writes every byte, and reads none that is not written yet."""
+    # README_CHUNK_FORMAT.rst: there is an extended header only if these two flags are set.
     if chunk[2] & 0b101 != 0b101:
         return
     if len(chunk) < 32:
         raise ValueError(f"too short for its header: {len(chunk)} bytes")
-    # Of the filters, in the order of writing, DELTA (3) has to come first: it looks at the first
-    # block as it is in the end. TRUNC_PREC (4) does not count.
+    # Of the filters, in the order of writing, DELTA (3) must come first: it refers to the first
+    # block in its final form. TRUNC_PREC (4) is not undone.
     found = [kind for kind in chunk[16:22] if kind not in (0, 4)]
     if 3 in found[1:]:
         raise ValueError(f"filters in an order that cannot be undone: {found}")
-    # Without stored values it is all zeros (1), NaN (2) or one value (3), but not uninitialised.
+    # Without stored values, it may be all zeros (1), NaN (2) or one value (3), not uninitialized.
     if chunk[31] >> 4 & 7 > 3:
         raise ValueError("a special chunk without values")
 
 
 def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
-    """The shapes of an array, which is one chunk, and of its blocks; None: it is a row of bytes."""
+    """Returns the shapes of an array, which is one chunk, and of its blocks; None: plain bytes."""
     found = header.find(b"\xa4b2nd\xd2")
     if found < 0:
         return None
     # README_B2ND_METALAYER.rst: the version, the number of dimensions, then the three shapes.
-    (place,) = unpack(struct.Struct(">I"), header, found + 6)
-    place += 5  # the head of a bin32
-    rank = header[place + 2] if place + 2 < len(header) else 0
-    place += 3
+    (start,) = unpack(struct.Struct(">I"), header, found + 6)
+    start += 5  # the head of a bin32
+    rank = header[start + 2] if start + 2 < len(header) else 0
+    start += 3
     shapes = []
     for kind in "qii":
         # A byte for the number of dimensions, and one for the type of each.
-        shapes.append(list(unpack(struct.Struct(">x" + rank * f"x{kind}"), header, place)))
-        place += 1 + rank * (1 + struct.calcsize(f">{kind}"))
+        shapes.append(list(unpack(struct.Struct(">x" + rank * f"x{kind}"), header, start)))
+        start += 1 + rank * (1 + struct.calcsize(f">{kind}"))
     shape, chunk, block = shapes
     if shape != chunk:
         raise ValueError(f"an array of shape {shape} in chunks of shape {chunk}")
@@ -121,10 +120,10 @@ def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
 
 
 def _check_b2nd(
-    item: Filter, shape: list[int], block: list[int], item_size: int, size: int
+    params: Params, shape: list[int], block: list[int], item_size: int, size: int
 ) -> None:
     # blosc2_filter.c: the shape follows the rank among the filter's parameters, if they are there.
-    expected = list(item.params[8 : 8 + item.params[7]]) if len(item.params) > 7 else shape
+    expected = list(params[8 : 8 + params[7]]) if len(params) > 7 else shape
     if not 0 < len(shape) <= B2ND_MAX_DIM or shape != expected:
         raise ValueError(f"an array of shape {shape} instead of {expected}")
     if not all(0 < part <= whole for part, whole in zip(block, shape, strict=True)):
@@ -134,7 +133,7 @@ def _check_b2nd(
 
 
 def _blocks_nbytes(shape: list[int], block: list[int], item_size: int) -> int:
-    """The bytes of all blocks: those at the ends are filled up."""
+    """Returns the bytes of all blocks, of which those at the ends are padded."""
     axes = zip(shape, block, strict=True)
     return math.prod(-(-whole // part) * part for whole, part in axes) * item_size
 
@@ -142,7 +141,7 @@ def _blocks_nbytes(shape: list[int], block: list[int], item_size: int) -> int:
 def _join_blocks(
     blocks: Bytes, shape: list[int], block: list[int], item_size: int, target: Bytes
 ) -> None:
-    """Puts together what stands block after block."""
+    """Copies blocks, which follow each other, to their places in the array."""
     if shape[1:] == block[1:]:
         target[:] = blocks[: len(target)]
         return

@@ -1,229 +1,130 @@
-"""Undoes one HDF5 filter on the bytes of one chunk. None of them trusts what it is given.
+"""Table of the HDF5 filters that this package decodes itself, and of those that `repack` writes.
 
-Some codecs read on beyond their input, or work in as much memory as a header asks for. So the sizes
-that a header states are compared with those of the chunk before a codec sees the bytes.
+To add a codec, add one entry to `CODECS`: the reader, `repack`, `pack` and the command line all use
+this table. Scale-offset, nbit, szip and filters of other plugins are left to HDF5.
 
-Each takes the filter, the bytes that it made, and room for those that it made them of, as many as
-the chunk's shape asks for. It gives back the room, full, or other bytes if that is another number.
+imagecodecs releases the GIL in all codecs used here, and NumPy in its copies. On image-like bytes,
+two threads on two cores decoded 1.8 (deflate), 1.7 (lzf) and 2.0 (fletcher32) times as fast as one.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from imagecodecs import deflate_encode, lzf_encode
 
-# By name: imagecodecs imports a codec when it is first asked for, which should not happen in many
-# threads at once, nor while another thread forks.
-from imagecodecs import (
-    bitshuffle_decode,
-    deflate_decode,
-    h5checksum_fletcher32,
-    lz4_decode,
-    lz4h5_decode,
-    lzf_decode,
-    zstd_decode,
-)
-from numpy.typing import NDArray
+from . import blosc, decoders
+from .decoders import BLOCK_CODECS, CHECKSUM_NBYTES, Bytes, Data, Params, bitshuffle_params
 
-from .layout import Filter
-from .scratch import scratch
-
-Bytes = NDArray[np.uint8]
-Data = bytes | Bytes
-
-# What fletcher32 adds.
-CHECKSUM_NBYTES = 4
+# The level of deflate, 1 to 9. On image-like bytes, imagecodecs' deflate at 4 is 2.4 times as fast
+# as HDF5's, and its result smaller.
+DEFLATE_LEVEL = 4
 
 
-def wrong_size(found: int, expected: int) -> ValueError:
-    """The error of a chunk that has another number of bytes than its shape says."""
-    fate = "leaves the others to chance" if found < expected else "uses the first ones"
-    return ValueError(f"decoded to {found} bytes instead of {expected}; h5py {fate}")
+def _any_number(_params: Params) -> int | None:
+    return None
 
 
-def unpack(layout: struct.Struct, data: Data | memoryview, offset: int = 0) -> tuple[Any, ...]:
-    """The numbers of a header."""
-    if len(data) < offset + layout.size:
-        raise ValueError(f"too short for its header: {len(data)} bytes")
-    return layout.unpack_from(view(data), offset)
+def _always(_params: Params) -> bool:
+    return True
 
 
-def view(data: Data | memoryview) -> memoryview:
-    """The bytes as a memoryview, which slices without a copy."""
-    return np.frombuffer(data, np.uint8).data
+@dataclass(frozen=True)
+class Codec:
+    """One HDF5 filter.
 
-
-def decoded(result: Bytes, target: Bytes) -> Bytes:
-    """What a decoder gives back that was told to fill `target`."""
-    return target if len(result) == len(target) else result
-
-
-def deflate(item: Filter, data: Data, target: Bytes) -> Data:
-    """HDF5's own compression: zlib's format."""
-    try:
-        result = deflate_decode(data, out=target)
-        if len(result) == len(target):
-            return target
-    except RuntimeError:
-        pass
-    # Another number of bytes than expected, perhaps more: HDF5 takes them all (H5Zdeflate.c).
-    stream = zlib.decompressobj()
-    try:
-        found = stream.decompress(view(data), 2 * len(target) + MORE_BYTES)
-    except zlib.error as error:
-        raise ValueError(error) from error
-    if not stream.eof:
-        raise ValueError(f"incomplete, or decodes to more than {len(found)} bytes")
-    return found
-
-
-# A deflate stream may have this many bytes more than twice those of its chunk.
-MORE_BYTES = 1 << 16
-
-
-def lzf(item: Filter, data: Data, target: Bytes) -> Data:
-    """h5py's own compression."""
-    return decoded(lzf_decode(data, header=False, out=target), target)
-
-
-def zstd(item: Filter, data: Data, target: Bytes) -> Data:
-    """A frame of Zstandard that says how many bytes it holds."""
-    # RFC 8878, section 3.1.1.1.1: else these three bits of the fifth byte are 0. HDF5's filter
-    # takes no such frame.
-    if len(data) > 4 and not data[4] & 0b11100000:
-        raise ValueError("its header does not say how many bytes it holds")
-    return decoded(zstd_decode(data, out=target), target)
-
-
-# H5Zlz4.c: the bytes of the chunk, the bytes of a block; then, for each block, its bytes in the
-# file and these.
-_LZ4_HEADER = struct.Struct(">QI")
-_SIZE = struct.Struct(">I")
-
-
-def lz4(item: Filter, data: Data, target: Bytes) -> Data:
-    """LZ4's blocks, each behind its size."""
-    size, block_nbytes = unpack(_LZ4_HEADER, data)
-    if size != len(target):
-        raise wrong_size(size, len(target))
-    if not block_nbytes:
-        raise ValueError("blocks of 0 bytes")
-    # imagecodecs reads on beyond the end of a chunk that is cut short.
-    blocks, start, stop, stored_nbytes = view(data), 0, _LZ4_HEADER.size, 0
-    for _ in range(-(-size // block_nbytes)):
-        start = stop + _SIZE.size
-        if start > len(blocks):
-            raise ValueError(f"cut short: {len(blocks)} bytes, and there should be more blocks")
-        (stored_nbytes,) = _SIZE.unpack_from(blocks, stop)
-        stop = start + stored_nbytes
-    if stop > len(blocks):
-        raise ValueError(f"cut short: {len(blocks)} bytes instead of {stop}")
-    if block_nbytes < size:
-        return decoded(lz4h5_decode(data, out=target), target)
-    # A single block. imagecodecs takes no greater blocks than of 2 GiB, however short the chunk is.
-    if stored_nbytes != size:
-        return decoded(lz4_decode(blocks[start:stop], out=target), target)
-    target[:] = blocks[start:stop]
-    return target
-
-
-def fletcher32(item: Filter, data: Data, target: Bytes) -> Data:
-    """A checksum behind the bytes as the filter before left them."""
-    if len(data) < CHECKSUM_NBYTES:
-        raise ValueError(f"too short for a checksum: {len(data)} bytes")
-    body, stored = data[:-CHECKSUM_NBYTES], data[-CHECKSUM_NBYTES:]
-    checksum, computed = int.from_bytes(bytes(stored), "little"), h5checksum_fletcher32(body)
-    # HDF5 before 1.6.3 swapped the bytes of each half on little-endian machines (H5Zfletcher32.c).
-    swapped = (computed & 0x00FF00FF) << 8 | computed >> 8 & 0x00FF00FF
-    if checksum not in (computed, swapped):
-        raise ValueError("the checksum is wrong")
-    return body
-
-
-def shuffle(item: Filter, data: Data, target: Bytes) -> Data:
-    """H5Zshuffle.c: byte k of all items together, then the bytes beyond whole items."""
-    shuffled = np.frombuffer(data, np.uint8)
-    item_size = item.params[0]
-    count = len(shuffled) // item_size
-    body = count * item_size
-    columns = target[:body].reshape(count, item_size)
-    if item_size <= MAX_COLUMNS:
-        for k in range(item_size):
-            columns[:, k] = shuffled[k * count : (k + 1) * count]
-    else:
-        columns[...] = shuffled[:body].reshape(item_size, count).T
-    target[body:] = shuffled[body:]
-    return target
-
-
-# Up to this many, a column at a time is three times as fast in NumPy as one transposed copy.
-MAX_COLUMNS = 16
-
-
-def bitshuffle_params(item: Filter) -> tuple[int, int, int]:
-    """The size of an item, the items of a block (0: the default), and the blocks' codec.
-
-    bshuf_h5filter.c: two numbers of its version stand before them. Codecs are 0 (none), 2 (LZ4) and
-    3 (Zstandard).
+    Attributes:
+        id: Registered number of the filter: HDF5's H5Zpublic.h, and the HDF Group's list of
+            registered filter plugins.
+        name: Name of the filter; for one that can be written, the `compression` argument of
+            `repack`.
+        decode: Decodes a chunk; see `decoders`.
+        added_nbytes: Given the filter's parameters, returns how many bytes encoding adds: 0 for a
+            permutation, 4 for a checksum; None: any number, for a compressor.
+        is_valid: Given the filter's parameters, returns whether `decode` handles them. Others are
+            left to HDF5, which raises an error in nearly all cases.
+        encode: Encodes a chunk; None: HDF5 encodes it.
+        options: Arguments of h5py's `create_dataset` for a dataset with this filter.
+        plugin: Class of hdf5plugin that makes such arguments instead.
+        shuffles: Whether the codec shuffles bytes itself, and so needs no shuffle filter before it.
     """
-    item_size, block_items, codec = (*item.params[2:5], 0, 0, 0)[:3]
-    return item_size, block_items, codec
+
+    id: int
+    name: str
+    decode: Callable[[Params, Data, Bytes], Data]
+    added_nbytes: Callable[[Params], int | None] = _any_number
+    is_valid: Callable[[Params], bool] = _always
+    encode: Callable[[Data], bytes] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plugin: str | None = None
+    shuffles: bool = False
 
 
-def bitshuffle(item: Filter, data: Data, target: Bytes) -> Data:
-    """Bit k of all items of a block together; then perhaps the blocks compressed."""
-    item_size, block_items, codec_id = bitshuffle_params(item)
-    if not item_size:
-        raise ValueError("its parameters give no size of an item")
-    if len(target) % item_size:
-        raise ValueError(f"{len(target)} bytes are not a whole number of items of {item_size}")
-    # bitshuffle_core.c, bshuf_default_block_size
-    default_items = max(8192 // item_size // 8 * 8, 128)
-    codec = BLOCK_CODECS[codec_id]
-    if codec is None:
-        shuffled, block_items = view(data), block_items or default_items
-    else:
-        size, block_nbytes = unpack(_LZ4_HEADER, data)
-        if size != len(target):
-            raise wrong_size(size, len(target))
-        block_items = block_nbytes // item_size or default_items
-        if block_items % 8:
-            raise ValueError(f"blocks of {block_items} items, which is no multiple of 8")
-        whole = scratch("blocks", len(target))
-        shuffled = whole.data
-        body = view(data)[_LZ4_HEADER.size :]
-        _bitshuffle_blocks(codec, body, whole, block_items * item_size, 8 * item_size)
-    result = bitshuffle_decode(shuffled, itemsize=item_size, blocksize=block_items, out=target)
-    return decoded(result, target)
+def _is_valid_bitshuffle(params: Params) -> bool:
+    item_size, block_items, codec = bitshuffle_params(params)
+    # imagecodecs has only these sizes. At 0, HDF5's filter ends the process: an error of ours.
+    return item_size in (0, 1, 2, 4, 8) and block_items % 8 == 0 and codec in BLOCK_CODECS
 
 
-def _bitshuffle_blocks(
-    codec: Callable[..., Any], data: memoryview, out: Bytes, block_nbytes: int, unit: int
-) -> None:
-    """Decodes the blocks; the bytes beyond a multiple of eight items are stored as they are."""
-    whole = len(out) // unit * unit
-    begin = 0
-    for start in range(0, whole, block_nbytes):
-        (size,) = unpack(_SIZE, data, begin)
-        begin += _SIZE.size
-        stop = min(start + block_nbytes, whole)
-        if len(data) < begin + size:
-            raise ValueError("cut short")
-        if len(codec(data[begin : begin + size], out=out[start:stop])) != stop - start:
-            raise ValueError("a block of it decodes to another size")
-        begin += size
-    rest = data[begin : begin + len(out) - whole]
-    if len(rest) < len(out) - whole:
-        raise ValueError("cut short")
-    out[whole:] = rest
-
-
-BLOCK_CODECS: dict[int, Callable[..., Any] | None] = {
-    0: None,
-    2: lz4_decode,
-    3: zstd_decode,
+CODECS = {
+    codec.id: codec
+    for codec in (
+        Codec(
+            id=2,
+            name="shuffle",
+            decode=decoders.shuffle,
+            added_nbytes=lambda _: 0,
+            is_valid=lambda params: len(params) == 1 and params[0] > 0,
+        ),
+        Codec(
+            id=3,
+            name="fletcher32",
+            decode=decoders.fletcher32,
+            added_nbytes=lambda _: CHECKSUM_NBYTES,
+        ),
+        Codec(
+            id=1,
+            name="gzip",
+            decode=decoders.deflate,
+            is_valid=lambda params: len(params) == 1 and params[0] <= 9,
+            encode=lambda data: deflate_encode(data, level=DEFLATE_LEVEL),
+            options={"compression": "gzip", "compression_opts": DEFLATE_LEVEL},
+        ),
+        Codec(
+            id=32000,
+            name="lzf",
+            decode=decoders.lzf,
+            encode=lambda data: lzf_encode(data, header=False),
+            options={"compression": "lzf"},
+        ),
+        Codec(id=32015, name="zstd", decode=decoders.zstd, plugin="Zstd"),
+        Codec(id=32004, name="lz4", decode=decoders.lz4, plugin="LZ4"),
+        Codec(id=32001, name="blosc", decode=blosc.blosc, plugin="Blosc", shuffles=True),
+        Codec(
+            id=32008,
+            name="bitshuffle",
+            decode=decoders.bitshuffle,
+            added_nbytes=lambda params: None if bitshuffle_params(params)[2] else 0,
+            is_valid=_is_valid_bitshuffle,
+            plugin="Bitshuffle",
+            shuffles=True,
+        ),
+        Codec(
+            id=32026,
+            name="blosc2",
+            decode=blosc.blosc2,
+            is_valid=lambda params: (
+                len(params) >= 4 and (len(params) < 8 or len(params) >= 8 + params[7])
+            ),
+        ),
+    )
 }
+"""By registered number."""
+
+COMPRESSIONS = {codec.name: codec for codec in CODECS.values() if codec.encode or codec.plugin}
+"""The codecs that `repack` writes, by name."""
+
+BUILT_IN_COMPRESSIONS = tuple(name for name, codec in COMPRESSIONS.items() if not codec.plugin)
+"""The names of those that need no plugin, which `pack` writes."""

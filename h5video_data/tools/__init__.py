@@ -1,1 +1,1 @@
-"""What works on files: inspect, pack, repack, the demonstration and the command line."""
+"""Tools for files: inspect, pack, repack, the demonstration and the command line."""

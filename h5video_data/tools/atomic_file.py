@@ -1,8 +1,7 @@
-"""What the tools that write HDF5 files have in common: the file appears when it is complete."""
+"""Writes HDF5 files that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -12,41 +11,42 @@ from typing import Any, TypeVar
 
 import h5py
 
-from h5video_data.errors import ArgumentError, H5VideoError, VideoFileNotFoundError
-
-from .videos import missing_dependency
+from h5video_data.errors import (
+    ArgumentError,
+    H5VideoError,
+    MissingDependencyError,
+    VideoFileNotFoundError,
+)
 
 Item = TypeVar("Item")
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Makes sure that a file can be written under that name.
+    """Checks that a file can be written under that name.
 
     Raises:
-        VideoFileNotFoundError: There is no folder to write it to.
-        ArgumentError: It is no file, or exists and `overwrite` is false.
+        VideoFileNotFoundError: The folder to write it to does not exist.
+        ArgumentError: It is not a file, or exists and `overwrite` is false.
     """
+    received = f"Received: out={str(out)!r}"
     if not out.parent.is_dir():
         raise VideoFileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     if out.is_dir():
-        raise ArgumentError(f"`out` must be a file, and is a folder. Received: out={str(out)!r}")
+        raise ArgumentError(f"`out` must be a file, and is a folder. {received}")
     if out.exists() and not out.is_file():
         raise ArgumentError(
-            f"`out` must be a file, and is a pipe, a socket or a device. Received: out={str(out)!r}"
+            f"`out` must be a file, and is a pipe, a socket or a device. {received}"
         )
     if out.exists() and not overwrite:
-        raise ArgumentError(
-            "`out` exists. Give overwrite=True to replace it. Received: "
-            f"out={str(out)!r}, overwrite={overwrite!r}"
-        )
+        raise ArgumentError(f"`out` exists. Use overwrite=True to replace it. {received}")
 
 
-class Output(io.RawIOBase):
-    """The bytes of a new file, for HDF5 to write: what cannot be written is not its trouble.
+class Output:
+    """File-like object that HDF5 writes a new file to, and that hides write errors from HDF5.
 
-    If HDF5 itself finds that the disk is full or fails, it cannot close the file any more, and the
-    process may end with a signal. So the first error is kept for `check`, and whatever is to be
-    written from then on goes nowhere.
+    If HDF5 itself meets a full or failing disk, it cannot close the file any more, and the process
+    may end with a signal. So the first error is kept for `check`, and everything written after it
+    is discarded.
 
     Args:
         path: The file, which must not exist.
@@ -58,18 +58,18 @@ class Output(io.RawIOBase):
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def check(self) -> None:
-        """Raises what went wrong while HDF5 was writing."""
+        """Raises the first error of writing, if any."""
         if self.error is not None:
             raise self.error
 
     def watched(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, until something cannot be written: checked after each of them."""
+        """Yields the items, and calls `check` after each."""
         for item in items:
             yield item
             self.check()
 
     def sync(self) -> None:
-        """Has the system write to the disk what it still holds.
+        """Flushes the file to the disk.
 
         Raises:
             OSError: Something was not written, now or before.
@@ -78,16 +78,16 @@ class Output(io.RawIOBase):
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Closes the file; to be called after HDF5 closed it."""
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
+        """Closes the file, after HDF5 closed it."""
+        os.close(self._fd)
+
+    # What h5py's driver "fileobj" calls.
 
     def write(self, data: Any) -> int:
-        """Writes all of it, or nothing once there was an error."""
+        """Writes all of the data, or nothing after an error."""
         rest, position = memoryview(data), self._position
         self._position += len(rest)
-        # Ctrl-C as well: in the middle of HDF5 is no place for an exception of any kind.
+        # BaseException: HDF5 cannot handle a KeyboardInterrupt in here, either.
         try:
             while len(rest) and self.error is None:
                 count = os.pwrite(self._fd, rest, position)
@@ -97,7 +97,7 @@ class Output(io.RawIOBase):
         return len(data)
 
     def readinto(self, data: Any) -> int:
-        """Reads what HDF5 wrote; zeros beyond it."""
+        """Reads what was written; zeros beyond it."""
         view, done = memoryview(data), 0
         try:
             done = os.preadv(self._fd, [view], self._position)
@@ -107,9 +107,8 @@ class Output(io.RawIOBase):
         self._position += len(view)
         return len(view)
 
-    def truncate(self, size: int | None = None) -> int:
-        """Makes the file this long."""
-        size = self._position if size is None else size
+    def truncate(self, size: int) -> int:
+        """Changes the length of the file."""
         try:
             if self.error is None:
                 os.ftruncate(self._fd, size)
@@ -117,27 +116,18 @@ class Output(io.RawIOBase):
             self.error = error
         return size
 
+    def flush(self) -> None:
+        """Does nothing: nothing is buffered here."""
+
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a place."""
-        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
-        self._position = offset + (os.fstat(self._fd).st_size if begin is None else begin)
+        """Changes the position, from the start or (`SEEK_END`) the end of the file."""
+        start = 0 if whence == os.SEEK_SET else os.fstat(self._fd).st_size
+        self._position = start + offset
         return self._position
 
     def tell(self) -> int:
-        """The place."""
+        """Returns the position."""
         return self._position
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
 
 
 @contextmanager
@@ -146,17 +136,17 @@ def file_when_complete(
     error_type: type[H5VideoError],
     check: Callable[[Path], None] | None = None,
 ) -> Iterator[tuple[h5py.File, Output]]:
-    """Opens a new file that is named `out` once it is complete, and removed if it never is.
+    """Opens a new file, which is renamed to `out` when the context ends, and removed on an error.
 
     Args:
-        out: The file's name in the end.
-        error_type: Raised if the file cannot be written: no space, or a disk that fails.
-        check: Called with the path of the complete file, closed, before it gets its name. If it
-            raises, the file is removed.
+        out: The final path of the file.
+        error_type: Raised if the file cannot be written: no space, or a failing disk.
+        check: Called with the path of the complete, closed file before it is renamed. If it raises,
+            the file is removed.
 
     Yields:
-        The `h5py.File`, open for writing, and the output behind it. Whoever writes much has it
-        `watched`.
+        The `h5py.File`, open for writing, and the `Output` behind it. Long loops of writes should
+        be `watched`.
 
     Raises:
         H5VideoError: Of the given type.
@@ -172,7 +162,7 @@ def file_when_complete(
                 try:
                     yield file, output
                 except Exception:
-                    # HDF5 may have stumbled over what could not be written.
+                    # The reason may be that data were discarded after an error of writing.
                     with _reported(out, error_type):
                         output.check()
                     raise
@@ -195,14 +185,14 @@ def _reported(out: Path, error_type: type[H5VideoError]) -> Iterator[None]:
 
 
 def not_written(out: Path, error: Exception) -> str:
-    """What to say if a file could not be written."""
+    """Returns the message for a file that could not be written."""
     number = getattr(error, "errno", None)
     reason = os.strerror(number) if number else str(error)
     return f"{out} could not be written, and nothing of it was left behind: {reason}"
 
 
 def with_progress(items: Iterable[Any], what: str, *, unit: str, progress: bool) -> Iterable[Any]:
-    """The items, with a progress bar on stderr if `progress`.
+    """Returns the items, with a progress bar on stderr if `progress`.
 
     Raises:
         MissingDependencyError: tqdm is not installed.
@@ -212,6 +202,9 @@ def with_progress(items: Iterable[Any], what: str, *, unit: str, progress: bool)
     try:
         from tqdm import tqdm
     except ImportError as error:
-        raise missing_dependency("tqdm shows the progress", error) from error
+        raise MissingDependencyError(
+            f"tqdm shows the progress, and cannot be imported ({error}). "
+            "Install it with: pip install 'h5video_data[pack]'"
+        ) from error
     bar: Iterable[Any] = tqdm(items, desc=what, unit=unit)
     return bar

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import importlib.util
 import io
 import json
 import os
+import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from h5video_data import __version__
 from h5video_data.errors import H5VideoError
+from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        arguments: What stands behind the command's name; None: the process's own.
+        arguments: The arguments behind the command's name; None: the process's own.
 
     Returns:
-        The exit code: 0; 1 if what was asked for failed. A usage error exits with 2.
+        The exit code: 0, or 1 on an error. A usage error exits with 2.
     """
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As stderr does: names in a file may be of any bytes.
+        # As for stderr: names in a file may consist of any bytes.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = int(options.run(options))
-        sys.stdout.flush()  # a closed pipe shows itself here, not at exit
+        sys.stdout.flush()  # raises BrokenPipeError here, not at exit
         return status
     except KeyboardInterrupt:
         if options.debug:
@@ -37,18 +43,90 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("h5video-data: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; do not complain again at exit.
+        # The reader of the output has seen enough. Without this, Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (H5VideoError, OSError) as error:
         if options.debug:
             raise
-        print(f"h5video-data: {' '.join(str(error).split())}", file=sys.stderr)
+        message = in_flags(" ".join(str(error).split()), options.flags)
+        print(f"h5video-data: {message}", file=sys.stderr)
         return 1
 
 
+# Messages
+
+# An argument and its value as `repr` writes it (x='X', size=(8, 8), overwrite=True), the name of an
+# argument in backticks, or another quoted text, in which nothing is translated.
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_LITERAL = rf"{_QUOTED}|\([^()]*\)|\[[^][]*\]|-?\d+|True|False|None"
+_ARGUMENTS = re.compile(rf"(?<![^\s(])(\w+)=({_LITERAL})|`(\w+)`|(?<!\w)(?:{_QUOTED})")
+
+
+def in_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Translates the arguments of a Python function in a message to the command line's.
+
+        "`out` exists. Use overwrite=True to replace it. Received: out='a.h5'"
+        "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=a.h5"
+
+    Args:
+        message: The message of an error. It names arguments as `name` and name=value.
+        flags: By the name of each argument, its flag, or the placeholder of a positional argument.
+    """
+
+    def translate(found: re.Match[str]) -> str:
+        name, value = found[1] or found[3], found[2]
+        with contextlib.suppress(KeyError, ValueError, SyntaxError):
+            return flags[name] if value is None else _typed(flags[name], ast.literal_eval(value))
+        return found[0]
+
+    return _ARGUMENTS.sub(translate, message)
+
+
+def _typed(flag: str, value: Any) -> str:
+    """Returns what to type to give an argument this value."""
+    if value is True or value is False:
+        return flag if value else f"no {flag}"
+    if value is None:
+        value = "none"
+    if isinstance(value, list):
+        return " ".join(_typed(flag, item) for item in value)
+    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{flag}{' ' if flag.startswith('-') else '='}{shlex.quote(text)}"
+
+
+# Arguments
+
+_Run = Callable[[argparse.Namespace], int]
+
+
+class _Command:
+    """A subcommand. Its arguments have the names of those of the Python function that it runs."""
+
+    def __init__(self, parser: argparse.ArgumentParser, run: _Run) -> None:
+        self._parser = parser
+        self._flags: dict[str, str] = {}
+        parser.set_defaults(run=run, flags=self._flags)
+
+    def add(self, flag: str, **options: Any) -> None:
+        """Adds an argument."""
+        action = self._parser.add_argument(flag, **options)
+        self._flags[action.dest] = flag if flag.startswith("-") else options["metavar"]
+
+    def add_output(self, compressions: Sequence[str]) -> None:
+        """Adds the arguments that `repack` and `pack` share."""
+        self.add(
+            "--compression",
+            choices=["none", *compressions],
+            default="none",
+            help="compression of each sample (default: none, which is read fastest)",
+        )
+        self.add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
+        self.add("--quiet", action="store_true", help="show no progress bar")
+
+
 def _parser() -> argparse.ArgumentParser:
-    # `--debug` may stand before or behind the sub-command; there, it has no default of its own.
+    # `--debug` may stand before or behind the subcommand; there, it has no default of its own.
     debug = argparse.ArgumentParser(add_help=False)
     help_text = "show the traceback of an error"
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=help_text)
@@ -59,97 +137,80 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help=help_text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    inspect = commands.add_parser(
-        "inspect", parents=[debug], help="tell how a file is stored and will be read"
-    )
-    inspect.add_argument("file", metavar="FILE")
-    inspect.add_argument("--json", action="store_true", help="print JSON")
-    inspect.set_defaults(run=_inspect)
+    def add_command(name: str, run: _Run, summary: str, description: str | None = None) -> _Command:
+        return _Command(
+            commands.add_parser(name, parents=[debug], help=summary, description=description), run
+        )
 
-    repack = commands.add_parser(
+    inspect = add_command("inspect", _inspect, "show how a file is stored and will be read")
+    inspect.add("path", metavar="FILE")
+    inspect.add("--json", action="store_true", help="print JSON")
+
+    repack = add_command(
         "repack",
-        parents=[debug],
-        help="write a file anew in the layout that trains fastest",
-        description="Several files are joined, in the order given. The files are only read.",
+        _repack,
+        "write a file in the layout that trains fastest",
+        "Several files are joined, in the order given. The files are only read.",
     )
-    repack.add_argument("files", metavar="FILE", nargs="+")
-    repack.add_argument("out", metavar="OUT.h5")
-    repack.add_argument(
+    repack.add("path", metavar="FILE", nargs="+")
+    repack.add("out", metavar="OUT.h5")
+    repack.add(
         "--x",
         action="append",
         metavar="NAME",
-        help="a dataset of samples, to be stored anew; may be given several times (default: X)",
+        help="a dataset of samples, to be stored in the new layout; may be given several times "
+        "(default: X)",
     )
-    repack.add_argument(
-        "--compression",
-        choices=["none", "gzip", "lzf", "zstd", "lz4", "blosc", "bitshuffle"],
-        default="none",
-        help="of each sample (default: none, which reads fastest)",
-    )
-    repack.add_argument(
-        "--chunks", choices=["sample"], help="a chunk for each sample, compressed or not"
-    )
-    repack.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
-    repack.add_argument("--quiet", action="store_true", help="no progress bar")
-    repack.set_defaults(run=_repack)
+    repack.add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
+    repack.add_output(tuple(COMPRESSIONS))
 
-    pack = commands.add_parser(
+    pack = add_command(
         "pack",
-        parents=[debug],
-        help="put a folder of video files into an HDF5 file",
-        description="FOLDER holds a folder for each class, with video files in it.",
+        _pack,
+        "write a folder of video files as an HDF5 file",
+        "FOLDER holds one folder per class, with video files in it.",
     )
-    pack.add_argument("folder", metavar="FOLDER")
-    pack.add_argument("out", metavar="OUT.h5")
-    pack.add_argument("--frames", type=int, default=16, help="frames of a clip (default: 16)")
-    pack.add_argument(
-        "--stride", type=int, default=1, help="distance of a frame to the next (default: 1)"
+    pack.add("folder", metavar="FOLDER")
+    pack.add("out", metavar="OUT.h5")
+    pack.add(
+        "--frames", dest="num_frames", type=int, default=16, help="frames of a clip (default: 16)"
     )
-    pack.add_argument(
+    pack.add(
+        "--stride", type=int, default=1, help="distance between two frames of a clip (default: 1)"
+    )
+    pack.add(
         "--size",
         type=_size,
         default=(112, 112),
         metavar="N|ROWSxCOLUMNS",
         help="size of a frame (default: 112)",
     )
-    pack.add_argument(
-        "--clips-per-video", type=int, default=1, help="clips cut from each video (default: 1)"
-    )
-    pack.add_argument(
-        "--compression",
-        choices=["none", "gzip", "lzf"],
-        default="none",
-        help="of each sample (default: none, which reads fastest)",
-    )
-    pack.add_argument("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
-    pack.add_argument("--quiet", action="store_true", help="no progress bar")
-    pack.set_defaults(run=_pack)
+    pack.add("--clips-per-video", type=int, default=1, help="clips of each video (default: 1)")
+    pack.add_output(BUILT_IN_COMPRESSIONS)
 
-    demo = commands.add_parser(
-        "demo",
-        parents=[debug],
-        help="pack real video, train on it, compare the feed with a plain generator",
+    demo = add_command(
+        "demo", _demo, "pack real video, train on it, compare the speed with a plain generator"
     )
-    demo.add_argument(
-        "--folder", default="h5video_demo", help="where to write (default: h5video_demo)"
-    )
-    demo.add_argument("--small", action="store_true", help="a quick run: fewer clips, fewer epochs")
-    demo.set_defaults(run=_demo)
+    demo.add("--folder", default="h5video_demo", help="where to write (default: h5video_demo)")
+    demo.add("--small", action="store_true", help="a quick run: fewer clips, fewer epochs")
     return parser
 
 
 def _size(value: str) -> tuple[int, int]:
-    """`112` or `112x96`: (rows, columns)."""
+    """Parses `112` or `112x96`: (rows, columns)."""
     numbers = [int(number) for number in value.lower().split("x")]
     if len(numbers) not in (1, 2) or min(numbers) < 1:
         raise ValueError(value)
     return numbers[0], numbers[-1]
 
 
+# Subcommands
+
+
 def _inspect(options: argparse.Namespace) -> int:
     from .inspection import inspect
 
-    report = inspect(options.file)
+    report = inspect(options.path)
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
     return 0
 
@@ -157,17 +218,11 @@ def _inspect(options: argparse.Namespace) -> int:
 def _repack(options: argparse.Namespace) -> int:
     from .repack import repack
 
-    report = repack(
-        options.files,
-        options.out,
-        x=options.x or "X",
-        compression=None if options.compression == "none" else options.compression,
-        chunks=options.chunks,
-        progress=not options.quiet and importlib.util.find_spec("tqdm") is not None,
-        overwrite=options.overwrite,
-    )
+    has_tqdm = importlib.util.find_spec("tqdm") is not None
+    report = repack(**_arguments(options), progress=has_tqdm and not options.quiet)
     for skipped in report.skipped:
-        print(f"skipped {skipped.name}: it {skipped.reason}", file=sys.stderr)
+        reason = in_flags(skipped.reason, options.flags)
+        print(f"skipped {skipped.name}: it {reason}", file=sys.stderr)
     print(f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}")
     return 0
 
@@ -175,27 +230,24 @@ def _repack(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> int:
     from .pack import pack
 
-    report = pack(
-        options.folder,
-        options.out,
-        num_frames=options.frames,
-        stride=options.stride,
-        size=options.size,
-        clips_per_video=options.clips_per_video,
-        compression=None if options.compression == "none" else options.compression,
-        progress=not options.quiet,
-        overwrite=options.overwrite,
-    )
+    report = pack(**_arguments(options), progress=not options.quiet)
     for skipped in report.skipped:
         print(f"skipped {skipped.path}: it {skipped.reason}", file=sys.stderr)
+    counts = zip(report.samples_per_class, report.class_names, strict=True)
     print(
         f"{report.path}: {report.num_samples} samples from {report.num_videos} videos, "
-        + ", ".join(
-            f"{count} {name}"
-            for name, count in zip(report.class_names, report.samples_per_class, strict=True)
-        )
+        + ", ".join(f"{count} {name}" for count, name in counts)
     )
     return 0
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of the Python function that were given on the command line."""
+    names = options.flags.keys() - {"quiet"}
+    found = {name: value for name, value in vars(options).items() if name in names}
+    if found["compression"] == "none":
+        del found["compression"]
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _demo(options: argparse.Namespace) -> int:

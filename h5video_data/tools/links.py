@@ -1,4 +1,4 @@
-"""Which other files an HDF5 file leads to: by links, virtual datasets, or external storage."""
+"""Finds the files that an HDF5 file refers to: by links, virtual datasets, or external storage."""
 
 from __future__ import annotations
 
@@ -15,40 +15,46 @@ from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 
 from .transfer import identity
 
-# Where HDF5 looks first, by the kind of what leads to a file (HDF5 User Guide, "External links",
-# H5Pset_virtual_prefix, H5Pset_efile_prefix).
+# The variable that says where HDF5 looks first, by the kind of reference (HDF5 User Guide,
+# "External links", H5Pset_virtual_prefix, H5Pset_efile_prefix).
 _LINK, _SOURCE, _RAW = "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"
 
 
-def find_linked_file(path: str, name: str) -> str | None:
-    """The file that an external link of that name in the file `path` leads to, if it is there."""
-    return next(filter(os.path.exists, _places(path, name, _LINK)), None)
+def moved_link(path: str, filename: bytes, folder: str) -> bytes:
+    """Returns the file name for a copy of an external link in another folder.
+
+    Args:
+        path: The file with the link.
+        filename: The file name in the link.
+        folder: The folder of the file with the copy.
+    """
+    if os.path.isabs(filename):
+        return filename
+    found = filter(os.path.exists, _places(path, os.fsdecode(filename), _LINK))
+    return next((os.fsencode(os.path.relpath(place, folder)) for place in found), filename)
 
 
 def linked_files(path: str) -> set[str]:
-    """The real paths of a file and of all regular files that it leads to, directly or by others.
+    """Returns the real paths of a file and of all regular files that it refers to, also indirectly.
 
     Where HDF5 may look in several places, a file in each of them counts. What cannot be read is
-    passed over.
+    ignored.
     """
     found: set[str] = set()
     waiting = [os.path.abspath(path)]
     while waiting:
         here = waiting.pop()
-        if os.path.realpath(here) in found or not os.path.isfile(here):  # a pipe would never open
+        if os.path.realpath(here) in found or not os.path.isfile(here):  # opening a pipe would hang
             continue
         found.add(os.path.realpath(here))
         with contextlib.suppress(H5VideoError, *HDF5_ERRORS), open_file(here) as file:
-            waiting += [
-                place
-                for name, kind in dict.fromkeys(_names(file))
-                for place in _places(here, name, kind)
-            ]
+            for name, kind in dict.fromkeys(_names(file)):
+                waiting += _places(here, name, kind)
     return found
 
 
 def _names(file: Any) -> Iterator[tuple[str, str]]:
-    """The names of the files that an open file names itself, each with its kind."""
+    """Yields the file names in an open file, each with the kind of reference."""
     groups = [file["/"].id]
     seen = {identity(groups[0])}
     while groups:
@@ -83,19 +89,18 @@ def _names_of_sources(plist: Any) -> Iterator[tuple[str, str]]:
 
 
 def _places(path: str, name: str, kind: str) -> list[str]:
-    """Where HDF5 looks for a file that is named in the file `path`."""
+    """Returns the paths at which HDF5 looks for a file that the file `path` refers to."""
     folder = os.path.dirname(os.path.abspath(path))
     prefixes = os.environ.get(kind, "").replace("${ORIGIN}", folder).split(":")
     folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
-    # A file that is not where an absolute name says is looked for by its last part.
-    relative = os.path.basename(name) if os.path.isabs(name) else name
-    places = [os.path.join(place, relative) for place in folders]
-    places = [name, *places] if os.path.isabs(name) else places
+    # A file that is not where an absolute name says is looked up by its last component.
+    first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
+    places = [*first, *(os.path.join(item, relative) for item in folders)]
     if kind != _SOURCE:
         return places
-    # `%b` stands for the number of a block, and `%%` for a percent sign.
-    patterns = [
+    # `%b` stands for the number of a part, and `%%` for a percent sign.
+    patterns = (
         "*".join(glob.escape(part.replace("%%", "%")) for part in place.split("%b"))
         for place in places
-    ]
+    )
     return [found for pattern in patterns for found in glob.glob(pattern)]

@@ -1,16 +1,15 @@
-"""Packs folders of video files into one HDF5 file, in the format that the loader reads fastest.
+"""`pack`: writes a folder of video files as one HDF5 file, in the layout that is read fastest.
 
-The videos are read twice. The first reading counts frames, so that the sizes of the datasets are
+The videos are read twice. The first reading counts frames, so that the shapes of the datasets are
 known before anything is written; the second one writes the clips, one at a time:
 
-    folder -> list_videos -> _plan_videos (decode, count) -> _write (decode, resize, crop) -> out
+    folder -> list_videos -> _plan_videos: decode, count -> read_clips: decode, resize, crop -> out
 """
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +17,35 @@ from typing import Any
 import h5py
 import numpy as np
 
+from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError, PackingError, ReadError
+from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
+from h5video_data.storage.filters import sample_chunks
 
 from .atomic_file import Output, check_out, file_when_complete, with_progress
-from .video_folders import SkippedVideo, check_not_packed, list_videos, shown
-from .videos import clip_starts, count_frames, read_clips
+from .videos import (
+    SkippedVideo,
+    check_not_packed,
+    clip_starts,
+    count_frames,
+    list_videos,
+    read_clips,
+    shown,
+)
 
 __all__ = ["PackReport", "SkippedVideo", "pack"]
-
-_COMPRESSIONS = (None, "gzip", "lzf")
-_MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes are 32-bit
 
 
 @dataclass(frozen=True)
 class PackReport:
-    """What `pack` wrote, and what it left out.
+    """The result of `pack`.
 
     Attributes:
         path: The HDF5 file.
         class_names: The names of the class folders; the position of a name is its label.
         samples_per_class: The number of samples of each class, in the order of `class_names`.
-        num_videos: The number of videos that gave at least one sample.
-        skipped: The files that gave none, sorted by path.
+        num_videos: The number of videos with at least one sample.
+        skipped: The files without a sample, sorted by path.
     """
 
     path: Path
@@ -56,28 +62,19 @@ class PackReport:
 
 @dataclass(frozen=True)
 class _Settings:
-    """The checked arguments of `pack` that say what a sample is and how it is stored."""
+    """Checked arguments of `pack`: the form of a sample and how it is stored."""
 
     num_frames: int
     stride: int
     size: tuple[int, int]  # rows, columns
     clips_per_video: int
-    compression: str | None
-
-    @property
-    def span(self) -> int:
-        """The number of video frames from a clip's first frame to its last, both included."""
-        return (self.num_frames - 1) * self.stride + 1
-
-    @property
-    def sample_shape(self) -> tuple[int, int, int, int]:
-        """(frames, channels, rows, columns)."""
-        return (self.num_frames, 3, *self.size)
+    sample_shape: tuple[int, int, int, int]  # frames, channels, rows, columns
+    layout: dict[str, Any]  # arguments of `create_dataset`
 
 
 @dataclass(frozen=True)
 class _PlannedVideo:
-    """A readable video, and the clips to take: `starts` are frame numbers, in rising order."""
+    """A readable video and its clips: `starts` are their first frames, in rising order."""
 
     path: str
     label: int
@@ -98,7 +95,7 @@ def pack(
     progress: bool = False,
     overwrite: bool = False,
 ) -> PackReport:
-    """Packs a folder with one sub-folder of videos per class into an HDF5 file.
+    """Writes a folder with one sub-folder of videos per class as an HDF5 file.
 
         videos/archery/v_01.avi              h5v.pack("videos", "video_data.h5")
         videos/archery/more/v_02.mp4
@@ -118,20 +115,18 @@ def pack(
     `num_frames` and `stride`. Two clips of one video have the same `source`: use it as `split_by`
     to keep them on one side of a validation split.
 
-    Every format that PyAV (FFmpeg) reads is a video, in folders below a class folder too. Hidden
-    files and folders, whose names begin with a dot, are ignored. Every other file that gives no
-    sample is in the report: not a video, damaged, cut short before one clip; so is a link to a
-    folder, which is not followed. Of a file that was
-    cut off, the whole frames are used. A class keeps its label when all of its videos are
-    skipped, or when it has none.
+    A video is a file of any format that PyAV (FFmpeg) reads, in a class folder or below it. Hidden
+    files and folders, whose names begin with a dot, are ignored. Every other file without a sample
+    is reported as skipped: not a video, damaged, shorter than one clip; so is a link to a folder,
+    which is not followed. Of a truncated file, the complete frames are used. A class keeps its
+    label if all of its videos are skipped, or if it has none.
 
-    Frames are counted in the order in which they are shown, whatever their time stamps say. They
-    are scaled, with their aspect ratio kept, until they just cover `size`, and what sticks out is
-    cut off on both sides alike. Rotation metadata and pixels that are not square are not taken
-    into account.
+    Frames are counted in the order in which they are shown, regardless of their time stamps. They
+    are scaled, keeping their aspect ratio, to the smallest size that covers `size`, and cropped to
+    their center. Rotation metadata and non-square pixels are ignored.
 
-    The file appears under its name only when it is complete. It is first written next to it, as
-    `<out>.<random>.partial`, which is removed when something fails.
+    The file appears under its name only when it is complete. Until then it is written next to it,
+    as `<out>.<random>.partial`, which is removed on an error.
 
     Args:
         folder: The folder that holds the class folders.
@@ -139,27 +134,38 @@ def pack(
         num_frames: The number of frames of a clip.
         stride: The distance between two frames of a clip, in frames of the video.
         size: (rows, columns) of a sample, in pixels.
-        clips_per_video: How many clips to take from each video, evenly spaced from its first to
-            its last frame; a single one is in the middle. A video that has fewer different clips
-            gives those.
-        compression: `None` stores samples one after another, which is the fastest to read at
-            random; `"gzip"` and `"lzf"` store each sample in a compressed chunk of its own.
+        clips_per_video: The number of clips of each video, evenly spaced from its first to its last
+            frame; a single one is in the middle. A video with fewer different clips has those.
+        compression: `None` stores samples contiguously, which is fastest to read at random;
+            `"gzip"` and `"lzf"` store each sample in a compressed chunk of its own.
         progress: Shows progress bars on stderr.
         overwrite: Replaces `out` if it exists.
 
     Returns:
-        What was packed and what was skipped.
+        The number of samples and the skipped files.
 
     Raises:
-        ArgumentError: An argument makes no sense, `out` exists and `overwrite` is false, or `out`
-            is one of the files in `folder`.
-        VideoFileNotFoundError: There is no `folder`, or no folder to write `out` to.
-        PackingError: `folder` has no class folders, no video in them gives a sample, or the file
-            cannot be written: no space, or a disk that fails.
+        ArgumentError: An argument is invalid, `out` exists and `overwrite` is false, or `out` is
+            one of the files in `folder`.
+        VideoFileNotFoundError: `folder`, or the folder of `out`, does not exist.
+        PackingError: `folder` has no class folders, no video in them has a sample, or the file
+            cannot be written: no space, or a failing disk.
         ReadError: A folder cannot be read, or a video changed while it was being packed.
         MissingDependencyError: PyAV (or, with `progress`, tqdm) is not installed.
     """
-    settings = _checked_settings(num_frames, stride, size, clips_per_video, compression)
+    check_whole_number("num_frames", num_frames, 1)
+    check_whole_number("stride", stride, 1)
+    check_whole_number("clips_per_video", clips_per_video, 1)
+    check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(map(_is_positive, size))):
+        raise ArgumentError(
+            f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
+        )
+    rows, columns = map(int, size)
+    shape = (int(num_frames), 3, rows, columns)
+    layout = {} if compression is None else sample_chunks(shape, 1, compression)
+    clips = int(clips_per_video)
+    settings = _Settings(int(num_frames), int(stride), (rows, columns), clips, shape, layout)
     folder, out = Path(folder), Path(out)
     check_out(out, overwrite=overwrite)
     class_names, files, strays = list_videos(folder)
@@ -168,61 +174,32 @@ def pack(
     skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
     if not videos:
         raise PackingError(_nothing_packed(folder, skipped))
+    labels = np.repeat([v.label for v in videos], [len(v.starts) for v in videos])
     with file_when_complete(out, PackingError) as (file, output):
-        _write(file, output, folder, videos, class_names, settings, progress=progress)
+        file.attrs["sample_count"] = len(labels)
+        file.attrs["class_names"] = np.array(class_names, dtype=h5py.string_dtype())
+        file.attrs["num_frames"], file.attrs["stride"] = settings.num_frames, settings.stride
+        X = file.create_dataset("X", (len(labels), *shape), np.uint8, **layout)
+        file["Y"] = np.eye(len(class_names), dtype=np.float32)[labels]
+        sources = [v.path for v in videos for _ in v.starts]
+        file.create_dataset("source", data=sources, dtype=h5py.string_dtype())
+        file["start_frame"] = np.array([start for v in videos for start in v.starts], np.int64)
+        file["frame_rate"] = np.array([v.frame_rate for v in videos for _ in v.starts])
+        begin = 0
+        for video in with_progress(videos, "packing", unit="video", progress=progress):
+            _write_clips(X, output, begin, folder / video.path, video, settings)
+            begin += len(video.starts)
     return PackReport(
         path=out,
         class_names=class_names,
-        samples_per_class=_samples_per_class(videos, len(class_names)),
+        samples_per_class=tuple(np.bincount(labels, minlength=len(class_names)).tolist()),
         num_videos=len(videos),
         skipped=skipped,
     )
 
 
-# Arguments
-
-
-def _checked_settings(
-    num_frames: int,
-    stride: int,
-    size: Sequence[int],
-    clips_per_video: int,
-    compression: str | None,
-) -> _Settings:
-    if isinstance(size, str) or not isinstance(size, Sequence) or len(size) != 2:
-        raise ArgumentError(f"`size` must be (rows, columns), in pixels. Received: size={size!r}")
-    if compression not in _COMPRESSIONS:
-        raise ArgumentError(
-            f"`compression` must be None, 'gzip' or 'lzf'. Received: compression={compression!r}"
-        )
-    settings = _Settings(
-        num_frames=_positive("num_frames", num_frames),
-        stride=_positive("stride", stride),
-        size=(_positive("size", size[0], size), _positive("size", size[1], size)),
-        clips_per_video=_positive("clips_per_video", clips_per_video),
-        compression=compression,
-    )
-    sample_bytes = settings.num_frames * 3 * settings.size[0] * settings.size[1]
-    if compression is not None and sample_bytes > _MAX_CHUNK_BYTES:
-        raise ArgumentError(
-            f"A sample must be smaller than 4 GiB to be one HDF5 chunk, and has {sample_bytes} "
-            "bytes. Use fewer frames, smaller ones, or compression=None. "
-            f"Received: num_frames={num_frames!r}, size={size!r}, compression={compression!r}"
-        )
-    return settings
-
-
-def _positive(name: str, value: Any, received: Any = None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        received = value if received is None else received
-        raise ArgumentError(
-            f"`{name}` must be made of whole numbers of at least 1. Received: {name}={received!r}"
-        )
-    return number
+def _is_positive(value: Any) -> bool:
+    return is_whole_number(value) and value > 0
 
 
 def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
@@ -235,13 +212,13 @@ def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
 def _plan_videos(
     folder: Path, files: Sequence[tuple[str, int]], settings: _Settings, *, progress: bool
 ) -> tuple[list[_PlannedVideo], list[SkippedVideo]]:
-    """Decides which clips to take from each file, and which files to skip."""
-    # Every video is decoded here just to count its frames. Nothing cheaper is right: the number in
+    """Chooses the clips of each file, and the files to skip."""
+    # Every video is decoded here just to count its frames. Nothing cheaper is exact: the number in
     # the container may be missing or wrong, and a packet is not a frame (edit lists, frames that
-    # are not shown, cut or damaged files). But the number must be right, for the last start
-    # depends on it, and a contiguous dataset cannot shrink when a clip turns out not to exist.
-    # It also finds the damaged videos before the first byte is written. Measured on two cores, 300
-    # frames of 320 x 240 H.264: 39 ms to count, 31 ms to read the middle clip, 113 ms to use all.
+    # are not shown, truncated or damaged files). But it must be exact: the last start depends on
+    # it, and a contiguous dataset cannot shrink if a clip does not exist. Damaged videos are found
+    # here, too, before the first byte is written. Measured on two cores, 300 frames of 320 x 240
+    # H.264: 39 ms to count, 31 ms to read the middle clip, 113 ms to use all.
     planned: list[_PlannedVideo] = []
     skipped: list[SkippedVideo] = []
     for path, label in with_progress(files, "counting frames", unit="video", progress=progress):
@@ -259,77 +236,20 @@ def _plan_videos(
         if starts:
             planned.append(_PlannedVideo(path, label, num_frames, frame_rate, starts))
         else:
-            reason = f"is too short: it has {num_frames} frames, and a clip spans {settings.span}"
+            span = (settings.num_frames - 1) * settings.stride + 1
+            reason = f"is too short: it has {num_frames} frames, and a clip spans {span}"
             skipped.append(SkippedVideo(path, reason))
     return planned, skipped
-
-
-def _samples_per_class(videos: Iterable[_PlannedVideo], num_classes: int) -> tuple[int, ...]:
-    counts = [0] * num_classes
-    for video in videos:
-        counts[video.label] += len(video.starts)
-    return tuple(counts)
-
-
-# The HDF5 file
-
-
-def _storage(settings: _Settings) -> dict[str, Any]:
-    """The arguments that make `create_dataset` choose the layout of X."""
-    if settings.compression is None:
-        return {}
-    options: dict[str, Any] = {
-        "chunks": (1, *settings.sample_shape),
-        "compression": settings.compression,
-        "shuffle": False,  # there is nothing to shuffle in values of one byte
-    }
-    return {**options, "compression_opts": 4} if settings.compression == "gzip" else options
-
-
-def _write(
-    file: h5py.File,
-    output: Output,
-    folder: Path,
-    videos: Sequence[_PlannedVideo],
-    class_names: Sequence[str],
-    settings: _Settings,
-    *,
-    progress: bool,
-) -> None:
-    num_samples = sum(len(video.starts) for video in videos)
-    text = h5py.string_dtype()
-    file.attrs["sample_count"] = num_samples
-    file.attrs["class_names"] = np.array(class_names, dtype=text)
-    file.attrs["num_frames"] = settings.num_frames
-    file.attrs["stride"] = settings.stride
-    shape = (num_samples, *settings.sample_shape)
-    X = file.create_dataset("X", shape, np.uint8, **_storage(settings))
-    Y = file.create_dataset("Y", (num_samples, len(class_names)), np.float32)
-    source = file.create_dataset("source", (num_samples,), text)
-    start_frame = file.create_dataset("start_frame", (num_samples,), np.int64)
-    frame_rate = file.create_dataset("frame_rate", (num_samples,), np.float64)
-    begin = 0
-    for video in with_progress(videos, "packing", unit="video", progress=progress):
-        rows = slice(begin, begin + len(video.starts))
-        labels = np.zeros((len(video.starts), len(class_names)), np.float32)
-        labels[:, video.label] = 1
-        Y[rows] = labels
-        source[rows] = video.path
-        start_frame[rows] = video.starts
-        frame_rate[rows] = video.frame_rate
-        _write_clips(X, output, begin, folder, video, settings)
-        begin = rows.stop
 
 
 def _write_clips(
     dataset: h5py.Dataset,
     output: Output,
     begin: int,
-    folder: Path,
+    path: Path,
     video: _PlannedVideo,
     settings: _Settings,
 ) -> None:
-    path = folder / video.path
     clips = read_clips(
         path,
         video.starts,
@@ -347,6 +267,6 @@ def _write_clips(
     if written < len(video.starts):
         raise ReadError(
             f"{path}: expected {len(video.starts)} clips from {video.num_frames} frames, and the "
-            f"second reading gave only {written} ({problem or 'it ended early'}). The file must "
+            f"second reading found only {written} ({problem or 'it ended early'}). The file must "
             "not change while it is packed. Nothing was written."
         ) from problem

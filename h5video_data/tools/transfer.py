@@ -1,9 +1,9 @@
-"""Copies and compares values with the type that they are stored with.
+"""Copies and compares values with the types that they are stored with.
 
-NumPy's strings are padded with nulls. Many programs write strings that end with a null instead; of
-one that fills its size, HDF5 cuts the last letter to make room for the null when it comes from
-NumPy. So values go from file to file as the bytes that are stored, and through NumPy's types only
-where those say the same.
+NumPy's strings are padded with nulls. Many programs write null-terminated strings instead; if one
+fills its size, HDF5 replaces its last letter with the terminator when it comes from NumPy. So
+values are copied as the bytes that are stored, and through NumPy's types only where these are
+equivalent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,24 +21,25 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import ReadError
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
+from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.values import Values
 
-# Values are copied and compared in blocks of about this many bytes,
-BLOCK_BYTES = 2 << 20
-# and those of variable length, whose bytes are elsewhere, this many at a time.
-BLOCK_OBJECTS = 4096
-# Holds the chunks that two such blocks share.
+# Values are copied and compared in pieces of about this many bytes, and those of variable length,
+# whose bytes are stored elsewhere, this many at a time.
+PIECE_BYTES = 2 << 20
+PIECE_OBJECTS = 4096
+# HDF5's chunk cache, which holds the chunks that two pieces share.
 CACHE_BYTES = 64 << 20
-# Deflate makes at most this many bytes of one.
-MOST_COMPRESSED = 1032
+# Deflate decodes one byte to at most this many.
+_MAX_RATIO = 1032
 
-# Why something is not copied.
 REFERENCES = "holds references, which lead into their own file"
+"""The reason why something is not copied."""
 
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Makes a ReadError of what h5py raises for a damaged file: `what` cannot be read."""
+    """Raises a ReadError, which says that `what` cannot be read, for errors of h5py."""
     try:
         yield
     except HDF5_ERRORS as error:
@@ -46,47 +47,23 @@ def reading(what: str) -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says; KeyError shows the repr of it."""
+    """Returns the message of an error; `str` of a KeyError has it in quotes."""
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def identity(item: Any) -> Any:
-    """What tells an object from all others in open files."""
+    """Returns a key that is the same for all handles of an object in open files."""
     info = h5py.h5g.get_objinfo(item)
     return info.fileno, info.objno
 
 
 def holds_references(stored_type: Any) -> bool:
-    """Whether values of an HDF5 type lead to objects, or have a part that does."""
+    """Tells if values of an HDF5 type are references, or have a part that is."""
     return bool(stored_type.detect_class(h5py.h5t.REFERENCE))
 
 
-def nbytes_of(dataset: Any) -> int:
-    """Bytes of a dataset's values."""
-    return int(math.prod(dataset.shape or ()) * dataset.id.get_type().get_size())
-
-
-def is_sparse(dataset: Any, most_nbytes: int) -> bool:
-    """Whether a dataset has more values than that, and than what is stored of it can be decoded to.
-
-    One may claim a shape of any size: if it is virtual, or hardly written.
-    """
-    is_elsewhere = dataset.is_virtual or dataset.external
-    stored = 0 if is_elsewhere else dataset.id.get_storage_size()
-    return nbytes_of(dataset) > max(most_nbytes, MOST_COMPRESSED * stored)
-
-
-def needs_values(dataset: Any) -> bool:
-    """Whether HDF5's own copy of a dataset would not have its values, or a damaged fill value."""
-    plist = dataset.id.get_create_plist()
-    # HDF5 copies a fill value of variable length as an address in the old file.
-    is_filled = plist.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
-    is_filled_elsewhere = is_filled and has_variable_length(dataset.id.get_type())
-    return bool(dataset.is_virtual or dataset.external or is_filled_elsewhere)
-
-
 def has_variable_length(stored_type: Any) -> bool:
-    """Whether values of an HDF5 type are stored elsewhere in the file, or have parts that are."""
+    """Tells if values of an HDF5 type, or parts of them, are stored elsewhere in the file."""
     if stored_type.detect_class(h5py.h5t.VLEN):
         return True
     try:
@@ -95,114 +72,182 @@ def has_variable_length(stored_type: Any) -> bool:
         return False
 
 
-def make_like(dataset: Any, file: Any, count: int | None = None) -> Any:
-    """Makes a dataset of the same type, and of the same chunks and filters if it has some.
+def nbytes_of(dataset: Any) -> int:
+    """Returns the bytes of a dataset's values."""
+    return int(math.prod(dataset.shape or ()) * dataset.id.get_type().get_size())
+
+
+def is_sparse(dataset: Any, most_nbytes: int) -> bool:
+    """Tells if a dataset has more values than that, most of which are not stored.
+
+    A dataset that is virtual, or hardly written, may have any shape.
+    """
+    is_elsewhere = dataset.is_virtual or dataset.external
+    stored_nbytes = 0 if is_elsewhere else dataset.id.get_storage_size()
+    return nbytes_of(dataset) > max(most_nbytes, _MAX_RATIO * stored_nbytes)
+
+
+# Links and groups
+
+
+def order(creation_order: int) -> int:
+    """Returns the order in which to list links or attributes: of creation, if it is tracked."""
+    is_tracked = creation_order & h5py.h5p.CRT_ORDER_TRACKED
+    return int(h5py.h5.INDEX_CRT_ORDER if is_tracked else h5py.h5.INDEX_NAME)
+
+
+def link_properties(name: bytes) -> Any:
+    """Returns the property list of a new link: its name is marked as UTF-8 if it is valid UTF-8."""
+    plist = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    with contextlib.suppress(UnicodeDecodeError):
+        name.decode("utf-8")
+        plist.set_char_encoding(h5py.h5t.CSET_UTF8)
+    return plist
+
+
+def copy_object(item: Any, group: Any, name: bytes, link: Any) -> Any:
+    """Copies a group without its members, or a committed type; neither's attributes.
 
     Args:
-        dataset: An existing one.
-        file: Where to make it, without a name.
-        count: Its number of rows; None: its shape is the same.
+        item: The low-level id of the object.
+        group: The low-level id of the group to copy it to.
+        name: The name there.
+        link: The property list of the new link.
+
+    Returns:
+        The id of the copy.
     """
-    with reading(f"{dataset.file.filename}: dataset {dataset.name!r}"):
+    if not isinstance(item, h5py.h5g.GroupID):
+        new = item.copy()
+        new.commit(group, name, link)
+        return new
+    # The orders that it tracks; not all of its properties, some of which are offsets in its file.
+    old, plist = item.get_create_plist(), h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    plist.set_link_creation_order(old.get_link_creation_order())
+    plist.set_attr_creation_order(old.get_attr_creation_order())
+    return h5py.h5g.create(group, name, link, plist)
+
+
+# Datasets
+
+
+def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
+    """Creates a dataset of the same type, and with the same chunks and filters, if any.
+
+    Args:
+        dataset: The `h5py.Dataset` to imitate.
+        file: Where to create it, without a name.
+        num_rows: The number of its rows; None: its shape is the same.
+    """
+    with reading(dataset_location(dataset)):
         plist, space = dataset.id.get_create_plist(), dataset.id.get_space()
         stored_type = dataset.id.get_type().copy()
-        shape = dataset.shape if count is None else (count, *dataset.shape[1:])
+        shape = dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
         if dataset.chunks is None:
-            # What is contiguous has no larger shape to grow to.
+            # A contiguous dataset cannot grow.
             space = h5py.h5s.create_simple(shape) if shape else space
             plist.set_layout(h5py.h5d.CONTIGUOUS)
             if dataset.external:
                 plist = None
-        elif count is not None:
-            # Without a fixed length, since chunks may not be longer.
+        elif num_rows is not None:
+            # Without a maximal length, which no chunk may exceed.
             longest = (h5py.h5s.UNLIMITED, *(n or h5py.h5s.UNLIMITED for n in dataset.maxshape[1:]))
             space = h5py.h5s.create_simple(shape, longest)
     return h5py.Dataset(h5py.h5d.create(file.id, None, stored_type, space, plist))
 
 
 def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
-    """Lets HDF5 copy a dataset without its attributes (H5Ocopy), in the form that it has.
+    """Copies a dataset as it is stored, without its attributes, by H5Ocopy.
 
     Args:
         dataset: An `h5py.Dataset`.
         group: The low-level id of the group to copy it to.
         name: The name there.
-        link: The properties of the new link.
+        link: The property list of the new link.
 
     Returns:
-        Whether it worked. If not, nobody knows whether reading failed or writing.
+        False if HDF5 cannot copy it, or would copy it without its values, or with a fill value that
+        is an address in the old file, as one of variable length is.
     """
-    plist = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
-    plist.set_copy_object(h5py.h5o.COPY_WITHOUT_ATTR_FLAG)
+    plist = dataset.id.get_create_plist()
+    is_filled = plist.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
+    if is_filled and has_variable_length(dataset.id.get_type()):
+        return False
+    if dataset.is_virtual or dataset.external or _has_chunks_beyond_the_end(dataset):
+        return False
+    options = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
+    options.set_copy_object(h5py.h5o.COPY_WITHOUT_ATTR_FLAG)
     try:
-        if _has_chunks_beyond_the_end(dataset):  # which end the process (HDF5 1.14.6)
-            return False
-        h5py.h5o.copy(dataset.id, b".", group, name, plist, link)
+        h5py.h5o.copy(dataset.id, b".", group, name, options, link)
     except HDF5_ERRORS:
         return False
     return True
 
 
 def _has_chunks_beyond_the_end(dataset: Any) -> bool:
+    """Tells if a chunk lies beyond the file's end: H5Ocopy ends the process then (HDF5 1.14.6)."""
     if dataset.chunks is None or not hasattr(dataset.id, "chunk_iter"):
         return False
     end = dataset.file.id.get_filesize()
-    # The first result of the function that is not None ends the iteration.
-    return bool(dataset.id.chunk_iter(lambda info: info.byte_offset + info.size > end or None))
+    with contextlib.suppress(*HDF5_ERRORS):
+        # The first result that is not None ends the iteration.
+        return bool(dataset.id.chunk_iter(lambda info: info.byte_offset + info.size > end or None))
+    return True
 
 
-def copy_rows(source: Any, target: Any, begin: int = 0, count: int | None = None) -> None:
-    """Copies the first `count` rows of a dataset to those from `begin` on of another one.
+def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> None:
+    """Copies the first rows of a dataset.
 
     Args:
         source: The `h5py.Dataset` to read; of the same type as `target`.
         target: The `h5py.Dataset` to write to.
         begin: Where to write the first row.
-        count: How many rows; None: all values, of a scalar too.
+        num_rows: How many; None: all values, of a scalar too.
 
     Raises:
         MissingFilterError: They were written with a filter that is not installed.
         ReadError: HDF5 cannot read them.
-        H5VideoError: A file that they are in is not there, cannot be opened, or has changed.
+        H5VideoError: A file that they are in does not exist, cannot be opened, or has changed.
         OSError, RuntimeError: HDF5 cannot write them.
     """
-    stored = Values(source, count)
-    with reading(_name(source)):
-        dtype, in_memory = _form(source.id.get_type())
-        shape = source.shape if count is None else (count, *source.shape[1:])
-    for corner, size in _blocks(shape, dtype):
-        values = _read(source, corner, size, dtype, in_memory, stored)
-        corner = (begin + corner[0], *corner[1:]) if corner else ()
-        target.id.write(*_selection(target, corner, size), values, in_memory)
+    stored = Values(source, num_rows)
+    with reading(dataset_location(source)):
+        form = _form(source.id.get_type())
+        shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
+    for corner, size in _pieces(shape, form.dtype):
+        values = _read(source, corner, size, form, stored)
+        target.id.write(*_selection(target, _shifted(corner, begin), size), values, form.in_memory)
     stored.check_files()
 
 
-def same_rows(source: Any, target: Any, begin: int = 0, count: int | None = None) -> bool:
-    """Whether the rows that `copy_rows` copied are the same, byte by byte.
+def same_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> bool:
+    """Tells if the rows that `copy_rows` copied are the same, byte by byte.
 
     Raises:
         ReadError: HDF5 cannot read them.
     """
-    with reading(_name(source)):
-        dtype, in_memory = _form(source.id.get_type(), is_read_only=True)
-        shape = source.shape if count is None else (count, *source.shape[1:])
-    for corner, size in _blocks(shape, dtype):
-        values = _read(source, corner, size, dtype, in_memory)
-        corner = (begin + corner[0], *corner[1:]) if corner else ()
-        if not _same(values, _read(target, corner, size, dtype, in_memory)):
-            return False
-    return True
+    with reading(dataset_location(source)):
+        form = _form(source.id.get_type(), is_read_only=True)
+        shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
+    return all(
+        _same(
+            _read(source, corner, size, form),
+            _read(target, _shifted(corner, begin), size, form),
+        )
+        for corner, size in _pieces(shape, form.dtype)
+    )
 
 
 def same_chunks(source: Any, target: Any) -> bool:
-    """Whether two chunked datasets of a type have the same chunks as they are stored.
+    """Tells if two chunked datasets of a type are stored in the same chunks, byte by byte.
 
     Nothing is decoded: a chunk may be damaged, or its filter not installed.
 
     Raises:
-        OSError, RuntimeError: HDF5 does not find a chunk where it says that one is.
+        OSError, RuntimeError: HDF5 does not find a chunk that it lists.
     """
-    filters = [[p.get_filter(i) for i in range(p.get_nfilters())] for p in _plists(source, target)]
+    plists = [dataset.id.get_create_plist() for dataset in (source, target)]
+    filters = [[p.get_filter(i) for i in range(p.get_nfilters())] for p in plists]
     if filters[0] != filters[1] or source.chunks != target.chunks:
         return False
     corners: list[tuple[int, ...]] = []
@@ -218,12 +263,11 @@ def same_chunks(source: Any, target: Any) -> bool:
         )
 
 
-def _plists(*datasets: Any) -> list[Any]:
-    return [dataset.id.get_create_plist() for dataset in datasets]
+# Attributes
 
 
 def copy_attribute(source: Any, target: Any, name: bytes) -> str | None:
-    """Copies an attribute between two objects (`h5py`'s low-level ids), or says why not.
+    """Copies an attribute from one object (a low-level id) to another, or returns why not.
 
     Raises:
         OSError, RuntimeError: HDF5 cannot write it.
@@ -233,128 +277,122 @@ def copy_attribute(source: Any, target: Any, name: bytes) -> str | None:
         stored_type, space = attribute.get_type(), attribute.get_space()
         if holds_references(stored_type):
             return REFERENCES
-        values, in_memory = _attribute_values(attribute)
+        form = _form(stored_type)
+        values = _attribute_values(attribute, form)
     except HDF5_ERRORS as error:
         return f"cannot be read: {reason_of(error)}"
     new = h5py.h5a.create(target, name, stored_type.copy(), space)
     if values is not None:
-        new.write(values, mtype=in_memory)
+        new.write(values, mtype=form.in_memory)
     return None
 
 
 def same_attribute(source: Any, target: Any, name: bytes) -> bool:
-    """Whether an attribute of two objects has the same type, shape and values."""
-    one, other = h5py.h5a.open(source, name), h5py.h5a.open(target, name)
-    if not (one.get_type().equal(other.get_type()) and _same_extent(one, other)):
+    """Tells if an attribute of two objects has the same type, shape and values."""
+    old, new = h5py.h5a.open(source, name), h5py.h5a.open(target, name)
+    if not old.get_type().equal(new.get_type()) or old.shape != new.shape:
         return False
-    values, _ = _attribute_values(one, is_read_only=True)
-    return values is None or _same(values, _attribute_values(other, is_read_only=True)[0])
+    form = _form(old.get_type(), is_read_only=True)
+    return _same(_attribute_values(old, form), _attribute_values(new, form))
 
 
-def _same_extent(one: Any, other: Any) -> bool:
-    spaces = one.get_space(), other.get_space()
-    kinds = {space.get_simple_extent_type() for space in spaces}
-    return len(kinds) == 1 and (h5py.h5s.NULL in kinds or one.shape == other.shape)
+def _attribute_values(attribute: Any, form: _Form) -> NDArray[Any] | None:
+    if attribute.shape is None:
+        return None
+    values = np.zeros(attribute.shape, form.dtype)
+    attribute.read(values, mtype=form.in_memory)
+    return values
 
 
-def _attribute_values(attribute: Any, *, is_read_only: bool = False) -> tuple[Any, Any]:
-    if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
-        return None, None
-    dtype, in_memory = _form(attribute.get_type(), is_read_only=is_read_only)
-    values = np.zeros(attribute.shape, dtype)
-    attribute.read(values, mtype=in_memory)
-    return values, in_memory
+# Values
 
 
-def _form(stored_type: Any, *, is_read_only: bool = False) -> tuple[np.dtype[Any], Any]:
-    """The NumPy and the HDF5 type that values are read with, and written.
+class _Form(NamedTuple):
+    """The NumPy and the HDF5 type that values have in memory."""
 
-    Args:
-        stored_type: The HDF5 type in the file.
-        is_read_only: They are compared, not written.
-    """
+    dtype: np.dtype[Any]
+    in_memory: Any
+
+
+def _form(stored_type: Any, *, is_read_only: bool = False) -> _Form:
+    """Chooses the form in which to read values of an HDF5 type, and write them unless read-only."""
     try:
         dtype = stored_type.dtype
-    except HDF5_ERRORS:  # h5py has no name for it
+    except HDF5_ERRORS:  # h5py has no such type
         if stored_type.detect_class(h5py.h5t.VLEN):
             raise
         dtype = np.dtype("V1")
-    # What has a variable length comes as objects, which can be compared, and which h5py frees.
+    # Values of variable length come as objects, which can be compared, and which h5py frees.
     if dtype.hasobject and (is_read_only or _is_exact(dtype, stored_type)):
-        return dtype, h5py.h5t.py_create(dtype)
-    # Of what is left of these, HDF5's own pointers are copied, and h5py does not free the values:
-    # a loss of memory, but not of letters.
-    return np.dtype((np.void, stored_type.get_size())), stored_type
+        return _Form(dtype, h5py.h5t.py_create(dtype))
+    # For others of variable length, HDF5's own pointers are copied, and h5py does not free what
+    # they point to: a loss of memory, but not of letters.
+    return _Form(np.dtype((np.void, stored_type.get_size())), stored_type)
 
 
 def _is_exact(dtype: np.dtype[Any], stored_type: Any) -> bool:
-    """Whether h5py writes the same objects as it read."""
+    """Tells if h5py writes the objects that it reads with the same HDF5 type."""
     if not h5py.h5t.py_create(dtype, logical=True).equal(stored_type):
         return False
+    if not stored_type.detect_class(h5py.h5t.VLEN):  # strings, which are a class of their own
+        return True
+    # h5py (3.14) does not swap the bytes of numbers.
     item = h5py.check_vlen_dtype(dtype)
-    if stored_type.detect_class(
-        h5py.h5t.VLEN
-    ):  # other than strings, which are a class of their own
-        # h5py (3.14) does not turn the bytes of numbers around.
-        return item is not None and np.dtype(item).isnative and not np.dtype(item).hasobject
-    return True
+    return item is not None and np.dtype(item).isnative and not np.dtype(item).hasobject
 
 
-def _blocks(
+def _pieces(
     shape: tuple[int, ...] | None, dtype: np.dtype[Any]
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Corners and sizes of the blocks that an array is cut into, in row-major order."""
+    """Cuts an array into pieces: their corners and sizes, in row-major order."""
     if shape is None or 0 in shape:
         return
-    most = BLOCK_OBJECTS if dtype.hasobject else max(1, BLOCK_BYTES // dtype.itemsize)
-    block = list(shape)
+    most = PIECE_OBJECTS if dtype.hasobject else max(1, PIECE_BYTES // dtype.itemsize)
+    piece = list(shape)
     for axis in range(len(shape)):
-        block[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
-        if block[axis] > 1:
+        piece[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
+        if piece[axis] > 1:
             break
-    for corner in itertools.product(*map(range, [0] * len(shape), shape, block)):
-        ends = zip(corner, block, shape, strict=True)
-        yield corner, tuple(min(start + step, n) - start for start, step, n in ends)
+    for corner in itertools.product(*map(range, [0] * len(shape), shape, piece)):
+        stops = zip(corner, piece, shape, strict=True)
+        yield corner, tuple(min(start + step, n) - start for start, step, n in stops)
+
+
+def _shifted(corner: tuple[int, ...], num_rows: int) -> tuple[int, ...]:
+    return (corner[0] + num_rows, *corner[1:]) if corner else ()
 
 
 def _read(
     dataset: Any,
     corner: tuple[int, ...],
     size: tuple[int, ...],
-    dtype: np.dtype[Any],
-    in_memory: Any,
+    form: _Form,
     stored: Values | None = None,
 ) -> NDArray[Any]:
-    selection = tuple(
-        slice(begin, begin + length) for begin, length in zip(corner, size, strict=True)
-    )
-    with stored.reading(selection) if stored and selection else reading(_name(dataset)):
-        values = np.zeros(size, dtype)
-        dataset.id.read(*_selection(dataset, corner, size), values, in_memory)
+    selection = [slice(start, start + n) for start, n in zip(corner, size, strict=True)]
+    with stored.reading(selection) if stored and selection else reading(dataset_location(dataset)):
+        values = np.zeros(size, form.dtype)
+        dataset.id.read(*_selection(dataset, corner, size), values, form.in_memory)
     return values
 
 
 def _selection(dataset: Any, corner: tuple[int, ...], size: tuple[int, ...]) -> tuple[Any, Any]:
-    """The block in memory, and its place in the dataset."""
+    """Returns the data spaces of a piece, in memory and in the dataset."""
     if not size:
         return h5py.h5s.ALL, h5py.h5s.ALL
-    place = dataset.id.get_space()
-    place.select_hyperslab(corner, size)
-    return h5py.h5s.create_simple(size), place
-
-
-def _name(dataset: Any) -> str:
-    return f"{dataset.file.filename}: dataset {dataset.name!r}"
+    space = dataset.id.get_space()
+    space.select_hyperslab(corner, size)
+    return h5py.h5s.create_simple(size), space
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Compares arrays byte by byte (NaN, -0.0), and objects in them likewise."""
-    if isinstance(one, np.ndarray):
-        if one.dtype != other.dtype or one.shape != other.shape:
-            return False
-        if not one.dtype.hasobject:
-            return np.array_equal(one.ravel().view(np.uint8), other.ravel().view(np.uint8))
-        if one.dtype.names:
-            return all(_same(one[name], other[name]) for name in one.dtype.names)
+    """Compares arrays byte by byte (NaN, -0.0), and the objects in them likewise."""
+    if not isinstance(one, np.ndarray):
+        return bool(one == other)
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.dtype.names and one.dtype.hasobject:
+        return all(_same(one[name], other[name]) for name in one.dtype.names)
+    if one.dtype.hasobject:
         return all(map(_same, one.ravel(), other.ravel()))
-    return bool(one == other)
+    return bool(one.tobytes() == other.tobytes())

@@ -1,28 +1,172 @@
-"""Video files: their frames and clips, read through PyAV (FFmpeg).
+"""Video files: which a folder holds, and their frames and clips, read through PyAV (FFmpeg).
 
-The part of `packing.py` that knows about videos, and the only one that imports PyAV. Every error
-of a file is a ReadError whose message says what is wrong with the file, and does not name it.
+The only module that imports PyAV. Every error of a video file is a ReadError whose message says
+what is wrong with the file, and does not name it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import MissingDependencyError, ReadError
+from h5video_data.errors import (
+    ArgumentError,
+    MissingDependencyError,
+    PackingError,
+    ReadError,
+    VideoFileNotFoundError,
+)
 
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
 
-__all__ = ["clip_starts", "count_frames", "crop_box", "missing_dependency", "read_clips"]
+_MAX_NAMES_SHOWN = 10
+
+
+# Folders
+
+
+@dataclass(frozen=True)
+class SkippedVideo:
+    """A file that is not in the packed file.
+
+    Attributes:
+        path: Its path relative to the packed folder, with `/` between the parts.
+        reason: Why it was left out, in words.
+    """
+
+    path: str
+    reason: str
+
+
+def list_videos(
+    folder: Path,
+) -> tuple[tuple[str, ...], list[tuple[str, int]], list[SkippedVideo]]:
+    """Lists the files in a folder with one sub-folder of videos per class.
+
+    Returns:
+        The class names; (path, label) of each file that may be a video, the paths relative to
+        `folder`; and the files that are none, without having been opened.
+
+    Raises:
+        VideoFileNotFoundError: The folder does not exist.
+        ArgumentError: It is a file.
+        PackingError: It has no sub-folders, or a name that is not valid UTF-8.
+        ReadError: It, or a folder below it, cannot be read.
+    """
+    with _reading_folder(folder):
+        exists, is_folder = folder.exists(), folder.is_dir()
+    if not exists:
+        raise VideoFileNotFoundError(f"There is no folder {folder}.")
+    if not is_folder:
+        raise ArgumentError(
+            f"`folder` must be a folder, and is a file. Received: folder={str(folder)!r}"
+        )
+    with _reading_folder(folder):
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        class_names = tuple(path.name for path in entries if path.is_dir())
+    strays = [path.name for path in entries if path.name not in class_names]
+    if not class_names:
+        raise PackingError(
+            f"Expected one sub-folder per class in {folder}, with the videos of the class in it. "
+            f"Found no sub-folders, and {len(strays)} files: {shown(strays)}."
+        )
+    skipped = [SkippedVideo(name, "is in no class folder") for name in strays]
+    files: list[tuple[str, int]] = []
+    for label, name in enumerate(class_names):
+        for path in sorted(_visible_files(folder, name)):
+            problem = _problem(folder / path)
+            if problem is None:
+                files.append((path, label))
+            else:
+                skipped.append(SkippedVideo(path, problem))
+    for text in (*class_names, *(item.path for item in skipped), *(path for path, _ in files)):
+        _check_utf8(text)
+    return class_names, files, skipped
+
+
+@contextlib.contextmanager
+def _reading_folder(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ReadError(
+            f"{error.filename or folder} cannot be read: {error.strerror or error}. Nothing was "
+            "written."
+        ) from error
+
+
+def _visible_files(folder: Path, name: str) -> Iterator[str]:
+    """Walks through a class folder; yields paths relative to `folder`, in no particular order.
+
+    Links to folders are among them: they are not followed, since they may be circular.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    with _reading_folder(folder / name):
+        for parent, folders, files in os.walk(folder / name, onerror=fail):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+            for file in [*files, *links]:
+                if not file.startswith("."):
+                    yield (Path(parent) / file).relative_to(folder).as_posix()
+
+
+def _problem(path: Path) -> str | None:
+    """Returns why a path is not a video, if that is clear before it is decoded."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except OSError as error:
+        return f"cannot be opened: {error.strerror or error}"
+    if stat.S_ISDIR(mode):
+        return "is a link to a folder, which is not followed"
+    # FFmpeg would wait for a pipe indefinitely.
+    return None if stat.S_ISREG(mode) else "is not a file, but a pipe, a socket or a device"
+
+
+def check_not_packed(out: Path, folder: Path, paths: Iterable[str]) -> None:
+    """Raises an ArgumentError if `out` is one of the files of a folder, packed or skipped."""
+    if not out.exists() or h5py.is_hdf5(out):  # the result of an earlier call
+        return
+    for path in paths:
+        if (folder / path).exists() and out.samefile(folder / path):
+            raise ArgumentError(
+                f"`out` must not be one of the files that are packed, and is {folder / path}. "
+                f"Received: out={str(out)!r}"
+            )
+
+
+def _check_utf8(name: str) -> None:
+    # HDF5 and FFmpeg accept nothing else. Checked first, since packing can take hours.
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise PackingError(f"The name {name!a} is not valid UTF-8. Rename it.") from error
+
+
+def shown(texts: Sequence[str]) -> str:
+    """Returns the first few of some names, for a message."""
+    more = len(texts) - _MAX_NAMES_SHOWN
+    return ", ".join(texts[:_MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+# Frames and clips
 
 
 def clip_starts(
@@ -36,14 +180,14 @@ def clip_starts(
 
     Args:
         num_video_frames: The number of frames of the video.
-        num_clips: The number of clips wanted, at least 1.
+        num_clips: The number of clips, at least 1.
         num_frames: The number of frames of a clip, at least 1.
         stride: The distance between two frames of a clip, at least 1.
 
     Returns:
         Different frame numbers in rising order, `num_clips` of them or as many as there are. The
-        first is 0 and the last is the last that fits; a single one is in the middle (before it,
-        where there are two). Empty if the video is shorter than a clip's span.
+        first is 0 and the last is the last that fits; a single one is in the middle (the earlier
+        one, where there are two). Empty if the video is shorter than a clip's span.
     """
     last = num_video_frames - ((num_frames - 1) * stride + 1)
     if last < 0:
@@ -57,12 +201,12 @@ def clip_starts(
 def crop_box(
     rows: int, columns: int, size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[slice, slice]]:
-    """Says how a picture is scaled and cropped to a size, with its aspect ratio kept.
+    """Computes how to scale and crop a picture to a size, keeping its aspect ratio.
 
     Args:
         rows: The height of the picture, in pixels.
         columns: The width of the picture, in pixels.
-        size: The wanted (rows, columns), in pixels.
+        size: (rows, columns) of the result, in pixels.
 
     Returns:
         The (rows, columns) to scale to, of which one is that of `size` and the other is not
@@ -80,19 +224,14 @@ def _import_av() -> Any:
         import av.error
         import av.video.reformatter
     except ImportError as error:
-        raise missing_dependency("PyAV reads the video files", error) from error
+        raise MissingDependencyError(
+            f"PyAV reads the video files, and cannot be imported ({error}). "
+            "Install it with: pip install 'h5video_data[pack]'"
+        ) from error
     return av
 
 
-def missing_dependency(what: str, error: ImportError) -> MissingDependencyError:
-    """The error for a package of the `pack` extra that cannot be imported."""
-    return MissingDependencyError(
-        f"{what}, and cannot be imported ({error}). "
-        "Install it with: pip install 'h5video_data[pack]'"
-    )
-
-
-@contextmanager
+@contextlib.contextmanager
 def _av_errors_as_read_errors(what: str) -> Iterator[None]:
     # PyAV raises ValueError and NotImplementedError for what FFmpeg reads and it does not.
     try:
@@ -102,19 +241,16 @@ def _av_errors_as_read_errors(what: str) -> Iterator[None]:
         raise ReadError(f"{what}: {text}") from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def _open_video(path: Path) -> Iterator[tuple[float, Iterator[VideoFrame]]]:
-    """Opens a video: its frame rate, and its frames, to be used before it closes.
-
-    Both raise ReadError; its message does not name the file.
-    """
+    """Opens a video; yields its frame rate and its frames, which must be used before it closes."""
     with _av_errors_as_read_errors("is not a video, or a damaged one"):
-        # discardcorrupt: the last packet of a file that was cut off is not whole. Decoders fail
-        # on it or make up the rest of the picture; some lose good frames before it as well.
+        # discardcorrupt: the last packet of a truncated file is not whole. Decoders fail on it or
+        # invent the rest of the picture; some lose good frames before it as well.
         arguments = {"file": str(path.absolute()), "options": {"fflags": "discardcorrupt"}}
         try:
             container = _import_av().open(metadata_errors="replace", **arguments)
-        except TypeError:  # PyAV 19 has no such argument, and does not decode what it cannot
+        except TypeError:  # PyAV 19 has no such argument, and leaves such metadata undecoded
             container = _import_av().open(**arguments)
     with container:
         stream = _video_stream(container)
@@ -144,21 +280,21 @@ def _to_picture(
 ) -> NDArray[np.uint8]:
     """Scales and crops a frame to (3, rows, columns), RGB."""
     (rows, columns), box = crop_box(frame.height, frame.width, size)
-    # Area averages all pixels that a smaller pixel covers, and is bilinear where it enlarges.
+    # AREA averages all pixels that a smaller pixel covers, and is bilinear for enlarging.
     scaled = reformatter.reformat(frame, columns, rows, "rgb24", interpolation="AREA")
     pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
-    # A copy: a view would keep what was cropped off in memory.
+    # A copy: a view would keep the cropped pixels in memory.
     picture: NDArray[np.uint8] = np.moveaxis(pixels[box], -1, 0).copy()
     return picture
 
 
 def count_frames(path: Path, size: tuple[int, int]) -> tuple[int, float]:
-    """Decodes a whole video: its number of frames, and frames per second (nan if unknown)."""
+    """Decodes a video; returns its number of frames, and frames per second (nan if unknown)."""
     num_frames = 0
     with _open_video(path) as (frame_rate, frames):
         for frame in frames:
             if num_frames == 0:
-                # A pixel format that cannot be converted shows here, not in the second reading.
+                # Finds a pixel format that cannot be converted now, not in the second reading.
                 with _av_errors_as_read_errors("cannot be converted to RGB"):
                     _to_picture(frame, _import_av().video.reformatter.VideoReformatter(), size)
             num_frames += 1
@@ -168,9 +304,9 @@ def count_frames(path: Path, size: tuple[int, int]) -> tuple[int, float]:
 def read_clips(
     path: Path, starts: Sequence[int], *, num_frames: int, stride: int, size: tuple[int, int]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decodes a video once and gives its clips, each (frames, 3, rows, columns).
+    """Decodes a video once and yields its clips, uint8 (frames, 3, rows, columns) each.
 
-    It ends early if the video does. Only the pictures of clips that have begun are in memory.
+    Ends early if the video does. Only the pictures of clips that have begun are in memory.
     """
     reformatter = _import_av().video.reformatter.VideoReformatter()
     offsets = range(0, num_frames * stride, stride)
@@ -194,11 +330,11 @@ def cut_scenes(path: Path, folder: Path, num_frames: int) -> int:
 
     Args:
         path: The video.
-        folder: Where to write `scene_00.mkv`, `scene_01.mkv`, ...; made if need be.
-        num_frames: Frames of each; what remains at the end is left out.
+        folder: Where to write `scene_00.mkv`, `scene_01.mkv`, ...; created if necessary.
+        num_frames: Frames of each; the rest at the end is left out.
 
     Returns:
-        How many were written.
+        The number of files written.
     """
     av = _import_av()
     folder.mkdir(parents=True, exist_ok=True)
