@@ -1,4 +1,4 @@
-"""The data of an open set: shapes and bytes, which samples are decoded together, values of labels."""
+"""The data of an open set: shapes, bytes, samples that are decoded together, values of labels."""
 
 import h5py
 import numpy as np
