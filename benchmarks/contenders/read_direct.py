@@ -5,34 +5,32 @@ h5py's selection of a list of samples, which the plain generator uses, is slow i
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.files import open_file
+from benchmarks.facts import open_file
 from benchmarks.measure import Feed
 
-from . import Job
-from ._tensorflow import from_generator
+from .base import Contender, Job, from_reader
+
+
+def read_directly(dataset: Any, batch: NDArray[np.int64]) -> NDArray[Any]:
+    """Reads samples of a dataset."""
+    clips = np.empty((len(batch), *dataset.shape[1:]), dataset.dtype.newbyteorder("="))
+    for row, index in enumerate(batch.tolist()):
+        dataset.read_direct(clips, np.s_[index], np.s_[row])
+    return clips
 
 
 @contextmanager
 def open_feed(job: Job) -> Iterator[Feed]:
-    """Opens the file; each iterator is the next epoch."""
-    epochs = itertools.count()
-    (shape, dtype), _ = job.array_specs()
+    """Opens the file."""
     with open_file(job.path) as file:
-        X, labels = file["X"], job.labels()
+        yield Feed(from_reader(job, lambda batch: read_directly(file["X"], batch)))
 
-        def generate() -> Iterator[Any]:
-            for batch in job.batches(next(epochs)):
-                batch.sort()
-                clips = np.empty(shape, dtype)
-                for place, index in enumerate(batch.tolist()):
-                    X.read_direct(clips, np.s_[index], np.s_[place])
-                yield clips, labels[batch]
 
-        yield Feed(from_generator(job, generate, prefetch=True))
+CONTENDERS = {"read_direct": Contender(open_feed, "from_generator, prefetch(AUTOTUNE)")}

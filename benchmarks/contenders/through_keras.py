@@ -1,109 +1,86 @@
-"""What Keras makes of a generator or a `PyDataset`: `fit` of a model that does nothing."""
+"""A generator and a `PyDataset` as Keras iterates over them: `fit` of a model that does nothing."""
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from benchmarks.files import open_file
+from benchmarks.facts import num_processors, open_file
 from benchmarks.measure import Feed, OnBatch
 from benchmarks.plain_generator import generate_training_sequences
 
-from . import Job, num_processors
+from .base import Contender, Job, SkippedError
+from .read_direct import read_directly
 
 
 class FitFeed(Feed):
-    """Epochs that are taken by `fit`."""
+    """Epochs of `fit`; `given` returns what it is given for each of them."""
 
-    def __init__(self, job: Job, variant: str, file: Any) -> None:
-        """Makes the generator's order or the `PyDataset`, and a model that does nothing."""
+    def __init__(self, job: Job, given: Callable[[], Any]) -> None:
         super().__init__()
-        self._job = job
-        self._file = file
-        self._order = job.order(0).tolist()
-        self._model = _idle_model()
-        self._dataset = _py_dataset(job, file) if variant == "pydataset" else None
+        import keras
+
+        class Idle(keras.Model):  # type: ignore[misc]
+            """Takes its batches, and computes nothing."""
+
+            on_batch: OnBatch
+
+            def train_step(self, data: Any) -> dict[str, float]:
+                self.on_batch(*data)
+                return {"loss": 0.0}
+
+        self._steps, self._given, self._model = job.steps, given, Idle()
+        self._model.compile(run_eagerly=True)
 
     def epoch(self, on_batch: OnBatch) -> None:
         """Calls fit for one epoch."""
         self._model.on_batch = on_batch
-        given = (
-            generate_training_sequences(self._job.batch_size, self._file, self._order)
-            if self._dataset is None
-            else self._dataset
-        )
         with warnings.catch_warnings():
             # That is its default, which it does not apply to either; both shuffle by themselves.
             warnings.filterwarnings("ignore", ".*shuffle=True. was passed")
-            self._model.fit(given, steps_per_epoch=self._job.steps, verbose=0)
-
-
-def why_not(job: Job, variant: str) -> str | None:
-    """The model's step is written for Keras on TensorFlow."""
-    del job, variant
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return "measured with Keras on its TensorFlow backend only"
-    return None
+            self._model.fit(self._given(), steps_per_epoch=self._steps, verbose=0)
 
 
 @contextmanager
-def open_feed(job: Job, variant: str) -> Iterator[Feed]:
-    """Opens the file for both."""
-    with open_file(job.path) as file:
-        yield FitFeed(job, variant, file)
-
-
-def _idle_model() -> Any:
+def open_feed(job: Job, *, as_dataset: bool) -> Iterator[Feed]:
+    """Opens the file for either."""
     import keras
 
-    class Idle(keras.Model):  # type: ignore[misc]
-        """Takes its batches, and computes nothing."""
-
-        on_batch: OnBatch
-
-        def call(self, x: Any) -> Any:
-            return x
-
-        def train_step(self, data: Any) -> dict[str, float]:
-            self.on_batch(*data)
-            return {"loss": 0.0}
-
-    model = Idle()
-    model.compile(run_eagerly=True)
-    return model
-
-
-def _py_dataset(job: Job, file: Any) -> Any:
-    import keras
+    if keras.backend.backend() != "tensorflow":
+        raise SkippedError("the model's step is written for Keras on TensorFlow")
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """A batch at a time, shuffled anew at the end of each epoch."""
 
-        def __init__(self, workers: int) -> None:
-            super().__init__(workers=workers, use_multiprocessing=False)
-            self.number = 0
-            self.order = job.batches(0)
+        number = 0
 
         def __len__(self) -> int:
             return job.steps
 
         def __getitem__(self, index: int) -> Any:
-            batch = np.sort(self.order[index])
-            (shape, dtype), _ = specs
-            clips = np.empty(shape, dtype)
-            for place, sample in enumerate(batch.tolist()):
-                file["X"].read_direct(clips, np.s_[sample], np.s_[place])
-            return clips, labels[batch]
+            batch = np.sort(job.batches(self.number)[index])
+            return read_directly(file["X"], batch), labels[batch]
 
         def on_epoch_end(self) -> None:
             self.number += 1
-            self.order = job.batches(self.number)
 
-    specs, labels = job.array_specs(), job.labels()
-    return Batches(job.workers or num_processors())
+    with open_file(job.path) as file:
+        if as_dataset:
+            labels = job.labels()
+            dataset = Batches(job.workers or num_processors(), use_multiprocessing=False)
+            yield FitFeed(job, lambda: dataset)
+        else:
+            order = job.batches(0).ravel().tolist()
+            yield FitFeed(job, lambda: generate_training_sequences(job.batch_size, file, order))
+
+
+generator, dataset = (functools.partial(open_feed, as_dataset=given) for given in (False, True))
+CONTENDERS = {
+    "plain-keras": Contender(generator, "the generator given to fit"),
+    "pydataset": Contender(dataset, "a worker thread a processor"),
+}
