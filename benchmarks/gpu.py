@@ -95,55 +95,55 @@ def find_device(*, cpu: bool = False) -> Device:
     return Device(backend, str(gpus[0]) if gpus else "CPU", bool(gpus), put)
 
 
-def make_models(name: str, batch: tuple[Any, Any], policy_name: str) -> tuple[Any, Any]:
+def make_models(name: str, batch: tuple[Any, Any], policy: str) -> dict[str, Any]:
     """Makes a classifier that is given its video in two ways.
 
     Args:
         name: A key of `MODELS`.
         batch: (batch, frames, channels, rows, columns), and one-hot labels (batch, classes).
-        policy_name: The layers' dtype policy, such as `mixed_float16`.
+        policy: The layers' dtype policy, such as `mixed_float16`.
 
     Returns:
-        Compiled models with the same weights: one takes video as it is stored; the other takes
-        numbers (batch, 1), which it ignores, for its first layer holds the batch. So `fit` runs in
-        the same way, but has nothing to copy.
+        Compiled models with the same weights. `fed` takes video as it is stored. `resident` takes
+        numbers (batch, 1), which it ignores, for its first layer holds the batch: `fit` runs in the
+        same way, but has nothing to copy.
     """
     import keras
 
     (clips, labels), (widths, depth) = batch, MODELS[name]
-    layers, policy, dtype = keras.layers, keras.DTypePolicy(policy_name), str(clips.dtype)
-    video = layers.Input(clips.shape[1:], batch_size=len(clips), dtype=dtype)
-    x = layers.Permute((1, 3, 4, 2), dtype=dtype)(video)
-    x = layers.Rescaling(1 / 127.5, -1.0, dtype=policy)(x)
-    for stage, width in enumerate(widths):
-        for number in range(depth):
-            strides = 1 if number else (2 if stage else 1, 2, 2)
-            options = {"padding": "same", "activation": "relu", "dtype": policy}
-            x = layers.Conv3D(width, 3, strides=strides, **options)(x)
-    x = layers.GlobalAveragePooling3D(dtype=policy)(x)
-    fed = keras.Model(video, layers.Dense(labels.shape[1], "softmax", dtype="float32")(x))
+    layers, dtype, size = keras.layers, str(clips.dtype), len(clips)
 
     class Resident(keras.layers.Layer):  # type: ignore[misc]
         """Returns the clips that it holds, whatever it is given."""
 
-        def __init__(self) -> None:
-            super().__init__(dtype=dtype)
-            self.clips = self.add_weight(
-                shape=clips.shape, dtype=dtype, initializer="zeros", trainable=False
-            )
+        def build(self, _: Any) -> None:
+            options = {"initializer": "zeros", "trainable": False, "dtype": dtype}
+            self.clips = self.add_weight(shape=clips.shape, **options)
             self.clips.assign(clips)
 
         def call(self, _: Any) -> Any:
             return keras.ops.convert_to_tensor(self.clips)
 
-    ticks = layers.Input((1,), batch_size=len(clips))
-    resident = keras.Model(ticks, fed(Resident()(ticks)))
-    for model in (fed, resident):
+    shared = [layers.Permute((1, 3, 4, 2), dtype=dtype)]
+    shared += [layers.Rescaling(1 / 127.5, -1.0, dtype=policy)]
+    for stage, width in enumerate(widths):
+        for number in range(depth):
+            strides = 1 if number else (2 if stage else 1, 2, 2)
+            options = {"padding": "same", "activation": "relu", "dtype": policy}
+            shared.append(layers.Conv3D(width, 3, strides=strides, **options))
+    shared.append(layers.GlobalAveragePooling3D(dtype=policy))
+    shared.append(layers.Dense(labels.shape[1], "softmax", dtype="float32"))
+    models = {
+        "fed": [layers.Input(clips.shape[1:], batch_size=size, dtype=dtype), *shared],
+        "resident": [layers.Input((1,), batch_size=size), Resident(dtype=dtype), *shared],
+    }
+    made = {name: keras.Sequential(stack) for name, stack in models.items()}
+    for model in made.values():
         optimizer: Any = keras.optimizers.SGD(0.001)
-        if policy_name == "mixed_float16":
+        if policy == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(optimizer, "categorical_crossentropy")
-    return fed, resident
+    return made
 
 
 class Clock(Callback):
@@ -182,23 +182,21 @@ def train(
     import keras
     import tensorflow as tf
 
-    fed, resident = make_models(model, batch, "mixed_float16" if device.is_gpu else "float32")
+    models = make_models(model, batch, "mixed_float16" if device.is_gpu else "float32")
     ticks = np.zeros((len(batch[0]), 1), np.float32)
-    given = {"resident": (ticks, batch[1]), "a batch in host memory": batch}
-    repeated = {
-        name: Feed(tf.data.Dataset.from_tensors(tensors).repeat(RESIDENT_STEPS))
-        for name, tensors in given.items()
-    }
+
+    def repeat(*tensors: Any) -> Feed:
+        return Feed(tf.data.Dataset.from_tensors(tensors).repeat(RESIDENT_STEPS))
 
     def step(name: str, feed: Feed) -> float:
         feed.start_turn()
         clock = Clock()
-        trained = resident if name == "resident" else fed
-        trained.fit(feed.batches, verbose=0, shuffle=False, callbacks=[clock])
+        fit = models.get(name, models["fed"]).fit
+        fit(feed.batches, verbose=0, shuffle=False, callbacks=[clock])
         return clock.step_seconds
 
-    given_feeds = {**repeated, **feeds}
-    measures = {name: functools.partial(step, name, feed) for name, feed in given_feeds.items()}
+    given = {"resident": repeat(ticks, batch[1]), "a batch in host memory": repeat(*batch), **feeds}
+    measures = {name: functools.partial(step, name, feed) for name, feed in given.items()}
     found = in_turns(measures, rounds)
     keras.utils.clear_session()
     compute = np.array(found.pop("resident"))

@@ -6,7 +6,6 @@ All are bytes of samples per second, decoded.
 from __future__ import annotations
 
 import functools
-import mmap
 import os
 import time
 from collections.abc import Callable
@@ -73,66 +72,61 @@ def limit_of(
     if stored.obstacle or undecodable(stored.filters):
         return None
     decode = functools.partial(decoding, path, num_threads=num_threads, num_bytes=num_bytes)
-    direct = functools.partial(direct_reads, path, batches)
-    if stored.filters and cold:
-        name = "the slower of direct reads from the disk and decoding"
-        return Limit(name, lambda: min(direct(), decode()))
-    if stored.filters:
+    if stored.filters and not cold:
         return Limit(f"decoding {names} from memory", decode)
-    if cold:
+    read = functools.partial(reads, path, batches, num_bytes=num_bytes)
+    if not cold:
+        read = functools.partial(read, num_threads=num_threads)
+        return Limit(f"positioned reads of {unit}", read)
+    # More at once than there are processors: the disk has a queue.
+    direct = functools.partial(read, num_threads=max(8, 2 * num_processors()), direct=True)
+    if not stored.filters:
         return Limit("direct reads from the disk", direct)
-    read = functools.partial(
-        positioned_reads, path, batches, num_threads=num_threads, num_bytes=num_bytes
-    )
-    return Limit(f"positioned reads of {unit}", read)
+    name = "the slower of direct reads from the disk and decoding"
+    return Limit(name, lambda: min(direct(), decode()))
 
 
-def positioned_reads(
-    path: str, batches: NDArray[np.int64], *, num_threads: int, num_bytes: int
+def reads(
+    path: str,
+    batches: NDArray[np.int64],
+    *,
+    num_threads: int,
+    num_bytes: int,
+    direct: bool = False,
 ) -> float:
-    """Measures `os.preadv` of batches into buffers that are used in turn, `num_bytes` in all.
+    """Measures positioned reads of batches into buffers that are used in turn, `num_bytes` in all.
 
     Whole samples are read if `X` is contiguous or in chunks of one sample, else whole chunks, each
-    once and in random order.
-    """
-    ranges, batch_bytes, _ = _ranges(path, batches)
-    size = max(size for _, size in ranges)
-    per_buffer = max(1, batch_bytes // size)
-    buffers = np.ones((max(2, num_bytes // (per_buffer * size)), per_buffer * size), np.uint8)
-    num_reads = len(ranges) // per_buffer
-
-    def read(fd: int, thread: int) -> None:
-        for number in range(thread, num_reads, num_threads):
-            view = memoryview(buffers[number % len(buffers)])
-            begin = number * per_buffer
-            for k, (offset, length) in enumerate(ranges[begin : begin + per_buffer]):
-                os.preadv(fd, [view[k * size : k * size + length]], offset)
-
-    seconds = _with_file(path, os.O_RDONLY, read, num_threads)
-    return sum(length for _, length in ranges[: num_reads * per_buffer]) / seconds
-
-
-def direct_reads(path: str, batches: NDArray[np.int64]) -> float:
-    """Measures direct reads (`O_DIRECT`), past the page cache, eight or more at once.
+    once and in random order. `direct` reads (`O_DIRECT`) go past the page cache.
 
     Raises:
         OSError: The file system has no direct reads.
     """
-    ranges, _, bytes_per_stored_byte = _ranges(path, batches)
-    total = np.cumsum([size for _, size in ranges])
-    ranges = ranges[: max(1, int(np.searchsorted(total, MAX_BYTES)))]
-    num_threads = max(8, 2 * num_processors())
-    size = -(-max(size for _, size in ranges) // PAGE) * PAGE + PAGE
+    ranges, batch_bytes, bytes_per_stored_byte = _ranges(path, batches)
+    wanted = [length for _, length in ranges]
+    if direct:
+        ends = [(offset // PAGE, -(-(offset + size) // PAGE)) for offset, size in ranges]
+        ranges = [(first * PAGE, (stop - first) * PAGE) for first, stop in ends]
+    size = max(size for _, size in ranges)
+    per_buffer = 1 if direct else max(1, batch_bytes // size)
+    num_reads = min(len(ranges), max(1, MAX_BYTES // size)) // per_buffer
+    num_buffers = max(num_threads, num_bytes // (per_buffer * size))
+    memory = np.ones(num_buffers * per_buffer * size + PAGE, np.uint8)
+    view = memory[-memory.ctypes.data % PAGE :].data
+    fd = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
 
-    def read(fd: int, thread: int) -> None:
-        with mmap.mmap(-1, size) as buffer, memoryview(buffer) as view:
-            for offset, length in ranges[thread::num_threads]:
-                first = offset // PAGE * PAGE
-                stop = -(-(offset + length) // PAGE) * PAGE
-                os.preadv(fd, [view[: stop - first]], first)
+    def read(thread: int) -> None:
+        for number in range(thread, num_reads, num_threads):
+            begin, at = number * per_buffer, number % num_buffers * per_buffer * size
+            for offset, length in ranges[begin : begin + per_buffer]:
+                os.preadv(fd, [view[at : at + length]], offset)
+                at += size
 
-    seconds = _with_file(path, os.O_RDONLY | os.O_DIRECT, read, num_threads)
-    return sum(length for _, length in ranges) * bytes_per_stored_byte / seconds
+    try:
+        seconds = _in_threads(read, num_threads)
+    finally:
+        os.close(fd)
+    return sum(wanted[: num_reads * per_buffer]) * bytes_per_stored_byte / seconds
 
 
 def decoding(path: str, *, num_threads: int, num_bytes: int) -> float:
@@ -185,14 +179,6 @@ def _ranges(path: str, batches: NDArray[np.int64]) -> tuple[list[tuple[int, int]
     ranges = list(table.values())
     order = np.random.default_rng(0).permutation(len(ranges)).tolist()
     return [ranges[i] for i in order], batch_bytes, ratio
-
-
-def _with_file(path: str, flags: int, work: Callable[[int, int], None], num_threads: int) -> float:
-    fd = os.open(path, flags)
-    try:
-        return _in_threads(functools.partial(work, fd), num_threads)
-    finally:
-        os.close(fd)
 
 
 def _in_threads(work: Callable[[int], None], num_threads: int) -> float:

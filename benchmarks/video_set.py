@@ -7,7 +7,6 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,53 +24,45 @@ NUM_SAMPLES = 2000
 BLOCK_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How `X` is stored."""
+LAYOUTS = (
+    "contiguous", "chunked", "gzip", "lzf", "zstd", "lz4", "blosc", "bitshuffle", "float32", "many",
+    "auto",
+)  # fmt: skip
 
-    chunk: tuple[int, int] | bool = (1, 0)
-    """(samples, frames) of a chunk, 0 for all frames; True: as h5py chooses; False: contiguous."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Filters: arguments of h5py's `create_dataset`, or of `plugin`, a filter of hdf5plugin."""
-    plugin: str | None = None
-    dtype: str = "uint8"
-
-    def arguments(self, sample_shape: tuple[int, ...]) -> dict[str, Any]:
-        """Returns the arguments of `create_dataset`, but for its name and its shape.
-
-        Raises:
-            UsageError: hdf5plugin is needed, and not installed.
-        """
-        chunks: Any = self.chunk or None
-        if isinstance(self.chunk, tuple):
-            samples, frames = self.chunk
-            chunks = (samples, min(frames or sample_shape[0], sample_shape[0]), *sample_shape[1:])
-        options = self.options
-        if self.plugin is not None:
-            try:
-                import hdf5plugin
-            except ImportError as error:
-                text = f"the filter {self.plugin} needs hdf5plugin: pip install '.[filters]'"
-                raise UsageError(text) from error
-            options = getattr(hdf5plugin, self.plugin)(**options)
-        return {"dtype": self.dtype, "chunks": chunks, **options}
-
-
-LAYOUTS = {
-    "contiguous": Layout(False),
-    "chunked": Layout(),
-    "gzip": Layout(options={"compression": "gzip", "compression_opts": 4}),
-    "lzf": Layout(options={"compression": "lzf"}),
-    "zstd": Layout(options={"clevel": 3}, plugin="Zstd"),
-    "lz4": Layout(options={"nbytes": 0}, plugin="LZ4"),
-    "blosc": Layout(options={"cname": "lz4", "clevel": 5, "shuffle": 2}, plugin="Blosc"),
-    "bitshuffle": Layout(options={"cname": "lz4"}, plugin="Bitshuffle"),
-    "float32": Layout(
-        options={"compression": "gzip", "compression_opts": 4, "shuffle": True}, dtype="float32"
-    ),
-    "many": Layout((16, 4), options={"compression": "gzip", "compression_opts": 4}),
-    "auto": Layout(True),
+# Filters of hdf5plugin, and their arguments.
+PLUGINS: dict[str, tuple[str, dict[str, Any]]] = {
+    "zstd": ("Zstd", {"clevel": 3}),
+    "lz4": ("LZ4", {"nbytes": 0}),
+    "blosc": ("Blosc", {"cname": "lz4", "clevel": 5, "shuffle": 2}),
+    "bitshuffle": ("Bitshuffle", {"cname": "lz4"}),
 }
+
+
+def storage(layout: str, sample_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Returns the arguments of `create_dataset` for a layout, but for the name and the shape.
+
+    Raises:
+        UsageError: hdf5plugin is needed, and not installed.
+    """
+    gzip = {"compression": "gzip", "compression_opts": 4}
+    own: dict[str, dict[str, Any]] = {
+        "contiguous": {"chunks": None},
+        "gzip": gzip,
+        "lzf": {"compression": "lzf"},
+        "float32": {"dtype": "float32", "shuffle": True, **gzip},
+        "many": {"chunks": (16, min(4, sample_shape[0]), *sample_shape[1:]), **gzip},
+        "auto": {"chunks": True},
+    }
+    options = own.get(layout, {})
+    if layout in PLUGINS:
+        name, arguments = PLUGINS[layout]
+        try:
+            import hdf5plugin
+        except ImportError as error:
+            text = f"the filter {name} needs hdf5plugin: pip install '.[filters]'"
+            raise UsageError(text) from error
+        options = getattr(hdf5plugin, name)(**arguments)
+    return {"dtype": "uint8", "chunks": (1, *sample_shape), **options}
 
 
 def sample(index: int, shape: tuple[int, ...] = SAMPLE_SHAPE) -> NDArray[np.uint8]:
@@ -101,7 +92,7 @@ def make_set(
     path = folder / f"{layout}_{num_samples}{shape_text}.h5"
     if path.exists():
         return str(path)
-    arguments = LAYOUTS[layout].arguments(sample_shape)
+    arguments = storage(layout, sample_shape)
     partial = path.with_suffix(".partial")
     with h5py.File(partial, "w") as file:
         X = file.create_dataset("X", (num_samples, *sample_shape), **arguments)

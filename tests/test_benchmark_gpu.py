@@ -92,7 +92,8 @@ def test_a_model_that_does_not_fit_is_an_exit_code(capsys, monkeypatch):
 def test_the_models_are_the_same_model():
     rng = np.random.default_rng(0)
     batch = rng.integers(0, 256, (2, *SHAPE), np.uint8), np.eye(2, dtype=np.float32)
-    fed, resident = gpu.make_models("tiny", batch, "float32")
+    models = gpu.make_models("tiny", batch, "float32")
+    fed, resident = models["fed"], models["resident"]
     expected = fed.predict(batch[0], batch_size=2, verbose=0)
     found = resident.predict(np.zeros((2, 1), np.float32), batch_size=2, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)

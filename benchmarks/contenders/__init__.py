@@ -19,18 +19,11 @@ from .base import Contender as Contender
 from .base import Job as Job
 from .base import SkippedError as SkippedError
 
-CONTENDERS: dict[str, Contender] = {
-    **ours.CONTENDERS,
-    **plain.CONTENDERS,
-    **read_direct.CONTENDERS,
-    **through_keras.CONTENDERS,
-    **tfrecord.CONTENDERS,
-    **torch_loader.CONTENDERS,
-    **grain_loader.CONTENDERS,
-    **zea_reader.CONTENDERS,
-    **tensorstore_copy.CONTENDERS,
-    **tensorflow_io.CONTENDERS,
-}
+CONTENDERS: dict[str, Contender] = {}
+for module in (ours, plain, through_keras, read_direct, tfrecord, torch_loader, grain_loader):
+    CONTENDERS |= module.CONTENDERS
+for module in (zea_reader, tensorstore_copy, tensorflow_io):
+    CONTENDERS |= module.CONTENDERS
 
 
 def parse(name: str) -> tuple[str, int | None]:
