@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from .checks import compare, stored_digests
 from .contenders import CONTENDERS, Job
 from .contenders.ours import LoaderFeed
-from .facts import num_processors, open_file, sample_bytes, warm_cache
+from .facts import num_processors, warm_cache
 from .limits import limit_of
 from .measure import Turn, in_turns, spread
 from .video_set import add_options, open_sets
@@ -69,10 +70,8 @@ def _measure(
     path: str, layout: str, folder: str, rounds: int, num_threads: int
 ) -> dict[str, list[float]]:
     """Bytes per second in each round: of the limit, of this package, of the plain generator."""
-    with open_file(path) as file:
-        num_samples = len(file["X"]) // BATCH_SIZE * BATCH_SIZE
-        batch_bytes = BATCH_SIZE * sample_bytes(file["X"])
-    job = Job(path, folder, num_samples, BATCH_SIZE, num_threads)
+    job = replace(Job.of_file(path, folder, BATCH_SIZE), num_threads=num_threads)
+    batch_bytes = job.batch_bytes
     limit = limit_of(path, job.batches(0), num_threads=num_threads)
     assert limit is not None
     measure, feed, epochs = limit.measure, LoaderFeed(job), 1
@@ -101,7 +100,7 @@ def _measure(
 
     with feed.loader, CONTENDERS["plain"].open(job) as plain:
         delivered = feed.take_turn(Turn(max_seconds=math.inf, with_digests=True)).digests
-        compare(delivered, stored_digests(path, num_samples), is_whole_epoch=True)
+        compare(delivered, stored_digests(path, job.num_samples), is_whole_epoch=True)
         warm_cache(path)
         dataset: Any = plain.batches
         dataset = dataset if layout == "contiguous" else dataset.take(PLAIN_BATCHES)

@@ -28,7 +28,7 @@ from h5video_data.callbacks.base import Callback
 
 from .contenders import CONTENDERS, Job
 from .contenders.ours import LoaderFeed
-from .facts import UsageError, machine, num_processors, open_file, versions, warm_cache
+from .facts import UsageError, machine, open_file, versions, warm_cache
 from .measure import Feed, in_turns, spread
 from .pinned import Cuda, CudaError, pin_buffers
 from .report import head, megabytes
@@ -40,6 +40,8 @@ MODELS = {"tiny": ((4,), 1), "small": ((16, 32, 64), 1), "large": ((64, 128, 256
 # A turn of training ends after so long, or so many steps without a feed.
 MAX_SECONDS = 3.0
 RESIDENT_STEPS = 300
+
+PINNED = "h5video_data, pinned"
 
 
 class Device(NamedTuple):
@@ -220,39 +222,34 @@ def measure_copies(
         By way, the median and half the range of the middle half.
     """
 
-    def copy(put: Callable[[Any], Any], array: Any) -> float:
-        begin = time.perf_counter()
-        put(array)
-        return batch.nbytes / (time.perf_counter() - begin)
-
     def deliver(feed: Feed, put: Callable[[Any], Any] | None) -> float:
-        num_bytes = 0
+        num_batches = 0
         feed.start_turn()
         begin = time.perf_counter()
         assert feed.batches is not None
         for x, _ in feed.batches:
-            # The tensor's own memory: `numpy()` would copy it.
+            num_batches += 1
             if put is not None:
+                # The tensor's own memory: `numpy()` would copy it.
                 put(np.asarray(memoryview(x)))
-            num_bytes += int(np.prod(x.shape)) * x.dtype.size
-        device.put(np.zeros(1))  # waits for all copies before
-        return num_bytes / (time.perf_counter() - begin)
+        if put is None:
+            device.put(np.zeros(1))  # waits for the copies before
+        return num_batches * batch.nbytes / (time.perf_counter() - begin)
 
+    given = {"a batch": Feed([(batch, None)]), **feeds}
     with contextlib.ExitStack() as stack:
-        ways: dict[str, Callable[[Any], Any]] = {"": device.put}
-        measures = {"a batch": functools.partial(copy, device.put, batch)}
+        ways = {"": device.put}
         if cuda is not None:
-            ways[", by the driver"] = put = stack.enter_context(cuda.receiver(batch.nbytes))
+            ways[", by the driver"] = stack.enter_context(cuda.receiver(batch.nbytes))
             pinned = cuda.pinned_empty(batch.nbytes)
             pinned[:] = batch.reshape(-1).view(np.uint8)
-            measures["a batch, by the driver"] = functools.partial(copy, put, batch)
-            measures["a batch, pinned, by the driver"] = functools.partial(copy, put, pinned)
-        for name, feed in feeds.items():
-            if name.endswith("device="):
-                measures[name] = functools.partial(deliver, feed, None)
-            elif name.startswith("h5video_data"):
-                for way, put in ways.items():
-                    measures[name + way] = functools.partial(deliver, feed, put)
+            given["a batch, pinned"] = Feed([(pinned, None)])
+        measures = {
+            name + way: functools.partial(deliver, feed, put)
+            for name, feed in given.items()
+            for way, put in ({"": None} if name.endswith("device=") else ways).items()
+            if name != "plain"
+        }
         return {name: spread(speeds) for name, speeds in in_turns(measures, rounds).items()}
 
 
@@ -262,31 +259,33 @@ def measure(
     """Measures one file with batches of one size."""
     with open_file(path) as file:
         batch = file["X"][:batch_size], file["Y"][:batch_size]
-        num_samples = len(file["X"]) // batch_size * batch_size
-    job = Job(path, folder, num_samples, batch_size, num_processors())
-    place = "/GPU:0" if device.is_gpu else "/CPU:0"
-    loaders = {"h5video_data": LoaderFeed(job)}
-    if device.backend == "tensorflow":
-        loaders["h5video_data, device="] = LoaderFeed(job, device=place)
-    cuda = None
-    try:
-        cuda = Cuda()
-        loaders["h5video_data, pinned"] = LoaderFeed(job)
-        pin_buffers(loaders["h5video_data, pinned"].loader, cuda)
-    except CudaError as error:
-        print(f"pinned memory: skipped: {error}")
-        loaders.pop("h5video_data, pinned", None)
+    job = Job.of_file(path, folder, batch_size)
+    feeds: dict[str, Feed] = {}
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        for ours in loaders.values():
-            stack.enter_context(ours.loader)
-        plain = stack.enter_context(CONTENDERS["plain"].open(job))
-        feeds: dict[str, Feed] = {**loaders, "plain": plain}
+
+        def add(name: str, **arguments: Any) -> LoaderFeed:
+            feed = feeds[name] = LoaderFeed(job, **arguments)
+            stack.enter_context(feed.loader)
+            return feed
+
+        add("h5video_data")
+        if device.backend == "tensorflow":
+            add("h5video_data, device=", device="/GPU:0" if device.is_gpu else "/CPU:0")
+        cuda = None
+        try:
+            cuda = Cuda()
+            pin_buffers(add(PINNED).loader, cuda)
+        except CudaError as error:
+            print(f"pinned memory: skipped: {error}")
+            cuda = None
+            feeds.pop(PINNED, None)
+        feeds["plain"] = stack.enter_context(CONTENDERS["plain"].open(job))
         warm_cache(path)
         copies = measure_copies(batch[0], feeds, device, cuda, options.rounds)
         if device.backend == "jax":
             # Keras copies each batch there, and JAX copies it to pinned memory of its own.
-            feeds.pop("h5video_data, pinned", None)
+            feeds.pop(PINNED, None)
         for model in options.models:
             try:
                 found = train(model, batch, feeds, device, options.rounds)

@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 
 from .contenders import Job
 from .contenders.ours import LoaderFeed
-from .facts import machine, num_processors, open_file, sample_bytes, versions, warm_cache
+from .facts import machine, num_processors, versions, warm_cache
 from .limits import limit_of
 from .measure import Turn, in_turns, spread
 from .video_set import add_options, open_sets
@@ -56,20 +57,20 @@ Point = tuple[str, str, int, dict[str, Any]]
 
 def of_a_set(layout: str, path: str, only: Sequence[str]) -> Iterator[Point]:
     """Measures batch sizes, numbers of threads, and the work of an epoch."""
-    with open_file(path) as file:
-        num_samples = len(file["X"])
+    job = Job.of_file(path, "", 32)
     if "batch" in only:
         for size in BATCH_SIZES:
-            if 2 * size <= num_samples:
-                yield "batch", layout, size, _speed(path, batch_size=size)
+            if 2 * size <= job.num_samples:
+                yield "batch", layout, size, _speed(Job.of_file(path, "", size))
     if "threads" in only:
         for count in sorted({*(1 << i for i in range(10)), num_processors()}):
             if count <= num_processors():
-                yield "threads", layout, count, _speed(path, num_threads=count, with_limit=True)
+                figures = _speed(replace(job, num_threads=count), with_limit=True)
+                yield "threads", layout, count, figures
     if "work" in only:
         for part in (8, 4, 2, 1):
-            figures = _speed(path, num_samples=num_samples // part, turn=Turn(0.0, 10.0))
-            yield "work", layout, figures["num_samples"], figures
+            smaller = Job.of_file(path, "", 32, job.num_samples // part)
+            yield "work", layout, smaller.num_samples, _speed(smaller, turn=Turn(0.0, 10.0))
 
 
 def of_samples(folder: Path, only: Sequence[str]) -> Iterator[Point]:
@@ -85,7 +86,7 @@ def of_samples(folder: Path, only: Sequence[str]) -> Iterator[Point]:
             for i in range(num_samples):
                 X[i] = np.random.default_rng(i).integers(0, 256, shape, np.uint8)
             file["Y"] = np.zeros((num_samples, 10), np.float32)
-        yield "sample", "contiguous", num_bytes, _speed(str(path), batch_size=batch_size)
+        yield "sample", "contiguous", num_bytes, _speed(Job.of_file(str(path), "", batch_size))
     for layout, chunks in {"contiguous": None, "a chunk a sample": (1, *TINY_SHAPE)}.items():
         for count in NUM_SAMPLES if "samples" in only else ():
             if chunks is not None and count > MAX_CHUNKS:
@@ -116,42 +117,25 @@ def _open(path: Path) -> tuple[float, float]:
         return opened - begin, time.perf_counter() - opened
 
 
-def _speed(
-    path: str,
-    *,
-    batch_size: int = 32,
-    num_threads: int = 0,
-    num_samples: int = 0,
-    turn: Turn | None = None,
-    with_limit: bool = False,
-) -> dict[str, Any]:
-    with open_file(path) as file:
-        num_samples = num_samples or len(file["X"])
-        num_bytes = sample_bytes(file["X"])
-    batch_size = min(batch_size, num_samples)
-    num_samples -= num_samples % batch_size
-    num_threads = num_threads or num_processors()
-    job = Job(path, "", num_samples, batch_size, num_threads)
-    feed = LoaderFeed(job)
+def _speed(job: Job, *, turn: Turn | None = None, with_limit: bool = False) -> dict[str, Any]:
+    """The figures of the feed; a turn is an epoch or more."""
+    feed, batch_bytes = LoaderFeed(job), job.batch_bytes
+    limit = limit_of(job.path, job.batches(0), num_threads=job.num_threads)
+    warm_cache(job.path)
 
     def measure() -> tuple[float, float]:
         result = feed.take_turn(turn or TURN)
-        epoch_seconds = result.seconds / result.num_batches * job.steps
-        return result.num_samples * num_bytes / result.seconds, epoch_seconds
+        batch_seconds = result.seconds / result.num_batches
+        return batch_bytes / batch_seconds, batch_seconds * job.steps
 
-    measures = {"feed": measure}
-    limit = limit_of(path, job.batches(0), num_threads=num_threads) if with_limit else None
-    if limit is not None:
-        possible = limit.measure
-        measures["limit"] = lambda: (possible(), 0.0)
-    warm_cache(path)
+    measures: dict[str, Callable[[], Any]] = {"feed": measure}
+    if with_limit and limit is not None:
+        measures["limit"] = limit.measure
     with feed.loader:
-        found = {name: np.array(rows) for name, rows in in_turns(measures, ROUNDS).items()}
-    speeds, seconds = found["feed"].T
+        found = in_turns(measures, ROUNDS)
+    speeds, seconds = np.array(found["feed"]).T
     figures = {"bytes_per_second": spread(speeds), "epoch_seconds": spread(seconds)}
-    if limit is not None:
-        figures["of_limit"] = spread(speeds / found["limit"][:, 0])
-    return {**figures, "num_samples": num_samples}
+    return figures | ({"of_limit": spread(speeds / found["limit"])} if "limit" in found else {})
 
 
 def _text(row: dict[str, Any]) -> str:

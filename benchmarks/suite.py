@@ -180,6 +180,7 @@ def measure_layout(
             row["checked_whole_epoch"] = result.is_whole
             if contender.has_environment:
                 row["versions"] = getattr(feed, "versions", {})
+                row["versions"].pop("h5video_data", None)  # on the path, but has no part in it
             files += feed.files
             measures[entry] = functools.partial(measure, entry, feed, turns)
         if options.cold:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from . import (
-    grain_loader,
-    ours,
-    plain,
-    read_direct,
-    tensorflow_io,
-    tensorstore_copy,
-    tfrecord,
-    through_keras,
-    torch_loader,
-    zea_reader,
-)
+from . import grain_loader, ours, plain, tensorflow_io, tensorstore_copy, tfrecord, torch_loader
+from . import zea_reader as zea
 from .base import INSTALL as INSTALL
 from .base import Contender as Contender
 from .base import Job as Job
 from .base import SkippedError as SkippedError
 
-CONTENDERS: dict[str, Contender] = {}
-for module in (ours, plain, through_keras, read_direct, tfrecord, torch_loader, grain_loader):
-    CONTENDERS |= module.CONTENDERS
-for module in (zea_reader, tensorstore_copy, tensorflow_io):
+CONTENDERS: dict[str, Contender] = {**ours.CONTENDERS, **plain.CONTENDERS, **tfrecord.CONTENDERS}
+for module in (torch_loader, grain_loader, zea, tensorstore_copy, tensorflow_io):
     CONTENDERS |= module.CONTENDERS
 
 

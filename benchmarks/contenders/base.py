@@ -6,13 +6,13 @@ import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.facts import filter_ids, open_file
+from benchmarks.facts import filter_ids, num_processors, open_file, sample_bytes
 from benchmarks.measure import Feed
 
 INSTALL = "pip install '.[bench]'"
@@ -33,10 +33,18 @@ class Job:
     num_samples: int
     """The first samples of the file take part, these many: a multiple of `batch_size`."""
     batch_size: int
-    num_threads: int
+    num_threads: int = field(default_factory=num_processors)
     workers: int | None = None
     """Worker processes or threads of a contender that has them; None: its own default."""
     seed: int = 0
+
+    @classmethod
+    def of_file(cls, path: str, folder: str, batch_size: int, num_samples: int = 0) -> Job:
+        """Makes a job of a file, of all of its samples or of the first ones, in whole batches."""
+        with open_file(path) as file:
+            num_samples = num_samples or len(file["X"])
+        batch_size = min(batch_size, num_samples)
+        return cls(path, folder, num_samples // batch_size * batch_size, batch_size)
 
     @property
     def steps(self) -> int:
@@ -47,6 +55,12 @@ class Job:
         """The order of an epoch, int64 (steps, batch_size), for contenders that are given one."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
         return order.reshape(self.steps, self.batch_size)
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of a batch of `X`, decoded."""
+        with open_file(self.path) as file:
+            return self.batch_size * sample_bytes(file["X"])
 
     def array_specs(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
         """The shape and the dtype of a batch of `X`, and of one of `Y`."""
