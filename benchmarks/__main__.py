@@ -24,7 +24,7 @@ from .contenders import CONTENDERS, INSTALL, parse
 from .facts import UsageError, machine, num_processors, versions
 from .report import draw, table
 from .suite import STEPS, measure_layout, step_seconds
-from .video_set import add_options, open_sets
+from .video_set import NUM_SAMPLES, add_options, open_sets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +81,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cold", action="store_true", help="drop the page cache before each turn")
     step_text = f"STEP: seconds, or {', '.join(STEPS)}"
     add("--accelerator", default="none", metavar="none|emulated:STEP", help=step_text)
+    add("--json", type=Path, metavar="OUT", help="write the report, with every run")
     add("--plot", metavar="OUT.png", help="draw the report")
     add("--temporary", metavar="FOLDER", help="make the temporary folder here, on this disk")
     add("--tfio", default=".venv-tfio", metavar="FOLDER", help="the environment of tfio")
@@ -105,6 +106,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"there is no folder for {name}")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error(f"--plot needs matplotlib: {INSTALL}")
+    if not options.file:
+        options.samples = options.samples or NUM_SAMPLES
     return options
 
 

@@ -116,13 +116,16 @@ def draw(report: dict[str, Any], path: str) -> None:
             axes.text(value + half, height, f" {value:,.0f}", va="center", fontsize=8)
         axes.set_yticks(range(len(measured)), [row["contender"] for row in measured], fontsize=8)
         axes.set(xscale="log", xlabel="MB/s of samples, logarithmic")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_title(layout["layout"], fontsize=10, fontweight="bold", loc="left")
         if layout["limit"]:
             limit = layout["limit"][0] / 1e6
             axes.axvline(limit, color=red, linestyle="--", zorder=0.5)
             text = f"limit, {layout['limit_name']}: {limit:,.0f} MB/s"
             axes.set_title(text, fontsize=8, color=red, loc="right")
-    title = f"{head(report)}; medians, and the middle half as a line"
+    cache = "dropped" if layouts[0]["is_cold"] else "warm"
+    title = f"{head(report)}; batch {layouts[0]['batch_size']}, page cache {cache}; medians, and "
+    title += "the middle half as a line"
     figure.suptitle(title, fontsize=7, wrap=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -160,7 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser, ["contiguous", "gzip"])
     parser.set_defaults(samples=1000)
     parser.add_argument("--only", nargs="+", choices=AXES, default=AXES)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
     options = parser.parse_args(arguments)
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
 
     def add(points: Iterator[Point]) -> None:

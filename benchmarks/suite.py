@@ -128,7 +128,8 @@ def measure_layout(
         # TensorFlow's errors are pages long; whole tracebacks are in the process's log.
         text = textwrap.shorten(text, MAX_ERROR_CHARACTERS, placeholder=" ...")
         say(f"{layout}: {entry}: FAILED: {text}")
-        rows.setdefault(entry, {})["failed"] = text
+        if entry in rows:
+            rows[entry]["failed"] = text
 
     def settle() -> None:
         drop_cache(files if options.cold else [])
@@ -165,31 +166,24 @@ def measure_layout(
             row |= {"skipped": None, "failed": None}
             try:
                 feed = stack.enter_context(open_feed(entry, job, options))
-                # This warms it up, too.
-                result = feed.take_turn(Turn(max_seconds=options.seconds[2], with_digests=True))
-                compare(result.digests, stored, is_whole_epoch=result.is_whole)
+                row |= _check(feed, stored, options.seconds[2])
             except SkippedError as error:
                 row["skipped"] = str(error)
                 say(f"{layout}: {entry}: skipped: {error}")
-                continue
             except Exception as error:
                 fail(entry, error)
-                continue
-            say(f"{layout}: {entry}: {len(result.digests)} samples are right")
-            row["checked_samples"] = len(result.digests)
-            row["checked_whole_epoch"] = result.is_whole
-            if contender.has_environment:
-                row["versions"] = getattr(feed, "versions", {})
-                row["versions"].pop("h5video_data", None)  # on the path, but has no part in it
-            files += feed.files
-            measures[entry] = functools.partial(measure, entry, feed, turns)
+            else:
+                say(f"{layout}: {entry}: {row['checked_samples']} samples are right")
+                if contender.has_environment:
+                    row["versions"] = getattr(feed, "versions", {})
+                files += feed.files
+                measures[entry] = functools.partial(measure, entry, feed, turns)
         if options.cold:
             drop_cache(files)
         else:
             warm_cache(path)
         facts["cached_share"] = cached_share(path)
         found = in_turns(measures, options.epochs, warm_up=False, failed=fail)
-    rows.pop("limit", None)  # it failed: this file system has no direct reads
     for entry in found.keys() & rows.keys():
         rows[entry] |= _summary(entry, found, facts)
     limits = [run["bytes_per_second"] for (run,) in found.get("limit", [])]
@@ -208,6 +202,13 @@ def measure_layout(
             for run in runs
         ],
     }
+
+
+def _check(feed: Feed, stored: list[int], max_seconds: float) -> dict[str, Any]:
+    """Checks the samples of an epoch, which also warms the feed up."""
+    result = feed.take_turn(Turn(max_seconds=max_seconds, with_digests=True))
+    compare(result.digests, stored, is_whole_epoch=result.is_whole)
+    return {"checked_samples": len(result.digests), "checked_whole_epoch": result.is_whole}
 
 
 def _resident(facts: dict[str, Any]) -> Feed:

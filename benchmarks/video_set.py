@@ -116,7 +116,6 @@ def add_options(parser: argparse.ArgumentParser, layouts: list[str]) -> None:
     shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
     add("--sample-shape", nargs=4, type=int, default=SAMPLE_SHAPE, metavar=shape_text)
     add("--folder", type=Path, help="make the sets here and keep them (default: temporary)")
-    add("--json", type=Path, metavar="OUT", help="write all figures")
 
 
 def open_sets(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
