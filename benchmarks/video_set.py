@@ -111,8 +111,9 @@ def make_set(
 def add_options(parser: argparse.ArgumentParser, layouts: list[str]) -> None:
     """Adds the options about sets to a command line, with these layouts as default."""
     add = parser.add_argument
-    add("--layouts", nargs="+", default=layouts, choices=[*LAYOUTS, "all"])
-    add("--samples", type=int, metavar="N", help=f"default: {NUM_SAMPLES}")
+    names = [*LAYOUTS, "all"]
+    add("--layouts", nargs="+", default=layouts, choices=names, metavar="NAME", help=str(names))
+    add("--samples", type=int, metavar="N", help="of a set, or of a given file at most")
     shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
     add("--sample-shape", nargs=4, type=int, default=SAMPLE_SHAPE, metavar=shape_text)
     add("--folder", type=Path, help="make the sets here and keep them (default: temporary)")

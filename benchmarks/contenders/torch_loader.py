@@ -26,7 +26,6 @@ def open_feed(job: Job) -> Iterator[Feed]:
             drop_last=True,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
             # TensorFlow's threads are in this process: a fork of it could hang.
             multiprocessing_context="spawn" if workers else None,
             generator=torch.Generator().manual_seed(job.seed),
