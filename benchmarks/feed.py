@@ -7,36 +7,31 @@ Both feeds are `tf.data.Dataset`s that give shuffled batches of 32 with the page
 loop inside TensorFlow, as Keras's `fit` is one; the limit is positioned reads of the same samples,
 or decoding of the same chunks from memory, by all threads. They take turns of some seconds, the
 first round warms up, and medians are reported with the spread (the range of the middle half). The
-bytes delivered are verified in the first round.
+bytes delivered are verified at first.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .checks import compare, stored_digests
-from .contenders import Job
+from .contenders import CONTENDERS, Job
 from .contenders.ours import LoaderFeed
-from .files import open_file
-from .limits import buffers_of_a_feed, limit_of
-from .measure import Turn
-from .plain_generator import generate_training_sequences
-from .video_set import LAYOUTS, SAMPLE_SHAPE, make_set
+from .facts import num_processors, warm_cache
+from .limits import limit_of
+from .measure import Turn, in_turns, spread
+from .video_set import add_options, open_sets
 
 BATCH_SIZE = 32
-
-STRICT = ["contiguous", "chunked", "gzip", "lzf"]
 
 # How long each of them runs in a round, so that it is not the start of an iterator that is
 # measured: TensorFlow takes some 50 ms for one.
@@ -51,96 +46,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.feed", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=STRICT)
-    parser.add_argument("--samples", type=int, default=2000)
-    shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
-    parser.add_argument(
-        "--sample-shape", nargs=4, type=int, default=SAMPLE_SHAPE, metavar=shape_text
-    )
+    add_options(parser, ["contiguous", "chunked", "gzip", "lzf"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--folder", type=Path, help="keep the files here (default: temporary)")
+    parser.add_argument("--threads", type=int, default=num_processors())
     parser.add_argument("--at-least", type=float, default=0.0, metavar="RATIO")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    worst = 1.0
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        print("bytes per second in MB/s: median ± half the range of the middle half")
-        print(f"{'layout':12}{'limit':>16}{'h5video_data':>16}{'plain':>16}", end="")
-        print(f"{'of limit':>10}{'x plain':>9}")
-        for layout in options.layouts:
-            path = make_set(folder, layout, options.samples, tuple(options.sample_shape))
-            limit, ours, plain = _measure(path, layout, options.rounds, options.threads)
-            ratio = float(np.median(ours / limit))
-            worst = min(worst, ratio)
-            print(
-                f"{layout:12}{_text(limit)}{_text(ours)}{_text(plain)}"
-                f"{ratio:10.2f}{np.median(ours) / np.median(plain):9.1f}"
-            )
+    worst = math.inf
+    print("bytes per second in MB/s: median ± half the range of the middle half")
+    heads = f"{'limit':>16}{'h5video_data':>16}{'plain':>16}{'of limit':>10}{'x plain':>9}"
+    print(f"{'layout':12}{heads}")
+    for layout, path, folder in open_sets(options):
+        found = _measure(path, layout, folder, options.rounds, options.threads)
+        limit, ours, plain = (np.array(speeds) for speeds in found.values())
+        ratio, times = float(np.median(ours / limit)), np.median(ours) / np.median(plain)
+        worst = min(worst, ratio)
+        figures = [spread(speeds / 1e6) for speeds in (limit, ours, plain)]
+        text = "".join(f"{middle:9.0f} ±{half:5.0f}" for middle, half in figures)
+        print(f"{layout:12}{text}{ratio:10.2f}{times:9.1f}", flush=True)
     return int(worst < options.at_least)
 
 
-def _measure(path: str, layout: str, rounds: int, num_threads: int) -> tuple[Any, Any, Any]:
+def _measure(
+    path: str, layout: str, folder: str, rounds: int, num_threads: int
+) -> dict[str, list[float]]:
     """Bytes per second in each round: of the limit, of this package, of the plain generator."""
-    import tensorflow as tf
+    job = replace(Job.of_file(path, folder, BATCH_SIZE), num_threads=num_threads)
+    batch_bytes = job.batch_bytes
+    limit = limit_of(path, job.batches(0), num_threads=num_threads)
+    assert limit is not None
+    measure, feed, epochs = limit.measure, LoaderFeed(job), 1
+    ours: Any = feed.batches
 
-    with open_file(path) as file:
-        num_samples = len(file["X"]) // BATCH_SIZE * BATCH_SIZE
-        sample_bytes = file["X"].dtype.itemsize * math.prod(file["X"].shape[1:])
-        job = Job(path, Path(path).parent, num_samples, BATCH_SIZE, num_threads)
-        order = job.order(0)
-        limit = limit_of(
-            path,
-            order,
-            batch_size=BATCH_SIZE,
-            num_threads=num_threads,
-            num_buffers=buffers_of_a_feed(BATCH_SIZE * sample_bytes),
-        )
-        assert limit is not None
-        feed = LoaderFeed(job, "exact")
-        ours: Any = feed.batches
-        plain = tf.data.Dataset.from_generator(
-            lambda: generate_training_sequences(BATCH_SIZE, file, order.tolist()),
-            output_signature=ours.element_spec,
-        )
-        plain = plain.take(job.steps if layout == "contiguous" else min(job.steps, PLAIN_BATCHES))
-        epochs = 1
+    def drain(dataset: Any) -> float:
+        # Inside TensorFlow, as Keras's fit does it: a loop in Python costs time of its own.
+        begin = time.perf_counter()
+        num_batches = int(dataset.reduce(np.int64(0), lambda count, *_: count + 1))
+        return num_batches * batch_bytes / (time.perf_counter() - begin)
 
-        def drain(dataset: Any) -> float:
-            # Inside TensorFlow, as Keras's fit does it: a loop in Python costs time of its own.
-            begin = time.perf_counter()
-            num_batches = int(dataset.reduce(np.int64(0), lambda count, *_: count + 1))
-            num_bytes = num_batches * BATCH_SIZE * sample_bytes
-            return float(num_bytes / (time.perf_counter() - begin))
+    def drain_ours() -> float:
+        nonlocal epochs
+        # Batches that were prefetched at the end of the round before would be a gift.
+        feed.start_turn()
+        speed = drain(ours.repeat(epochs))
+        epochs = math.ceil(SECONDS * speed / (job.steps * batch_bytes))
+        return speed
 
-        def drain_ours() -> float:
-            # What was read ahead at the end of the round before would be a gift.
-            nonlocal epochs
-            feed.start_turn()
-            speed = drain(ours.repeat(epochs))
-            epochs = math.ceil(SECONDS * speed / (num_samples * sample_bytes))
-            return speed
+    def repeat_limit() -> float:
+        begin = time.perf_counter()
+        speeds = [measure()]
+        while time.perf_counter() - begin < SECONDS / 2:
+            speeds.append(measure())
+        return statistics.harmonic_mean(speeds)
 
-        def repeat_limit() -> float:
-            begin = time.perf_counter()
-            speeds = [limit.measure()]
-            while time.perf_counter() - begin < SECONDS / 2:
-                speeds.append(limit.measure())
-            return statistics.harmonic_mean(speeds)
-
-        measures: list[Callable[[], float]] = [repeat_limit, drain_ours, lambda: drain(plain)]
-        with feed.loader:
-            delivered = feed.take_turn(Turn(max_seconds=math.inf, with_digests=True)).digests
-            compare(delivered, stored_digests(path, num_samples), is_whole_epoch=True)
-            speeds = np.array([[measure() for measure in measures] for _ in range(rounds + 1)])[1:]
-    return speeds[:, 0], speeds[:, 1], speeds[:, 2]
-
-
-def _text(speeds: Any) -> str:
-    low, middle, high = np.percentile(speeds / 1e6, [25, 50, 75])
-    return f"{middle:9.0f} ±{(high - low) / 2:5.0f}"
+    with feed.loader, CONTENDERS["plain"].open(job) as plain:
+        delivered = feed.take_turn(Turn(max_seconds=math.inf, with_digests=True)).digests
+        compare(delivered, stored_digests(path, job.num_samples), is_whole_epoch=True)
+        warm_cache(path)
+        dataset: Any = plain.batches
+        dataset = dataset if layout == "contiguous" else dataset.take(PLAIN_BATCHES)
+        measures: dict[str, Callable[[], float]] = {
+            "limit": repeat_limit, "h5video_data": drain_ours, "plain": lambda: drain(dataset),
+        }  # fmt: skip
+        return in_turns(measures, rounds)
 
 
 if __name__ == "__main__":

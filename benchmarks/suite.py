@@ -1,110 +1,245 @@
-"""Runs the contenders on one layout after the other.
+"""Measures all contenders on one layout: opened, checked, and then measured in turns.
 
-A report is plain data, as it goes into the JSON file: `machine`, `versions`, `settings`, and for
-each layout its facts, its limit, the rows of the table, and every single run.
+What is found is plain data, as it goes into the JSON file: the facts of the file, the limit, the
+rows of the table, and every single run.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import math
-import shutil
+import functools
 import sys
+import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .device import find_device
-from .limits import memory_copy
-from .machine import load_average, machine, versions
-from .measure import drop_cache
-from .processes import Opener
-from .rounds import measure_layout
-from .settings import NUM_SAMPLES, Say, Settings, UsageError
-from .training import measure_training
-from .video_set import LAYOUTS, make_set
+import numpy as np
+
+from .checks import WrongSamplesError, compare, stored_digests
+from .contenders import CONTENDERS, Job, SkippedError, parse
+from .facts import UsageError, cached_share, drop_cache, file_facts, warm_cache
+from .limits import limit_of
+from .measure import Feed, Turn, in_turns, spread
+from .processes import ContenderError, open_process
+
+# Steps of an accelerator, (bytes, seconds): `configs/dlio/workload` of MLPerf Storage
+# (https://github.com/mlcommons/storage), which emulates it by a pause of that time.
+STEPS = {
+    "unet3d-h100": (7 * 146_600_628, 0.323),
+    "unet3d-a100": (7 * 146_600_628, 0.636),
+    "cosmoflow-h100": (2_828_486, 0.0035),
+    "resnet50-h100": (400 * 114_660.07, 0.224),
+}
+
+# Prefetching comes to rest, so that it does not disturb the next one's turn.
+PAUSE_SECONDS = 0.3
+
+MAX_ERROR_CHARACTERS = 400
+
+# Steps of an emulated accelerator that there is time for in any case.
+NUM_STEPS = 20
+
+# At full speed, and with an emulated accelerator if there is one.
+Runs = list[dict[str, Any]]
 
 
-def run(
-    settings: Settings,
-    folder: Path,
-    say: Say,
-    save: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Measures.
+def step_seconds(accelerator: str, batch_bytes: int) -> float:
+    """Parses an accelerator: how long it computes on a batch.
 
     Args:
-        settings: What, and how.
-        folder: Where sets, copies and logs go.
-        say: Is told what happens, line by line.
-        save: Is given the report after each layout.
-
-    Returns:
-        The report.
+        accelerator: `none`, `emulated:SECONDS`, or `emulated:NAME` for a step in which that one
+            would use as many bytes.
+        batch_bytes: Bytes of a batch.
 
     Raises:
-        UsageError: It cannot be measured.
+        ValueError: It is none of these.
     """
-    _check_space(settings, folder)
-    device = find_device() if settings.accelerator == "gpu" else None
-    report: dict[str, Any] = {
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
-        "when": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "machine": machine(folder),
-        "versions": versions(),
-        "settings": asdict(settings),
-        "load_average_before": load_average(),
-        "memory_copy": memory_copy(num_threads=settings.num_threads),
-        "layouts": [],
-    }
-    with contextlib.ExitStack() as stack:
-        opener = Opener(settings, folder, stack)
-        for layout in [Path(settings.file).name] if settings.file else settings.layouts:
-            reason = None if settings.file else LAYOUTS[layout].why_not()
-            if reason:
-                say(f"{layout}: skipped: {reason}")
-                report["layouts"].append({"layout": layout, "skipped": reason})
-                continue
-            path = settings.file or _make(layout, settings, folder, say)
-            measured = measure_layout(layout, path, settings, folder, opener, say)
-            if device is not None:
-                measured["training"] = measure_training(
-                    path, measured["num_samples"], settings, folder, device, say
-                )
-            report["layouts"].append(measured)
-            save(report)
-            if not settings.file and not settings.folder:
-                Path(path).unlink()
-    report["load_average_after"] = load_average()
-    return report
+    kind, _, step = accelerator.partition(":")
+    if accelerator == "none":
+        return 0.0
+    if kind == "emulated" and step in STEPS:
+        num_bytes, seconds = STEPS[step]
+        return batch_bytes / num_bytes * seconds
+    with contextlib.suppress(ValueError):
+        if kind == "emulated" and 0 < float(step) < 3600:
+            return float(step)
+    raise ValueError(
+        f"--accelerator is none, emulated:SECONDS, or emulated: with one of {', '.join(STEPS)}; "
+        f"on a GPU: python -m benchmarks.gpu. Received: {accelerator!r}"
+    )
 
 
-def has_failures(report: dict[str, Any]) -> bool:
-    """Whether a contender failed."""
-    return any(row["failed"] for layout in report["layouts"] for row in layout.get("rows", []))
+def open_feed(
+    entry: str, job: Job, options: argparse.Namespace
+) -> contextlib.AbstractContextManager[Feed]:
+    """Opens a contender, `NAME` or `NAME:WORKERS`, in a process of its own.
+
+    Raises:
+        SkippedError: It cannot take part, now or when the context is entered.
+    """
+    name, workers = parse(entry)
+    job = replace(job, workers=workers)
+    python = sys.executable
+    if CONTENDERS[name].has_environment:
+        python = str(Path(options.tfio).absolute() / "bin" / "python")
+        if not Path(python).exists():
+            raise SkippedError(
+                "it needs an environment of its own, which this makes: "
+                f"python -m benchmarks.tfio.setup {options.tfio}"
+            )
+    elif options.one_process:
+        return CONTENDERS[name].open(job)
+    return open_process(name, job, python, Path(job.folder) / f"{entry.replace(':', '_')}.log")
 
 
-def _make(layout: str, settings: Settings, folder: Path, say: Say) -> str:
-    say(f"{layout}: making the set")
-    num_samples = settings.num_samples or NUM_SAMPLES
-    path = make_set(folder, layout, num_samples, settings.sample_shape)
-    # Otherwise the system might write it to the disk in somebody's turn.
-    drop_cache([path])
-    return path
+def measure_layout(
+    layout: str, path: str, folder: str, options: argparse.Namespace, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measures all contenders on one file; `folder` is for copies and logs.
 
-
-def _check_space(settings: Settings, folder: Path) -> None:
-    if settings.file:
-        return
-    itemsize = 4 if "float32" in settings.layouts else 1
-    row_bytes = math.prod(settings.sample_shape) * itemsize
-    # The set and two copies, or all sets if they are kept.
-    needed = (settings.num_samples or NUM_SAMPLES) * row_bytes * 3
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    Raises:
+        UsageError: The file cannot be measured.
+    """
+    facts = {"layout": layout, **file_facts(path, options.batch_size, options.samples)}
+    facts["is_cold"] = options.cold
+    job = Job(path, folder, facts["num_samples"], options.batch_size, options.threads)
+    try:
+        stored = stored_digests(path, job.num_samples)
+    except OSError as error:
         raise UsageError(
-            f"{folder}: the set and its copies need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
-            "free. Choose another --folder or fewer --samples."
-        )
+            f"{path}: h5py cannot read it: {error}. If it needs a filter: pip install '.[filters]'"
+        ) from error
+    step = step_seconds(options.accelerator, job.batch_size * facts["sample_bytes"])
+    # A second epoch would not be cold any more.
+    turns = [Turn(0.0 if options.cold else options.seconds[0], options.seconds[1])]
+    if step:
+        longer = max(options.seconds[1], NUM_STEPS * step)
+        turns.append(replace(turns[0], step_seconds=step, max_seconds=longer))
+    rows: dict[str, dict[str, Any]] = {}
+    files = [path]
+
+    def fail(entry: str, error: Exception) -> None:
+        is_plain = isinstance(error, (ContenderError, WrongSamplesError))
+        text = str(error) if is_plain else f"{type(error).__name__}: {error}"
+        # TensorFlow's errors are pages long; whole tracebacks are in the process's log.
+        text = textwrap.shorten(text, MAX_ERROR_CHARACTERS, placeholder=" ...")
+        say(f"{layout}: {entry}: FAILED: {text}")
+        if entry in rows:
+            rows[entry]["failed"] = text
+
+    def settle() -> None:
+        drop_cache(files if options.cold else [])
+        time.sleep(PAUSE_SECONDS)
+
+    def measure(entry: str, feed: Feed, turns: list[Turn]) -> Runs:
+        runs = []
+        for turn in turns:
+            settle()
+            run: dict[str, Any] = {"contender": entry, "step_seconds": turn.step_seconds}
+            run |= asdict(feed.take_turn(turn))
+            del run["digests"]
+            run["bytes_per_second"] = run["num_samples"] * facts["sample_bytes"] / run["seconds"]
+            used = "" if run["utilisation"] is None else f", utilisation {run['utilisation']:.0%}"
+            say(f"{layout}: {entry}: {run['bytes_per_second'] / 1e6:,.0f} MB/s{used}")
+            runs.append(run)
+        return runs
+
+    measures: dict[str, Callable[[], Runs]] = {}
+    limit = limit_of(path, job.batches(0), num_threads=options.threads, cold=options.cold)
+    if limit is not None:
+
+        def measure_limit(measure: Callable[[], float] = limit.measure) -> Runs:
+            settle()
+            return [{"bytes_per_second": measure()}]
+
+        measures["limit"] = measure_limit
+    if step:
+        measures["resident"] = functools.partial(measure, "resident", _resident(facts), turns[1:])
+    with contextlib.ExitStack() as stack:
+        for entry in options.contenders:
+            contender = CONTENDERS[parse(entry)[0]]
+            row = rows[entry] = {"contender": entry, "settings": contender.settings}
+            row |= {"skipped": None, "failed": None}
+            try:
+                feed = stack.enter_context(open_feed(entry, job, options))
+                row |= _check(feed, stored, options.seconds[2])
+            except SkippedError as error:
+                row["skipped"] = str(error)
+                say(f"{layout}: {entry}: skipped: {error}")
+            except Exception as error:
+                fail(entry, error)
+            else:
+                say(f"{layout}: {entry}: {row['checked_samples']} samples are right")
+                if contender.has_environment:
+                    row["versions"] = getattr(feed, "versions", {})
+                files += feed.files
+                measures[entry] = functools.partial(measure, entry, feed, turns)
+        if options.cold:
+            drop_cache(files)
+        else:
+            warm_cache(path)
+        facts["cached_share"] = cached_share(path)
+        found = in_turns(measures, options.epochs, warm_up=False, failed=fail)
+    for entry in found.keys() & rows.keys():
+        rows[entry] |= _summary(entry, found, facts)
+    limits = [run["bytes_per_second"] for (run,) in found.get("limit", [])]
+    return {
+        **facts,
+        "limit_name": limit and limit.name,
+        "limit": spread(limits) if limits else None,
+        "limit_runs": limits,
+        "step_seconds": step or None,
+        "resident_utilisation": _utilisation(found.get("resident", [])),
+        "rows": list(rows.values()),
+        "runs": [
+            {"round": number, **run}
+            for entry in rows
+            for number, runs in enumerate(found.get(entry, []))
+            for run in runs
+        ],
+    }
+
+
+def _check(feed: Feed, stored: list[int], max_seconds: float) -> dict[str, Any]:
+    """Checks the samples of an epoch, which also warms the feed up."""
+    result = feed.take_turn(Turn(max_seconds=max_seconds, with_digests=True))
+    compare(result.digests, stored, is_whole_epoch=result.is_whole)
+    return {"checked_samples": len(result.digests), "checked_whole_epoch": result.is_whole}
+
+
+def _resident(facts: dict[str, Any]) -> Feed:
+    """A batch that is in memory, again and again: what the loop over a dataset costs in itself."""
+    import tensorflow as tf
+
+    clips = tf.zeros((facts["batch_size"], *facts["sample_shape"]), facts["dtype"])
+    return Feed(tf.data.Dataset.from_tensors((clips, tf.zeros(()))).repeat(1000))
+
+
+def _utilisation(rounds: list[Runs]) -> tuple[float, float] | None:
+    shares = [run["utilisation"] for runs in rounds for run in runs]
+    shares = [share for share in shares if share is not None]
+    return spread(shares) if shares else None
+
+
+def _summary(entry: str, found: dict[str, list[Runs]], facts: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a contender's row."""
+    speeds = {
+        name: np.array([runs[0]["bytes_per_second"] for runs in rounds])
+        for name, rounds in found.items()
+    }
+    own = speeds[entry]
+    baseline = next((name for name in ("plain", "plain-prefetch") if name in speeds), None)
+    # A copy in a format of its own has nothing to do with chunks of many samples.
+    comparable = facts["has_single_samples"] or not CONTENDERS[parse(entry)[0]].is_copy
+    has_limit = comparable and "limit" in speeds
+    return {
+        "bytes_per_second": spread(own),
+        "utilisation": _utilisation(found[entry]),
+        "first_batch_seconds": spread([runs[0]["first_batch_seconds"] for runs in found[entry]])[0],
+        "times_plain": float(np.median(own) / np.median(speeds[baseline])) if baseline else None,
+        "of_limit": float(np.median(own / speeds["limit"])) if has_limit else None,
+    }

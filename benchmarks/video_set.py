@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import math
-from dataclasses import dataclass, field
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,71 +14,59 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from .facts import UsageError, drop_cache
+
 SAMPLE_SHAPE = (16, 3, 112, 112)
 NUM_CLASSES = 10
+NUM_SAMPLES = 2000
 
 # Bytes that are written at once, so that chunks of many samples are written once.
 BLOCK_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How `X` is stored."""
+LAYOUTS = (
+    "contiguous", "chunked", "gzip", "lzf", "zstd", "lz4", "blosc", "bitshuffle", "float32", "many",
+    "auto",
+)  # fmt: skip
 
-    chunk: tuple[int, int] | bool = (1, 0)
-    """(samples, frames) of a chunk, 0 for all frames; True: as h5py chooses; False: contiguous."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Filters: arguments of h5py's `create_dataset`."""
-    plugin: str | None = None
-    """A filter of hdf5plugin; `options` are then its arguments."""
-    dtype: str = "uint8"
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether it has a filter."""
-        return bool(self.options)
-
-    def why_not(self) -> str | None:
-        """Why it cannot be written here, and what to do about it; None: it can."""
-        if self.plugin and importlib.util.find_spec("hdf5plugin") is None:
-            return "hdf5plugin is not installed: pip install '.[filters]'"
-        return None
-
-    def arguments(self, sample_shape: tuple[int, ...]) -> dict[str, Any]:
-        """The arguments of `create_dataset`, but for its name and its shape."""
-        arguments: dict[str, Any] = {"dtype": self.dtype}
-        if self.chunk is True:
-            arguments["chunks"] = True
-        elif self.chunk:
-            samples, frames = self.chunk
-            frames = min(frames or sample_shape[0], sample_shape[0])
-            arguments["chunks"] = (samples, frames, *sample_shape[1:])
-        if self.plugin is None:
-            return {**arguments, **self.options}
-        import hdf5plugin
-
-        return {**arguments, **getattr(hdf5plugin, self.plugin)(**self.options)}
-
-
-LAYOUTS = {
-    "contiguous": Layout(False),
-    "chunked": Layout(),
-    "gzip": Layout(options={"compression": "gzip", "compression_opts": 4}),
-    "lzf": Layout(options={"compression": "lzf"}),
-    "zstd": Layout(options={"clevel": 3}, plugin="Zstd"),
-    "lz4": Layout(options={"nbytes": 0}, plugin="LZ4"),
-    "blosc": Layout(options={"cname": "lz4", "clevel": 5, "shuffle": 2}, plugin="Blosc"),
-    "bitshuffle": Layout(options={"cname": "lz4"}, plugin="Bitshuffle"),
-    "float32": Layout(
-        options={"compression": "gzip", "compression_opts": 4, "shuffle": True}, dtype="float32"
-    ),
-    "many": Layout((16, 4), options={"compression": "gzip", "compression_opts": 4}),
-    "auto": Layout(True),
+# Filters of hdf5plugin, and their arguments.
+PLUGINS: dict[str, tuple[str, dict[str, Any]]] = {
+    "zstd": ("Zstd", {"clevel": 3}),
+    "lz4": ("LZ4", {"nbytes": 0}),
+    "blosc": ("Blosc", {"cname": "lz4", "clevel": 5, "shuffle": 2}),
+    "bitshuffle": ("Bitshuffle", {"cname": "lz4"}),
 }
 
 
+def storage(layout: str, sample_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Returns the arguments of `create_dataset` for a layout, but for the name and the shape.
+
+    Raises:
+        UsageError: hdf5plugin is needed, and not installed.
+    """
+    gzip = {"compression": "gzip", "compression_opts": 4}
+    own: dict[str, dict[str, Any]] = {
+        "contiguous": {"chunks": None},
+        "gzip": gzip,
+        "lzf": {"compression": "lzf"},
+        "float32": {"dtype": "float32", "shuffle": True, **gzip},
+        "many": {"chunks": (16, min(4, sample_shape[0]), *sample_shape[1:]), **gzip},
+        "auto": {"chunks": True},
+    }
+    options = own.get(layout, {})
+    if layout in PLUGINS:
+        name, arguments = PLUGINS[layout]
+        try:
+            import hdf5plugin
+        except ImportError as error:
+            text = f"the filter {name} needs hdf5plugin: pip install '.[filters]'"
+            raise UsageError(text) from error
+        options = getattr(hdf5plugin, name)(**arguments)
+    return {"dtype": "uint8", "chunks": (1, *sample_shape), **options}
+
+
 def sample(index: int, shape: tuple[int, ...] = SAMPLE_SHAPE) -> NDArray[np.uint8]:
-    """One sample: a smooth gradient that drifts, a bright shape that moves, light noise.
+    """Makes one sample: a smooth gradient that drifts, a bright shape that moves, light noise.
 
     Args:
         index: Its number in the set.
@@ -97,27 +87,17 @@ def sample(index: int, shape: tuple[int, ...] = SAMPLE_SHAPE) -> NDArray[np.uint
 def make_set(
     folder: Path, layout: str, num_samples: int, sample_shape: tuple[int, ...] = SAMPLE_SHAPE
 ) -> str:
-    """Writes the set in a layout, unless it is there already.
-
-    Args:
-        folder: Where to write.
-        layout: A key of `LAYOUTS`.
-        num_samples: How many samples.
-        sample_shape: (frames, channels, rows, columns).
-
-    Returns:
-        The file's path.
-    """
+    """Writes the set in a layout, unless it is there already; returns its path."""
     shape_text = "" if sample_shape == SAMPLE_SHAPE else "_" + "x".join(map(str, sample_shape))
     path = folder / f"{layout}_{num_samples}{shape_text}.h5"
     if path.exists():
         return str(path)
+    arguments = storage(layout, sample_shape)
     partial = path.with_suffix(".partial")
-    arguments = LAYOUTS[layout].arguments(sample_shape)
     with h5py.File(partial, "w") as file:
         X = file.create_dataset("X", (num_samples, *sample_shape), **arguments)
-        slab = X.chunks[0] if X.chunks else 1
-        block = slab * max(1, BLOCK_BYTES // (slab * math.prod(sample_shape) * X.dtype.itemsize))
+        chunk = X.chunks[0] if X.chunks else 1
+        block = chunk * max(1, BLOCK_BYTES // (chunk * math.prod(sample_shape) * X.dtype.itemsize))
         for first in range(0, num_samples, block):
             numbers = range(first, min(first + block, num_samples))
             pixels = np.stack([sample(i, sample_shape) for i in numbers])
@@ -126,3 +106,41 @@ def make_set(
         file.attrs["sample_count"] = num_samples
     partial.replace(path)
     return str(path)
+
+
+def add_options(parser: argparse.ArgumentParser, layouts: list[str]) -> None:
+    """Adds the options about sets to a command line, with these layouts as default."""
+    add = parser.add_argument
+    names = [*LAYOUTS, "all"]
+    add("--layouts", nargs="+", default=layouts, choices=names, metavar="NAME", help=str(names))
+    add("--samples", type=int, metavar="N", help="of a set, or of a given file at most")
+    shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
+    add("--sample-shape", nargs=4, type=int, default=SAMPLE_SHAPE, metavar=shape_text)
+    add("--folder", type=Path, help="make the sets here and keep them (default: temporary)")
+
+
+def open_sets(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    """Makes the sets that a command line asks for; without `--folder`, each for its turn only.
+
+    Yields:
+        A layout, the path of its set, and a folder for more files.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    given, place = (getattr(options, name, None) for name in ("file", "temporary"))
+    if place:
+        Path(place).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as temporary:
+        # Other processes have other working folders.
+        folder = (options.folder or Path(temporary)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        if given:
+            yield Path(given).name, os.path.abspath(given), str(folder)
+            return
+        for layout in LAYOUTS if "all" in options.layouts else dict.fromkeys(options.layouts):
+            shape = tuple(options.sample_shape)
+            path = make_set(folder, layout, options.samples or NUM_SAMPLES, shape)
+            # Otherwise the system might write it to the disk while something is measured.
+            drop_cache([path])
+            yield layout, path, str(folder)
+            if not options.folder:
+                Path(path).unlink()

@@ -1,54 +1,181 @@
-"""The one command for a GPU: that it runs what it says, and tells what fails."""
+"""The program for a GPU, rehearsed on the CPU with a stand-in for the driver."""
 
-import argparse
+import gc
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+from cuda_driver import Driver
 
-from benchmarks import __main__ as suite
-from benchmarks import gpu, scaling, step_profile
+from benchmarks import gpu, pinned
+from benchmarks.contenders import Job
+from benchmarks.contenders.ours import LoaderFeed
+from benchmarks.facts import UsageError
+from benchmarks.pinned import Cuda, CudaError, pin_buffers
+from benchmarks.video_set import make_set
 
-
-def test_all_run_and_what_fails_is_told(tmp_path, capsys):
-    folder = tmp_path / "new" / "results"
-    programs = {
-        "bad": ("json.tool", "FOLDER/nothing.json"),
-        "good": ("timeit", "-n", "1", "-r", "1", "open('FOLDER/found.json', 'w').write('[1]')"),
-    }
-    assert gpu.run(programs, folder) == ["bad"]
-    assert json.loads((folder / "found.json").read_text()) == [1]
-    assert "nothing.json" in (folder / "bad.txt").read_text()
-    assert "1 loop" in (folder / "good.txt").read_text()
-    printed = capsys.readouterr().out
-    assert f"python -m json.tool {folder}/nothing.json" in printed
-    assert "1 loop" in printed
+SHAPE = (4, 3, 16, 16)
+ROOT = Path(__file__).parent.parent
 
 
-def test_the_exit_code(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "PROGRAMS", {"good": ("this",)})
-    assert gpu.main([str(tmp_path)]) == 0
-    monkeypatch.setattr(gpu, "PROGRAMS", {"good": ("this",), "bad": ("json.tool", "nothing")})
-    assert gpu.main([str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "failed: bad\n"
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch):
+    monkeypatch.setattr(pinned, "LIBRARY", "libno-such-driver.so.1")
+    monkeypatch.setattr(gpu, "MAX_SECONDS", 0.2)
 
 
-class ParsedError(Exception):
-    """Raised when arguments were parsed, before anything is measured."""
+def test_without_a_gpu_a_plain_sentence(monkeypatch, capsys):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    assert gpu.main([]) == 2
+    error = capsys.readouterr().err
+    assert "no GPU was found. Keras runs on its tensorflow backend" in error
+    assert "--accelerator emulated:unet3d-h100" in error
+    assert "Traceback" not in error
+    assert gpu.find_device(cpu=True)[:3] == ("tensorflow", "CPU", False)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(UsageError, match="Keras runs on its torch backend"):
+        gpu.find_device(cpu=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "module"), [("feeds", suite), ("threads", scaling), ("steps", step_profile)]
-)
-def test_a_program_takes_its_arguments(monkeypatch, name, module):
-    assert gpu.PROGRAMS.keys() == {"feeds", "threads", "steps"}
-    program, *arguments = gpu.PROGRAMS[name]
-    assert module.__name__ in (program, f"{program}.__main__")
-    parse_args = argparse.ArgumentParser.parse_args
+TINY = ["--cpu", "--models", "tiny", "--layouts", "contiguous", "--samples", "24"]
+TINY += ["--sample-shape", *map(str, SHAPE), "--batch-sizes", "4", "--rounds", "2"]
+OURS = ["h5video_data", "h5video_data, device="]
 
-    def parse(parser, given):
-        parse_args(parser, given)
-        raise ParsedError
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
-    with pytest.raises(ParsedError):
-        module.main(arguments)
+def test_a_rehearsal(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    assert gpu.main([*TINY, "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text())["results"]
+    assert [row["feed"] for row in found["rows"]] == ["a batch in host memory", *OURS, "plain"]
+    for row in found["rows"]:
+        assert row["resident_step_seconds"][0] > 0
+        assert row["step_seconds"][0] > 0
+        assert 0 < row["utilisation"][0] <= 1
+    assert list(found["copies"]) == ["a batch", *OURS]
+    assert all(speed[0] > 0 for speed in found["copies"].values())
+    text = capsys.readouterr().out
+    assert "on CPU, Keras on tensorflow" in text
+    assert "pinned memory: skipped: no NVIDIA driver" in text
+
+
+def test_with_a_driver(tmp_path, monkeypatch):
+    driver = Driver()
+    monkeypatch.setattr(gpu, "Cuda", lambda: Cuda(driver))
+    out = tmp_path / "out.json"
+    assert gpu.main([*TINY, "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text())["results"]
+    assert "h5video_data, pinned" in [row["feed"] for row in found["rows"]]
+    assert {
+        "a batch, by the driver", "a batch, pinned, by the driver", "h5video_data, by the driver",
+        "h5video_data, pinned", "h5video_data, pinned, by the driver",
+    } < set(found["copies"])  # fmt: skip
+    assert driver.copied > 0
+    assert driver.allocated == driver.depth == 0
+
+
+def test_a_model_that_does_not_fit_is_an_exit_code(capsys, monkeypatch):
+    def too_large(*_):
+        raise MemoryError("OOM when allocating tensor\nmore")
+
+    monkeypatch.setattr(gpu, "make_models", too_large)
+    assert gpu.main(TINY) == 1
+    assert "tiny    FAILED: MemoryError: OOM when allocating tensor\n" in capsys.readouterr().out
+
+
+def test_the_models_are_the_same_model():
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 256, (2, *SHAPE), np.uint8), np.eye(2, dtype=np.float32)
+    models = gpu.make_models("tiny", batch, "float32")
+    fed, resident = models["fed"], models["resident"]
+    expected = fed.predict(batch[0], batch_size=2, verbose=0)
+    found = resident.predict(np.zeros((2, 1), np.float32), batch_size=2, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    before = [w.numpy().copy() for w in fed.trainable_weights]
+    resident.fit(np.zeros((2, 1), np.float32), batch[1], batch_size=2, verbose=0)
+    assert any((w.numpy() != b).any() for w, b in zip(fed.trainable_weights, before, strict=True))
+
+
+def test_training_ends_when_the_time_is_up():
+    x = np.zeros((100_000, 1), np.float32)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    clock = gpu.Clock()
+    model.fit(x, x, batch_size=1, verbose=0, callbacks=[clock])
+    num_steps = len(clock._begins)
+    assert 2 <= num_steps < 100_000
+    assert clock.step_seconds > 0.2 / num_steps
+
+
+def test_memory_is_pinned_until_it_is_collected():
+    driver = Driver()
+    array = Cuda(driver).pinned_empty(10_000)
+    assert driver.registered == {array.ctypes.data: 10_000}
+    view = array[5:]
+    del array
+    gc.collect()
+    assert driver.registered
+    del view
+    gc.collect()
+    assert not driver.registered
+    assert driver.depth == 0
+
+
+@pytest.mark.parametrize("name", ["cuInit", "cuMemAlloc_v2", "cuMemcpyHtoD_v2"])
+def test_an_error_of_the_driver(name):
+    driver = Driver(failing=[name])
+    with (
+        pytest.raises(CudaError, match=f"{name}: CUDA error 999"),
+        Cuda(driver).receiver(100) as receive,
+    ):
+        receive(np.zeros(100, np.uint8))
+    assert driver.allocated == driver.depth == 0
+
+
+def test_a_loader_reads_into_pinned_memory(tmp_path):
+    path = make_set(tmp_path, "contiguous", 24, SHAPE)
+    driver = Driver()
+    feed = LoaderFeed(Job(path, str(tmp_path), 24, 8, 2))
+    with feed.loader:
+        pin_buffers(feed.loader, Cuda(driver))
+        feed.start_turn()
+        count = 0
+        for batch in feed.loader:
+            address = batch[0].ctypes.data
+            assert any(a <= address < a + size for a, size in driver.registered.items())
+            count += 1
+        assert count == 3
+        # It takes as long to pin memory as to fill it: what was pinned once stays so.
+        pools = feed.loader._feed._reader._pools
+        held = [pool.lend((8,), np.dtype(np.uint8)) for pool in pools for _ in range(50)]
+        num_pinned = len(driver.registered)
+        del held
+        assert len(driver.registered) == num_pinned >= 50
+        del pools
+    del feed, batch
+    gc.collect()
+    assert not driver.registered
+
+
+def test_keras_on_jax(tmp_path):
+    pytest.importorskip("jax")
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", *TINY, "--json", str(out)],
+        env={**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    (found,) = json.loads(out.read_text())["results"]
+    assert found["backend"] == "jax"
+    assert [row["feed"] for row in found["rows"]] == [
+        "a batch in host memory", "h5video_data", "plain",
+    ]  # fmt: skip
+    assert all(row["step_seconds"][0] > 0 for row in found["rows"])
+    assert list(found["copies"]) == ["a batch", "h5video_data"]

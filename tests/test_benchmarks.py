@@ -1,17 +1,21 @@
 """The measuring programs, run tiny, so that they cannot rot; no figure is judged here."""
 
+import json
 import re
+import sys
 
 import h5py
 import imagecodecs
 import numpy as np
 import pytest
 
-from benchmarks import facts, feed, limits, measure, scaling, utilisation, video_set
+from benchmarks import facts, feed, limits, measure, scaling, suite, video_set
 from benchmarks.checks import WrongSamplesError, compare, digests, stored_digests
+from benchmarks.facts import UsageError
 from benchmarks.video_set import LAYOUTS, make_set, sample
 
 SMALL = (2, 3, 16, 16)
+SHAPE = ["--sample-shape", *map(str, SMALL)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -25,7 +29,7 @@ def test_the_set_is_the_same_in_every_layout(tmp_path, layout, monkeypatch):
             expected = expected / np.float32(255)
         np.testing.assert_array_equal(X, expected)
         assert (X.chunks is None) == (layout == "contiguous")
-        assert bool(X.id.get_create_plist().get_nfilters()) == LAYOUTS[layout].is_compressed
+        assert bool(facts.filter_ids(X)) == (layout not in ("contiguous", "chunked", "auto"))
         assert (X.chunks is None or X.chunks[0] == 1) == (layout not in ("many", "auto"))
 
 
@@ -44,21 +48,22 @@ def test_a_set_is_written_once(tmp_path):
     assert make_set(tmp_path, "gzip", 2, (1, 1, 8, 8)) != path
 
 
-def test_a_missing_plugin_is_said(monkeypatch):
-    monkeypatch.setattr(video_set.importlib.util, "find_spec", lambda _: None)
-    assert "pip install '.[filters]'" in LAYOUTS["zstd"].why_not()
-    assert LAYOUTS["gzip"].why_not() is None
+def test_a_missing_plugin_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    with pytest.raises(UsageError, match=r"Zstd needs hdf5plugin: pip install '.\[filters\]'"):
+        make_set(tmp_path, "zstd", 2, SMALL)
+    make_set(tmp_path, "gzip", 2, SMALL)
 
 
 @pytest.mark.tf
 @pytest.mark.parametrize("layout", ["contiguous", "gzip"])
-def test_measures_and_judges(tmp_path, capsys, layout):
-    options = ["--samples", "64", "--sample-shape", *map(str, SMALL), "--rounds", "1"]
-    options += ["--folder", str(tmp_path), "--layouts", layout]
-    assert feed.main(options) == 0
+def test_the_strict_program(tmp_path, capsys, layout, monkeypatch):
+    monkeypatch.setattr(feed, "SECONDS", 0.05)
+    options = ["--samples", "64", *SHAPE, "--rounds", "1", "--folder", str(tmp_path)]
+    assert feed.main([*options, "--layouts", layout]) == 0
     row = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(rf"{layout} +(\d+ ± +\d+ +){{3}}\d+\.\d\d +\d+\.\d", row)
-    assert feed.main([*options, "--at-least", "1000"]) == 1
+    assert feed.main([*options, "--layouts", layout, "--at-least", "1000"]) == 1
 
 
 STORED = [11, 12, 13, 14, 15]
@@ -107,22 +112,22 @@ def test_every_byte_and_the_label_count(tmp_path):
 @pytest.mark.parametrize("cold", [False, True])
 def test_every_layout_has_a_limit(tmp_path, layout, cold):
     path = make_set(tmp_path, layout, 20, SMALL)
-    order = np.random.default_rng(0).permutation(20)
-    limit = limits.limit_of(path, order, batch_size=4, num_threads=2, num_buffers=2, cold=cold)
-    expected = "direct reads" if cold else "reads" if not facts.filter_names(path) else "decoding"
-    assert expected in limit.name
+    batches = np.random.default_rng(0).permutation(20).reshape(5, 4)
+    limit = limits.limit_of(path, batches, num_threads=2, cold=cold)
+    with h5py.File(path) as file:
+        names = facts.filter_names(file["X"])
+    assert ("direct reads" if cold else names or "positioned reads") in limit.name
     assert limit.measure() > 0
 
 
 def test_a_filter_that_only_hdf5_undoes_has_no_limit(tmp_path):
-    with h5py.File(tmp_path / "scaled.h5", "w") as file:
-        file.create_dataset("X", data=np.zeros((4, 8), np.int32), chunks=(1, 8), scaleoffset=0)
-    order = np.arange(4)
     path = str(tmp_path / "scaled.h5")
-    assert limits.limit_of(path, order, batch_size=2, num_threads=1, num_buffers=2) is None
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=np.zeros((4, 8), np.int32), chunks=(1, 8), scaleoffset=0)
+    assert limits.limit_of(path, np.arange(4).reshape(2, 2), num_threads=1) is None
 
 
-def test_an_error_in_a_measuring_thread_comes_out(tmp_path):
+def test_an_error_in_a_measuring_thread_is_raised(tmp_path):
     path = make_set(tmp_path, "gzip", 4, SMALL)
     with h5py.File(path) as file:
         begin = file["X"].id.get_chunk_info(2).byte_offset
@@ -130,22 +135,25 @@ def test_an_error_in_a_measuring_thread_comes_out(tmp_path):
         raw.seek(begin)
         raw.write(b"\xff" * 64)
     with pytest.raises(imagecodecs.DeflateError):
-        limits.decoding(path, num_threads=2, num_samples_in_memory=4)
-
-
-def test_memory_copies_are_measured():
-    assert limits.memory_copy(num_threads=2, block_bytes=1 << 16, rounds=2) > 0
+        limits.decoding(path, num_threads=2, num_bytes=1 << 16)
 
 
 def test_the_cache_is_dropped_and_warmed(tmp_path):
     path = make_set(tmp_path, "contiguous", 64)
-    measure.drop_cache([path])
-    share = measure.cached_share(path)
+    facts.drop_cache([path])
+    share = facts.cached_share(path)
     if share is None or share == 1:
         pytest.skip("this file system does not tell, or is in memory")
     assert share < 0.5
-    measure.warm_cache(path)
-    assert measure.cached_share(path) == 1
+    facts.warm_cache(path)
+    assert facts.cached_share(path) == 1
+
+
+def test_the_machine_is_described(tmp_path):
+    found = facts.machine(tmp_path)
+    assert found["processors"] >= 1
+    assert found["file_system"] != "unknown"
+    assert "tensorflow" in facts.versions()
 
 
 def batches(count, size=4):
@@ -222,34 +230,46 @@ def test_an_epoch_without_batches_is_an_error():
         measure.Feed([]).take_turn(measure.Turn())
 
 
+def test_turns_alternate_and_the_first_round_warms_up():
+    calls = []
+    measures = {name: lambda name=name: calls.append(name) or len(calls) for name in "abc"}
+    assert measure.in_turns(measures, 2) == {"a": [6, 7], "b": [5, 8], "c": [4, 9]}
+    assert "".join(calls) == "abccbaabc"
+    assert measure.in_turns({"a": lambda: 1}, 2, warm_up=False) == {"a": [1, 1]}
+
+
+def test_one_that_fails_takes_no_more_turns():
+    failures, calls = {}, []
+    measures = {"bad": lambda: calls.append(1) or 1 / 0, "good": lambda: 5}
+    found = measure.in_turns(measures, 3, failed=failures.__setitem__)
+    assert found == {"good": [5, 5, 5]}
+    assert len(calls) == 1
+    assert isinstance(failures["bad"], ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        measure.in_turns(measures, 1)
+
+
 def test_steps_of_mlperf():
-    assert utilisation.PRESETS["unet3d-h100"].bytes_per_second == pytest.approx(3.18e9, rel=0.002)
-    assert utilisation.step_seconds("unet3d-h100", 3_180_000) == pytest.approx(0.001, rel=0.002)
-    assert utilisation.step_seconds("0.25", 1) == 0.25
-    for wrong in ("0", "-1", "nan", "fast"):
-        with pytest.raises(ValueError, match="a number of seconds or one of unet3d"):
-            utilisation.step_seconds(wrong, 1)
+    assert suite.step_seconds("emulated:unet3d-h100", 3_180_000) == pytest.approx(0.001, rel=0.002)
+    assert suite.step_seconds("emulated:0.25", 1) == 0.25
+    assert suite.step_seconds("none", 1) == 0
+    for wrong in ("emulated:0", "emulated:-1", "emulated:nan", "emulated:fast", "gpu", "0.25"):
+        with pytest.raises(ValueError, match=r"one of unet3d.*on a GPU: python -m benchmarks.gpu"):
+            suite.step_seconds(wrong, 1)
 
 
 @pytest.mark.tf
 def test_scaling_gives_a_row_for_each_point(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(scaling, "make_set", lambda *rest: make_set(*rest, SMALL))
-    monkeypatch.setattr(scaling, "FRAME_SHAPE", (1, 8, 8))
-    sizes = scaling.Sizes(
-        num_samples=16,
-        batch_sizes=(1, 4, 32),
-        sample_frames=(1, 4),
-        total_bytes=4096,
-        batch_bytes=256,
-        indices=(100, 1000),
-        max_chunks=100,
-        rounds=1,
-        seconds=0.0,
-    )
+    for name, value in {
+        "FRAME_SHAPE": (1, 8, 8), "FRAMES": (1, 4), "SET_BYTES": 4096, "BATCH_BYTES": 256,
+        "NUM_SAMPLES": (100, 1000), "MAX_CHUNKS": 100, "ROUNDS": 1, "BATCH_SIZES": (1, 4, 32),
+        "TURN": measure.Turn(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(scaling, name, value)
     out = tmp_path / "out.json"
-    options = ["--layouts", "gzip", "--json", str(out), "--folder", str(tmp_path)]
-    assert scaling.main(options, sizes) == 0
-    rows = scaling.json.loads(out.read_text())["rows"]
+    options = ["--layouts", "gzip", "--json", str(out), "--folder", str(tmp_path), *SHAPE]
+    assert scaling.main([*options, "--samples", "16"]) == 0
+    rows = json.loads(out.read_text())["rows"]
     found = {(row["axis"], row["value"]) for row in rows}
     assert {("batch", 1), ("batch", 4), ("threads", 1), ("work", 2), ("work", 16)} <= found
     assert {("sample", 64), ("sample", 256), ("samples", 100), ("samples", 1000)} <= found

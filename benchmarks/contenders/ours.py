@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.files import open_file
+from benchmarks.facts import open_file
 from benchmarks.measure import Feed
 
-from . import Job
+from .base import Contender, Job, SkippedError
 
 
 class LoaderFeed(Feed):
-    """A `VideoLoader`'s dataset."""
+    """The dataset of a `VideoLoader`, which is given more arguments as `options`."""
 
-    def __init__(self, job: Job, shuffle: str, **options: Any) -> None:
-        """Makes the loader and its dataset.
-
-        Args:
-            job: What is to be fed.
-            shuffle: As `VideoLoader` takes it.
-            **options: More of its arguments.
-        """
+    def __init__(self, job: Job, shuffle: str = "exact", **options: Any) -> None:
         from h5video_data import VideoLoader, samplers
 
         with open_file(job.path) as file:
-            num_stored = int(file.attrs.get("sample_count", len(file["X"])))
+            is_whole = job.num_samples == int(file.attrs.get("sample_count", len(file["X"])))
+        # The first samples of a file, in the order that `shuffle="exact"` would have.
+        sampler = samplers.ShuffleSampler(job.num_samples, seed=job.seed)
         self.loader = VideoLoader(
             job.path,
             batch_size=job.batch_size,
-            shuffle=shuffle
-            if job.num_samples == num_stored
-            # The first samples of a file, in the order that `shuffle="exact"` would have.
-            else samplers.ShuffleSampler(job.num_samples, seed=job.seed),
+            shuffle=shuffle if is_whole else sampler,
             seed=job.seed,
             drop_remainder=True,
             num_threads=job.num_threads,
@@ -43,25 +36,25 @@ class LoaderFeed(Feed):
         self._turn = 0
 
     def start_turn(self) -> None:
-        """Jumps to another epoch than the one whose first batches were read ahead."""
+        """Moves to another epoch than the one whose first batches were prefetched."""
         self._turn += 1
         self.loader.set_epoch(1_000_000 * self._turn)
 
 
-def why_not(job: Job, variant: str) -> str | None:
-    """Blocks are for files whose chunks hold many samples."""
-    if variant == "exact":
-        return None
-    with open_file(job.path) as file:
-        X = file["X"]
-        if X.chunks is None or X.chunks[0] == 1 or job.num_samples < len(X):
-            return "for files whose chunks hold many samples, all of which take part"
-    return None
-
-
 @contextmanager
-def open_feed(job: Job, variant: str) -> Iterator[Feed]:
+def open_feed(job: Job, shuffle: str) -> Iterator[Feed]:
     """Opens the file with `VideoLoader`."""
-    feed = LoaderFeed(job, variant)
+    with open_file(job.path) as file:
+        chunks, is_part = file["X"].chunks, job.num_samples < len(file["X"])
+    if shuffle == "blocks" and (chunks is None or chunks[0] == 1 or is_part):
+        raise SkippedError("for files whose chunks hold many samples, all of which take part")
+    feed = LoaderFeed(job, shuffle)
     with feed.loader:
         yield feed
+
+
+exact, blocks = (functools.partial(open_feed, shuffle=shuffle) for shuffle in ("exact", "blocks"))
+CONTENDERS = {
+    "h5video_data": Contender(exact, "defaults; exact shuffle"),
+    "h5video_data-blocks": Contender(blocks, 'shuffle="blocks"'),
+}

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.files import open_file
+from benchmarks.facts import open_file
 from benchmarks.measure import Feed
 
-from . import Job
+from .base import Contender, Job, SkippedError
 
 # More at once gain nothing: one lock covers reading and decompressing.
 PARALLEL_CALLS = 8
@@ -22,27 +22,18 @@ PARALLEL_CALLS = 8
 FILTERS = frozenset({1, 2, 3, 6})
 
 
-def why_not(job: Job) -> str | None:
-    """It has no filter plugins, and no care for byte order."""
-    with open_file(job.path) as file:
-        dtype = file["X"].dtype
-    if not FILTERS.issuperset(job.filters()):
-        return "tensorflow-io cannot undo this file's filters"
-    if not dtype.isnative or (dtype.itemsize < 4 and dtype.kind == "f"):
-        return f"tensorflow-io reads {dtype.str} wrongly or not at all"
-    return None
-
-
 @contextmanager
 def open_feed(job: Job) -> Iterator[Feed]:
     """A call of the op a sample; the labels are kept in memory."""
     import tensorflow as tf
     from tensorflow_io.python.ops import core_ops
 
-    (shape, dtype), _ = job.array_specs()
     with open_file(job.path) as file:
-        stored_shape = file["X"].shape
-
+        stored_shape, dtype = file["X"].shape, file["X"].dtype
+    if not FILTERS.issuperset(job.filters()):
+        raise SkippedError("tensorflow-io cannot undo this file's filters")
+    if not dtype.isnative or (dtype.itemsize < 4 and dtype.kind == "f"):
+        raise SkippedError(f"tensorflow-io reads {dtype.str} wrongly or not at all")
     labels = tf.constant(job.labels())
 
     def read(index: Any) -> tuple[Any, Any]:
@@ -57,10 +48,14 @@ def open_feed(job: Job) -> Iterator[Feed]:
             dtype=tf.as_dtype(dtype),
             container="",
         )
-        return tf.reshape(clip, shape[1:]), tf.gather(labels, index)
+        return tf.reshape(clip, stored_shape[1:]), tf.gather(labels, index)
 
     dataset = tf.data.Dataset.range(job.num_samples)
     dataset = dataset.shuffle(job.num_samples, seed=job.seed)
     dataset = dataset.map(read, num_parallel_calls=PARALLEL_CALLS)
     dataset = dataset.batch(job.batch_size, drop_remainder=True)
     yield Feed(dataset.prefetch(tf.data.AUTOTUNE))
+
+
+TEXT = "its raw op, 8 parallel calls, TensorFlow 2.16"
+CONTENDERS = {"tfio": Contender(open_feed, TEXT, "tensorflow_io", has_environment=True)}

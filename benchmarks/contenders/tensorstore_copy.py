@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import shutil
+import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import open_file
+from benchmarks.facts import open_file
 from benchmarks.measure import Feed
 
-from . import Job
-from ._tensorflow import from_generator
+from .base import Contender, Job, SkippedError, from_generator
 
 # Batches whose reading has begun while another one is in use.
 READ_AHEAD = 2
@@ -28,55 +28,46 @@ CODECS: dict[tuple[int, ...], Any] = {
 }
 
 
-def why_not(job: Job) -> str | None:
-    """The copy is compressed as the original is, or not at all."""
-    return None if tuple(job.filters()) in CODECS else "zarr has no codec like this file's filters"
-
-
 @contextmanager
 def open_feed(job: Job) -> Iterator[Feed]:
-    """Writes the copy, and removes it at the end."""
+    """Writes the copy, compressed as the original is, or not at all; removes it at the end."""
     import tensorstore
 
-    folder = job.folder / f"{Path(job.path).stem}_zarr"
-    shutil.rmtree(folder, ignore_errors=True)
+    if job.filters() not in CODECS:
+        raise SkippedError("zarr has no codec like this file's filters")
     (shape, dtype), _ = job.array_specs()
-    try:
-        store = tensorstore.open(
-            {
-                "driver": "zarr",
-                "kvstore": {"driver": "file", "path": str(folder)},
-                "metadata": {
-                    "shape": [job.num_samples, *shape[1:]],
-                    "chunks": [1, *shape[1:]],
-                    "dtype": dtype.str,
-                    "compressor": CODECS[tuple(job.filters())],
-                },
-            },
-            create=True,
-        ).result()
+    metadata = {
+        "shape": [job.num_samples, *shape[1:]],
+        "chunks": [1, *shape[1:]],
+        "dtype": dtype.str,
+        "compressor": CODECS[job.filters()],
+    }
+    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
+        place = {"driver": "file", "path": folder}
+        spec = {"driver": "zarr", "kvstore": place, "metadata": metadata}
+        store = tensorstore.open(spec, create=True).result()
         with open_file(job.path) as file:
-            _copy(job, file["X"], store)
-            files = [str(path) for path in folder.rglob("*") if path.is_file()]
-            epochs = itertools.count()
+            clips = file["X"]
+            size = max(job.batch_size, clips.chunks[0] if clips.chunks else 1)
+            for first in range(0, job.num_samples, size):
+                rows = slice(first, min(first + size, job.num_samples))
+                store[rows].write(clips[rows]).result()
+        epochs, labels = itertools.count(), job.labels()
 
-            def generate() -> Iterator[Any]:
-                pending: list[Any] = []
-                for batch in [*job.batches(next(epochs)), *[None] * READ_AHEAD]:
-                    if batch is not None:
-                        pending.append((batch, store[batch].read()))
-                    if len(pending) > READ_AHEAD or (batch is None and pending):
-                        indices, clips = pending.pop(0)
-                        yield clips.result(), labels[indices]
+        def generate() -> Iterator[Any]:
+            reading: deque[Any] = deque()
+            for batch in job.batches(next(epochs)):
+                reading.append((store[batch].read(), labels[batch]))
+                if len(reading) > READ_AHEAD:
+                    future, y = reading.popleft()
+                    yield future.result(), y
+            for future, y in reading:
+                yield future.result(), y
 
-            labels = job.labels()
-            yield Feed(from_generator(job, generate, prefetch=True), files)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        files = [str(path) for path in Path(folder).rglob("*") if path.is_file()]
+        yield Feed(from_generator(job, generate, prefetch=True), files)
 
 
-def _copy(job: Job, clips: Any, store: Any) -> None:
-    slab = max(job.batch_size, clips.chunks[0] if clips.chunks else 1)
-    for first in range(0, job.num_samples, slab):
-        rows = slice(first, min(first + slab, job.num_samples))
-        store[rows].write(clips[rows]).result()
+CONTENDERS = {
+    "tensorstore": Contender(open_feed, "zarr, a sample a chunk", "tensorstore", is_copy=True)
+}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
+from benchmarks.facts import num_processors
 from benchmarks.measure import Feed
 
-from . import Job, num_processors
-from ._samples import Samples
+from .base import Contender, Job, Samples
 
 
 @contextmanager
@@ -18,24 +18,25 @@ def open_feed(job: Job) -> Iterator[Feed]:
     from torch.utils.data import DataLoader
 
     workers = num_processors() if job.workers is None else job.workers
-    samples = Samples(job)
-    loader = DataLoader(
-        samples,
-        batch_size=job.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        # TensorFlow's threads are in this process: a fork of it could hang.
-        multiprocessing_context="spawn" if workers else None,
-        generator=torch.Generator().manual_seed(job.seed),
-    )
-    feed = Feed(loader)
-    try:
-        yield feed
-    finally:
-        # The workers end with the loader.
-        feed.batches = None
-        del loader
-        samples.close()
+    with closing(Samples(job)) as samples:
+        loader = DataLoader(
+            samples,
+            batch_size=job.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            # TensorFlow's threads are in this process: a fork of it could hang.
+            multiprocessing_context="spawn" if workers else None,
+            generator=torch.Generator().manual_seed(job.seed),
+        )
+        feed = Feed(loader)
+        try:
+            yield feed
+        finally:
+            # The workers end with the loader.
+            feed.batches = None
+            del loader
+
+
+CONTENDERS = {"torch": Contender(open_feed, "a worker process a processor", "torch")}

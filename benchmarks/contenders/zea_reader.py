@@ -5,16 +5,13 @@ Reads below a MiB, contiguous datasets and filters that it does not know it hand
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing, contextmanager
 
-from benchmarks.files import open_file
+from benchmarks.facts import open_file
 from benchmarks.measure import Feed
 
-from . import Job
-from ._tensorflow import from_generator
+from .base import Contender, Job, from_reader
 
 
 @contextmanager
@@ -22,17 +19,8 @@ def open_feed(job: Job) -> Iterator[Feed]:
     """Opens the file, and its bytes a second time for the chunk reader."""
     from zea.data import chunk_reader
 
-    epochs = itertools.count()
-    with open_file(job.path) as file:
-        labels = job.labels()
-        fetcher = chunk_reader.fetcher_for(file)
+    with open_file(job.path) as file, closing(chunk_reader.fetcher_for(file)) as fetcher:
+        yield Feed(from_reader(job, lambda batch: chunk_reader.read(file["X"], batch, fetcher)))
 
-        def generate() -> Iterator[Any]:
-            for batch in job.batches(next(epochs)):
-                batch.sort()
-                yield chunk_reader.read(file["X"], batch, fetcher), labels[batch]
 
-        try:
-            yield Feed(from_generator(job, generate, prefetch=True))
-        finally:
-            fetcher.close()
+CONTENDERS = {"zea": Contender(open_feed, "a sorted batch a read, prefetch(AUTOTUNE)", "zea")}

@@ -17,7 +17,7 @@ from pathlib import Path
 # TensorFlow without its GPU libraries: reading happens on the host.
 PACKAGES = ("tensorflow-cpu==2.16.2", "tensorflow-io==0.37.1", "setuptools<81")
 
-# What both have wheels for.
+# Versions that both have wheels for.
 PYTHONS = ("3.12", "3.11", "3.10")
 
 # Looking at an op loads the library, which fails where it does not fit.
@@ -32,54 +32,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Makes it.
 
     Returns:
-        The exit code: 0; 3 if no Python was found that will do; 1 if it could not be made.
+        The exit code: 0; 3 if no suitable Python was found; 1 if it could not be made.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tfio.setup", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tfio.setup")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(".venv-tfio"))
     parser.add_argument("--python", help="the interpreter; default: this one, or one on the path")
     options = parser.parse_args(arguments)
-    python = options.python or find_python()
+    python, folder = options.python or find_python(), options.folder
     if python is None:
         print(f"no Python of {', '.join(PYTHONS)}, which tensorflow-io has wheels for, was found")
         return NO_PYTHON
-    if options.folder.exists() and not (options.folder / "pyvenv.cfg").exists():
-        # What is there would be deleted.
-        print(f"{options.folder} exists and is no virtual environment: give another folder")
+    if folder.exists() and not (folder / "pyvenv.cfg").exists():
+        # It would be deleted.
+        print(f"{folder} exists and is no virtual environment: give another folder")
         return 1
-    environment = options.folder / "bin" / "python"
-    steps = [
-        [python, "-m", "venv", "--clear", str(options.folder)],
-        [str(environment), "-m", "pip", "install", "--quiet", "--retries", "10", *PACKAGES],
-        [str(environment), "-c", CHECK],
-    ]
-    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for step in steps:
+    environment = str(folder / "bin" / "python")
+    for step in (
+        [python, "-m", "venv", "--clear", str(folder)],
+        [environment, "-m", "pip", "install", "--quiet", "--retries", "10", *PACKAGES],
+        [environment, "-c", CHECK],
+    ):
         print("+ " + " ".join(step), flush=True)
         try:
+            quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
             subprocess.run(step, check=True, timeout=TIMEOUT_SECONDS, env=quiet)
         except (OSError, subprocess.SubprocessError) as error:
             # Half an environment would be taken for a whole one.
-            shutil.rmtree(options.folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             print(f"that failed: {error}")
             return 1
-    print(f"made {options.folder}")
+    print(f"made {folder}")
     return 0
 
 
 def find_python() -> str | None:
-    """This interpreter if it will do, else one on the path."""
+    """Returns this interpreter if it is suitable, else one on the path."""
     if f"{sys.version_info.major}.{sys.version_info.minor}" in PYTHONS:
         return sys.executable
-    return next(filter(_runs, (f"python{version}" for version in PYTHONS)), None)
-
-
-def _runs(python: str) -> bool:
-    """Whether there is such a command, and it is not the empty shell of a version manager."""
-    if shutil.which(python) is None:
-        return False
-    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+    for command in (f"python{version}" for version in PYTHONS):
+        # A version manager may have empty shells of commands.
+        if shutil.which(command) and not subprocess.run([command, "-V"], check=False).returncode:
+            return command
+    return None
 
 
 if __name__ == "__main__":
