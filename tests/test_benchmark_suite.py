@@ -75,7 +75,10 @@ def test_worker_processes_deliver_the_same(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "layout", "text"),
     [
-        ("tfrecord", "lzf", "TFRecord files have no compression but gzip"),
+        pytest.param(
+            *("tfrecord", "lzf", "TFRecord files have no compression but gzip"),
+            marks=pytest.mark.tf,
+        ),
         ("h5video_data-blocks", "gzip", "for files whose chunks hold many samples"),
     ],
 )

@@ -224,6 +224,7 @@ def test_a_corrupt_chunk_is_an_error_wherever_its_samples_are_used(tmp_path):
             epoch(loader)
 
 
+@pytest.mark.slow
 def test_abandoned_epochs_leave_nothing_behind(tmp_path):
     path = write_video_file(
         tmp_path / "a.h5", num_samples=53, sample_shape=SHAPE, **LAYOUTS["uneven"]

@@ -189,6 +189,7 @@ def test_chunks_whose_places_are_not_certain_are_left_to_hdf5(path, monkeypatch,
         np.testing.assert_array_equal(np.concatenate(list(loader)), expected)
 
 
+@pytest.mark.slow
 def test_more_chunks_than_are_collected_at_once(path):
     num = 70_000
     stored = described(path, data=np.arange(num, dtype="<u4").reshape(num, 1), chunks=(1, 1))

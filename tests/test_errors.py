@@ -862,6 +862,7 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
         source.read(rows, places, None, out, ReadStats())
 
 
+@pytest.mark.slow
 @pytest.mark.memory_limit(64)
 def test_an_error_leaves_nothing_behind(tmp_path, new_threads):
     path = testing.write_video_file(tmp_path / "set.h5", chunks=ONE, compression="gzip")

@@ -185,6 +185,7 @@ COMPRESSORS = [
 ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_decodes_pipelines_in_any_order(data):

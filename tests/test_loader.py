@@ -443,6 +443,7 @@ def test_groups_of_what_is_no_group(tmp_path):
 # --------------------------------------------------------------------------- lifetime
 
 
+@pytest.mark.slow
 def test_abandoned_iterators_leave_nothing_behind(tmp_path, new_threads):
     path = testing.write_video_file(
         tmp_path / "set.h5", num_samples=64, sample_shape=(64, 1024), chunks=(1, 64, 1024)
@@ -483,6 +484,7 @@ def test_loaders_that_are_dropped_leave_nothing_behind(path, new_threads):
     assert len(open_descriptors()) == descriptors
 
 
+@pytest.mark.slow
 def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
     reads = []
     read = sources.DirectSource.read
@@ -556,6 +558,7 @@ def test_close_while_iterating(path, new_threads):
     assert not new_threads()
 
 
+@pytest.mark.slow
 def test_close_from_another_thread(path, monkeypatch, new_threads):
     read = sources.DirectSource.read
 

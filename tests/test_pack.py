@@ -132,6 +132,7 @@ def test_strings_are_utf8_of_variable_length(tmp_path):
         assert file.attrs["class_names"].tolist() == ["Übung"]
 
 
+@pytest.mark.slow
 def test_thousands_of_classes(videos):
     for number in range(5000):
         (videos / f"class {number:04}").mkdir()

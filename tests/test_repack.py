@@ -425,6 +425,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
     assert_same(stored(tmp_path / "b.h5")[-1], sample_values(np.arange(60)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"chunks": (1, 1 << 16)}, {"chunks": (32, 1 << 14), **GZIP}]
 )

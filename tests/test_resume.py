@@ -43,6 +43,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("chunks", [None, (4, 2, 1, 4, 4)], ids=["rows", "slabs"])
 def test_the_rest_of_the_epoch_and_those_after_it(tmp_path, options, chunks):
