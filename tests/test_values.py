@@ -165,7 +165,7 @@ HOOKS = {
     "described": ("h5video_data.video_set.describe", "after"),
     "class names read": ("h5video_data.video_set.read_class_names", "after"),
     "set opened": ("h5video_data.loader.open_video_set", "after"),
-    "split": ("h5video_data.loader.split_set", "after"),
+    "split": ("h5video_data.epoch_order.split_set", "after"),
     "labels read": ("h5video_data.reading.batch_reader.read_values", "after"),
     "opened for reading": ("h5video_data.reading.sample_sources._open", "before"),
     "open for reading": ("h5video_data.reading.sample_sources._open", "after"),

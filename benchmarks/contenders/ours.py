@@ -15,7 +15,7 @@ from . import Job
 class LoaderFeed(Feed):
     """A `VideoLoader`'s dataset."""
 
-    def __init__(self, job: Job, shuffle: str, **options: Any) -> None:
+    def __init__(self, job: Job, shuffle: Any, **options: Any) -> None:
         """Makes the loader and its dataset.
 
         Args:

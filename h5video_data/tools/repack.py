@@ -30,6 +30,7 @@ from h5video_data.errors import (
     SamplerError,
 )
 from h5video_data.loader import VideoLoader
+from h5video_data.options import LoaderOptions
 from h5video_data.planning.byte_ranges import ChunkRows, planner
 from h5video_data.reading.threads import Task, Threads
 from h5video_data.storage.filters import DEFLATE_LEVEL, encode_chunk
@@ -176,21 +177,21 @@ def repack(
         copier.copied.check(partial)
         _check_samples(video_set, partial)
 
+    options = LoaderOptions(
+        shuffle=_OnePass(video_set.num_samples),
+        batch_size=_block_size(video_set),
+        read_ahead_bytes=read_ahead_bytes,
+    )
     try:
         with (
-            VideoLoader(
-                video_set,
-                shuffle=_OnePass(video_set.num_samples),
-                batch_size=_block_size(video_set),
-                read_ahead_bytes=read_ahead_bytes,
-            ) as loader,
+            VideoLoader._of_set(video_set, options) as loader,
             open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
             file_when_complete(out, RepackingError, check) as (target, output),
         ):
             blocks = with_progress(loader, "repacking", unit="block", progress=progress)
             copier = Copier(video_set, source, target, os.path.abspath(out.parent), make)
             copier.copy()
-            _write_samples(output.watched(blocks), copier.places, compression, loader.num_threads)
+            _write_samples(output.watched(blocks), copier.places, compression, loader._num_threads)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.loader import VideoLoader
+from h5video_data.options import LoaderOptions
 from h5video_data.video_set import Component, VideoSet
 
 from .selection import as_names, axes_of, find_places
@@ -76,18 +77,18 @@ def channel_statistics(
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
     sums: _Sums = _ExactSums(letters) if is_small else _MergedSums(letters)
-    clips_alone = replace(loader.video_set, columns=(column,), element=(0,))
-    with VideoLoader(
-        clips_alone,
+    clips_alone = replace(loader._set, columns=(column,), element=(0,))
+    options = LoaderOptions(
         batch_size=None,
         shuffle=_InOrder(loader.sample_indices),
-        num_threads=loader.num_threads,
-    ) as reader:
+        num_threads=loader._num_threads,
+    )
+    with VideoLoader._of_set(clips_alone, options) as reader:
         done = 0
         for _, indices, (clips,) in reader.batches():
             for sample, clip in zip(indices, clips, strict=True):
                 if not sums.add(clip) and nan_policy == "raise":
-                    raise _not_finite(loader.video_set, column, int(sample))
+                    raise _not_finite(loader._set, column, int(sample))
             done += len(indices)
             if report:
                 report(done, loader.num_samples)
@@ -199,9 +200,9 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
         raise ArgumentError(
             f"The statistics are of one dataset: `key` must be a name. Received: key={key!r}"
         )
-    element = loader.video_set.element
+    element = loader._set.element
     (place,) = find_places(element, names)
-    column: Component = loader.video_set.columns[place.get(element)]
+    column: Component = loader._set.columns[place.get(element)]
     if len(column.sample_shape) != 4:
         raise ArgumentError(
             "The samples should be clips of 4 dimensions, (frames, channels, rows, columns) or "
