@@ -243,7 +243,7 @@ class FeedCheckpoint(Callback):
     def _steps_left(self, samples: int, batch_size: int) -> int:
         """Steps of an epoch of which so many samples were used."""
         whole, rest = divmod(self._loader.samples_per_epoch - samples, batch_size)
-        return whole + (rest > 0 and not self._loader._order.drop_remainder)
+        return whole + (rest > 0 and not self._loader._options.drop_remainder)
 
     def _read(self) -> list[_Record]:
         """The records of the file, if there is one."""

@@ -26,18 +26,18 @@ class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
         describe: Callable[[Any], str],
         num_elements: int | None = None,
     ) -> None:
-        self._dataset = dataset
+        self._input_dataset = dataset
         self._describe = describe
         self._num_elements = num_elements
         super().__init__(tf.data.experimental.to_variant(dataset))
 
     def _inputs(self) -> list[tf.data.Dataset]:
-        return [self._dataset]
+        return [self._input_dataset]
 
     @property
     def element_spec(self) -> Any:
         """The spec of an element, as the other dataset has it."""
-        return self._dataset.element_spec
+        return self._input_dataset.element_spec
 
     def cardinality(self) -> tf.Tensor:
         """Returns the number of elements, int64."""
