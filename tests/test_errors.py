@@ -500,7 +500,7 @@ ARGUMENTS = {
     ),
     "subset without split": ({"subset": "training", "seed": 0}, "given together ... split=None"),
     "bad subset": ({**SPLIT, "subset": "train"}, "`subset` must be ... 'train'"),
-    "subset both": ({**SPLIT, "subset": "both"}, "one side of the split ... both"),
+    "subset both": ({**SPLIT, "subset": "both"}, "one side of a split ... both"),
     "no seed": ({**SPLIT, "seed": None}, "needs a `seed` ... seed=None"),
     "nothing for training": ({**SPLIT, "split_by": np.zeros(20)}, "two groups or more"),
     "nothing for validation": ({**SPLIT, "validation_split": 0.01}, "validation side .* empty"),
