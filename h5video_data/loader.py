@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -358,7 +358,7 @@ class VideoLoader:
         """Ends the threads and closes the files. Batches that were delivered stay valid."""
         self._feed.close()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise TypeError(
             "A VideoLoader holds threads and open files: it cannot be copied or sent to another "
             "process. Create it there, with the same arguments and seed."
