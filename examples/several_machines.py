@@ -47,6 +47,7 @@ def train(arguments: argparse.Namespace) -> None:
     """What each worker does."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()  # first of all, says TensorFlow
     own_part = []
+    contexts = []
 
     def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
         # `seed` must be given: all workers divide the batches of one order.
@@ -54,11 +55,12 @@ def train(arguments: argparse.Namespace) -> None:
             arguments.data, batch_size=arguments.batch_size, seed=0, input_context=context
         )
         own_part.append(dataset)
+        contexts.append(context)
         return dataset
 
     dataset = strategy.distribute_datasets_from_function(make_dataset)
     loader = own_part[0].loader
-    worker = loader.input_context.input_pipeline_id
+    worker = contexts[0].input_pipeline_id
 
     with strategy.scope():
         model = make_model(*own_part[0].element_spec)

@@ -13,6 +13,8 @@ import pytest
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, StateError
 from h5video_data.testing import write_video_file
+from h5video_data.tfdata import pipeline
+from h5video_data.tfdata.stream import bundled_elements
 
 SHAPE = (2, 1, 4, 4)
 NUM_SAMPLES = 46
@@ -258,14 +260,12 @@ class Noting(keras.Model):
 def test_goes_on_after_any_step_and_through_all_epochs(
     tmp_path, path, expected, monkeypatch, done, record
 ):
-    element_groups = h5v.VideoLoader.element_groups
-
-    def with_a_slow_end(self, **options):
+    def with_a_slow_end(*arguments, **options):
         # The pipeline sees it when Keras is in the next epoch already.
-        yield from element_groups(self, **options)
+        yield from bundled_elements(*arguments, **options)
         time.sleep(0.1)
 
-    monkeypatch.setattr(h5v.VideoLoader, "element_groups", with_a_slow_end)
+    monkeypatch.setattr(pipeline, "bundled_elements", with_a_slow_end)
     file = tmp_path / "feed.json"
     begun = done // NUM_STEPS if record == "of the last epoch" else 0
     train = h5v.video_dataset_from_hdf5(path, y="numbers", batch_size=8, seed=3)

@@ -485,10 +485,13 @@ ARGUMENTS = {
     "read_ahead_bytes -1": ({"read_ahead_bytes": -1}, "`read_ahead_bytes` " + WHOLE.format(0, "")),
     "shuffle 'blocks'": ({"shuffle": "all"}, "`shuffle` must be True ... shuffle='all'"),
     "shuffle None": ({"shuffle": None}, "`shuffle` must be True ... shuffle=None"),
-    "split without subset": ({"validation_split": 0.5, "seed": 0}, "go together ... subset=None"),
-    "subset without split": ({"subset": "training", "seed": 0}, "go together ... split=None"),
+    "split without subset": (
+        {"validation_split": 0.5, "seed": 0},
+        "given together ... subset=None",
+    ),
+    "subset without split": ({"subset": "training", "seed": 0}, "given together ... split=None"),
     "bad subset": ({**SPLIT, "subset": "train"}, "`subset` must be ... 'train'"),
-    "subset both": ({**SPLIT, "subset": "both"}, "one side of the split ... both"),
+    "subset both": ({**SPLIT, "subset": "both"}, "one side of a split ... both"),
     "no seed": ({**SPLIT, "seed": None}, "needs a `seed` ... seed=None"),
     "nothing for training": ({**SPLIT, "split_by": np.zeros(20)}, "two groups or more"),
     "nothing for validation": ({**SPLIT, "validation_split": 0.01}, "validation side .* empty"),
@@ -906,5 +909,5 @@ def test_files_of_other_classes_are_no_set(tmp_path, order):
     with raises(FileFormatError, "`class_names` must be the same in all files ... 'run'"):
         VideoLoader(paths)
     if order[-1] == 2:
-        assert VideoLoader(paths[:2]).video_set.class_names == ("run", "walk")
+        assert VideoLoader(paths[:2])._set.class_names == ("run", "walk")
     assert h5video_data.inspect(tmp_path / "1.h5").class_names is None

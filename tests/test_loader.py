@@ -128,9 +128,9 @@ def test_the_last_smaller_batch_is_kept(sizes):
     loader = VideoLoader(sizes(10), batch_size=4, drop_remainder=True)
     assert [len(x) for x, _ in loader] == [4, 4]
     assert len(loader) == loader.steps_per_epoch == 2
-    assert (loader.static_batch_size, loader.num_samples) == (4, 10)
-    assert VideoLoader(sizes(10), batch_size=4).static_batch_size is None
-    assert VideoLoader(sizes(10), batch_size=5).static_batch_size == 5
+    assert (loader._static_batch_size, loader.num_samples) == (4, 10)
+    assert VideoLoader(sizes(10), batch_size=4)._static_batch_size is None
+    assert VideoLoader(sizes(10), batch_size=5)._static_batch_size == 5
     assert len(list(VideoLoader(sizes(10), batch_size=None, drop_remainder=True))) == 10
 
 
@@ -427,7 +427,7 @@ def test_groups_of_what_is_no_group(tmp_path):
         return split_samples(path, 0.3, seed=0, split_by=split_by, **names)
 
     for y, split_by in (("class", "class"), ("class", "/class"), ("/class", "class"), ("Y", "Y")):
-        with pytest.raises(ArgumentError, match=r"its classes.*Type split_by=\"label\".*Received"):
+        with pytest.raises(ArgumentError, match=r"each class.*Use split_by=\"label\".*Received"):
             split(split_by, y=y)
     for x in ("X", {"a": "X"}):
         with pytest.raises(ArgumentError, match=r"group ids, of shape \(samples,\)\. Received"):
@@ -843,7 +843,7 @@ def test_released_in_the_middle_of_an_epoch(sizes):
     loader = VideoLoader(sizes(20), batch_size=4, seed=0)
     batches = iter(loader)
     next(batches)
-    loader.release()
+    loader._release()
     assert len(list(batches)) == 4
     assert ahead_of(loader) is None
     del batches

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from h5video_data.loader import VideoLoader, function_name
+from h5video_data.loader import VideoLoader
+from h5video_data.options import function_name
 from h5video_data.reading.byte_sources import BYTES_PER_READ
 from h5video_data.reading.sample_sources import ReadStats
 
@@ -109,13 +110,13 @@ def _reading(figures: Figures, loader: VideoLoader, waited: str) -> str:
         )
     return (
         f"copying from the page cache is the limit: {waited}, {speed} by "
-        f"{_count(loader.num_threads, 'thread')}. {_more_threads(loader) or _sentence(fewer)}"
+        f"{_count(loader._num_threads, 'thread')}. {_more_threads(loader) or _sentence(fewer)}"
     )
 
 
 def _decoding(figures: Figures, loader: VideoLoader, waited: str) -> str:
     return (
-        f"decoding is the limit: {waited}, {_count(loader.num_threads, 'thread')} decoded "
+        f"decoding is the limit: {waited}, {_count(loader._num_threads, 'thread')} decoded "
         f"{_rate(figures.decoded_bytes, figures.seconds)}. "
         f"{_more_threads(loader) or 'Use more processors'}, or a lighter codec "
         "(`h5video-data repack`)"
@@ -124,10 +125,11 @@ def _decoding(figures: Figures, loader: VideoLoader, waited: str) -> str:
 
 def _mapping(figures: Figures, loader: VideoLoader, waited: str) -> str:
     del figures
-    names = ", ".join(map(function_name, loader.map_fns))
-    stages = f"the map stage {names}" if len(loader.map_fns) == 1 else f"a map stage ({names})"
+    functions = loader._options.map_fns
+    names = ", ".join(map(function_name, functions))
+    stages = f"the map stage {names}" if len(functions) == 1 else f"a map stage ({names})"
     return (
-        f"{stages} is the limit: {waited}, {_count(loader.num_threads, 'call')} at once. "
+        f"{stages} is the limit: {waited}, {_count(loader._num_threads, 'call')} at once. "
         f"{_more_threads(loader) or 'Vectorise it'}, or move it into the model, to the accelerator"
     )
 
@@ -143,7 +145,7 @@ def _handing_over(figures: Figures, loader: VideoLoader, waited: str) -> str:
 
 def _obstacle(loader: VideoLoader) -> str:
     """The first dataset that only HDF5 can read, and why."""
-    for component in loader.video_set.components:
+    for component in loader._set.components:
         for access in component.accesses:
             if access.kind == "h5py":
                 return f"Dataset {access.stored.name!r}: {access.reason}"
@@ -152,9 +154,9 @@ def _obstacle(loader: VideoLoader) -> str:
 
 def _more_threads(loader: VideoLoader) -> str:
     processors = len(os.sched_getaffinity(0))
-    if loader.num_threads >= processors:
+    if loader._num_threads >= processors:
         return ""
-    return f"Set num_threads={processors} (now {loader.num_threads})"
+    return f"Set num_threads={processors} (now {loader._num_threads})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -184,7 +184,7 @@ class FeedCheckpoint(Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Deletes the file."""
         del logs
-        if self._delete_checkpoint and self._loader.is_first_worker:
+        if self._delete_checkpoint and self._loader._order.is_first_worker:
             self._path.unlink(missing_ok=True)
 
     def _iterations(self) -> int:
@@ -243,7 +243,7 @@ class FeedCheckpoint(Callback):
     def _steps_left(self, samples: int, batch_size: int) -> int:
         """Steps of an epoch of which so many samples were used."""
         whole, rest = divmod(self._loader.samples_per_epoch - samples, batch_size)
-        return whole + (rest > 0 and not self._loader.drop_remainder)
+        return whole + (rest > 0 and not self._loader._options.drop_remainder)
 
     def _read(self) -> list[_Record]:
         """The records of the file, if there is one."""
@@ -261,7 +261,7 @@ class FeedCheckpoint(Callback):
     def _save(self, epoch: int, samples: int) -> None:
         record = _Record(self._iterations(), epoch, samples, self._loader.global_batch_size)
         self._records = [*self._records, record][-MAX_RECORDS:]
-        if not self._loader.is_first_worker:
+        if not self._loader._order.is_first_worker:
             return
         content = {
             "state": self._loader.state_at(epoch=epoch, samples=samples),

@@ -19,7 +19,7 @@ from .advice import Figures, verdict
 from .base import Callback, loader_of
 from .waiting import Windows, common, waits_of_steps
 
-# Steps after which to look at the stamps, of which 4096 are kept.
+# Steps after which to read the timestamps, of which 4096 are kept.
 LOOK_EVERY = 500
 
 
@@ -248,12 +248,12 @@ class _EpochMeter:
     def _look(self) -> None:
         """Looks at the steps that have ended since the last time."""
         steps, self._steps = self._steps, []
-        stamps = self._loader.stamps
-        if not steps or stamps is None:
+        timestamps = self._loader._timestamps
+        if not steps or timestamps is None:
             return
         if self._is_training:
             self._stats = self._loader.stats
-        rows = stamps.left()
+        rows = timestamps.left()
         rows = rows[(rows[:, 1] > steps[0].begin) & (rows[:, 1] <= steps[-1].end)]
         waits = common(Windows(rows), self._waits(steps, rows[:, 1]))
         self._num_given += len(rows)
@@ -262,8 +262,8 @@ class _EpochMeter:
         if self._first_wait is None:
             self._first_wait = waits.overlap(*np.array([[steps[0].begin], [steps[0].end]]))
         # What the generator did meanwhile, and TensorFlow, which makes tensors of what it gives.
-        asked, waited, given = np.array(self._loader.hand_overs, np.float64).reshape(-1, 3).T
-        arrived = np.append(stamps.arrived(), np.inf)
+        asked, waited, given = np.array(timestamps.hand_overs, np.float64).reshape(-1, 3).T
+        arrived = np.append(timestamps.arrived(), np.inf)
         arrived = arrived[np.searchsorted(arrived, given)]
         read = asked + waited
         self._reading += waits.overlap(asked, read)
@@ -316,7 +316,7 @@ class _EpochMeter:
         handing_over = min(self._handing_over, self._waited - reading)
         rest = self._waited - reading - handing_over
         mapping, handing_over = (
-            (rest, handing_over) if self._loader.map_fns else (0.0, handing_over + rest)
+            (rest, handing_over) if self._loader._options.map_fns else (0.0, handing_over + rest)
         )
         num_batches = max(1, after.num_batches - before.num_batches)
         samples_per_element = (after.num_samples - before.num_samples) / num_batches

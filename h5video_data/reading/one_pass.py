@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -25,7 +25,7 @@ def read_once(
     batch_size: int,
     read_ahead_bytes: int | None = None,
     num_threads: int | None = None,
-) -> Iterator[tuple[Indices, list[NDArray[Any]]]]:
+) -> Generator[tuple[Indices, list[NDArray[Any]]], None, None]:
     """Reads samples in order, by threads that end with the iteration.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.loader import VideoLoader
+from h5video_data.reading.one_pass import read_once
 from h5video_data.video_set import Component
 
 from .selection import as_names, axes_of, find_places
+
+# Samples are read in batches of about this many bytes.
+BATCH_BYTES = 8 << 20
 
 
 class ChannelStatistics(NamedTuple):
@@ -76,15 +81,16 @@ def channel_statistics(
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
     sums: _Sums = _ExactSums(letters) if is_small else _MergedSums(letters)
-    clips_alone = replace(loader.video_set, components=(column,), element=(0,))
-    with VideoLoader(
+    clips_alone = replace(loader._set, components=(column,), element=(0,))
+    batches = read_once(
         clips_alone,
-        batch_size=None,
-        shuffle=_InOrder(loader.sample_indices),
-        num_threads=loader.num_threads,
-    ) as reader:
-        done = 0
-        for _, indices, (clips,) in reader.batches():
+        loader.sample_indices,
+        batch_size=max(1, BATCH_BYTES // column.sample_nbytes),
+        num_threads=loader._num_threads,
+    )
+    done = 0
+    with closing(batches):
+        for indices, (clips,) in batches:
             for sample, clip in zip(indices, clips, strict=True):
                 if not sums.add(clip) and nan_policy == "raise":
                     raise _not_finite(column, int(sample))
@@ -92,17 +98,6 @@ def channel_statistics(
             if report:
                 report(done, loader.num_samples)
     return sums.result()
-
-
-class _InOrder:
-    """A sampler of given samples, each once."""
-
-    def __init__(self, indices: NDArray[np.int64]) -> None:
-        self.indices = indices
-
-    def epoch(self, epoch: int) -> NDArray[np.int64]:
-        del epoch
-        return self.indices
 
 
 class _Sums(Protocol):
@@ -199,9 +194,9 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
         raise ArgumentError(
             f"The statistics are of one dataset: `key` must be a name. Received: key={key!r}"
         )
-    element = loader.video_set.element
+    element = loader._set.element
     (place,) = find_places(element, names)
-    column: Component = loader.video_set.components[place.get(element)]
+    column: Component = loader._set.components[place.get(element)]
     if len(column.sample_shape) != 4:
         raise ArgumentError(
             "The samples should be clips of 4 dimensions, (frames, channels, rows, columns) or "
