@@ -571,7 +571,7 @@ def test_after_close(path, new_threads):
     assert not new_threads()
     loader.close()
     np.testing.assert_array_equal(x, before)
-    with pytest.raises(ClosedError, match="is closed and cannot be iterated"):
+    with pytest.raises(ClosedError, match="The loader is closed"):
         next(iter(loader))
 
 

@@ -11,9 +11,9 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError
+from h5video_data.opening import open_video_set
 from h5video_data.options import LoaderArguments, LoaderOptions
 from h5video_data.testing import write_video_file
-from h5video_data.video_set import open_video_set
 
 OPTIONS = {field.name: field for field in fields(LoaderOptions)}
 BOTH = [h5v.VideoLoader, h5v.video_dataset_from_hdf5]

@@ -21,7 +21,7 @@ def stream_of(epochs, released, **options):
         epochs.append(len(epochs))
         for begin in range(0, NUM_BATCHES * BATCH, 2 * BATCH):
             numbers = 100 * epochs[-1] + np.arange(begin, begin + 2 * BATCH)
-            batch = SimpleNamespace(arrays=[numbers], ends=np.array([BATCH, 2 * BATCH]))
+            batch = SimpleNamespace(arrays=[numbers], stops=np.array([BATCH, 2 * BATCH]))
             yield SimpleNamespace(batch=batch, waited=0.25)
 
     return ElementStream(

@@ -22,7 +22,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from h5video_data.arguments import check_choice
+from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import (
     ArgumentError,
     H5VideoError,
@@ -148,6 +148,7 @@ def repack(
     names = _checked_names(x)
     check_choice("compression", compression, None, *COMPRESSIONS)
     check_choice("chunks", chunks, None, "sample")
+    check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     video_set = open_video_set(path, {name: name for name in names}, None)
     _check_not_read(out, video_set)
     check_out(out, overwrite=overwrite)

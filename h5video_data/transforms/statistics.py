@@ -18,8 +18,9 @@ from h5video_data.video_set import Component
 
 from .selection import as_names, axes_of, find_places
 
-# Samples are read in batches of about this many bytes.
+# Samples are read in batches of about this many bytes, and of no more samples than this.
 BATCH_BYTES = 8 << 20
+MAX_BATCH_SIZE = 64
 
 
 class ChannelStatistics(NamedTuple):
@@ -85,7 +86,7 @@ def channel_statistics(
     batches = read_once(
         clips_alone,
         loader.sample_indices,
-        batch_size=max(1, BATCH_BYTES // column.sample_nbytes),
+        batch_size=min(max(1, BATCH_BYTES // column.sample_nbytes), MAX_BATCH_SIZE),
         num_threads=loader._num_threads,
     )
     done = 0
