@@ -9,43 +9,31 @@ import zlib
 from pathlib import Path
 
 import h5py
-import hdf5plugin
-import imagecodecs
 import numpy as np
 import pytest
+from filters_helpers import (
+    BLOSC,
+    BLOSC_CHUNK,
+    CHUNK,
+    FLETCHER,
+    GZIP,
+    LZ4,
+    LZF,
+    SHUFFLE,
+    SHUFFLE_2,
+    ZSTD,
+    decoded,
+    stored_chunk,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5video_data import VideoLoader
 from h5video_data.planning.access import direct_access
-from h5video_data.storage.codecs import CODECS, COMPRESSIONS, Codec
-from h5video_data.storage.filters import decode_chunk, encode_chunk, undecodable
+from h5video_data.storage.filters import undecodable
 from h5video_data.storage.layout import Filter, describe
 
-GZIP = Filter(1, "deflate", (4,))
-SHUFFLE = Filter(2, "shuffle", (4,))
-FLETCHER = Filter(3, "fletcher32", ())
-LZF = Filter(32000, "lzf", (4, 261, 64))
 JPEG_XL = Filter(32037, "jpeg-xl", ())
-
-
-def stored_chunk(data, **options):
-    """The filters, mask and bytes that h5py makes of an array which is one chunk."""
-    with h5py.File("chunk.h5", "w", driver="core", backing_store=False) as file:
-        dataset = file.create_dataset("X", data=data, chunks=data.shape, **options)
-        mask, stored = dataset.id.read_direct_chunk((0,) * data.ndim)
-        plist = dataset.id.get_create_plist()
-        filters = []
-        for number in range(plist.get_nfilters()):
-            code, _, params, name = plist.get_filter(number)
-            filters.append(Filter(code, name.decode(), tuple(params)))
-        return filters, mask, stored
-
-
-def decoded(filters, mask, stored, num_bytes):
-    out = np.full(num_bytes, 0xA5, np.uint8)
-    decode_chunk(filters, mask, stored, out)
-    return out.tobytes()
 
 
 PIPELINES = {
@@ -89,11 +77,6 @@ def test_decodes_every_length(raw, item_size, options):
     assert decoded(*stored_chunk(data, **options), data.nbytes) == data.tobytes()
 
 
-def test_shuffle_leaves_bytes_beyond_whole_items():
-    # H5Zshuffle.c; such chunks come from programs that set the size of an item by hand.
-    assert decoded([SHUFFLE], 0, b"aAbBcCdDxyz", 11) == b"abcdABCDxyz"
-
-
 def test_a_mask_switches_filters_off_by_their_number():
     chunk = bytes(range(16))
     packed = zlib.compress(chunk)
@@ -115,115 +98,7 @@ def test_codecs_are_there_before_the_threads_are():
     assert done.stdout == "True\n"
 
 
-LZ4 = Filter(32004, "LZ4", ())
-BLOSC = Filter(32001, "blosc", (2, 2, 1, 16))
-ZSTD = Filter(32015, "zstd", ())
-BITSHUFFLE_LZ4 = Filter(32008, "bitshuffle", (0, 3, 1, 0, 2))
-BLOSC_CHUNK = imagecodecs.blosc_encode(bytes(range(16)))
-PACKED = zlib.compress(b"0123456789abcdef")
-CORRUPT = {
-    "gzip: no zlib": ([GZIP], b"0123456789abcdef", "deflate: "),
-    "gzip: nothing": ([GZIP], b"", "deflate: "),
-    "gzip: cut short": ([GZIP], PACKED[:-6], "deflate: "),
-    "gzip: wrong checksum": ([GZIP], PACKED[:-1] + b"!", "deflate: "),
-    "gzip: too little": ([GZIP], zlib.compress(b"0123"), "4 bytes instead of 16"),
-    "gzip: far too much": ([GZIP], zlib.compress(bytes(1 << 20)), "more than 65568 bytes"),
-    "gzip: too much, wrong checksum": ([GZIP], zlib.compress(bytes(17))[:-1] + b"!", "deflate: "),
-    "gzip, then too little to unshuffle": ([SHUFFLE, GZIP], zlib.compress(b"0123"), "4 .* of 16"),
-    "lzf: bad reference": ([LZF], b"\xff\xff\xff\xff", "lzf: "),
-    "lzf: nothing": ([LZF], b"", "lzf: |0 bytes instead of 16"),
-    "lzf: too little": ([LZF], b"\x03abcd", "4 bytes instead of 16"),
-    "lzf: too much": ([LZF], b"\x1f" + b"a" * 32, "lzf: "),
-    "shuffle: too little": ([SHUFFLE], b"0123", "4 bytes instead of 16"),
-    "fletcher32: wrong": ([FLETCHER], b"0123456789abcdef\0\0\0\0", "the checksum is wrong"),
-    "fletcher32: too short": ([FLETCHER], b"012", "too short for a checksum: 3 bytes"),
-    "lz4: too short": ([LZ4], struct.pack(">Q", 16), "too short for its header: 8 bytes"),
-    "lz4: terabytes": ([LZ4], struct.pack(">QII", 1 << 40, 1 << 30, 4) + b"0123", "1099511627776 "),
-    "lz4: a block cut short": (
-        [LZ4],
-        struct.pack(">QII", 16, 16, 16) + b"0123",
-        "20 bytes instead of 32",
-    ),
-    "lz4: a great block cut short": (
-        [LZ4],
-        struct.pack(">QII", 16, 2**32 - 1, 2**32 - 1) + b"0123",
-        "20 bytes instead of 4294967311",
-    ),
-    "lz4: a block is missing": ([LZ4], struct.pack(">QII", 16, 8, 8) + bytes(8), "more blocks"),
-    "lz4: blocks of nothing": ([LZ4], struct.pack(">QII", 16, 0, 0), "blocks of 0 bytes"),
-    "blosc: nothing": ([BLOSC], b"", "too short for its header: 0 bytes"),
-    "blosc: cut short": ([BLOSC], BLOSC_CHUNK[:-1], "cut short: 31 bytes instead of 32"),
-    "blosc: too much": ([BLOSC], imagecodecs.blosc_encode(bytes(17)), "17 bytes instead of 16"),
-    "zstd: nothing": ([ZSTD], b"", "0 bytes instead of 16|zstd: "),
-    # A frame of one block, stored raw, whose header has no size; h5py raises as well.
-    "zstd: no size": ([ZSTD], b"\x28\xb5\x2f\xfd\0\x50\x81\0\0" + bytes(16), "how many bytes"),
-    "zstd: too much": ([ZSTD], imagecodecs.zstd_encode(bytes(17)), "zstd: "),
-    "bitshuffle: too short": ([BITSHUFFLE_LZ4], bytes(11), "too short for its header: 11 bytes"),
-    "bitshuffle: terabytes": ([BITSHUFFLE_LZ4], struct.pack(">QI", 1 << 40, 8192), "1099511627776"),
-    "bitshuffle: no blocks": ([BITSHUFFLE_LZ4], struct.pack(">QI", 16, 8192), "too short"),
-    "bitshuffle: odd blocks": ([BITSHUFFLE_LZ4], struct.pack(">QI", 16, 12), "12 items"),
-    "bitshuffle: the rest cut short": (
-        [Filter(32008, "bitshuffle", (0, 3, 4, 0, 2))],
-        struct.pack(">QI", 16, 8192) + b"x",
-        "cut short",
-    ),
-    "bitshuffle: no size of an item": ([Filter(32008, "bitshuffle", (0, 3))], bytes(16), "no size"),
-    "no filter: too little": ([], b"0123", "4 bytes instead of 16"),
-}
-
-
-@pytest.mark.parametrize(("filters", "stored", "message"), CORRUPT.values(), ids=CORRUPT)
-def test_corrupt_bytes(filters, stored, message):
-    with pytest.raises(ValueError, match=message):
-        decoded(filters, 0, stored, 16)
-
-
-@pytest.mark.parametrize("place", range(0, 40, 3))
-def test_fletcher32_sees_every_changed_byte(place):
-    data = np.arange(36, dtype=np.uint8)
-    filters, mask, stored = stored_chunk(data, fletcher32=True)
-    changed = bytearray(stored)
-    changed[place] ^= 0x10
-    with pytest.raises(ValueError, match="checksum is wrong"):
-        decoded(filters, mask, bytes(changed), 36)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=80), st.lists(st.sampled_from([GZIP, SHUFFLE, FLETCHER, LZF])))
-def test_rubbish_is_an_error_or_fills_the_chunk(stored, filters):
-    out = np.full(24, 0xA5, np.uint8)
-    with contextlib.suppress(ValueError):
-        decode_chunk(filters, 0, stored, out[4:20])
-    assert (out[:4] == 0xA5).all()  # nothing is written outside
-    assert (out[20:] == 0xA5).all()
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_decodes_the_blocks_of_blosc2(data):
-    rank = data.draw(st.integers(1, 5))
-    shape = tuple(data.draw(st.integers(1, 70 if axis > rank - 3 else 5)) for axis in range(rank))
-    dtype = data.draw(st.sampled_from(["u1", "<i2", "<f4", "<f8"]))
-    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
-    kind = data.draw(st.sampled_from(["zeros", "same", "steps", "noise"]))
-    values = {
-        "zeros": np.zeros(shape),
-        "same": np.full(shape, 7),
-        "steps": np.arange(np.prod(shape)).reshape(shape) // 3 % 100,
-        "noise": rng.integers(0, 100, shape),
-    }[kind].astype(dtype)
-    options = hdf5plugin.Blosc2(
-        cname=data.draw(st.sampled_from(["blosclz", "lz4", "lz4hc", "zlib", "zstd"])),
-        clevel=data.draw(st.integers(0, 9)),
-        filters=data.draw(st.integers(0, 3)),
-    )
-    filters, mask, stored = stored_chunk(values, **options)
-    assert decoded(filters, mask, stored, values.nbytes) == values.tobytes()
-
-
-CHUNK = bytes(range(16))
 MORE_ITEMS = bytes(range(0, 20, 2)) + bytes(range(1, 20, 2))  # ten of two bytes, shuffled
-SHUFFLE_2 = Filter(2, "shuffle", (2,))
 MORE = {
     "gzip": ([GZIP], zlib.compress(CHUNK + b"more"), 0),
     "gzip, bytes behind the stream": ([GZIP], zlib.compress(CHUNK) + b"more", 0),
@@ -261,23 +136,6 @@ def written_by_hdf5(filters, values):
         dataset = h5py.Dataset(h5py.h5d.create(file.id, b"X", kind, space, plist))
         dataset[:] = values
         yield dataset
-
-
-@pytest.mark.parametrize("block_nbytes", [16, 17, 2**31 - 1, 2**31, 2**32 - 1])
-@pytest.mark.parametrize("raw", [True, False])
-def test_a_block_of_lz4_may_claim_more_bytes_than_the_chunk_has(block_nbytes, raw):
-    block = CHUNK if raw else imagecodecs.lz4_encode(bytes(16))
-    stored = struct.pack(">QII", 16, block_nbytes, len(block)) + block
-    assert decoded([LZ4], 0, stored, 16) == (CHUNK if raw else bytes(16))
-
-
-@pytest.mark.parametrize("item_size", [5, 16, 17, 100, 1000, 1001, 0xFFFFFFFE])
-def test_shuffle_of_items_of_any_size(item_size):
-    data = np.random.default_rng(0).integers(0, 256, 1000, np.uint8)
-    count = len(data) // item_size
-    body = data[: count * item_size].reshape(count, item_size).T.ravel()
-    stored = np.concatenate([body, data[count * item_size :]])
-    assert decoded([Filter(2, "shuffle", (item_size,))], 0, stored, 1000) == data.tobytes()
 
 
 ODD = {
@@ -374,34 +232,6 @@ def test_the_order_of_netcdf_is_read_fast():
     with VideoLoader("pipeline.h5", y=None, batch_size=6, shuffle=False) as loader:
         (batch,) = loader
     np.testing.assert_array_equal(batch, values)
-
-
-def test_a_codec_is_one_entry(monkeypatch):
-    def decode(params, data, target):
-        target[:] = np.frombuffer(data, np.uint8) ^ params[0]
-        return target
-
-    inverted = Filter(300, "xor", (0xFF,))
-    filters = [SHUFFLE_2, inverted, GZIP]
-    assert inverted in undecodable(filters)
-    codec = Codec(id=300, name="xor", decode=decode, added_nbytes=lambda _: 0)
-    monkeypatch.setitem(CODECS, 300, codec)
-    assert undecodable(filters) == []
-    shuffled = np.frombuffer(CHUNK, np.uint8).reshape(-1, 2).T
-    assert decoded(filters, 0, zlib.compress(bytes(~shuffled.ravel())), 16) == CHUNK
-
-
-def test_only_codecs_that_this_package_encodes_are_encoded_by_it():
-    values = np.zeros(1000, "<i4")
-    for name, codec in COMPRESSIONS.items():
-        if codec.encode is None:
-            assert codec.plugin is not None
-            with pytest.raises(ValueError, match=f"HDF5 has to encode {name}"):
-                encode_chunk(name, values)
-            continue
-        stored, mask = encode_chunk(name, values)
-        filters = [Filter(2, "shuffle", (4,)), Filter(codec.id, name, (4,))]
-        assert decoded(filters, mask, stored, values.nbytes) == values.tobytes()
 
 
 HOSTILE = """
@@ -508,24 +338,3 @@ def test_damaged_chunks_are_an_error_or_filled(options):
         "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])
     }
     subprocess.run([sys.executable, "-c", HOSTILE, f"[{options}]"], env=environment, check=True)
-
-
-def test_a_chunk_of_blosc_cut_short_is_left_out():
-    values = np.random.default_rng(0).integers(0, 255, (3, 1, 1 << 20), np.uint8)
-    with h5py.File("blosc.h5", "w") as file:
-        options = hdf5plugin.Blosc(cname="lz4")
-        dataset = file.create_dataset("X", data=values, chunks=(1, 1, 1 << 20), **options)
-        _, stored = dataset.id.read_direct_chunk((1, 0, 0))
-        dataset.id.write_direct_chunk((1, 0, 0), stored[:20], 0)
-    with VideoLoader("blosc.h5", y=None, batch_size=3, shuffle=False, on_error="skip") as loader:
-        (batch,) = loader
-        assert "cut short: 20 bytes instead of" in str(loader.skipped)
-    np.testing.assert_array_equal(batch, values[[0, 2]])
-
-
-@pytest.mark.parametrize("cut", [0, 5, 60, 200, -1])
-def test_a_damaged_frame_of_blosc2_is_an_error(cut):
-    values = np.random.default_rng(0).integers(0, 100, (6, 40, 50)).astype("<i2")
-    filters, mask, stored = stored_chunk(values, **hdf5plugin.Blosc2())
-    with pytest.raises(ValueError, match=r"too short|not a frame|bytes instead of"):
-        decoded(filters, mask, stored[:cut], values.nbytes)

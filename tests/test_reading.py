@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import struct
 import zlib
 
 import h5py
@@ -15,8 +14,8 @@ import pytest
 from conftest import Order
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imagecodecs import lz4_encode
 from odd_types import nine_bits
+from reading_helpers import SHAPE, check, values
 
 from h5video_data import testing
 from h5video_data.errors import (
@@ -29,10 +28,7 @@ from h5video_data.loader import VideoLoader
 from h5video_data.planning import access
 from h5video_data.planning.access import direct_access
 from h5video_data.reading import byte_sources
-from h5video_data.reading import sample_sources as sources
-from h5video_data.reading.io_submit import open_queue
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.file_identity import FileIdentity
 from h5video_data.storage.layout import describe
 
 pytestmark = [
@@ -40,7 +36,6 @@ pytestmark = [
     pytest.mark.usefixtures("poisoned_buffers"),
 ]
 
-SHAPE = (7, 4, 3, 5)
 SAMPLE = SHAPE[1:]
 ONE = (1, *SAMPLE)  # the shape of a chunk that is one sample
 
@@ -50,53 +45,11 @@ PRECISION = "precision or padding"
 UNDEFINED = "undefined"
 
 
-def values(shape=SHAPE, dtype="<u2", seed=0):
-    """Values that use every byte of the dtype; every other sample can be compressed."""
-    dtype = np.dtype(dtype)
-    rng = np.random.default_rng(seed)
-    if dtype.kind == "b":
-        made = rng.integers(0, 2, shape)
-    elif dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        made = rng.integers(info.min, info.max, shape, dtype.newbyteorder("="), endpoint=True)
-    else:
-        made = rng.standard_normal(shape)
-        if dtype.kind == "c":
-            made = made + 1j * rng.standard_normal(shape)
-    made[::2, ...] = made[::2, ..., :1] if made.ndim > 1 else made[::2]
-    return made.astype(dtype)
-
-
 def path_taken(path, name="X"):
     """`DIRECT`, `SLABS`, or the reason why h5py reads the dataset."""
     with h5py.File(path) as file:
         found = direct_access(describe(file[name]))
     return found.reason if found.kind == "h5py" else found.kind
-
-
-def check(path, name="X", order=None, **options):
-    """Compares two epochs (the second goes into used buffers) with h5py, byte by byte."""
-    paths = [path] if isinstance(path, (str, os.PathLike)) else path
-    rows = []
-    for item in paths:
-        with h5py.File(item) as file:
-            dataset = file[name]
-            count = int(file.attrs.get("sample_count", len(dataset)))
-            rows += [dataset[i] for i in range(count)]
-    order = np.arange(len(rows))[::-1] if order is None else np.asarray(order)
-    expected = np.stack([rows[i] for i in order])
-    expected = expected.astype(expected.dtype.newbyteorder("="))
-    options = {"batch_size": 3, "num_threads": 2, **options}
-    with VideoLoader(path, x=name, y=None, shuffle=Order(order), **options) as loader:
-        for _ in range(2):
-            if options["batch_size"] is None:
-                got = np.stack(list(loader))
-            else:
-                got = np.concatenate(list(loader))
-            assert got.dtype.name == expected.dtype.name
-            assert got.dtype.isnative
-            np.testing.assert_array_equal(got, expected)
-            assert got.tobytes() == expected.tobytes()  # -0.0, NaN
 
 
 # --------------------------------------------------------------------------- create_dataset
@@ -518,78 +471,6 @@ def test_a_chunk_s_mask_switches_its_filters_off(tmp_path, mask):
     check(path)
 
 
-def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compressed(
-    tmp_path, monkeypatch
-):
-    half = 420
-    rng = np.random.default_rng(0)
-    first = rng.bytes(half)
-    for zeros in range(4, 80):
-        second = rng.bytes(100) + bytes(zeros) + rng.bytes(half - 100 - zeros)
-        packed = lz4_encode(second, header=False)
-        if len(packed) == half - 4:
-            break
-    sizes = [(2 * half).to_bytes(8, "big"), half.to_bytes(4, "big")]
-    blocks = [half.to_bytes(4, "big"), first, len(packed).to_bytes(4, "big"), packed]
-    chunk = b"".join(sizes + blocks)
-    assert len(chunk) == 2 * half + 16
-    path = tmp_path / "set.h5"
-    with h5py.File(path, "w") as file:
-        options = {"dtype": "u1", "chunks": (1, 6, 2, 5, 14), **hdf5plugin.LZ4()}
-        dataset = file.create_dataset("X", shape=(4, 6, 2, 5, 14), **options)
-        for i in range(4):
-            dataset.id.write_direct_chunk((i, 0, 0, 0, 0), chunk)
-        # Beside chunks that are as long because they were not compressed.
-        for i in (1, 2):
-            dataset[i] = rng.integers(0, 256, dataset.shape[1:], np.uint8)
-        assert dataset[0].tobytes() == first + second
-        assert {dataset.id.get_chunk_info(i).size for i in range(4)} == {len(chunk)}
-    check(path)
-    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
-    check(path)
-
-
-def test_an_lz4_chunk_that_does_not_compress_is_read_into_its_place(tmp_path, monkeypatch):
-    path = tmp_path / "set.h5"
-    noise = np.random.default_rng(0).integers(0, 256, (5, 6, 2, 5, 14), np.uint8)
-    with h5py.File(path, "w") as file:
-        file.create_dataset("X", data=noise, chunks=(1, 6, 2, 5, 14), **hdf5plugin.LZ4(nbytes=0))
-    check(path)
-    if open_queue() is not None:
-        with monkeypatch.context() as patch:
-            patch.setattr(sources, "decode_chunk", None)
-            check(path)
-            check(path, batch_size=1)
-    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
-    check(path)
-
-
-def test_an_lz4_chunk_that_does_not_compress_and_is_cut_short(tmp_path, monkeypatch):
-    path = tmp_path / "set.h5"
-    noise = np.random.default_rng(0).integers(0, 256, (8, 840), np.uint8)
-    with h5py.File(path, "w") as file:
-        options = {"dtype": "u1", "chunks": (1, 840), **hdf5plugin.LZ4(nbytes=0)}
-        last = file.create_dataset("X", data=noise, **options).id.get_chunk_info(7)
-    assert last.size == 856
-    with VideoLoader(path, y=None, shuffle=False, batch_size=8) as loader:
-        identity = FileIdentity.of(os.stat(path))
-        monkeypatch.setattr(FileIdentity, "of", lambda _: identity)
-        os.truncate(path, last.byte_offset + 855)
-        with pytest.raises(ReadError, match="sample 7: the file ends 1 bytes too early"):
-            list(loader)
-
-
-@pytest.mark.parametrize("sizes", [(839, 840, 840), (840, 839, 840), (840, 840, 839)])
-def test_an_lz4_chunk_whose_sizes_are_wrong(tmp_path, sizes):
-    path = tmp_path / "set.h5"
-    chunk = struct.pack(">QII", *sizes) + np.random.default_rng(0).bytes(840)
-    with h5py.File(path, "w") as file:
-        options = {"dtype": "u1", "chunks": (1, 840), **hdf5plugin.LZ4(nbytes=0)}
-        file.create_dataset("X", (1, 840), **options).id.write_direct_chunk((0, 0), chunk)
-    with pytest.raises(ReadError, match="sample 0"), VideoLoader(path, y=None) as loader:
-        list(loader)
-
-
 def fletcher32(data):
     """HDF5's checksum, H5checksum.c: sums of big-endian 16-bit words, modulo 65,535."""
     words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(int).tolist()
@@ -814,50 +695,6 @@ def test_shapes_beyond_memory_are_an_error(tmp_path, shape, chunks, message):
 # --------------------------------------------------------------------------- sets
 
 
-def test_files_of_different_layouts_are_one_set(tmp_path):
-    kinds = [
-        {"chunks": ONE},
-        {"dtype": ">u2"},
-        {"chunks": (2, *SAMPLE), "compression": "gzip"},
-        {},
-        {"chunks": ONE, "shuffle": True, "compression": "lzf"},
-    ]
-    paths = [tmp_path / f"{number}.h5" for number in range(len(kinds))]
-    for number, (path, options) in enumerate(zip(paths, kinds, strict=True)):
-        with h5py.File(path, "w") as file:
-            file.create_dataset("X", data=values(seed=number), **{"dtype": "<u2", **options})
-    total = 7 * len(paths)
-    check(paths, order=np.random.default_rng(0).integers(0, total, 3 * total), batch_size=20)
-
-
-@pytest.mark.parametrize("counts", [(0, 3, 0, 0, 2, 0), (7, 0), (0, 1), (5, 7, 1)], ids=str)
-def test_sample_count_cuts_files_short(tmp_path, counts):
-    paths = [tmp_path / f"{number}.h5" for number in range(len(counts))]
-    for number, (path, count) in enumerate(zip(paths, counts, strict=True)):
-        with h5py.File(path, "w") as file:
-            file["X"] = values(seed=number)
-            file.attrs["sample_count"] = count
-    check(paths)
-
-
-def test_a_file_without_rows_adds_nothing_to_a_set(tmp_path):
-    paths = [tmp_path / f"{number}.h5" for number in range(3)]
-    for number, path in enumerate(paths):
-        with h5py.File(path, "w") as file:
-            file.create_dataset(
-                "X", data=values()[: 0 if number == 1 else 7], maxshape=(None, *SAMPLE)
-            )
-    check(paths)
-
-
-def test_files_must_be_alike(tmp_path):
-    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
-    for path, dtype in zip(paths, ("u1", "u2"), strict=True):
-        testing.write_video_file(path, dtype=dtype)
-    with pytest.raises(FileFormatError, match=r"'X' must be alike.*uint8.*uint16"):
-        VideoLoader(paths)
-
-
 @pytest.mark.parametrize(
     "limit",
     [pytest.param(n, marks=pytest.mark.memory_limit(n)) for n in (-1, 4096)],
@@ -877,45 +714,6 @@ def test_one_dimension(tmp_path, limit, chunks, dtype):
         got = np.concatenate([np.atleast_1d(y) for _, y in loader])
         np.testing.assert_array_equal(got, labels[[6, 2, 2, 0]])
         assert got.dtype == np.dtype(dtype).newbyteorder("=")
-
-
-def test_dicts_weights_and_the_same_dataset_twice(tmp_path):
-    path = tmp_path / "set.h5"
-    data = {"X": values(), "flow/x": values(dtype="f4"), "Y": np.arange(7), "w": np.ones(7, "f4")}
-    with h5py.File(path, "w") as file:
-        for name, array in data.items():
-            file[name] = array
-    loader = VideoLoader(
-        path,
-        x={"rgb": "X", "flow": "flow/x", "again": "X"},
-        y={"class": "Y", "same": "Y"},
-        sample_weight="w",
-        shuffle=Order([5, 1, 1]),
-    )
-    ((x, y, weight),) = list(loader)
-    assert list(x) == ["rgb", "flow", "again"]
-    rows = [5, 1, 1]
-    np.testing.assert_array_equal(x["rgb"], data["X"][rows])
-    np.testing.assert_array_equal(x["again"], data["X"][rows])
-    np.testing.assert_array_equal(x["flow"], data["flow/x"][rows])
-    np.testing.assert_array_equal(y["class"], rows)
-    np.testing.assert_array_equal(y["same"], rows)
-    np.testing.assert_array_equal(weight, data["w"][rows])
-
-
-def test_the_same_file_twice(tmp_path):
-    path = testing.write_video_file(tmp_path / "set.h5", num_samples=5)
-    check([path, path], order=[9, 4, 0, 5])
-
-
-@pytest.mark.memory_limit(4096)
-def test_a_relative_path_means_what_it_meant_when_it_was_given(tmp_path, monkeypatch):
-    testing.write_video_file(tmp_path / "set.h5", num_samples=5)
-    monkeypatch.chdir(tmp_path)
-    loader = VideoLoader("set.h5", shuffle=False)
-    monkeypatch.chdir("/")
-    ((x, _),) = list(loader)
-    np.testing.assert_array_equal(x, testing.sample_values(np.arange(5)))
 
 
 # --------------------------------------------------------------------------- laws

@@ -11,13 +11,9 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5a, h5d, h5f, h5p, h5s, h5t
+from stored_types_helpers import NUM_SAMPLES, write_typed
 
-from h5video_data.errors import RepackingError
-from h5video_data.tools import transfer
-from h5video_data.tools.copy_rest import Copier
 from h5video_data.tools.repack import repack
-
-NUM_SAMPLES = 4
 
 
 def null_terminated(size):
@@ -68,25 +64,6 @@ def as_stored(item):
     else:
         item.read(h5s.ALL, h5s.ALL, values, kind)
     return kind, values.tobytes()
-
-
-def write_typed(path, kind, value, **options):
-    """A file with an attribute, a contiguous, and a compressed dataset of a type."""
-    with h5py.File(path, "w", **options) as file:
-        file["X"] = np.arange(NUM_SAMPLES, dtype="u1")
-        values = np.frombuffer(value * NUM_SAMPLES, np.dtype((np.void, kind.get_size())))
-        space = h5s.create_simple((NUM_SAMPLES,))
-        for place in (file, file["X"]):
-            h5a.create(place.id, b"note", kind, space).write(values, mtype=kind)
-        chunked = h5p.create(h5p.DATASET_CREATE)
-        chunked.set_chunk((3,))
-        chunked.set_deflate(4)
-        for name, plist in ((b"plain", None), (b"packed", chunked)):
-            dataset = h5d.create(file.id, name, kind, space, plist)
-            dataset.write(h5s.ALL, h5s.ALL, values, kind)
-            note = h5a.create(dataset, b"note", kind, h5s.create(h5s.SCALAR))
-            note.write(values[:1].reshape(()), mtype=kind)
-    return path
 
 
 @pytest.mark.parametrize("case", TYPES.values(), ids=TYPES)
@@ -210,77 +187,6 @@ with h5py.File({os.fspath(tmp_path / "b.h5")!r}) as file:
     assert file["g"].attrs["empty"] == h5py.Empty("f4")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_each_value_is_compared(tmp_path, monkeypatch):
-    write_typed(tmp_path / "a.h5", h5t.STD_I32LE, b"\1\2\3\4")
-    with h5py.File(tmp_path / "a.h5", "a") as file:
-        file["names"] = ["a", "b", "c", "d"]
-        file["one"] = 1.5
-    copy = Copier.check
-
-    def spoil(name, change):
-        def check(self, path):
-            with h5py.File(path, "a") as file:
-                change(file[name])
-            copy(self, path)
-
-        monkeypatch.setattr(Copier, "check", check)
-
-    def rename(item):
-        item.attrs["note"] = np.arange(NUM_SAMPLES, dtype="i8")
-
-    def set_last(value):
-        return lambda item: item.__setitem__(-1, value)
-
-    monkeypatch.setattr(transfer, "PIECE_BYTES", 8)
-    monkeypatch.setattr(transfer, "PIECE_OBJECTS", 1)
-    cases = [
-        ("plain", set_last(5), "dataset '/plain'"),
-        ("packed", set_last(5), "dataset '/packed'"),
-        ("names", set_last("e"), "dataset '/names'"),
-        ("one", lambda item: item.__setitem__((), 1.25), "dataset '/one'"),
-        ("X", rename, "attribute 'note' of '/X'"),
-        ("/", lambda item: item.attrs.__delitem__("note"), "cannot be compared with the new"),
-        ("/", lambda item: item.__delitem__("names"), "cannot be compared with the new"),
-    ]
-    for name, change, message in cases:
-        spoil(name, change)
-        with pytest.raises(RepackingError, match=message):
-            repack(tmp_path / "a.h5", tmp_path / "b.h5")
-        assert not (tmp_path / "b.h5").exists()
-    monkeypatch.undo()
-    repack(tmp_path / "a.h5", tmp_path / "b.h5")
-
-
-@pytest.mark.parametrize("is_recoded", [False, True])
-def test_chunks(tmp_path, monkeypatch, is_recoded):
-    expected = np.zeros((NUM_SAMPLES, 8, 3), "u1")
-    expected[:, :2] = np.arange(1, 25).reshape(NUM_SAMPLES, 2, 3)
-    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
-        file["X"] = np.zeros((NUM_SAMPLES, 2), "u1")
-        # The list of these chunks is wrong in HDF5 1.14.
-        options = {"maxshape": (NUM_SAMPLES, None, 3), "chunks": (1, 1, 3)}
-        grown = file.create_dataset("grown", (NUM_SAMPLES, 8, 3), "u1", **options)
-        grown[:, :2] = expected[:, :2]
-        file.create_dataset("packed", data=expected, chunks=(3, 3, 3), compression="gzip")
-    if is_recoded:  # the same values in other bytes
-        monkeypatch.setattr(transfer, "same_chunks", lambda *_: False)
-    assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
-    with h5py.File(tmp_path / "b.h5") as file:
-        np.testing.assert_array_equal(file["grown"], expected)
-        np.testing.assert_array_equal(file["packed"], expected)
-
-
-@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 5), (1, 1, 7), (2, 3, 1)])
-@pytest.mark.parametrize("piece_bytes", [1, 4, 12, 40, 1 << 20])
-def test_pieces_cover_an_array_once(shape, piece_bytes, monkeypatch):
-    monkeypatch.setattr(transfer, "PIECE_BYTES", piece_bytes)
-    seen = np.zeros(shape, int)
-    for corner, size in transfer._pieces(shape, np.dtype("f4")):
-        assert int(np.prod(size)) * 4 <= max(4, piece_bytes)
-        seen[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))] += 1
-    assert (seen == 1).all()
 
 
 def test_what_lacks_its_filter_and_has_to_be_read_is_skipped(tmp_path):

@@ -1,0 +1,197 @@
+"""The table of chunks: what HDF5 lists is right, or found out."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import h5py
+import numpy as np
+import pytest
+from layout_helpers import SHAPE, described
+
+from h5video_data import VideoLoader
+from h5video_data.errors import (
+    FileFormatError,
+    ReadError,
+)
+from h5video_data.storage import chunk_table
+from h5video_data.storage.layout import describe
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "set.h5"
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_the_chunk_table_leads_to_the_bytes(path, userblock):
+    with h5py.File(path, "w", userblock_size=userblock) as file:
+        dataset = file.create_dataset("X", SHAPE, "<u2", chunks=(1, 3, 3), compression="gzip")
+        for row in (4, 0, 2):
+            dataset[row] = np.random.default_rng(row).integers(0, 9, SHAPE[1:])
+        raw = {i: dataset.id.read_direct_chunk((i // 2, i % 2 * 3, 0))[1] for i in (0, 4, 5, 9)}
+    with h5py.File(path) as file:
+        stored = describe(file["X"])
+    assert stored.storage == "chunked"
+    assert stored.chunk_shape == (1, 3, 3)
+    assert (stored.offsets < 0).tolist() == [i // 2 in (1, 3) for i in range(10)]
+    assert stored.sizes[2:4].tolist() == [0, 0]
+    content = path.read_bytes()
+    for i, chunk in raw.items():
+        offset, size = stored.offsets[i], stored.sizes[i]
+        assert content[offset : offset + size] == chunk
+
+
+def test_masks(path):
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("X", SHAPE, "u1", chunks=(1, 4, 3), compression="gzip")
+        dataset.id.write_direct_chunk((3, 0, 0), bytes(12), 1)
+    with h5py.File(path) as file:
+        assert describe(file["X"]).masks.tolist() == [0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("counted_in", [True, False])
+def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
+    # Releases of HDF5 differ in that.
+    with h5py.File(path, "w", userblock_size=512) as file:
+        dataset = file.create_dataset("X", data=np.arange(60).reshape(SHAPE), chunks=(1, 4, 3))
+        file.flush()
+        stored = describe(dataset)
+        offsets = stored.offsets - (0 if counted_in else 512)
+        correction = chunk_table._userblock_correction(dataset, offsets, stored.sizes)
+    assert correction == (0 if counted_in else 512)
+
+
+DAMAGED_TABLES = {
+    # What an entry of the B-tree of chunks becomes, and the error; the other entries stay.
+    "a chunk twice": ({"place": 2}, "some chunks are listed twice or out of order"),
+    "out of order": ({"place": 6}, "some chunks are listed twice or out of order"),
+    "beyond the last": ({"row": 7, "place": 8}, "some chunks are outside the dataset"),
+    "off the grid": ({"inside": 1}, ".*bad coordinate offset"),
+    "over another": ({"offset": lambda o: o + 1}, "some chunks overlap in the file"),
+    "longer than it is": ({"size": lambda s: s + 8}, "some chunks overlap in the file"),
+}
+
+
+def damage_table(path, row=4, place=None, inside=0, size=int, offset=int):
+    """Changes an entry of the B-tree of chunks of a dataset `X` (HDF5 file format, III.A.1)."""
+    with h5py.File(path) as file:
+        dataset = file["X"]
+        rank = len(dataset.shape)
+        info = dataset.id.get_chunk_info_by_coord((row, *[0] * (rank - 1)))
+    entry = struct.Struct(f"<II{rank + 1}QQ")
+    old = entry.pack(info.size, 0, row, *[0] * rank, info.byte_offset)
+    new = entry.pack(
+        size(info.size),
+        0,
+        row if place is None else place,
+        inside,
+        *[0] * (rank - 1),
+        offset(info.byte_offset),
+    )
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)
+def test_a_chunk_table_that_cannot_be_true(path, damage, message):
+    with h5py.File(path, "w") as file:
+        data = np.random.default_rng(0).integers(0, 256, (8, 4, 6), np.uint8)
+        file.create_dataset("X", data=data, chunks=(1, 4, 6), compression="gzip")
+    damage_table(path, **damage)
+    with (
+        h5py.File(path) as file,
+        pytest.raises(FileFormatError, match=f"'/X' has a damaged chunk index: {message}"),
+    ):
+        describe(file["X"])
+
+
+def test_a_damaged_chunk_table_of_more_chunks_than_are_collected_at_once(path):
+    # The first chunk of the second part is listed again at the end of the first one.
+    with h5py.File(path, "w") as file:
+        data = np.zeros((70_000, 1), np.uint8)
+        file.create_dataset("X", data=data, chunks=(1, 1))
+    damage_table(path, row=65_535, place=65_536)
+    with h5py.File(path) as file, pytest.raises(FileFormatError, match="twice or out of order"):
+        describe(file["X"])
+
+
+DAMAGED_CHUNKS = {
+    "of size zero": {"size": lambda _: 0},
+    "longer than the file": {"size": lambda _: 2**31},
+    "behind the file": {"offset": lambda _: 2**40},
+    "far behind the file": {"offset": lambda _: 2**63 - 1},
+    "across the end of the file": {"row": 7, "offset": lambda offset: offset + 20},
+}
+
+
+@pytest.mark.parametrize("chunks", [(1, 4, 6), (1, 4, 3), (2, 4, 3)], ids=str)
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("damage", DAMAGED_CHUNKS.values(), ids=DAMAGED_CHUNKS)
+def test_a_chunk_that_cannot_be_read_is_an_error_of_its_samples(path, damage, compression, chunks):
+    data = np.random.default_rng(0).integers(0, 256, (8, 4, 6), np.uint8)
+    with h5py.File(path, "w") as file:
+        options = {"chunks": chunks, "compression": compression}
+        dataset = file.create_dataset("X", data.shape, "u1", **options)
+        for begin in range(0, 8, chunks[0]):
+            # The file's last chunk is the one that `damage_table` finds, the first of a row.
+            for column in range(0, 6, chunks[2])[::-1]:
+                part = np.s_[begin : begin + chunks[0], :, column : column + chunks[2]]
+                dataset[part] = data[part]
+            file.flush()
+    row = damage.get("row", 4) // chunks[0] * chunks[0]
+    damage_table(path, **{**damage, "row": row})
+    bad = set(range(row, row + chunks[0]))
+    for size in (1, 8):
+        with VideoLoader(path, y=None, batch_size=size, shuffle=False) as loader:
+            message = r"'/X', sample [4-7]: (where it lies in the file|the file ends 20 bytes)"
+            with pytest.raises(ReadError, match=message):
+                list(loader)
+        options = {"batch_size": size, "shuffle": False, "on_error": "skip"}
+        with VideoLoader(path, y=None, **options) as loader:
+            got = np.concatenate(list(loader))
+            assert loader.skipped.keys() == bad
+        np.testing.assert_array_equal(got, np.delete(data, sorted(bad), axis=0))
+
+
+def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
+    monkeypatch.setattr(chunk_table, "MAX_CHUNKS", 4)
+    assert described(path, chunks=(1, 4, 3)).obstacle == "it has more than 4 chunks"
+    assert described(path, chunks=(2, 4, 3)).obstacle is None
+
+
+UNKNOWN_INDEXES = {
+    "no such function": lambda patch: patch.setattr(chunk_table.h5py.h5d, "__file__", "/gone.so"),
+    "another place": lambda patch: patch.setattr(
+        chunk_table, "_lists_slots_as_places", _raise_unreadable
+    ),
+}
+
+
+def _raise_unreadable():
+    raise chunk_table.UnreadableTableError("HDF5 does not report where its chunks are")
+
+
+@pytest.mark.parametrize("prepare", UNKNOWN_INDEXES.values(), ids=UNKNOWN_INDEXES)
+def test_chunks_whose_places_are_not_certain_are_left_to_hdf5(path, monkeypatch, prepare):
+    with h5py.File(path, "w", libver="latest") as file:
+        options = {"chunks": (1, 2, 3), "dtype": "u1"}
+        file.create_dataset("X", SHAPE, maxshape=(5, None, 3), **options)[:3, :2] = 7
+        file.create_dataset("first", SHAPE, maxshape=(None, 4, 3), **options)[:3, :2] = 7
+        expected = file["X"][()]
+    prepare(monkeypatch)
+    with h5py.File(path) as file:
+        assert describe(file["first"]).obstacle is None
+        assert re.search("does not report (how|where) its chunks are", describe(file["X"]).obstacle)
+    with VideoLoader(path, y=None, shuffle=False) as loader:
+        np.testing.assert_array_equal(np.concatenate(list(loader)), expected)
+
+
+def test_more_chunks_than_are_collected_at_once(path):
+    num = 70_000
+    stored = described(path, data=np.arange(num, dtype="<u4").reshape(num, 1), chunks=(1, 1))
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    found = content[stored.offsets[:, np.newaxis] + np.arange(4)].view("<u4").ravel()
+    np.testing.assert_array_equal(found, np.arange(num))

@@ -1,0 +1,80 @@
+"""Open files: as many as there are descriptors for."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import h5video_data as h5v
+from h5video_data.errors import (
+    UnavailableError,
+    VideoFileNotFoundError,
+)
+from h5video_data.storage import descriptors
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
+from h5video_data.storage.os_errors import unavailable
+from h5video_data.testing import write_video_file
+
+
+def test_as_many_are_kept_as_there_are_descriptors_for(monkeypatch):
+    limits = {"soft": 200}
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (limits["soft"], 10**6))
+    assert keep_open(open, 256).cache_info().maxsize == 50
+    limits["soft"] = 4096
+    assert keep_open(open, 256).cache_info().maxsize == 256
+    limits["soft"] = descriptors.resource.RLIM_INFINITY
+    assert keep_open(open, 256).cache_info().maxsize == 256
+
+
+def test_all_that_are_kept_open_give_way():
+    kept = keep_open(str, 8)
+    other = keep_open(str, 8)
+    calls = []
+
+    def call():
+        calls.append((kept.cache_info().currsize, other.cache_info().currsize))
+        if len(calls) < 2:
+            cause = OSError(errno.EMFILE, "Too many open files")
+            raise unavailable("a.h5", cause) from cause
+        return "opened"
+
+    kept("a"), other("b")
+    assert with_free_descriptors(call) == "opened"
+    assert calls == [(1, 1), (0, 0)]
+    with pytest.raises(UnavailableError, match="Permission"):
+        with_free_descriptors(lambda: (_ for _ in ()).throw(UnavailableError("Permission denied")))
+
+
+def test_a_file_that_was_deleted_has_no_descriptor(tmp_path):
+    with pytest.raises(VideoFileNotFoundError, match=r"a\.h5 no longer exists \(deleted or moved"):
+        open_descriptor(str(tmp_path / "a.h5"))
+
+
+FEW = """
+import glob, resource, sys
+import h5video_data as h5v
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, most))
+paths = sorted(glob.glob("*.h5"))
+options = {"batch_size": 40, "on_error": "skip", "num_threads": 2}
+loaders = [h5v.VideoLoader(paths, seed=i, **options) for i in range(3)]
+for epoch in range(2):
+    for batches in zip(*(loader.batches() for loader in loaders)):
+        for _, indices, (x, _) in batches:
+            assert (x == h5v.testing.sample_values(indices)).all()
+print([(loader.stats.num_samples, loader.skipped) for loader in loaders])
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"scaleoffset": 0}], ids=["direct", "h5py"])
+def test_more_files_than_descriptors(tmp_path, options):
+    for number in range(120):
+        path = tmp_path / f"{number:03}.h5"
+        write_video_file(path, num_samples=2, first=2 * number, **options)
+    env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
+    run = [sys.executable, "-c", FEW]
+    done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.stdout == f"{[(480, {})] * 3}\n", done.stderr
