@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
-from .sampling.split_indices import as_column, check_fraction, split_indices
+from .sampling.split_indices import check_fraction, split_indices, squeeze_column
 from .video_set import Names, Paths, VideoSet, open_video_set, read_values
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
@@ -55,9 +55,9 @@ def split_set(
         _check_group_name(video_set, split_by)
         groups = read_values(video_set, split_by)
     elif split_by is not None:
-        groups = as_column(split_by)
+        groups = squeeze_column(split_by)
     return split_indices(
-        video_set.num_samples, validation_split, seed=seed, labels=labels, groups=groups
+        video_set.num_samples, validation_split, seed=seed, labels=labels, ids=groups
     )
 
 

@@ -208,7 +208,7 @@ def test_every_sample_comes_once_an_epoch(
             for side in sides
         ]
     except ArgumentError as error:
-        expected = "would be empty|two groups or more|leaves no batch"
+        expected = "would be empty|two different ids or more|leaves no batch"
         with pytest.raises(ArgumentError, match=expected):
             raise error
         return
@@ -393,7 +393,7 @@ def test_split_samples(sizes, num_samples, fraction, seed, by):
     try:
         training, validation = split_samples(sizes(num_samples), fraction, **options)
     except ArgumentError as error:
-        with pytest.raises(ArgumentError, match=r"would be empty|two groups or more"):
+        with pytest.raises(ArgumentError, match=r"would be empty|two different ids or more"):
             raise error
         assert by == "array" or int(fraction * num_samples) == 0
         return

@@ -64,7 +64,9 @@ def test_a_window_of_all_blocks_is_a_uniform_permutation():
 
 
 @pytest.mark.parametrize(
-    ("blocks", "window", "message"), [([], 1, "len"), ([0], 0, "window")], ids=["empty", "none"]
+    ("blocks", "window", "message"),
+    [([], 1, "at least one sample"), ([0], 0, "window")],
+    ids=["empty", "none"],
 )
 def test_arguments(blocks, window, message):
     with pytest.raises(ArgumentError, match=message):
