@@ -78,7 +78,7 @@ class Clip:
         return replace(self, axis=(self.axis or 0) % rank)
 
     def cut(self, sample: NDArray[Any], first: int) -> NDArray[Any]:
-        """Returns the clip of a whole sample that begins at a frame, a view; `axis` is 0 or more."""
+        """Returns a view of a sample: the clip from frame `first` on; `axis` is 0 or more."""
         index = [slice(None)] * sample.ndim
         index[self.axis or 0] = slice(first, first + self.span, self.stride)
         return sample[tuple(index)]

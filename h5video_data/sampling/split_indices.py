@@ -53,7 +53,7 @@ def split_indices(
         _check_length(ids, num_samples, "ids")
         chosen = _by_id(rng, ids, validation_split)
     elif labels is not None:
-        chosen = _by_label(rng, class_numbers(labels, num_samples), validation_split)
+        chosen = _by_label(rng, _class_numbers(labels, num_samples), validation_split)
     else:
         chosen = rng.permutation(num_samples)[: int(validation_split * num_samples)]
     in_validation = np.zeros(num_samples, np.bool_)
@@ -74,34 +74,6 @@ def check_fraction(validation_split: float) -> None:
         raise ArgumentError(
             f"`validation_split` must be between 0 and 1. Received: {validation_split!r}"
         )
-
-
-def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
-    """Returns the class numbers (num_samples,) of labels that are class numbers or one-hot.
-
-    Raises:
-        ArgumentError: They are neither.
-    """
-    labels = squeeze_column(labels)
-    is_whole = labels.dtype.kind in "iub" or (
-        labels.dtype.kind == "f"
-        and bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
-    )
-    if labels.ndim == 1 and is_whole:
-        _check_length(labels, num_samples, "labels")
-        return labels.astype(np.int64)
-    if labels.ndim != 2 or not ((labels != 0).sum(axis=1) == 1).all():
-        raise ArgumentError(
-            'split_by="label" needs class numbers of shape (samples,) or one-hot labels of shape '
-            f"(samples, classes). Received: {labels.dtype} labels of shape {labels.shape}"
-            + {
-                1: ", not all of them whole",
-                2: ", some rows without exactly one non-zero value",
-            }.get(labels.ndim, "")
-        )
-    _check_length(labels, num_samples, "labels")
-    classes: NDArray[np.int64] = labels.argmax(axis=1)
-    return classes
 
 
 def squeeze_column(values: ArrayLike) -> NDArray[Any]:
@@ -139,6 +111,34 @@ def find_distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], N
             f"Received: {values.dtype} values of shape {values.shape}; NumPy reports: {error}"
         ) from error
     return numbers, counts
+
+
+def _class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
+    """Returns the class numbers (num_samples,) of labels that are class numbers or one-hot.
+
+    Raises:
+        ArgumentError: They are neither.
+    """
+    labels = squeeze_column(labels)
+    is_whole = labels.dtype.kind in "iub" or (
+        labels.dtype.kind == "f"
+        and bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
+    )
+    if labels.ndim == 1 and is_whole:
+        _check_length(labels, num_samples, "labels")
+        return labels.astype(np.int64)
+    if labels.ndim != 2 or not ((labels != 0).sum(axis=1) == 1).all():
+        raise ArgumentError(
+            'split_by="label" needs class numbers of shape (samples,) or one-hot labels of shape '
+            f"(samples, classes). Received: {labels.dtype} labels of shape {labels.shape}"
+            + {
+                1: ", not all of them whole",
+                2: ", some rows without exactly one non-zero value",
+            }.get(labels.ndim, "")
+        )
+    _check_length(labels, num_samples, "labels")
+    classes: NDArray[np.int64] = labels.argmax(axis=1)
+    return classes
 
 
 def _check_length(values: NDArray[Any], num_samples: int, what: str) -> None:
