@@ -201,7 +201,7 @@ def small_model():
 
 
 class Seen(keras.callbacks.Callback):
-    """Which epochs of the loader fit went through."""
+    """Returns the epochs of the loader that `fit` went through."""
 
     def __init__(self, loader):
         super().__init__()

@@ -160,7 +160,7 @@ def test_center_and_start():
 
 
 def comings(order):
-    """How often each came before, counted one by one."""
+    """Counts the earlier uses of each sample, one by one."""
     return np.array([order[:place].count(number) for place, number in enumerate(order)])
 
 

@@ -1,4 +1,4 @@
-"""What `key` and `data_format` mean."""
+"""`key` and `data_format`: values of an element, and their axes."""
 
 from __future__ import annotations
 

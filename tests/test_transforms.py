@@ -1,4 +1,4 @@
-"""What all map functions of `transforms` have in common, and what their choices depend on."""
+"""Properties of all map functions: elements, dtypes, axes, and what random choices depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line that says where the time goes and what to do next."""
+"""Advice on a feed, from the measurements of an epoch."""
 
 import functools
 import os

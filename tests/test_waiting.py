@@ -1,4 +1,4 @@
-"""When steps waited, and what overlaps with it."""
+"""Waits of steps, and arithmetic of intervals."""
 
 import numpy as np
 import pytest
