@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .loader import VideoLoader, as_functions
+from .opening import Names, Paths, open_video_set
+from .reading.memory_budget import small_samples_budget
 from .samplers import Sampler
 from .sampling.clips import Clip
 from .splits import SplitBy, check_split
-from .video_set import Names, Paths, open_video_set
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
@@ -122,7 +123,8 @@ def video_dataset_from_hdf5(
     """
     check_split(validation_split, subset, split_by, shuffle is not False, seed)
     map_fns = as_functions(map_fn)
-    video_set = open_video_set(path, x, y, sample_weight, clip)
+    budget = 0 if on_error == "skip" else small_samples_budget(read_ahead_bytes)
+    video_set = open_video_set(path, x, y, sample_weight, clip, budget_nbytes=budget)
 
     def load(side: str | None, order: bool | str | Sampler) -> tf.data.Dataset:
         return VideoLoader(

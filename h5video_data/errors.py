@@ -1,26 +1,26 @@
-"""Every error that h5video_data raises on purpose.
+"""Exceptions of this package. Catch `H5VideoError` for all of them.
 
     H5VideoError
-    ├── ArgumentError                   (ValueError)         an argument makes no sense
-    ├── VideoFileNotFoundError          (FileNotFoundError)  no such file, or a glob without a match
-    ├── NotHDF5Error                    (OSError)            not an HDF5 file, or a truncated one
-    ├── FileInUseError                  (OSError)            open for writing elsewhere
-    ├── DatasetNotFoundError            (KeyError)           no dataset of that name in the file
-    ├── FileFormatError                 (ValueError)         shapes, lengths, sample_count
-    │   └── UnsupportedDtypeError       (TypeError)          strings, references, compounds ...
-    ├── MissingFilterError              (OSError)            the file needs an HDF5 filter plugin
-    ├── MissingDependencyError          (ImportError)        an optional package is not installed
-    ├── ReadError                       (OSError)            a sample could not be read or decoded
-    │   └── FileChangedError                                 the file is not the one that was opened
-    ├── UnavailableError                (OSError)            the machine lacks what it takes
-    ├── SamplerError                    (ValueError)         a sampler broke its promise
-    ├── StateError                      (ValueError)         a saved position of other data
-    ├── ClosedError                     (RuntimeError)       the loader was closed
-    ├── PackingError                    (ValueError, OSError) no video could be packed, or written
-    └── RepackingError                  (OSError)            a file could not be written anew
+    ├── ArgumentError (ValueError)                  invalid argument, or combination of arguments
+    ├── VideoFileNotFoundError (FileNotFoundError)  file does not exist, or no file matches a glob
+    ├── NotHDF5Error (OSError)                      not an HDF5 file, or a truncated one
+    ├── FileInUseError (OSError)                    file is open for writing elsewhere
+    ├── DatasetNotFoundError (KeyError)             file has no dataset of that name
+    ├── FileFormatError (ValueError)                shapes, lengths, attributes, damaged metadata
+    │   └── UnsupportedDtypeError (TypeError)       strings, references, compounds, ...
+    ├── MissingFilterError (OSError)                HDF5 filter plugin is not installed
+    ├── MissingDependencyError (ImportError)        optional package is not installed
+    ├── ReadError (OSError)                         sample cannot be read or decoded
+    │   └── FileChangedError                        file was changed or replaced after opening
+    ├── UnavailableError (OSError)                  no permission, descriptors, memory, network
+    ├── SamplerError (ValueError)                   sampler returned invalid positions
+    ├── StateError (ValueError)                     saved state of other data or another order
+    ├── ClosedError (RuntimeError)                  loader is closed
+    ├── PackingError (ValueError, OSError)          no video could be packed, or not written
+    └── RepackingError (OSError)                    file could not be repacked
 
-Catch `H5VideoError` for all of them. Errors that cross TensorFlow come out as a
-`tf.errors.OpError`, which carries the original's name, message and traceback as text.
+An error that is raised inside `tf.data` reaches the caller as a `tf.errors.OpError`, whose text has
+the name, message and traceback of the original.
 """
 
 from __future__ import annotations
@@ -48,80 +48,83 @@ __all__ = [
 
 
 class H5VideoError(Exception):
-    """The root of all errors of this package."""
+    """Base class of all exceptions of this package."""
 
 
 class ArgumentError(H5VideoError, ValueError):
-    """An argument, or a combination of arguments, makes no sense."""
+    """An argument, or a combination of arguments, is invalid."""
 
 
 class VideoFileNotFoundError(H5VideoError, FileNotFoundError):
-    """A file does not exist, or a glob matches none."""
+    """A file does not exist, or no file matches a glob."""
 
 
 class NotHDF5Error(H5VideoError, OSError):
-    """A file is not an HDF5 file, or only the beginning of one."""
+    """A file is not an HDF5 file, or is truncated."""
 
 
 class FileInUseError(H5VideoError, OSError):
-    """A file is open for writing elsewhere."""
+    """A file is open for writing elsewhere, usually in another process."""
 
 
 class DatasetNotFoundError(H5VideoError, KeyError):
-    """A file has no dataset of the name asked for."""
+    """A file has no dataset of that name."""
 
     def __str__(self) -> str:
-        # KeyError shows the repr of its argument, which would put the message in quotes.
+        # `str` of a KeyError is the repr of its argument, which would quote the message.
         return str(self.args[0]) if self.args else ""
 
 
 class FileFormatError(H5VideoError, ValueError):
-    """The datasets of a file do not fit together: shapes, lengths, or `sample_count`."""
+    """The datasets of a file do not fit together, or its metadata are damaged.
+
+    Shapes, lengths, attributes such as `sample_count`, chunk indexes.
+    """
 
 
 class UnsupportedDtypeError(FileFormatError, TypeError):
-    """A dataset's dtype has no counterpart in a TensorFlow tensor of numbers."""
+    """The dtype of a dataset is not one of a numeric TensorFlow tensor."""
 
 
 class MissingFilterError(H5VideoError, OSError):
-    """A dataset was written with an HDF5 filter that is not installed here."""
+    """A dataset needs an HDF5 filter that is not installed."""
 
 
 class MissingDependencyError(H5VideoError, ImportError):
-    """An optional package, which only some tools need, is not installed."""
+    """An optional package that a function needs is not installed."""
 
 
 class ReadError(H5VideoError, OSError):
-    """A sample could not be read or decoded: truncated, corrupt, or the disk failed."""
+    """A sample cannot be read or decoded: truncated, corrupt, or a disk error."""
 
 
 class FileChangedError(ReadError):
-    """A file is not the one that was opened: its size, time of change or inode differ."""
+    """A file was changed or replaced after opening: size, modification time or inode differ."""
 
 
 class UnavailableError(H5VideoError, OSError):
-    """A file could not be read, and the machine is at fault, not the file.
+    """A file cannot be read because of the machine, not because of the file.
 
-    Too many open files, no memory, no permission, a network that is gone. `on_error="skip"` never
-    leaves out a sample for it.
+    Too many open files, not enough memory, no permission, a lost network mount. `on_error="skip"`
+    does not skip samples for it.
     """
 
 
 class SamplerError(H5VideoError, ValueError):
-    """A sampler returned something other than valid positions of the promised number."""
+    """A sampler returned invalid positions, or another number of them than before."""
 
 
 class ClosedError(H5VideoError, RuntimeError):
-    """The loader was closed and cannot be iterated any more."""
+    """The loader is closed and cannot be iterated."""
 
 
 class StateError(H5VideoError, ValueError):
-    """A saved position does not belong to this loader's data, split or order."""
+    """A saved state is of other data, another split or another order than this loader's."""
 
 
 class PackingError(H5VideoError, ValueError, OSError):
-    """No video could be packed, or the file could not be written."""
+    """No video could be packed, or the packed file could not be written."""
 
 
 class RepackingError(H5VideoError, OSError):
-    """A file could not be written anew: no space, or something in it cannot be copied."""
+    """A file could not be repacked: no space left, or something in it cannot be copied."""

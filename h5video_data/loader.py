@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, StateError
-from .reading.batch_reader import EpochPlan
+from .opening import Names, Paths, open_video_set
+from .reading.batch import EpochPlan
 from .reading.buffers import keep_freed_blocks
 from .reading.fingerprint import check_fingerprint, describe_set, digest
-from .reading.memory_budget import split_budget, with_small_samples_kept
+from .reading.memory_budget import small_samples_budget, split_budget
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .samplers import (
     BlockShuffleSampler,
@@ -34,7 +35,7 @@ from .samplers import (
 from .sampling.clips import Clip
 from .sampling.sharding import replica_shard
 from .splits import SplitBy, check_split, is_one_of, split_set
-from .video_set import Names, Paths, VideoSet, open_video_set
+from .video_set import VideoSet
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
@@ -138,9 +139,13 @@ class VideoLoader:
                 'A loader is one side of the split. Received: subset="both", which '
                 "video_dataset_from_hdf5 takes"
             )
-        self._set = (
-            path if isinstance(path, VideoSet) else open_video_set(path, x, y, sample_weight, clip)
-        )
+        self.skips_failed = on_error == "skip"
+        if isinstance(path, VideoSet):
+            self._set = path
+        else:
+            # A sample that cannot be read is left out one by one, not with its whole dataset.
+            budget = 0 if self.skips_failed else small_samples_budget(read_ahead_bytes)
+            self._set = open_video_set(path, x, y, sample_weight, clip, budget_nbytes=budget)
         if validation_split is None:
             self.sample_indices = np.arange(self._set.num_samples, dtype=np.int64)
         else:
@@ -152,7 +157,6 @@ class VideoLoader:
         self.map_fns = as_functions(map_fn)
         self.num_threads = num_threads or len(os.sched_getaffinity(0))
         self.device = device
-        self.skips_failed = on_error == "skip"
         self.input_context = input_context
         self._share = replica_shard(input_context, batch_size)
         in_drawn_order = shuffle is not False and isinstance(shuffle, (bool, str)) and seed is None
@@ -177,7 +181,7 @@ class VideoLoader:
                 f"batch_size={batch_size} for {self.samples_per_epoch} samples"
             )
         self.global_batch_size = batch_size or min(
-            max(1, SINGLES_BYTES // self._set.row_nbytes), MAX_SINGLES, self.samples_per_epoch
+            max(1, SINGLES_BYTES // self._set.sample_nbytes), MAX_SINGLES, self.samples_per_epoch
         )
         _, ends = self._cut_epoch(self.samples_per_epoch)
         sizes = np.unique(np.diff(ends, prepend=0))
@@ -186,19 +190,15 @@ class VideoLoader:
         self.num_elements = len(ends)
         self.steps_per_epoch = self.samples_per_epoch if batch_size is None else self.num_elements
 
-        # A sample that cannot be read is left out one by one, not with its whole dataset.
-        read_set = (
-            self._set if self.skips_failed else with_small_samples_kept(self._set, read_ahead_bytes)
-        )
         memory = split_budget(
-            read_set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads
+            self._set, int(sizes[-1]), len(ends), read_ahead_bytes, self.num_threads
         )
         if isinstance(self._sampler, BlockShuffleSampler) and self._sampler is not shuffle:
             # What a window needs is kept in any case.
             needed = self._sampler.samples_per_window
-            memory = replace(memory, kept_samples=max(needed, memory.kept_samples))
+            memory = replace(memory, cached_items=max(needed, memory.cached_items))
         self._feed = Prefetcher(
-            read_set,
+            self._set,
             memory,
             batch_size=int(sizes[-1]),
             num_threads=self.num_threads,
@@ -225,7 +225,7 @@ class VideoLoader:
         if shuffle is False:
             return SequentialSampler(self.num_samples)
         if isinstance(shuffle, str) and shuffle == "blocks":
-            blocks, nbytes = self._set.blocks()
+            blocks, nbytes = self._set.chunk_rows()
             window = max(MIN_BLOCKS_MIXED, MIXED_BYTES // nbytes)
             return BlockShuffleSampler(blocks[self.sample_indices], window=window, seed=self.seed)
         if isinstance(shuffle, WeightedSampler) and len(shuffle.weights) != self.num_samples:
@@ -366,12 +366,12 @@ class VideoLoader:
         _check_at_least("epoch", epoch, 0)
         _check_at_least("step", step, 0)
         plan = self._plan_epoch(epoch, 0)
-        if step >= len(plan.ends):
+        if step >= len(plan.stops):
             raise ArgumentError(
-                f"`step` must be below {len(plan.ends)}, the batches of an epoch. Received: {step}"
+                f"`step` must be below {len(plan.stops)}, the batches of an epoch. Received: {step}"
             )
-        begin = plan.ends[step - 1] if step else 0
-        return plan.order[begin : plan.ends[step]]
+        begin = plan.stops[step - 1] if step else 0
+        return plan.order[begin : plan.stops[step]]
 
     def dataset(self) -> tf.data.Dataset:
         """A `tf.data.Dataset` of the elements, with the map functions applied and prefetched."""
@@ -394,7 +394,7 @@ class VideoLoader:
     @property
     def batches_per_group(self) -> int:
         """How many batches are read, and handed to TensorFlow, together."""
-        return self._feed.memory.group
+        return self._feed.memory.batches_per_bundle
 
     def element_groups(self, *, with_seeds: bool) -> Iterator[Any]:
         """The batches of the next epoch as elements, group by group.
@@ -412,12 +412,12 @@ class VideoLoader:
                 "A dataset of single samples (batch_size=None) goes on at the beginning of an "
                 f"epoch only. Received: a state with {self._feed.used} samples used"
             )
-        if any(column.is_decoded for column in self._set.columns):
+        if any(column.is_decoded for column in self._set.components):
             keep_freed_blocks()
         asked = time.time()
-        for group in self._feed.groups(self._plan_epoch):
+        for group in self._feed.bundles(self._plan_epoch):
             batch = group.batch
-            bounds = np.stack([np.append(0, batch.ends[:-1]), batch.ends], axis=1)
+            bounds = np.stack([np.append(0, batch.stops[:-1]), batch.stops], axis=1)
             element = self._set.build(batch.arrays.__getitem__)
             if with_seeds:
                 seeds = sample_seeds(self.seed, group.epoch, batch.indices, batch.earlier)
@@ -440,7 +440,7 @@ class VideoLoader:
             SamplerError: The sampler broke its promise.
             ReadError: A sample cannot be read, or a file has changed.
         """
-        for group in self._feed.groups(self._plan_epoch):
+        for group in self._feed.bundles(self._plan_epoch):
             for indices, arrays in _batches_of(group):
                 yield group.epoch, indices, arrays
                 del indices, arrays
@@ -454,7 +454,7 @@ class VideoLoader:
         if earlier is not None:
             earlier = earlier[used:][positions]
         firsts = self._set.first_frames(self.seed, epoch, order, earlier)
-        return EpochPlan(epoch, order, ends, self._feed.memory.group, firsts, earlier)
+        return EpochPlan(epoch, order, ends, self._feed.memory.batches_per_bundle, firsts, earlier)
 
     def release(self) -> None:
         """Lets go of threads, files and buffers; iterators that run keep theirs.
@@ -488,7 +488,7 @@ class VideoLoader:
 def _batches_of(group: Bundle) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
     """The samples' numbers and the arrays of each batch of a group."""
     batch = group.batch
-    for begin, end in itertools.pairwise([0, *batch.ends.tolist()]):
+    for begin, end in itertools.pairwise([0, *batch.stops.tolist()]):
         yield batch.indices[begin:end], [array[begin:end] for array in batch.arrays]
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
+from .opening import Names, Paths, open_video_set
 from .sampling.split_indices import check_fraction, split_indices, squeeze_column
-from .video_set import Names, Paths, VideoSet, open_video_set, read_values
+from .video_set import VideoSet, read_values
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
 
@@ -64,7 +65,7 @@ def split_set(
 def _check_group_name(video_set: VideoSet, split_by: str) -> None:
     """Raises an ArgumentError if a dataset of the set cannot be meant as the ids of groups."""
     x, *others = video_set.element
-    for number, column in enumerate(video_set.columns):
+    for number, column in enumerate(video_set.components):
         if column.name.strip("/") != split_by.strip("/"):
             continue
         if others and others[0] == number:
@@ -89,7 +90,7 @@ def _label_name(video_set: VideoSet) -> str:
             'split_by="label" needs one dataset of labels, y="...". '
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
-    return video_set.columns[labels].name
+    return video_set.components[labels].name
 
 
 def is_one_of(value: Any, *choices: str | None) -> bool:

@@ -1,7 +1,7 @@
-"""Files whose values say where they belong, for testing training code without real video.
+"""Small files with known values, to test training code without real video.
 
 path = h5v.testing.write_video_file("tiny.h5", num_samples=20)
-x = h5v.testing.sample_values(7, (16, 3, 112, 112))     # what sample 7 must hold
+x = h5v.testing.sample_values(7)  # sample 7 of that file
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ SAMPLE_SHAPE = (4, 3, 8, 8)
 def sample_values(
     index: ArrayLike, shape: tuple[int, ...] = SAMPLE_SHAPE, dtype: DTypeLike = np.uint8
 ) -> NDArray[Any]:
-    """The values of samples of a file written by `write_video_file`.
+    """Returns the values of samples in a file that `write_video_file` wrote.
 
-    Neighbouring samples, and neighbouring values of a sample, differ; every dtype can hold them
-    exactly.
+    The values are from 0 to 126, so any numeric dtype represents them exactly. Adjacent samples,
+    and adjacent values of a sample, differ.
 
     Args:
-        index: The sample's number, or an array of numbers of shape (n,).
+        index: Number of a sample, or numbers of samples, (n,).
         shape: Shape of one sample.
         dtype: Dtype of the values.
 
     Returns:
-        The sample, of that shape, or the samples, (n, *shape).
+        The sample, of shape `shape`, or the samples, (n, *shape).
     """
-    numbers = np.asarray(index, np.int64)
-    place = np.arange(np.prod(shape, dtype=np.int64))
-    values = (numbers[..., np.newaxis] * 59 + place * 7 + place // 101) % 127
-    return values.reshape(*numbers.shape, *shape).astype(dtype)
+    indices = np.asarray(index, np.int64)
+    offsets = np.arange(np.prod(shape, dtype=np.int64))
+    values = (indices[..., np.newaxis] * 59 + offsets * 7 + offsets // 101) % 127
+    return values.reshape(*indices.shape, *shape).astype(dtype)
 
 
 def labels(index: ArrayLike, num_classes: int) -> NDArray[np.float32]:
-    """One-hot labels of samples: sample i is of class i modulo `num_classes`.
+    """Returns one-hot labels: sample i is of class i modulo `num_classes`.
 
     Args:
         index: Numbers of samples, (n,).
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
 
     Returns:
         float32 (n, num_classes).
@@ -64,26 +64,26 @@ def write_video_file(
     first: int = 0,
     **options: Any,
 ) -> str:
-    """Writes a small file with `X`, one-hot `Y`, and the attribute `sample_count`.
+    """Writes a small file with samples `X`, one-hot labels `Y` and the attribute `sample_count`.
 
     Args:
-        path: The file to write; an existing one is replaced.
-        num_samples: How many samples.
+        path: Path of the file, which is overwritten if it exists.
+        num_samples: Number of samples.
         sample_shape: Shape of one sample: (frames, channels, rows, columns).
-        num_classes: How many classes.
+        num_classes: Number of classes.
         dtype: Stored dtype of `X`.
-        first: The number of its first sample, for a set of several files.
-        **options: How to store `X`: passed on to `h5py`'s `create_dataset` (chunks, compression,
-            shuffle, ...).
+        first: Number of the file's first sample, for a set of several files.
+        **options: Storage of `X`, passed on to `h5py`'s `create_dataset`: `chunks`, `compression`,
+            `shuffle`, ...
 
     Returns:
         The path.
     """
-    numbers = np.arange(first, first + num_samples)
+    indices = np.arange(first, first + num_samples)
     with h5py.File(path, "w") as file:
         file.create_dataset(
-            "X", data=sample_values(numbers, sample_shape, dtype), dtype=dtype, **options
+            "X", data=sample_values(indices, sample_shape, dtype), dtype=dtype, **options
         )
-        file.create_dataset("Y", data=labels(numbers, num_classes))
+        file.create_dataset("Y", data=labels(indices, num_classes))
         file.attrs["sample_count"] = num_samples
     return os.fspath(path)

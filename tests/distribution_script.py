@@ -328,7 +328,7 @@ def run_workers(functions):
                 os._exit(status)
         pids.append(pid)
     statuses = {}
-    end = time.monotonic() + 120
+    end = time.monotonic() + 220
     try:
         while len(statuses) < len(pids) and not any(statuses.values()):
             for pid in set(pids) - set(statuses):

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import tf
 
 from h5video_data import VideoLoader, video_dataset_from_hdf5
 from h5video_data.errors import ArgumentError
@@ -24,7 +24,7 @@ CASES = {
     "subset: both": ({"validation_split": 0.3, "subset": "both", "seed": 0}, "one side"),
     "x: None": ({"x": None}, "Received: x=None"),
     "x: a dict of numbers": ({"x": {"a": 3}}, "Received: {'a': 3}"),
-    "weights without labels": ({"y": None, "sample_weight": "Y"}, "goes with labels"),
+    "weights without labels": ({"y": None, "sample_weight": "Y"}, "needs labels"),
     "x: an array": ({"x": np.zeros((20, 5))}, "name; values from elsewhere have to be written"),
     "y: an array": ({"y": np.arange(20)}, r"and y=None does without labels. Received: array\("),
     "y: an array in a dict": ({"y": {"a": np.arange(20)}}, "dict of names"),

@@ -50,6 +50,7 @@ def test_without_a_driver(monkeypatch):
         find_cuda()
 
 
+@pytest.mark.tf
 def test_a_loader_reads_into_pinned_memory(tmp_path):
     path = make_set(tmp_path, "contiguous", 24, (4, 3, 16, 16))
     job = Job(path, tmp_path, 24, 8, 2)

@@ -46,6 +46,7 @@ def job_of(path, folder, **options):
     })  # fmt: skip
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize("layout", ["contiguous", "gzip", "many"])
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_contenders_deliver_every_sample_once_in_random_order(tmp_path, name, layout):
@@ -158,6 +159,7 @@ def open_feed(job, variant):
     yield Feed(_wrong(job.path, variant))
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_contender_fails_loudly(fault, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "benchmarks.contenders.wrong", sys.modules[__name__])
@@ -182,6 +184,7 @@ def run_tiny(*options):
     )  # fmt: skip
 
 
+@pytest.mark.tf
 def test_the_whole_suite(tmp_path, capsys):
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     code = run_tiny(
@@ -237,6 +240,7 @@ def test_a_run_that_is_broken_off_keeps_what_it_has_measured(tmp_path, monkeypat
     assert layout["layout"] == "contiguous"
 
 
+@pytest.mark.slow
 def test_contenders_in_processes_of_their_own(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "kept"
@@ -248,6 +252,7 @@ def test_contenders_in_processes_of_their_own(tmp_path, capsys, monkeypatch):
     assert sorted(item.suffix for item in folder.iterdir()) == [".h5", ".log"]
 
 
+@pytest.mark.tf
 def test_a_file_of_the_users(tmp_path, capsys):
     path = make_set(tmp_path, "lzf", NUM + 3, SHAPE)
     options = ["--contenders", "plain", "h5video_data", "--one-process"]

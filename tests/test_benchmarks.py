@@ -50,6 +50,7 @@ def test_a_missing_plugin_is_said(monkeypatch):
     assert LAYOUTS["gzip"].why_not() is None
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize("layout", ["contiguous", "gzip"])
 def test_measures_and_judges(tmp_path, capsys, layout):
     options = ["--samples", "64", "--sample-shape", *map(str, SMALL), "--rounds", "1"]
@@ -230,6 +231,7 @@ def test_steps_of_mlperf():
             utilisation.step_seconds(wrong, 1)
 
 
+@pytest.mark.tf
 def test_scaling_gives_a_row_for_each_point(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(scaling, "make_set", lambda *rest: make_set(*rest, SMALL))
     monkeypatch.setattr(scaling, "FRAME_SHAPE", (1, 8, 8))

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import resident_nbytes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,10 +57,6 @@ def test_a_smaller_loan_takes_the_same_block():
     pool.lend((100,), U1)
     assert pool.lend((3, 4), np.dtype("f4")).nbytes == 48
     assert pool.num_allocated == 1
-
-
-def resident_nbytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("block_nbytes", [LEAST_MAPPED_NBYTES, 600_000, 5_000_000])

@@ -149,7 +149,7 @@ def run(path, folder, *, seed, save_freq, feed_freq="epoch", batch_sizes=(8,), l
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

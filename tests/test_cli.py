@@ -14,7 +14,7 @@ def run(*arguments, **options):
         [sys.executable, "-m", "h5video_data", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
         **options,
     )
@@ -117,7 +117,7 @@ def test_as_a_module_and_into_a_closed_pipe(tmp_path):
         stdout=write_end,
         stderr=subprocess.PIPE,
         env=buffered,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     os.close(write_end)

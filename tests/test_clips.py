@@ -6,7 +6,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +74,7 @@ def test_frames_are_right_in_every_layout(tmp_path, options, clip):
                 assert sorted(found) == list(range(14))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_frames_are_right_in_any_layout(tmp_path_factory, data):
@@ -362,9 +363,9 @@ def test_several_videos_have_the_same_frames(tmp_path):
                 wanted = expected(loader, Clip(3), epoch, indices, dtype, shape)
                 np.testing.assert_array_equal(clips, wanted)
             np.testing.assert_array_equal(age, np.arange(24.0).reshape(12, 2)[indices])
-    with pytest.raises(ArgumentError, match=r"as many frames.*'rgb' with 11, 'short' with 7"):
+    with pytest.raises(ArgumentError, match=r"same number.*'rgb' with 11, 'short' with 7"):
         VideoLoader(path, x={"a": "rgb", "b": "short"}, clip=Clip(3))
-    with pytest.raises(ArgumentError, match="more than one dimension"):
+    with pytest.raises(ArgumentError, match="needs samples with a frame axis"):
         VideoLoader(path, x={"a": "age"}, clip=Clip(3))
 
 

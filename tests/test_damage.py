@@ -1,4 +1,4 @@
-"""Small files with a few bytes changed: a right answer or an error of this package, nothing else.
+"""Small files with a few changed bytes: the right values, or an error of this package.
 
 HDF5 itself may crash on such a file, so each layout has a process of its own.
 """
@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import H5VideoError, VideoLoader, video_set
+from h5video_data import H5VideoError, VideoLoader
+from h5video_data.planning import access
 from h5video_data.storage.layout import describe
 
 SHAPE = (6, 2, 8, 9)
@@ -40,7 +41,7 @@ LAYOUTS = {
 
 
 def write(path, *, version="earliest", shape=SHAPE, dtype="u1", **options):
-    """Writes a file, its last samples not; returns h5py's values and where its metadata are."""
+    """Writes a file without its last samples; returns h5py's values and the offsets of metadata."""
     with h5py.File(path, "w", libver=version) as file:
         dataset = file.create_dataset("X", shape, dtype, **options)
         dataset[:5] = np.arange(5 * 144).reshape(5, *SHAPE[1:]) % 251
@@ -58,7 +59,7 @@ def write(path, *, version="earliest", shape=SHAPE, dtype="u1", **options):
 
 
 def by_h5py(path):
-    """h5py's samples by number, None for one that it cannot read; None if it cannot open it."""
+    """Returns h5py's samples by number, None if unreadable; or None if the file is unreadable."""
     rows = {}
     try:
         with h5py.File(path) as file:
@@ -76,7 +77,7 @@ def by_h5py(path):
 
 
 def by_this_package(path):
-    """The samples by number, without those that cannot be read; None after an H5VideoError."""
+    """Returns the readable samples by number; None after an H5VideoError."""
     rows = {}
     try:
         options = {"batch_size": 2, "shuffle": False, "num_threads": 1, "on_error": "skip"}
@@ -91,7 +92,7 @@ def by_this_package(path):
 
 
 def verdict(expected, got, undamaged):
-    """What became of a damaged file."""
+    """Compares the samples of a damaged file with h5py's and with those from before."""
     if got is None:
         if expected is None or any(row is None for row in expected.values()):
             return "both raise"
@@ -106,9 +107,9 @@ def verdict(expected, got, undamaged):
 
 
 def flip(name, folder):
-    """Damages files of a layout, one after another, and prints what became of each."""
+    """Damages files of a layout, one after another, and prints the verdict on each."""
     logging.disable()
-    video_set.MEMORY_ROW_BYTES = -1
+    access.MEMORY_ROW_BYTES = -1
     path = Path(folder) / "set.h5"
     values, places = write(path, **LAYOUTS[name])
     content = path.read_bytes()

@@ -8,13 +8,13 @@ import gc
 import inspect
 import os
 import re
-import threading
 import time
 
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import wait_until
 
 import h5video_data as h5v
 from h5video_data import VideoLoader, testing
@@ -694,7 +694,7 @@ def test_labels_in_memory_are_not_decoded(tmp_path, compression):
         del file["Y"]
         file.create_dataset("Y", data=labels, compression="gzip")
     with h5v.VideoLoader(path) as loader:
-        decoded = [column.is_decoded for column in loader.video_set.columns]
+        decoded = [item.is_decoded for item in loader.video_set.components]
     assert decoded == [compression is not None, False]
 
 
@@ -742,25 +742,16 @@ def test_an_iterator_ends_promptly_in_the_middle_of_an_epoch(path):
     assert min(seconds) < 1
 
 
-def reading_threads():
-    return {thread for thread in threading.enumerate() if thread.name.startswith("h5video_data")}
-
-
-def test_threads_end_with_the_dataset(path):
-    before = reading_threads()
+def test_threads_end_with_the_dataset(path, new_threads):
     dataset = make(path)
     list(dataset)
     iterator = iter(dataset.map(lambda x, y: (x, y)))
     next(iterator)
-    assert reading_threads() - before
+    assert new_threads()
     del dataset
     assert len(list(iterator)) == STEPS - 1
     del iterator
-    deadline = time.monotonic() + 60
-    while reading_threads() - before and time.monotonic() < deadline:
-        gc.collect()
-        time.sleep(0.01)
-    assert not reading_threads() - before
+    wait_until(lambda: gc.collect() >= 0 and not new_threads())
 
 
 @pytest.mark.parametrize("drop_remainder", [False, True])

@@ -44,7 +44,7 @@ def run(scenario, path, folder):
         start_new_session=True,
     )
     try:
-        _, errors = process.communicate(timeout=150)
+        _, errors = process.communicate(timeout=250)
     finally:
         end_group(process)
     assert process.returncode == 0, errors[-3000:]
@@ -174,7 +174,7 @@ def test_the_example_for_several_gpus(tmp_path):
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -21,7 +21,8 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.storage import chunk_table
-from h5video_data.storage.layout import FileIdentity, Filter, describe
+from h5video_data.storage.file_identity import FileIdentity
+from h5video_data.storage.layout import Filter, describe
 
 SHAPE = (5, 4, 3)
 
@@ -45,7 +46,7 @@ def test_contiguous(path):
     assert stored.identity == FileIdentity.of(os.stat(path))
     assert (stored.shape, stored.dtype) == (SHAPE, np.uint16)
     assert (stored.storage, stored.chunk_shape, stored.filters) == ("contiguous", None, ())
-    assert (stored.nbytes, stored.row_nbytes, stored.stored_nbytes) == (120, 24, 120)
+    assert (stored.nbytes, stored.row_nbytes) == (120, 24)
     assert stored.obstacle is None
     assert (stored.sizes.tolist(), stored.masks.tolist()) == ([120], [0])
     assert path.read_bytes()[stored.offsets[0] :][:120] == np.arange(60, dtype="<u2").tobytes()
@@ -68,7 +69,6 @@ def test_the_chunk_table_leads_to_the_bytes(path, userblock):
     for i, chunk in raw.items():
         offset, size = stored.offsets[i], stored.sizes[i]
         assert content[offset : offset + size] == chunk
-    assert stored.stored_nbytes == sum(stored.sizes)
 
 
 def test_filters_in_the_order_of_writing(path):
@@ -102,12 +102,12 @@ def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
 
 DAMAGED_TABLES = {
     # What an entry of the B-tree of chunks becomes, and the error; the other entries stay.
-    "a chunk twice": ({"place": 2}, "it has a chunk twice, or out of order"),
-    "out of order": ({"place": 6}, "it has a chunk twice, or out of order"),
-    "beyond the last": ({"row": 7, "place": 8}, "it has chunks outside of the dataset"),
+    "a chunk twice": ({"place": 2}, "some chunks are listed twice or out of order"),
+    "out of order": ({"place": 6}, "some chunks are listed twice or out of order"),
+    "beyond the last": ({"row": 7, "place": 8}, "some chunks are outside the dataset"),
     "off the grid": ({"inside": 1}, ".*bad coordinate offset"),
-    "over another": ({"offset": lambda o: o + 1}, "it has chunks that overlap each other"),
-    "longer than it is": ({"size": lambda s: s + 8}, "it has chunks that overlap each other"),
+    "over another": ({"offset": lambda o: o + 1}, "some chunks overlap in the file"),
+    "longer than it is": ({"size": lambda s: s + 8}, "some chunks overlap in the file"),
 }
 
 
@@ -140,7 +140,7 @@ def test_a_chunk_table_that_cannot_be_true(path, damage, message):
     damage_table(path, **damage)
     with (
         h5py.File(path) as file,
-        pytest.raises(FileFormatError, match=f"'/X' has a damaged list of chunks: {message}"),
+        pytest.raises(FileFormatError, match=f"'/X' has a damaged chunk index: {message}"),
     ):
         describe(file["X"])
 
@@ -151,7 +151,7 @@ def test_a_damaged_chunk_table_of_more_chunks_than_are_collected_at_once(path):
         data = np.zeros((70_000, 1), np.uint8)
         file.create_dataset("X", data=data, chunks=(1, 1))
     damage_table(path, row=65_535, place=65_536)
-    with h5py.File(path) as file, pytest.raises(FileFormatError, match="twice, or out of order"):
+    with h5py.File(path) as file, pytest.raises(FileFormatError, match="twice or out of order"):
         describe(file["X"])
 
 
@@ -236,7 +236,7 @@ def test_unsupported_dtypes(path, dtype, message):
         else:
             file.create_dataset("X", SHAPE, dtype)
         with pytest.raises(
-            UnsupportedDtypeError, match=f"(?i)'/X' has the dtype .*{message}.*int8"
+            UnsupportedDtypeError, match=f"(?i)'/X' has (the|a) dtype .*{message}.*int8"
         ):
             describe(file["X"])
 
@@ -251,7 +251,9 @@ def test_a_dtype_that_h5py_has_no_name_for(path):
     with h5py.File(path, "w") as file:
         space = h5py.h5s.create_simple(SHAPE)
         library.H5Dclose(ctypes.c_int64(create(file.id.id, b"X", vax, space.id, 0, 0, 0)))
-        with pytest.raises(UnsupportedDtypeError, match="'/X' has the dtype of which h5py says: "):
+        with pytest.raises(
+            UnsupportedDtypeError, match="'/X' has a dtype that h5py does not support: "
+        ):
             describe(file["X"])
     (report,) = inspect(path).datasets
     assert (report.dtype, report.reason) == ("unknown", "its dtype is not supported")
@@ -259,7 +261,7 @@ def test_a_dtype_that_h5py_has_no_name_for(path):
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(7, "'/X' holds a scalar"), (h5py.Empty("f4"), "'/X' holds an empty dataspace")],
+    [(7, "'/X' is a scalar"), (h5py.Empty("f4"), "'/X' is empty")],
 )
 def test_datasets_without_samples(path, data, message):
     with pytest.raises(FileFormatError, match=message):
@@ -277,7 +279,9 @@ def test_a_contiguous_dataset_of_fewer_bytes_than_its_shape_takes(path):
     path.write_bytes(content.replace(layout_message, struct.pack("<BBQQ", 3, 1, offset, 100)))
     with (
         h5py.File(path) as file,
-        pytest.raises(FileFormatError, match=r"'/X' is damaged: .* takes 120 bytes, .* has 100 in"),
+        pytest.raises(
+            FileFormatError, match=r"'/X' is damaged: .* takes 120 bytes, but 100 are stored"
+        ),
     ):
         describe(file["X"])
 
@@ -293,12 +297,12 @@ def test_an_array_type_is_further_dimensions(path):
 
 def test_no_rows(path):
     stored = described(path, data=np.zeros((0, 4, 3)), chunks=(1, 4, 3), maxshape=(None, 4, 3))
-    assert (len(stored.offsets), stored.nbytes, stored.stored_nbytes) == (0, 0, 0)
+    assert (len(stored.offsets), stored.nbytes) == (0, 0)
 
 
 def test_nothing_written_yet(path):
     stored = described(path, data=None, shape=SHAPE, dtype="u1", fillvalue=3)
-    assert stored.obstacle == "nothing was written to it yet"
+    assert stored.obstacle == "no values were written to it yet"
 
 
 def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
@@ -310,13 +314,13 @@ def test_huge_grids_are_left_to_hdf5(path, monkeypatch):
 UNKNOWN_INDEXES = {
     "no such function": lambda patch: patch.setattr(chunk_table.h5py.h5d, "__file__", "/gone.so"),
     "another place": lambda patch: patch.setattr(
-        chunk_table, "_lists_turned_arrays_wrongly", _raise_unreadable
+        chunk_table, "_lists_slots_as_places", _raise_unreadable
     ),
 }
 
 
 def _raise_unreadable():
-    raise chunk_table.UnreadableTableError("HDF5 does not tell where its chunks are")
+    raise chunk_table.UnreadableTableError("HDF5 does not report where its chunks are")
 
 
 @pytest.mark.parametrize("prepare", UNKNOWN_INDEXES.values(), ids=UNKNOWN_INDEXES)
@@ -329,7 +333,7 @@ def test_chunks_whose_places_are_not_certain_are_left_to_hdf5(path, monkeypatch,
     prepare(monkeypatch)
     with h5py.File(path) as file:
         assert describe(file["first"]).obstacle is None
-        assert re.search("does not tell (how|where) its chunks are", describe(file["X"]).obstacle)
+        assert re.search("does not report (how|where) its chunks are", describe(file["X"]).obstacle)
     with VideoLoader(path, y=None, shuffle=False) as loader:
         np.testing.assert_array_equal(np.concatenate(list(loader)), expected)
 
@@ -389,14 +393,16 @@ def test_sources_of_virtual_datasets(tmp_path, monkeypatch, name, place, is_foun
     code = "import h5py; print(h5py.File('../files/set.h5')['X'][0, 0])"
     run = [sys.executable, "-c", code]
     env = {**os.environ, "HDF5_VDS_PREFIX": prefix}
-    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(run, env=env, capture_output=True, text=True, check=True, timeout=250)
     assert done.stdout == f"{is_found:d}\n"  # the same place that HDF5 finds
     monkeypatch.setenv("HDF5_VDS_PREFIX", prefix)
     with h5py.File("../files/set.h5") as file:
         if is_found:
             assert describe(file["X"]).storage == "virtual"
         else:
-            with pytest.raises(VideoFileNotFoundError, match=f"set.h5: .*'/X' .*'{name}', which"):
+            with pytest.raises(
+                VideoFileNotFoundError, match=f"set.h5: .*'/X' maps to .*'{name}', which"
+            ):
                 describe(file["X"])
 
 
@@ -429,22 +435,14 @@ def test_identity(path, tmp_path, change):
 
 
 CHANGES = {
-    "size": ({"num_bytes": 7}, "its size went from 100 to 7 bytes"),
+    "size": ({"num_bytes": 7}, "size from 100 to 7 bytes"),
     "time": (
-        {"modified_ns": 3_000_000_000},
-        "its time of change went from 00:00:01 to 00:00:03",
-    ),
-    "a little later": (
-        {"modified_ns": 1_000_000_500},
-        "its time of change went from 00:00:01.000000000 to 00:00:01.000000500",
-    ),
-    "days later": (
-        {"modified_ns": 86_401_000_000_000},
-        "its time of change went from 1970-01-01 00:00:01 to 1970-01-02 00:00:01",
+        {"modified_ns": 86_401_000_000_500},
+        "modification time from 1970-01-01 00:00:01.000000000 to 1970-01-02 00:00:01.000000500",
     ),
     "size and time": (
-        {"num_bytes": 7, "modified_ns": 2_000_000_000},
-        "its size went from 100 to 7 bytes, its time of change went from 00:00:01 to 00:00:02",
+        {"num_bytes": 7, "modified_ns": 1_000_000_001},
+        "size from 100 to 7 bytes, modification time from .* to 1970-01-01 00:00:01.000000001",
     ),
     "inode": ({"inode": 3, "num_bytes": 7}, "it is another file"),
     "device": ({"device": 3}, "it is another file"),
@@ -456,6 +454,6 @@ def test_what_tells_a_file_from_another(monkeypatch, change, message):
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     before = FileIdentity(device=1, inode=2, num_bytes=100, modified_ns=1_000_000_000)
-    assert before.changes(dataclasses.replace(before, **change)) == message
+    assert re.fullmatch(message, before.changes(dataclasses.replace(before, **change)))
     monkeypatch.undo()
     time.tzset()

@@ -17,12 +17,14 @@ import time
 import h5py
 import numpy as np
 import pytest
+from conftest import numbers_of, open_descriptors, resident_nbytes, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import split_samples, testing, video_set
+from h5video_data import split_samples, testing
 from h5video_data.errors import ArgumentError, ClosedError
 from h5video_data.loader import LoaderStats, VideoLoader
+from h5video_data.reading import byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.samplers import (
     BalancedSampler,
@@ -33,61 +35,15 @@ from h5video_data.samplers import (
 )
 from h5video_data.sampling.split_indices import split_indices
 
+pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
+
 ONE = (1, *testing.SAMPLE_SHAPE)
 ROW_BYTES = 768
-
-
-@pytest.fixture(autouse=True, scope="module")
-def samples_are_read():
-    """The samples of the tests are small; they are not kept in memory for that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
-        yield
 
 
 @pytest.fixture
 def path(tmp_path):
     return testing.write_video_file(tmp_path / "set.h5", num_samples=60)
-
-
-@pytest.fixture(scope="module")
-def sizes(tmp_path_factory):
-    """A file for each number of samples; X holds the sample's number, Y its class of 3."""
-    folder = tmp_path_factory.mktemp("sizes")
-
-    def write(num_samples):
-        path = folder / f"{num_samples}.h5"
-        if not path.exists():
-            numbers = np.arange(num_samples)
-            with h5py.File(path, "w") as file:
-                file["X"] = np.repeat(numbers[:, np.newaxis], 20, axis=1)
-                file["Y"] = testing.labels(numbers, 3)
-                file["group"] = [f"g{i % 7}" for i in numbers]
-                file["number"] = numbers % 7
-        return path
-
-    return write
-
-
-def num_descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
-def resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
-
-
-def numbers_of(batches):
-    """The numbers of the samples in an epoch of a file of `sizes`."""
-    return np.concatenate([np.atleast_2d(x)[:, 0] for x, _ in batches]).tolist()
 
 
 # --------------------------------------------------------------------------- order
@@ -176,6 +132,7 @@ def test_the_last_smaller_batch_is_kept(sizes):
     assert len(list(VideoLoader(sizes(10), batch_size=None, drop_remainder=True))) == 10
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     num_samples=st.integers(1, 40),
@@ -466,19 +423,20 @@ def test_abandoned_iterators_leave_nothing_behind(tmp_path, new_threads):
 
     abandon(50)
     gc.collect()
-    memory, descriptors = resident_bytes(), num_descriptors()
+    memory, descriptors = resident_nbytes(), len(open_descriptors())
     abandon(300)
     gc.collect()
     assert len(new_threads()) <= 3
-    assert num_descriptors() <= descriptors
-    assert resident_bytes() - memory < 30 << 20  # 300 batches are 150 MB
+    assert len(open_descriptors()) <= descriptors
+    assert resident_nbytes() - memory < 30 << 20  # 300 batches are 150 MB
     loader.close()
     assert not new_threads()
-    assert num_descriptors() < descriptors
+    assert len(open_descriptors()) < descriptors
 
 
+@pytest.mark.slow
 def test_loaders_that_are_dropped_leave_nothing_behind(path, new_threads):
-    descriptors = num_descriptors()
+    descriptors = len(open_descriptors())
     for number in range(100):
         loader = VideoLoader(path, batch_size=8, num_threads=3)
         batches = iter(loader)
@@ -488,7 +446,7 @@ def test_loaders_that_are_dropped_leave_nothing_behind(path, new_threads):
             loader.close()
     del loader, batches  # without a garbage collection: there is no cycle
     wait_until(lambda: not new_threads())
-    assert num_descriptors() == descriptors
+    assert len(open_descriptors()) == descriptors
 
 
 def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
@@ -500,7 +458,7 @@ def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
         read(self, *arguments)
 
     monkeypatch.setattr(sources.DirectSource, "read", slow)
-    monkeypatch.setattr("h5video_data.reading.memory_budget.MAX_GROUP_BATCHES", 1)
+    monkeypatch.setattr("h5video_data.reading.memory_budget.MAX_BUNDLE_BATCHES", 1)
     loader = VideoLoader(path, y=None, batch_size=1, num_threads=2, read_ahead_bytes=1 << 20)
     batches = iter(loader)
     next(batches)
@@ -594,7 +552,7 @@ def test_close_while_iterating(path, new_threads):
     batches = iter(loader)
     next(batches)
     loader.close()
-    with pytest.raises(ClosedError, match="closed while it was iterated"):
+    with pytest.raises(ClosedError, match="closed during iteration"):
         list(batches)
     assert not new_threads()
 
@@ -680,13 +638,13 @@ def test_an_iterator_of_the_parent_does_not_hang_in_the_child(path):
 EXIT = """
 import os, sys, threading, time
 import numpy as np
-from h5video_data import video_set
+from h5video_data.planning import access
 from h5video_data.reading import memory_budget as memory
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading import threads as tasks
 from h5video_data.loader import VideoLoader
-video_set.MEMORY_ROW_BYTES = 64
-memory.MAX_GROUP_BATCHES = 1
+access.MEMORY_ROW_BYTES = 64
+memory.MAX_BUNDLE_BATCHES = 1
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 read = sources.DirectSource.read
 def slow(self, *arguments):
@@ -717,7 +675,7 @@ def output_until_exit(path, seconds_a_read, end):
         [sys.executable, "-c", EXIT, path, str(seconds_a_read), end],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -767,17 +725,18 @@ def test_stats_add_up(tmp_path, options, batch_size):
 # --------------------------------------------------------------------------- many files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [None, (2, *testing.SAMPLE_SHAPE)], ids=["direct", "h5py"])
 def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
     monkeypatch.setattr("h5video_data.reading.hdf5_source.MAX_OPEN_FILES", 8)
-    num_files = sources.MAX_OPEN_FILES + 44 if chunks is None else 40
+    num_files = byte_sources.MAX_OPEN_FILES + 44 if chunks is None else 40
     paths = [
         testing.write_video_file(
             tmp_path / f"{number:03}.h5", num_samples=2, first=2 * number, chunks=chunks
         )
         for number in range(num_files)
     ]
-    before = num_descriptors()
+    before = len(open_descriptors())
     loader = VideoLoader(paths, seed=0, batch_size=50, num_threads=12)
     most = 0
     for epoch in range(3):
@@ -786,10 +745,10 @@ def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
             np.testing.assert_array_equal(
                 x, testing.sample_values(order[step * 50 : step * 50 + 50])
             )
-            most = max(most, num_descriptors() - before)
-    assert most <= sources.MAX_OPEN_FILES + 12
+            most = max(most, len(open_descriptors()) - before)
+    assert most <= byte_sources.MAX_OPEN_FILES + 12
     loader.close()
-    assert num_descriptors() == before
+    assert len(open_descriptors()) == before
 
 
 def ahead_of(loader):
@@ -801,7 +760,7 @@ def test_the_next_epoch_is_read_at_the_end_of_this_one(sizes):
     loader = VideoLoader(sizes(40), batch_size=4, seed=0)
     assert ahead_of(loader) is None
     numbers_of(loader)
-    assert ahead_of(loader) == (1, min(loader._feed.memory.window, 10))
+    assert ahead_of(loader) == (1, min(loader._feed.memory.bundles_in_flight, 10))
     begun = loader._feed._ahead
     second = numbers_of(loader)
     assert loader._feed._ahead is not begun

@@ -12,12 +12,13 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from conftest import Order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagecodecs import lz4_encode
 from odd_types import nine_bits
 
-from h5video_data import testing, video_set
+from h5video_data import testing
 from h5video_data.errors import (
     FileFormatError,
     MissingFilterError,
@@ -25,49 +26,28 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.loader import VideoLoader
-from h5video_data.planning.byte_ranges import ChunkRows, RowPlanner, planner
-from h5video_data.reading import buffers
+from h5video_data.planning import access
+from h5video_data.planning.access import direct_access
+from h5video_data.reading import byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.io_submit import open_queue
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.layout import FileIdentity, describe
+from h5video_data.storage.file_identity import FileIdentity
+from h5video_data.storage.layout import describe
+
+pytestmark = [
+    pytest.mark.memory_limit(-1),  # everything is read, however small
+    pytest.mark.usefixtures("poisoned_buffers"),
+]
 
 SHAPE = (7, 4, 3, 5)
 SAMPLE = SHAPE[1:]
 ONE = (1, *SAMPLE)  # the shape of a chunk that is one sample
-POISON = 0xA5
 
 DIRECT = "direct"
-SLABS = "slabs"
+SLABS = "chunks"
 PRECISION = "precision or padding"
-UNDEFINED = "not defined"
-
-
-class Order:
-    """A sampler that gives the same positions in every epoch."""
-
-    def __init__(self, positions):
-        self.positions = np.asarray(positions, np.int64)
-
-    def epoch(self, epoch):
-        del epoch
-        return self.positions
-
-
-@pytest.fixture(autouse=True, scope="module")
-def poisoned_buffers():
-    """New buffers are full of rubbish, and small datasets are not read by other means."""
-    aligned_empty = buffers.aligned_empty
-
-    def poisoned(num_bytes):
-        block = aligned_empty(num_bytes)
-        block[:] = POISON
-        return block
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buffers, "aligned_empty", poisoned)
-        patch.setattr(video_set, "MEMORY_ROW_BYTES", -1)
-        yield
+UNDEFINED = "undefined"
 
 
 def values(shape=SHAPE, dtype="<u2", seed=0):
@@ -90,8 +70,8 @@ def values(shape=SHAPE, dtype="<u2", seed=0):
 def path_taken(path, name="X"):
     """`DIRECT`, `SLABS`, or the reason why h5py reads the dataset."""
     with h5py.File(path) as file:
-        plan = planner(describe(file[name]))
-    return {RowPlanner: DIRECT, ChunkRows: SLABS}.get(type(plan), plan)
+        found = direct_access(describe(file[name]))
+    return found.reason if found.kind == "h5py" else found.kind
 
 
 def check(path, name="X", order=None, **options):
@@ -259,7 +239,7 @@ def test_array_types(tmp_path, dtype, chunks, options, fill):
     np.testing.assert_array_equal(got[:5], data[:5])
     assert (got[-1] == fill).all()
     if fill and chunks:
-        assert_path(path, "fill value of its array type")
+        assert_path(path, "fill value of an array type")
     else:
         assert_path(path, SLABS if chunks == (2, 3) and options else DIRECT)
     check(path)
@@ -267,8 +247,8 @@ def test_array_types(tmp_path, dtype, chunks, options, fill):
         np.testing.assert_array_equal(np.concatenate(list(loader)), got[:, :2])
 
 
-def test_an_array_type_of_small_samples_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
+@pytest.mark.memory_limit(4096)
+def test_an_array_type_of_small_samples_in_memory(tmp_path):
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
         file["X"] = values()
@@ -565,7 +545,7 @@ def test_an_lz4_chunk_of_several_blocks_that_is_as_long_as_if_it_were_not_compre
         assert dataset[0].tobytes() == first + second
         assert {dataset.id.get_chunk_info(i).size for i in range(4)} == {len(chunk)}
     check(path)
-    monkeypatch.setattr(sources, "open_queue", lambda: None)
+    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
     check(path)
 
 
@@ -580,7 +560,7 @@ def test_an_lz4_chunk_that_does_not_compress_is_read_into_its_place(tmp_path, mo
             patch.setattr(sources, "decode_chunk", None)
             check(path)
             check(path, batch_size=1)
-    monkeypatch.setattr(sources, "open_queue", lambda: None)
+    monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
     check(path)
 
 
@@ -681,7 +661,7 @@ def test_virtual_dataset(tmp_path):
     assert_path(path, "virtual")
     check(path)
     (tmp_path / "part1.h5").unlink()  # HDF5 would give the fill value
-    with pytest.raises(VideoFileNotFoundError, match=r"set\.h5: .*'/X' .*part1\.h5', which is not"):
+    with pytest.raises(VideoFileNotFoundError, match=r"set\.h5: .*'/X' .*part1\.h5', which does"):
         check(path)
 
 
@@ -874,16 +854,19 @@ def test_files_must_be_alike(tmp_path):
     paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
     for path, dtype in zip(paths, ("u1", "u2"), strict=True):
         testing.write_video_file(path, dtype=dtype)
-    with pytest.raises(FileFormatError, match=r"'X' should be alike.*uint8.*uint16"):
+    with pytest.raises(FileFormatError, match=r"'X' must be alike.*uint8.*uint16"):
         VideoLoader(paths)
 
 
-@pytest.mark.parametrize("in_memory", [False, True], ids=["read", "kept"])
+@pytest.mark.parametrize(
+    "limit",
+    [pytest.param(n, marks=pytest.mark.memory_limit(n)) for n in (-1, 4096)],
+    ids=["read", "kept"],
+)
 @pytest.mark.parametrize("chunks", [None, (1,), (4,)], ids=str)
 @pytest.mark.parametrize("dtype", ["<i8", ">f4"])
-def test_one_dimension(tmp_path, monkeypatch, in_memory, chunks, dtype):
-    if in_memory:
-        monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
+def test_one_dimension(tmp_path, limit, chunks, dtype):
+    assert limit == access.MEMORY_ROW_BYTES
     path = tmp_path / "set.h5"
     labels = values((7,), dtype)
     with h5py.File(path, "w") as file:
@@ -925,10 +908,10 @@ def test_the_same_file_twice(tmp_path):
     check([path, path], order=[9, 4, 0, 5])
 
 
+@pytest.mark.memory_limit(4096)
 def test_a_relative_path_means_what_it_meant_when_it_was_given(tmp_path, monkeypatch):
     testing.write_video_file(tmp_path / "set.h5", num_samples=5)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 4096)
     loader = VideoLoader("set.h5", shuffle=False)
     monkeypatch.chdir("/")
     ((x, _),) = list(loader)
@@ -960,6 +943,7 @@ def layouts(draw):
     return shape, options
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     layout=layouts(),
@@ -1018,13 +1002,13 @@ def test_ranges_are_announced_to_the_kernel_if_the_disk_is_read(tmp_path, monkey
             tmp_path / f"{name}.h5", num_samples=16, sample_shape=shape, **options
         )
         with VideoLoader(path, y=None, batch_size=8, seed=0, num_threads=1) as loader:
-            monkeypatch.setattr(sources, "JUDGED_BYTES", 1)
-            monkeypatch.setattr(sources, "SLOW_BYTES_PER_SECOND", 0)
+            monkeypatch.setattr(byte_sources, "JUDGED_BYTES", 1)
+            monkeypatch.setattr(byte_sources, "SLOW_BYTES_PER_SECOND", 0)
             for _ in loader.batches():
                 pass
             assert not announced
             # Everything is slow now: from the second task on, what is read is announced.
-            monkeypatch.setattr(sources, "SLOW_BYTES_PER_SECOND", 1e15)
+            monkeypatch.setattr(byte_sources, "SLOW_BYTES_PER_SECOND", 1e15)
             before = loader.stats.read_bytes
             for _ in range(2):
                 for _ in loader.batches():

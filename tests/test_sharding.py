@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,13 +126,15 @@ def test_the_map_functions_see_the_same_seeds_for_any_number_of_workers(path):
 @pytest.mark.parametrize(
     ("context", "batch_size", "message"),
     [
-        (tf.distribute.InputContext(1, 0, 3), 32, "multiple of the number of replicas"),
-        (tf.distribute.InputContext(2, 0, 3), 33, "as many replicas on each worker"),
-        (tf.distribute.InputContext(1, 0, 1), None, "batch_size=None"),
+        ((1, 0, 3), 32, "multiple of the number of replicas"),
+        ((2, 0, 3), 33, "as many replicas on each worker"),
+        ((1, 0, 1), None, "batch_size=None"),
         ("worker 0", 32, r"must be a tf.distribute.InputContext\. Received: 'worker 0'"),
     ],
 )
 def test_what_cannot_be_shared_out(path, context, batch_size, message):
+    if isinstance(context, tuple):
+        context = tf.distribute.InputContext(*context)
     with pytest.raises(ArgumentError, match=message):
         VideoLoader(path, batch_size=batch_size, input_context=context)
 

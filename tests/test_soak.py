@@ -15,14 +15,19 @@ import weakref
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import open_descriptors, package_threads, resident_nbytes, tf, wait_until
 
-from h5video_data import testing, video_dataset_from_hdf5, video_set
+from h5video_data import testing, video_dataset_from_hdf5
 from h5video_data.errors import ClosedError, FileChangedError, ReadError
 from h5video_data.loader import VideoLoader
 from h5video_data.reading import buffers
 from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.samplers import ShuffleSampler, WeightedSampler
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.memory_limit(64),  # the small samples of these tests are read
+]
 
 SHAPE = testing.SAMPLE_SHAPE
 LAYOUTS = {
@@ -32,14 +37,6 @@ LAYOUTS = {
     "bands": {"chunks": (4, 1, 2, 8, 5), "compression": "lzf"},
     "h5py": {"dtype": ">i2"},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def samples_are_read():
-    """The samples of the tests are small; they are not kept in memory for that."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
-        yield
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -68,30 +65,6 @@ def epoch(loader):
 
 def order(number, seed=0, num_samples=42):
     return ShuffleSampler(num_samples, seed=seed).epoch(number).tolist()
-
-
-def threads():
-    return {thread for thread in threading.enumerate() if "h5video_data" in thread.name}
-
-
-def descriptors(folder):
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{number}"))
-    return [name for name in found if name.startswith(os.fspath(folder))]
-
-
-def resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 def run_together(*functions):
@@ -211,7 +184,7 @@ def test_an_error_in_a_decode_leaves_nothing_behind(tmp_path, slab_path):
     # Copies of kept samples fail as well. Threads and files must not wait for the collector.
     with h5py.File(slab_path, "a") as file:
         file["X"].id.write_direct_chunk((10, 0, 0, 0, 0), b"rubbish", 0)
-    before = threads()
+    before = package_threads()
     gc.collect()
     gc.disable()
     try:
@@ -221,8 +194,8 @@ def test_an_error_in_a_decode_leaves_nothing_behind(tmp_path, slab_path):
                 epoch(loader)
             del loader
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not threads() - before, seconds=2)
-        left = threads() - before, descriptors(tmp_path)
+            wait_until(lambda: not package_threads() - before)
+        left = package_threads() - before, open_descriptors(tmp_path)
     finally:
         gc.enable()
     assert left == (set(), [])
@@ -257,11 +230,11 @@ def test_memory_of_samples_that_share_chunks(tmp_path, lent, share):
         path, y=None, batch_size=16, seed=0, read_ahead_bytes=budget, num_threads=3
     ) as loader:
         next(iter(loader))
-        begin = resident_bytes()
+        begin = resident_nbytes()
         most = 0
         for _ in range(4):
             for x in loader:
-                most = max(most, resident_bytes() - begin)
+                most = max(most, resident_nbytes() - begin)
                 assert x.shape == (16, *shape)
         # One batch that the caller holds, one that he has just let go of, one being read.
         assert lent["most"] <= budget + 3 * batch_bytes
@@ -276,7 +249,7 @@ def test_whatever_one_does_in_between(path, seed, tmp_path):
     # Several iterators, broken off, gone on with, dropped; epochs set, threads released: each
     # iterator gives its epoch's samples.
     rng = np.random.default_rng(seed)
-    before = threads()
+    before = package_threads()
     loader = VideoLoader(
         path, batch_size=5, seed=0, num_threads=int(rng.integers(1, 4)), read_ahead_bytes=20_000
     )
@@ -316,8 +289,8 @@ def test_whatever_one_does_in_between(path, seed, tmp_path):
     loader.close()
     del running, loader
     batches = found = arrays = None
-    wait_until(lambda: not threads() - before)
-    assert not descriptors(tmp_path)
+    wait_until(lambda: not package_threads() - before)
+    assert not open_descriptors(tmp_path)
 
 
 def test_nested_loops(path):
@@ -355,7 +328,7 @@ def test_many_threads_set_epochs_and_break_off(path):
 
 @pytest.mark.parametrize("moment", range(14))
 def test_closed_after_any_batch(path, moment, tmp_path):
-    before = threads()
+    before = package_threads()
     loader = VideoLoader(path, batch_size=7, seed=0, num_threads=2)
     batches = loader.batches()
     if moment > 6:
@@ -369,15 +342,15 @@ def test_closed_after_any_batch(path, moment, tmp_path):
     else:
         with pytest.raises(ClosedError):
             list(batches)
-    assert not threads() - before
-    assert not descriptors(tmp_path)
+    assert not package_threads() - before
+    assert not open_descriptors(tmp_path)
     assert loader._feed._ahead is None
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "slabs"])
 def test_released_while_another_thread_ends_its_epochs(tmp_path, layout):
     path = testing.write_video_file(tmp_path / "a.h5", num_samples=42, **LAYOUTS[layout])
-    before = threads()
+    before = package_threads()
     loader = VideoLoader(path, batch_size=42, seed=0, num_threads=2)
     is_done = threading.Event()
 
@@ -397,7 +370,7 @@ def test_released_while_another_thread_ends_its_epochs(tmp_path, layout):
     finally:
         sys.setswitchinterval(interval)
     loader.release()
-    wait_until(lambda: not threads() - before)
+    wait_until(lambda: not package_threads() - before)
 
 
 def test_an_error_in_the_last_batch(slab_path, monkeypatch):
@@ -425,7 +398,7 @@ def test_an_error_in_the_last_batch(slab_path, monkeypatch):
 def test_what_was_read_ahead_of_a_change_is_not_given(path, tmp_path, change):
     with VideoLoader(path, batch_size=10, seed=0) as loader:
         epoch(loader)
-        for batch in loader._feed._ahead._batches:
+        for batch in loader._feed._ahead._bundles:
             for task in batch.tasks:
                 task.result()  # all of it was read, and right
         if change == "written":
@@ -589,12 +562,13 @@ def test_hundreds_of_iterators_that_are_broken_off(tmp_path):
 
     break_off(30)
     gc.collect()
-    memory, files, running = resident_bytes(), os.listdir("/proc/self/fd"), threads()
+    memory, files, running = resident_nbytes(), open_descriptors(), package_threads()
     break_off(120)
     gc.collect()
-    wait_until(lambda: len(threads()) <= len(running))
-    assert len(os.listdir("/proc/self/fd")) <= len(files) + 1
-    assert resident_bytes() - memory < 20 << 20  # with what is read ahead, 50 MB were read at least
+    wait_until(lambda: len(package_threads()) <= len(running))
+    assert len(open_descriptors()) <= len(files) + 1
+    # With what is read ahead, 50 MB were read at least.
+    assert resident_nbytes() - memory < 20 << 20
 
 
 def test_take_and_repeat_follow_on(path):
@@ -612,9 +586,9 @@ def test_take_and_repeat_follow_on(path):
 EXIT = """
 import os, signal, sys, threading, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from h5video_data import video_set
+from h5video_data.planning import access
 from h5video_data.reading import threads as tasks
-video_set.MEMORY_ROW_BYTES = 64
+access.MEMORY_ROW_BYTES = 64
 tasks.EXIT_SECONDS = 1000  # a thread that does not end is a hang
 way, end, path = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have switched off
@@ -674,7 +648,7 @@ def test_the_process_ends_in_the_middle_of_an_epoch(slab_path, way, end):
     )
     try:
         assert process.stdout.readline() == "stop\n"
-        _, noise = process.communicate(timeout=120)
+        _, noise = process.communicate(timeout=250)
     finally:
         process.kill()
     # Python gives 130 for a KeyboardInterrupt under some shells, -SIGINT by itself.

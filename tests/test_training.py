@@ -227,7 +227,7 @@ def test_keras_finds_tf_keras_by_the_environment(path):
         env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=True,
     )
     assert done.stdout.split() == ["tf_keras", str(STEPS)]

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 
 from h5video_data.loader import VideoLoader, function_name
-from h5video_data.planning.byte_ranges import planner
-from h5video_data.reading.sample_sources import BYTES_PER_READ, ReadStats
+from h5video_data.reading.byte_sources import BYTES_PER_READ
+from h5video_data.reading.sample_sources import ReadStats
 
 # A training that waits for a smaller fraction of its time has little to gain from a faster feed.
 _NOTEWORTHY_WAIT = 0.03
@@ -143,11 +143,10 @@ def _handing_over(measured: Measurements, loader: VideoLoader, waited: str) -> s
 
 def _obstacle(loader: VideoLoader) -> str:
     """Names the first dataset that only HDF5 can read, with the reason; "" if there is none."""
-    for column in loader.video_set.columns:
-        for stored in () if column.is_kept_in_memory else column.parts:
-            reason = planner(stored)
-            if isinstance(reason, str):
-                return f"Dataset {stored.name!r}: {reason}"
+    for component in loader.video_set.components:
+        for access in component.accesses:
+            if access.kind == "h5py":
+                return f"Dataset {access.stored.name!r}: {access.reason}"
     return ""
 
 

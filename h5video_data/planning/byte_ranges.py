@@ -1,4 +1,4 @@
-"""Which bytes of a file a batch needs, and where each range lands. Pure data, no files.
+"""Plans the byte ranges of a file that a batch needs, and where each lands. No files.
 
 A dataset can be planned here if each sample is made of whole byte ranges of the file: a contiguous
 dataset, or chunks that hold (part of) one sample and come out as contiguous bytes of it:
@@ -8,22 +8,19 @@ dataset, or chunks that hold (part of) one sample and come out as contiguous byt
     chunk (1, 1, 1, 112, 112)     a channel of a frame
 
 Without filters, the same holds for chunks of many samples: each is a byte range of the chunk.
-Everything else that has a chunk table is read by slabs.
+Everything else that has a chunk table is decoded by chunk rows: see `chunk_rows`.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.filters import undecodable
 from h5video_data.storage.layout import StoredArray
 
 
@@ -62,7 +59,11 @@ class RowPlanner:
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
     clip: Clip | None = None
-    """Which frames of the samples to read; None: all of them."""
+    """The frames of each row to read; None: all of them."""
+
+    def of_clips(self, clip: Clip | None) -> RowPlanner:
+        """Returns a planner of clips of the rows."""
+        return replace(self, clip=clip)
 
     @property
     def chunk_nbytes(self) -> int:
@@ -85,23 +86,23 @@ class RowPlanner:
     def plan(
         self,
         rows: NDArray[np.int64],
-        places: NDArray[np.int64],
-        firsts: NDArray[np.int64] | None = None,
+        out_rows: NDArray[np.int64],
+        first_frames: NDArray[np.int64] | None = None,
     ) -> ReadPlan:
         """Plans the reading of samples into rows of a buffer.
 
         Args:
             rows: int64 (n,), positions along the first axis, in any order, repeats allowed.
-            places: int64 (n,), the row of the buffer where each lands.
-            firsts: int64 (n,), the first frame of each sample's clip, if there is a clip.
+            out_rows: int64 (n,), the row of the buffer where each lands.
+            first_frames: int64 (n,), the first frame of each sample's clip, if there is a clip.
 
         Returns:
             The ranges, in the order of `rows`. Unfiltered ranges that follow each other both in the
             file and in the buffer are one.
         """
-        begin = (places * self.row_nbytes)[:, np.newaxis]
-        if self.clip is not None and firsts is not None:
-            return self._plan_clips(rows, begin, firsts[:, np.newaxis])
+        begin = (out_rows * self.row_nbytes)[:, np.newaxis]
+        if self.clip is not None and first_frames is not None:
+            return self._plan_clips(rows, begin, first_frames[:, np.newaxis])
         starts, stops = (begin + self.starts).ravel(), (begin + self.stops).ravel()
         stored = self.stored
         if stored.chunk_shape is None:
@@ -121,12 +122,12 @@ class RowPlanner:
         """Plans ranges: `pieces` of `rows`, from byte `inside` of each piece on."""
         stored = self.stored
         assert stored.chunk_shape is not None
-        slabs, places = np.divmod(rows, stored.chunk_shape[0])
-        chunks = (slabs * len(self.starts) + pieces).ravel()
+        chunk_rows, in_chunk = np.divmod(rows, stored.chunk_shape[0])
+        chunks = (chunk_rows * len(self.starts) + pieces).ravel()
         offsets, masks = stored.offsets[chunks], stored.masks[chunks]
-        row_in_chunk = self.chunk_nbytes // stored.chunk_shape[0]
+        row_nbytes = self.chunk_nbytes // stored.chunk_shape[0]
         skips: NDArray[Any] = np.broadcast_to(
-            places * row_in_chunk + inside, (slabs + pieces).shape
+            in_chunk * row_nbytes + inside, (chunk_rows + pieces).shape
         ).ravel()
         if stored.filters:
             return ReadPlan(offsets, stored.sizes[chunks], masks, starts, stops, skips)
@@ -134,13 +135,13 @@ class RowPlanner:
         return _merged(ReadPlan(offsets, stops - starts, masks, starts, stops))
 
     def _plan_clips(
-        self, rows: NDArray[np.int64], begin: NDArray[np.int64], firsts: NDArray[np.int64]
+        self, rows: NDArray[np.int64], begin: NDArray[np.int64], first_frames: NDArray[np.int64]
     ) -> ReadPlan:
-        """Plans clips: `begin` and `firsts` are (n, 1)."""
+        """Plans clips: `begin` and `first_frames` are (n, 1)."""
         assert self.clip is not None
         stored = self.stored
         rows = rows[:, np.newaxis]
-        frames = firsts + self.clip.stride * np.arange(self.clip.num_frames)
+        frames = first_frames + self.clip.stride * np.arange(self.clip.num_frames)
         starts = begin + self.frame_nbytes * np.arange(self.clip.num_frames)
         if stored.chunk_shape is None:
             offsets = stored.offsets[0] + rows * stored.row_nbytes + frames * self.frame_nbytes
@@ -210,136 +211,3 @@ def _merged(plan: ReadPlan) -> ReadPlan:
     last = np.concatenate([first[1:] - 1, [len(plan) - 1]])
     starts, stops = plan.starts[first], plan.stops[last]
     return ReadPlan(plan.offsets[first], stops - starts, plan.masks[first], starts, stops)
-
-
-@dataclass(frozen=True)
-class Region:
-    """Chunks of a band that a sample is copied out of in one go.
-
-    They are all whole, or an edge of the samples cuts them off alike. All fields have an entry for
-    each axis from the third on.
-    """
-
-    chunks: tuple[slice, ...]
-    """Which chunks."""
-    inside: tuple[slice, ...]
-    """What of each chunk counts: an edge chunk is stored whole."""
-    place: tuple[slice, ...]
-    """What of a frame they fill."""
-    split: tuple[int, ...]
-    """The shape of that in chunks and cells of a chunk: (chunks, cells, chunks, cells, ...)."""
-
-    def copy(self, band: NDArray[Any], in_band: slice, out: NDArray[Any]) -> None:
-        """Copies frames of one sample.
-
-        Args:
-            band: The sample in a band: (chunks along each axis..., frames, cells along each axis).
-            in_band: Which of these frames.
-            out: (frames, ...), takes them.
-        """
-        source = band[self.chunks + (in_band,) + self.inside]
-        rank = len(self.chunks)
-        axes = [axis for i in range(rank) for axis in (i, rank + 1 + i)]
-        # Cutting axes in parts gives a view, whatever the strides.
-        target = out[(slice(None),) + self.place].reshape(len(out), *self.split)
-        target[...] = source.transpose(rank, *axes)
-
-
-class ChunkRows:
-    """The slabs, bands and tiles of a chunked dataset.
-
-    A *slab* is the samples that share their chunks: those with the same position in the chunk grid
-    along the first axis. A *band* is the part of a slab that is one chunk deep along the second
-    axis (frames), and whole along the others:
-
-        X (samples 0..9, frames 0..7, rows, columns), chunks (4, 2, ...)
-
-                frames 0 1 | 2 3 | 4 5 | 6 7
-        samples 0..3    band 0 |  1  |  2  |  3      slab 0
-        samples 4..7       ...                       slab 1
-        samples 8..9       ...                       slab 2
-
-    A band is what one task decodes, chunk after chunk; then each sample is copied out of it, a
-    *tile* at a time.
-
-    A dataset of one dimension counts as one of (samples, 1).
-
-    Attributes:
-        stored: The dataset.
-        chunk_shape: The shape of a chunk.
-        num_slabs: Slabs of the dataset.
-        num_bands: Bands of a slab.
-        grid: Chunks of a band along each axis from the third on.
-        tiles: They fill the frames of a sample, without overlap.
-    """
-
-    def __init__(self, stored: StoredArray) -> None:
-        if stored.chunk_shape is None:
-            raise ValueError(f"{stored.name} has no chunks")
-        self.stored = stored
-        one = (1,) if len(stored.shape) == 1 else ()
-        shape, self.chunk_shape = stored.shape + one, stored.chunk_shape + one
-        self.num_slabs, self.num_bands, *grid = (
-            -(-length // chunk) for length, chunk in zip(shape, self.chunk_shape, strict=True)
-        )
-        self.grid = tuple(grid)
-        self.num_frames = shape[1]
-        parts = itertools.product(*map(_parts, shape[2:], self.chunk_shape[2:]))
-        self.tiles = tuple(_tile(part) for part in parts)
-
-    @property
-    def samples_per_slab(self) -> int:
-        """Samples of a slab; the last one may have fewer."""
-        return self.chunk_shape[0]
-
-    @property
-    def chunks_per_band(self) -> int:
-        """Chunks of a band."""
-        return math.prod(self.grid)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """The shape of what a chunk holds of a sample: (frames, ...)."""
-        return self.chunk_shape[1:]
-
-    @property
-    def chunk_nbytes(self) -> int:
-        """Bytes of a decoded chunk."""
-        return math.prod(self.chunk_shape) * self.stored.dtype.itemsize
-
-    def frames(self, band: int) -> slice:
-        """The part of a sample along its first axis that a band holds."""
-        begin = band * self.chunk_shape[1]
-        return slice(begin, min(begin + self.chunk_shape[1], self.num_frames))
-
-    @property
-    def band_nbytes(self) -> int:
-        """Memory that decoding a band takes."""
-        return self.chunks_per_band * self.chunk_nbytes
-
-
-# Along one axis: which chunks, what of each, what of a frame, and that in chunks and cells.
-_Part = tuple[slice, slice, slice, tuple[int, int]]
-
-
-def _parts(length: int, chunk: int) -> list[_Part]:
-    count, rest = divmod(length, chunk)
-    whole = (slice(0, count), slice(0, chunk), slice(0, count * chunk), (count, chunk))
-    edge = (slice(count, count + 1), slice(0, rest), slice(count * chunk, length), (1, rest))
-    return [whole] * (count > 0) + [edge] * (rest > 0)
-
-
-def _tile(parts: Sequence[_Part]) -> Region:
-    chunks, inside, place, split = zip(*parts, strict=True) if parts else ((),) * 4
-    return Region(chunks, inside, place, tuple(itertools.chain.from_iterable(split)))
-
-
-def planner(stored: StoredArray) -> RowPlanner | ChunkRows | str:
-    """How a dataset is read: by rows, by slabs, or, for the reason given, by h5py."""
-    if stored.obstacle:
-        return stored.obstacle
-    unknown = undecodable(stored.filters_in_use)
-    if unknown:
-        return f"its filter {unknown[0].name!r} is decoded by HDF5"
-    by_rows = row_planner(stored)
-    return ChunkRows(stored) if isinstance(by_rows, str) else by_rows

@@ -1,13 +1,14 @@
-"""What to decode when, if a chunk holds many samples. Pure data: no files, no threads.
+"""Plans when to decode chunks that hold many rows, and what to cache. No files, no threads.
 
-A *slab* is a run of samples that are stored in the same chunks, and so decoded together. When one
-is decoded for a batch, its other samples may be kept for later batches. The order of an epoch is
-known, and with it every future use of every sample: a sample is let go of when it has been used,
+The rows of a *chunk row* are stored in the same chunks, and so decoded together. When one is
+decoded for a batch, its other rows may be cached for later batches. The order of an epoch is known,
+and with it every future use of every row: a row is evicted when it has been used for the last time,
 or, where memory is short, if its next use lies farthest in the future.
 
-Samples are kept, not chunks, because a chunk would keep its used samples as well: on a random order
-of 2,000 samples, 16 to a chunk, with memory for a quarter of them, each chunk is decoded 2.8 times
-an epoch; with whole chunks kept by Belady's rule it would be 6.8 times.
+The cache holds *items*: rows, or clips of them. It holds items, not chunks, because a chunk would
+keep its used rows as well: on a random order of 2,000 rows, 16 to a chunk, with memory for a
+quarter of them, each chunk is decoded 2.8 times an epoch; with whole chunks cached by Belady's rule
+it would be 6.8 times.
 """
 
 from __future__ import annotations
@@ -27,111 +28,112 @@ _NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, eq=False)
 class ChunkRowDecode:
-    """A slab to decode, and what becomes of its samples."""
+    """A chunk row to decode, and where its items go."""
 
-    slab: int
+    chunk_row: int
     wanted: Indices
-    """Samples that the batch needs, repeats included."""
-    places: Indices
+    """Items that the batch needs, repeats included."""
+    out_rows: Indices
     """Where in the batch each of them goes."""
-    kept: Indices
-    """Samples to keep for later batches."""
+    cached: Indices
+    """Items to cache for later batches."""
 
 
 @dataclass(frozen=True, eq=False)
 class CachePlan:
-    """How one batch is put together, of the samples that are in slabs."""
+    """The decodes and copies that put one batch together, of the items that are in chunk rows."""
 
     decodes: tuple[ChunkRowDecode, ...]
     copied: Indices
-    """Samples that an earlier batch kept."""
-    places: Indices
+    """Items that an earlier batch cached."""
+    out_rows: Indices
     """Where in the batch each of them goes."""
-    dropped: Indices
-    """Kept samples to let go of when the batch is whole."""
+    evicted: Indices
+    """Cached items to evict when the batch is whole."""
 
 
 def plan_decodes(
-    order: Indices, ends: Indices, starts: Indices, stops: Indices, capacity: int
+    order: Indices, batch_stops: Indices, starts: Indices, stops: Indices, capacity: int
 ) -> Iterator[CachePlan]:
     """Plans an epoch, batch by batch, as it is asked for.
 
     Args:
-        order: int64 (n,), the numbers of the samples in the order of their use; repeats allowed.
-        ends: int64 (batches,), the end (exclusive) of each batch in `order`, ascending.
-        starts: int64 (slabs,), first sample of each slab, ascending.
-        stops: int64 (slabs,), end (exclusive) of each slab. Samples in no slab are left out.
-        capacity: How many samples may be kept from one batch to the next.
+        order: int64 (n,), the numbers of the items in the order of their use; repeats allowed.
+        batch_stops: int64 (batches,), the end (exclusive) of each batch in `order`, ascending.
+        starts: int64 (chunk rows,), first item of each chunk row, ascending.
+        stops: int64 (chunk rows,), end (exclusive) of each. Items in no chunk row are left out.
+        capacity: How many items may be cached from one batch to the next.
 
     Yields:
-        A step for each batch.
+        A plan for each batch.
     """
-    num_samples = int(max(order.max(), stops.max(initial=0))) + 1
+    num_items = int(max(order.max(), stops.max(initial=0))) + 1
     following = _following(order)
-    # The position in `order` of the next use of each sample.
-    upcoming = np.full(num_samples, _NEVER)
+    # The position in `order` of the next use of each item.
+    upcoming = np.full(num_items, _NEVER)
     upcoming[order[::-1]] = np.arange(len(order))[::-1]
-    is_kept = np.zeros(num_samples, np.bool_)
-    num_kept = 0
-    # (-next use, sample): the kept sample that is used last comes first. An entry whose sample was
-    # dropped or used since is passed over.
+    is_cached = np.zeros(num_items, np.bool_)
+    num_cached = 0
+    # (-next use, item): the cached item that is used last comes first. An entry whose item was
+    # evicted or used since is passed over.
     farthest: list[tuple[int, int]] = []
-    for begin, end in itertools.pairwise([0, *ends.tolist()]):
-        samples = order[begin:end]
-        slabs = np.searchsorted(starts, samples, side="right") - 1
-        in_slab = (slabs >= 0) & (samples < stops[slabs])
-        is_copied = in_slab & is_kept[samples]
-        is_missing = in_slab & ~is_copied
-        upcoming[samples] = following[begin:end]
+    for begin, stop in itertools.pairwise([0, *batch_stops.tolist()]):
+        items = order[begin:stop]
+        chunk_rows = np.searchsorted(starts, items, side="right") - 1
+        in_chunk_row = (chunk_rows >= 0) & (items < stops[chunk_rows])
+        is_copied = in_chunk_row & is_cached[items]
+        is_missing = in_chunk_row & ~is_copied
+        upcoming[items] = following[begin:stop]
 
-        # Candidates to be kept: what was kept already, what is used now, and its neighbours.
-        decoded = np.unique(slabs[is_missing])
-        before = np.unique(samples[is_copied])
+        # Candidates for the cache: what is in it already, what is used now, and its neighbours.
+        decoded = np.unique(chunk_rows[is_missing])
+        before = np.unique(items[is_copied])
         new = [np.zeros(0, np.int64)]
-        new += [np.arange(starts[slab], stops[slab]) for slab in decoded]
+        new += [np.arange(starts[chunk_row], stops[chunk_row]) for chunk_row in decoded]
         candidates = np.concatenate(new)
-        candidates = candidates[~is_kept[candidates] & (upcoming[candidates] != _NEVER)]
+        candidates = candidates[~is_cached[candidates] & (upcoming[candidates] != _NEVER)]
         if len(candidates) > capacity:
             # No more of them can stay: the rest need not pass through Python one by one.
             nearest = np.argsort(upcoming[candidates])[:capacity]
             candidates = np.sort(candidates[nearest])
         used_up = before[upcoming[before] == _NEVER]
-        is_kept[used_up] = False
-        is_kept[candidates] = True
-        num_kept += len(candidates) - len(used_up)
-        for sample in [*candidates.tolist(), *before.tolist()]:
-            if is_kept[sample]:
-                heapq.heappush(farthest, (-int(upcoming[sample]), sample))
+        is_cached[used_up] = False
+        is_cached[candidates] = True
+        num_cached += len(candidates) - len(used_up)
+        for item in [*candidates.tolist(), *before.tolist()]:
+            if is_cached[item]:
+                heapq.heappush(farthest, (-int(upcoming[item]), item))
         evicted = []
-        while num_kept > capacity:
-            use, sample = heapq.heappop(farthest)
-            if is_kept[sample] and upcoming[sample] == -use:
-                is_kept[sample] = False
-                num_kept -= 1
-                evicted.append(sample)
-        kept = candidates[is_kept[candidates]]
-        dropped = np.setdiff1d(np.array(evicted, np.int64), candidates)
+        while num_cached > capacity:
+            use, item = heapq.heappop(farthest)
+            if is_cached[item] and upcoming[item] == -use:
+                is_cached[item] = False
+                num_cached -= 1
+                evicted.append(item)
+        cached = candidates[is_cached[candidates]]
+        # A candidate that was not taken has nothing to evict.
+        evicted_before = np.setdiff1d(np.array(evicted, np.int64), candidates)
 
         yield CachePlan(
             decodes=tuple(
                 ChunkRowDecode(
-                    slab=slab,
-                    wanted=samples[is_missing & (slabs == slab)],
-                    places=np.flatnonzero(is_missing & (slabs == slab)),
-                    kept=kept[(kept >= starts[slab]) & (kept < stops[slab])],
+                    chunk_row=chunk_row,
+                    wanted=items[is_missing & (chunk_rows == chunk_row)],
+                    out_rows=np.flatnonzero(is_missing & (chunk_rows == chunk_row)),
+                    cached=cached[(cached >= starts[chunk_row]) & (cached < stops[chunk_row])],
                 )
-                for slab in decoded.tolist()
+                for chunk_row in decoded.tolist()
             ),
-            copied=samples[is_copied],
-            places=np.flatnonzero(is_copied),
-            dropped=np.concatenate([used_up, dropped]),
+            copied=items[is_copied],
+            out_rows=np.flatnonzero(is_copied),
+            evicted=np.concatenate([used_up, evicted_before]),
         )
 
 
 def _following(order: Indices) -> Indices:
-    """For each position, the next position of the same sample, or `_NEVER`."""
-    by_sample = np.argsort(order, kind="stable")
+    """Finds for each position the next position of the same item, or `_NEVER`."""
+    by_item = np.argsort(order, kind="stable")
     following = np.full(len(order), _NEVER)
-    again = order[by_sample[1:]] == order[by_sample[:-1]]
-    following[by_sample[:-1][again]] = by_sample[1:][again]
+    again = order[by_item[1:]] == order[by_item[:-1]]
+    following[by_item[:-1][again]] = by_item[1:][again]
     return following

@@ -1,6 +1,7 @@
-"""Puts batches together from slabs: what is decoded now, and what is kept for later batches.
+"""Puts batches together from chunks of many rows: decodes what is missing, caches what comes later.
 
-`plan_decodes` says when each slab is decoded and which samples are kept; the tasks here do it.
+`plan_decodes` says when each chunk row is decoded and which of its rows are cached; the tasks here
+do it.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.planning.cache_plan import ChunkRowDecode, plan_decodes
-from h5video_data.video_set import Component, VideoSet
+from h5video_data.video_set import Component
 
+from .batch import EpochPlan, PendingBatch
 from .buffers import BufferPool
 from .chunk_decoder import ChunkRowDecoder
 from .sample_sources import ReadStats
 from .threads import Task
 
-# A task copies about this many samples: few, so that all threads take part in a batch.
+# A task copies about this many items: few, so that all threads take part in a batch.
 COPIES_PER_TASK = 8
 
 
-class CachedSample:
-    """A sample that is kept for later batches, and the tasks that fill it.
+class CachedItem:
+    """A row that is cached for later batches, or a clip of one, and the tasks that fill it.
 
     It takes memory when the first of them runs, not when they are submitted: by then it may have
-    been dropped in favour of others.
+    been evicted in favour of others.
     """
 
     def __init__(self, lend: Callable[[], NDArray[Any]]) -> None:
@@ -42,7 +44,7 @@ class CachedSample:
         self._lock = threading.Lock()
 
     def array(self) -> NDArray[Any]:
-        """Its memory, (1, ...); whole when the tasks are done."""
+        """Gives its memory, (1, ...); whole when the tasks are done."""
         with self._lock:
             if self._array is None:
                 self._array = self._lend()
@@ -50,185 +52,202 @@ class CachedSample:
 
 
 class ChunkAssembler:
-    """Puts together the samples of a column that are read by slabs, batch by batch, for an epoch.
+    """Fills one component for an epoch, as far as its chunks hold many rows. See `batch.Filler`.
 
-    It is driven by one thread; the tasks that it submits run in many. A kept sample is held here
-    until it is dropped, and by the tasks that have to copy it, which were submitted later than
-    those that fill it. These hold it weakly, and leave it out if nobody wants it any more.
+    The tasks that it submits run in many threads. A cached item is held here until it is evicted,
+    and by the tasks that have to copy it, which were submitted later than those that fill it. These
+    hold it weakly, and leave it out if it was evicted.
 
     Args:
-        column: The column.
-        sources: How it is read in each file; only the `ChunkRowDecoder`s count here.
-        video_set: Its files.
-        order: int64 (n,), the numbers of the epoch's samples in the order of their use.
-        firsts: int64 (n,), the first frame of each one's clip, if clips are read.
-        ends: int64 (batches,), the end of each batch in `order`.
-        capacity: Samples to keep for later batches.
-        pool: Lends the memory for them; its blocks hold a sample.
+        component: The component.
+        number: Its number in the set.
+        decoders: For each part, what decodes its chunk rows; None: it is read in another way.
+        plan: The epoch.
+        capacity: Items to cache for later batches.
+        pool: Lends the memory for them; its blocks hold an item.
         submit: Gives a task to the threads: a function that returns its ReadStats, and arguments.
     """
 
     def __init__(
         self,
-        column: Component,
-        sources: Sequence[object],
-        video_set: VideoSet,
-        order: NDArray[np.int64],
-        firsts: NDArray[np.int64] | None,
-        ends: NDArray[np.int64],
+        component: Component,
+        number: int,
+        decoders: Sequence[ChunkRowDecoder | None],
+        plan: EpochPlan,
         *,
         capacity: int,
         pool: BufferPool,
         submit: Callable[..., Task[ReadStats]],
     ) -> None:
-        self._column = column
+        self._component = component
+        self._number = number
         self._submit = submit
-        # What is decoded and kept is an item: a sample, or a clip of one. They are numbered in the
-        # order of the samples, so that those of a slab follow each other.
-        self._samples = np.arange(video_set.num_samples)
-        self._first_frames = np.zeros(video_set.num_samples, np.int64)
-        if firsts is not None:
+        index = component.index
+        length, num_rows = index.rows_per_sample, index.num_rows
+        # Rows are numbered through all parts; items, in the order of these, so that those of a
+        # chunk row follow each other.
+        part_starts = np.cumsum(num_rows) - num_rows
+        parts, order = index.rows(plan.order)
+        order = part_starts[parts] + order
+        self._rows = np.arange(num_rows.sum())
+        self._first_frames = np.zeros(len(self._rows), np.int64)
+        if plan.first_frames is not None:
+            firsts = np.repeat(plan.first_frames, length)
             most = int(firsts.max()) + 1
             items, order = np.unique(order * most + firsts, return_inverse=True)
-            self._samples, self._first_frames = np.divmod(items, most)
-        # Slab i of the plan_decodes is slab `number` of a source, and starts at sample `start`.
-        self._slabs: list[tuple[ChunkRowDecoder, int, int]] = []
+            self._rows, self._first_frames = np.divmod(items, most)
+        # Chunk row i of the plan is chunk row `n` of a decoder, and starts at row `start`.
+        self._chunk_rows: list[tuple[ChunkRowDecoder, int, int]] = []
         stops: list[int] = []
-        for source, first, count in zip(
-            sources, video_set.starts.tolist(), video_set.counts.tolist(), strict=True
+        for decoder, first, count in zip(
+            decoders, part_starts.tolist(), num_rows.tolist(), strict=True
         ):
-            if isinstance(source, ChunkRowDecoder):
-                per_slab = source.geometry.samples_per_slab
-                for number, start in enumerate(range(0, count, per_slab)):
-                    self._slabs.append((source, number, first + start))
-                    stops.append(first + min(start + per_slab, count))
-        self._steps = plan_decodes(
+            if decoder is not None:
+                size = decoder.chunk_rows.num_rows
+                for n, start in enumerate(range(0, count, size)):
+                    self._chunk_rows.append((decoder, n, first + start))
+                    stops.append(first + min(start + size, count))
+        self._plans = plan_decodes(
             order,
-            ends,
-            np.searchsorted(self._samples, [start for _, _, start in self._slabs]),
-            np.searchsorted(self._samples, stops),
+            plan.stops[plan.bundles] * length,
+            np.searchsorted(self._rows, [start for _, _, start in self._chunk_rows]),
+            np.searchsorted(self._rows, stops),
             capacity,
         )
         self._pool = pool
         # Items that could not be decoded, and why; filled by tasks.
         self._unreadable: dict[int, str] = {}
-        self._kept: dict[int, CachedSample] = {}
+        self._cached: dict[int, CachedItem] = {}
 
-    def start(self, out: NDArray[Any], failed: dict[int, str] | None) -> list[Task[ReadStats]]:
-        """Submits what fills the next batch's array, (batch, ...).
-
-        Args:
-            out: The array.
-            failed: Takes the places whose sample cannot be read, and why; None: that is an error.
-
-        Returns:
-            The tasks to wait for.
-        """
-        step = next(self._steps)
-        tasks = [task for decode in step.decodes for task in self._decode(decode, out, failed)]
+    def start(self, batch: PendingBatch) -> list[Task[ReadStats]]:
+        """Submits the tasks that fill the next bundle."""
+        out, failed = batch.arrays[self._number], _Failures.of(batch, self._component)
+        if self._component.index.offsets is not None:
+            out = out.reshape(-1, *out.shape[2:])
+        plan = next(self._plans)
+        tasks = [task for decode in plan.decodes for task in self._decode(decode, out, failed)]
         copies = [
-            (item, place, self._kept[item], out[place : place + 1])
-            for item, place in zip(step.copied.tolist(), step.places.tolist(), strict=True)
+            (item, out_row, self._cached[item], out[out_row : out_row + 1])
+            for item, out_row in zip(plan.copied.tolist(), plan.out_rows.tolist(), strict=True)
         ]
         tasks += [
             self._submit(_copy, copies[i : i + COPIES_PER_TASK], self._unreadable, failed)
             for i in range(0, len(copies), COPIES_PER_TASK)
         ]
-        for item in step.dropped.tolist():
-            del self._kept[item]
+        for item in plan.evicted.tolist():
+            del self._cached[item]
         return tasks
 
     def _decode(
-        self, decode: ChunkRowDecode, out: NDArray[Any], failed: dict[int, str] | None
+        self, decode: ChunkRowDecode, out: NDArray[Any], failed: _Failures | None
     ) -> list[Task[ReadStats]]:
-        source, number, first = self._slabs[decode.slab]
-        shape, dtype = (1, *self._column.sample_shape), self._column.dtype
+        decoder, number, start = self._chunk_rows[decode.chunk_row]
+        shape, dtype = (1, *self._component.row_shape), self._component.dtype
         lend = functools.partial(self._pool.lend, shape, dtype)
-        kept = {item: CachedSample(lend) for item in decode.kept.tolist()}
-        items = np.concatenate([decode.wanted, decode.kept])
-        rows = (self._samples[items] - first).tolist()
+        cached = {item: CachedItem(lend) for item in decode.cached.tolist()}
+        items = np.concatenate([decode.wanted, decode.cached])
+        rows = (self._rows[items] - start).tolist()
         firsts = self._first_frames[items].tolist()
-        outs = [out[place : place + 1] for place in decode.places.tolist()]
-        weakly_kept = [weakref.ref(sample) for sample in kept.values()]
-        decode_band = _decode_band
+        outs = [out[out_row : out_row + 1] for out_row in decode.out_rows.tolist()]
+        weakly_cached = [weakref.ref(item) for item in cached.values()]
+        decode_unit = _decode_unit
         if failed is not None:
-            decode_band = functools.partial(
-                _decode_band_if_possible, self._unreadable, failed, decode
+            decode_unit = functools.partial(
+                _decode_unit_if_possible, self._unreadable, failed, decode
             )
         tasks = [
-            self._submit(decode_band, source, number, band, rows, firsts, outs, weakly_kept)
-            for band in range(source.geometry.num_bands)
-            if source.is_needed(band, firsts)
+            self._submit(decode_unit, decoder, number, unit, rows, firsts, outs, weakly_cached)
+            for unit in range(decoder.chunk_rows.num_units)
+            if decoder.is_needed(unit, firsts)
         ]
-        for sample in kept.values():
-            sample.tasks = tasks
-        self._kept.update(kept)
+        for item in cached.values():
+            item.tasks = tasks
+        self._cached.update(cached)
         return tasks
 
 
-def _decode_band(
-    source: ChunkRowDecoder,
-    slab: int,
-    band: int,
+class _Failures:
+    """Notes down the samples of a bundle that cannot be read, by rows of its array."""
+
+    def __init__(self, failed: dict[int, str], rows_per_sample: int) -> None:
+        self._failed = failed
+        self._rows_per_sample = rows_per_sample
+
+    @classmethod
+    def of(cls, batch: PendingBatch, component: Component) -> _Failures | None:
+        """Those of a bundle; None: a sample that cannot be read is an error."""
+        if batch.failed is None:
+            return None
+        return cls(batch.failed, component.index.rows_per_sample)
+
+    def note(self, out_rows: Sequence[int], reason: str) -> None:
+        """Notes down the samples that these rows belong to."""
+        self._failed.update({row // self._rows_per_sample: reason for row in out_rows})
+
+
+def _decode_unit(
+    decoder: ChunkRowDecoder,
+    chunk_row: int,
+    unit: int,
     rows: Sequence[int],
-    firsts: Sequence[int],
+    first_frames: Sequence[int],
     outs: Sequence[NDArray[Any]],
-    weakly_kept: Sequence[weakref.ref[CachedSample]],
+    weakly_cached: Sequence[weakref.ref[CachedItem]],
 ) -> ReadStats:
-    """A task: decodes a band into samples of a batch, which come first, and samples to keep."""
+    """A task: decodes a unit into rows of a batch, which come first, and into cached items."""
     stats = ReadStats()
     targets = {
         i: target
-        for i, target in enumerate([*outs, *map(_array_of, weakly_kept)])
+        for i, target in enumerate([*outs, *map(_array_of, weakly_cached)])
         if target is not None
     }
-    rows, firsts = [rows[i] for i in targets], [firsts[i] for i in targets]
-    source.decode(slab, band, rows, firsts, list(targets.values()), stats)
+    rows, firsts = [rows[i] for i in targets], [first_frames[i] for i in targets]
+    decoder.decode(chunk_row, unit, rows, firsts, list(targets.values()), stats)
     return stats
 
 
-def _array_of(weak: weakref.ref[CachedSample]) -> NDArray[Any] | None:
-    kept = weak()
-    return None if kept is None else kept.array()
+def _array_of(weak: weakref.ref[CachedItem]) -> NDArray[Any] | None:
+    item = weak()
+    return None if item is None else item.array()
 
 
-def _decode_band_if_possible(
+def _decode_unit_if_possible(
     unreadable: dict[int, str],
-    failed: dict[int, str],
+    failed: _Failures,
     decode: ChunkRowDecode,
-    source: ChunkRowDecoder,
-    slab: int,
-    band: int,
+    decoder: ChunkRowDecoder,
+    chunk_row: int,
+    unit: int,
     rows: Sequence[int],
-    firsts: Sequence[int],
+    first_frames: Sequence[int],
     *targets: Any,
 ) -> ReadStats:
-    """A task: the same, but if it cannot be decoded, its samples are noted down instead."""
+    """A task: decodes a unit, or notes down the rows that needed it, if it cannot be decoded."""
     try:
-        return _decode_band(source, slab, band, rows, firsts, *targets)
+        return _decode_unit(decoder, chunk_row, unit, rows, first_frames, *targets)
     except FileChangedError:
         raise
     except ReadError as error:
-        needs_it = np.array([source.is_needed(band, [first]) for first in firsts])
-        needed, kept_needed = np.split(needs_it, [len(decode.wanted)])
-        failed.update(dict.fromkeys(decode.places[needed].tolist(), str(error)))
-        unreadable.update(dict.fromkeys(decode.kept[kept_needed].tolist(), str(error)))
+        needs_it = np.array([decoder.is_needed(unit, [first]) for first in first_frames])
+        needed, cached_needed = np.split(needs_it, [len(decode.wanted)])
+        failed.note(decode.out_rows[needed].tolist(), str(error))
+        unreadable.update(dict.fromkeys(decode.cached[cached_needed].tolist(), str(error)))
         return ReadStats()
 
 
 def _copy(
-    copies: Sequence[tuple[int, int, CachedSample, NDArray[Any]]],
+    copies: Sequence[tuple[int, int, CachedItem, NDArray[Any]]],
     unreadable: dict[int, str],
-    failed: dict[int, str] | None,
+    failed: _Failures | None,
 ) -> ReadStats:
-    """A task: copies kept samples into a batch, once the tasks that fill them are done."""
-    for item, place, kept, target in copies:
-        for task in kept.tasks:
+    """A task: copies cached items into a batch, once the tasks that fill them are done."""
+    for item, out_row, cached, target in copies:
+        for task in cached.tasks:
             # Its error comes out of the batch that it was decoded for. Here it would pick up this
             # frame, which holds the task: a cycle, see `PendingBatch.wait`.
             if task.exception() is not None:
-                raise CancelledError("a sample that was to be copied was not decoded")
+                raise CancelledError("a row that was to be copied was not decoded")
         if failed is not None and item in unreadable:
-            failed[place] = unreadable[item]
-        target[...] = kept.array()
+            failed.note([out_row], unreadable[item])
+        target[...] = cached.array()
     return ReadStats()

@@ -1,4 +1,4 @@
-"""What a saved position belongs to: a fingerprint of the data, the split and the order."""
+"""Fingerprints of the data, the split and the order that a saved position belongs to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError, StateError
-from h5video_data.storage.hdf5_files import find_dataset, open_file
+from h5video_data.storage.hdf5_files import open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
-from h5video_data.video_set import VideoSet
+from h5video_data.video_set import Component, VideoSet
 
 # How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
 SAMPLES_LOOKED_AT = 8
@@ -29,48 +30,39 @@ _MEANINGS = {
 
 
 def digest(values: NDArray[Any]) -> str:
-    """A short hash of an array's values."""
+    """Returns a short hash of an array's values."""
     return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).hexdigest()
 
 
 def describe_set(video_set: VideoSet) -> dict[str, Any]:
-    """The parts of a fingerprint that are the files' own; wherever they lie.
+    """Makes the part of a fingerprint that depends on the files' contents, wherever they lie.
 
-    How they are stored does not count, but for the byte order of frames.
+    How they are stored does not count, except for the byte order of frames.
     """
     datasets = {
-        column.name: [list(column.parts[0].shape[1:]), str(column.dtype)]
-        for column in video_set.columns
+        item.name: [list(item.parts[0].shape[1:]), str(item.dtype)] for item in video_set.components
     }
     hashed = hashlib.blake2b(digest_size=8)
     numbers = np.linspace(0, video_set.num_samples - 1, SAMPLES_LOOKED_AT).astype(np.int64)
-    numbers = np.unique(numbers)
-    file_numbers = np.searchsorted(video_set.starts, numbers, side="right") - 1
     errors: dict[str, list[ReadError]] = {name: [] for name in datasets}
-    for file_number in np.unique(file_numbers).tolist():
-        rows = numbers[file_numbers == file_number] - video_set.starts[file_number]
-        count = int(video_set.counts[file_number])
-        with open_file(video_set.paths[file_number], video_set.identities[file_number]) as file:
-            stored = [
-                Values(find_dataset(file, column.name), count, column.parts[file_number])
-                for column in video_set.columns
-            ]
-            for row in rows.tolist():
-                for values, name in zip(stored, datasets, strict=True):
-                    try:
-                        value = _look_at(values, row)
-                    except FileChangedError:
-                        raise
-                    except ReadError as error:
-                        # With on_error="skip", a training goes on without it.
-                        value = b"unreadable"
-                        errors[name].append(error)
-                    hashed.update(value)
+    numbers = np.unique(numbers)
+    for number in numbers:
+        for item in video_set.components:
+            parts, rows = item.index.rows(np.array([number]))
+            try:
+                value = _look_at(item, int(parts[0]), int(rows[0]))
+            except FileChangedError:
+                raise
+            except ReadError as error:
+                # With on_error="skip", a training goes on without it.
+                value = b"unreadable"
+                errors[item.name].append(error)
+            hashed.update(value)
     for found in errors.values():
         if len(found) == len(numbers):
             # This would be the fingerprint of any set that cannot be read.
             raise found[0]
-    clip = next((column.clip for column in video_set.columns if column.clip), None)
+    clip = next((item.clip for item in video_set.components if item.clip), None)
     return {
         "datasets": datasets,
         "num_samples": video_set.num_samples,
@@ -80,10 +72,13 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
     }
 
 
-def _look_at(values: Values, row: int) -> bytes:
-    """The first frame of a sample, or its value if it has no frames."""
-    rank = values.dataset.ndim
-    value = values.read(*[slice(row, row + 1), slice(0, 1)][:rank])
+def _look_at(item: Component, part: int, row: int) -> bytes:
+    """Reads the first frame of a row, or its value if it has no frames."""
+    stored = item.parts[part]
+    with open_file(stored.path, stored.identity) as file:
+        values = Values(find_dataset(file, stored.name), int(item.index.num_rows[part]), stored)
+        rank = values.dataset.ndim
+        value = values.read(*[slice(row, row + 1), slice(0, 1)][:rank])
     is_array_type = value.ndim > rank
     if is_array_type:
         value = value[:, :1]

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.file_identity import check_identity, keep_open, with_room
-from h5video_data.storage.hdf5_files import connect, find_dataset
+from h5video_data.storage.descriptors import keep_open, with_free_descriptors
+from h5video_data.storage.file_identity import check_identity
+from h5video_data.storage.hdf5_files import connect
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.values import Values
 
@@ -39,7 +41,7 @@ class Hdf5Files:
         self.open = keep_open(_open_dataset, MAX_OPEN_FILES)
 
     def close(self) -> None:
-        """Lets go of all of them."""
+        """Closes all of them."""
         self.open.cache_clear()
 
 
@@ -69,36 +71,47 @@ class Hdf5Source:
         self._files = files
 
     def read(
-        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+        self,
+        rows: Rows,
+        out_rows: Rows,
+        first_frames: Rows | None,
+        out: NDArray[Any],
+        stats: ReadStats,
     ) -> None:
         """Reads rows in the order of the file, each once, into their places."""
-        with_room(functools.partial(self._read, rows, places, firsts, out, stats))
+        with_free_descriptors(
+            functools.partial(self._read, rows, out_rows, first_frames, out, stats)
+        )
 
     def _read(
-        self, rows: Rows, places: Rows, firsts: Rows | None, out: NDArray[Any], stats: ReadStats
+        self,
+        rows: Rows,
+        out_rows: Rows,
+        first_frames: Rows | None,
+        out: NDArray[Any],
+        stats: ReadStats,
     ) -> None:
         begin = time.perf_counter()
         _, values = self._files.open(self._stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
-        out[places] = 0
-        cuts = np.zeros_like(rows) if firsts is None or self._clip is None else firsts
-        order = np.lexsort((cuts, rows))
-        ordered, targets = rows[order], places[order]
-        is_new = np.append(True, (np.diff(ordered) != 0) | (np.diff(cuts[order]) != 0))
-        wanted, begins = ordered[is_new], targets[is_new]
+        out[out_rows] = 0
+        firsts = np.zeros_like(rows) if first_frames is None or self._clip is None else first_frames
+        order = np.lexsort((firsts, rows))
+        rows, out_rows, firsts = rows[order], out_rows[order], firsts[order]
+        is_new = np.append(True, (np.diff(rows) != 0) | (np.diff(firsts) != 0))
+        wanted, targets = rows[is_new], out_rows[is_new]
         # Rows that follow each other both in the file and in the batch are read as one, but for
         # clips, each of which has frames of its own.
-        is_break = (np.diff(wanted) != 1) | (np.diff(begins) != 1) | (self._clip is not None)
+        is_break = (np.diff(wanted) != 1) | (np.diff(targets) != 1) | (self._clip is not None)
         for run in np.split(np.arange(len(wanted)), np.flatnonzero(is_break) + 1):
-            row, target, count = int(wanted[run[0]]), int(begins[run[0]]), len(run)
+            row, target, count = int(wanted[run[0]]), int(targets[run[0]]), len(run)
             selection: tuple[slice, ...] = (slice(row, row + count),)
             if self._clip is not None:
-                start = int(cuts[order][is_new][run[0]])
-                selection += (slice(start, start + self._clip.span, self._clip.stride),)
+                selection += (self._clip.frames(int(firsts[is_new][run[0]])),)
             values.read_into(out[target : target + count], selection)
             stats.num_reads += 1
         values.check_files()
         repeated = ~is_new
-        out[targets[repeated]] = out[begins[np.cumsum(is_new)[repeated] - 1]]
+        out[out_rows[repeated]] = out[targets[np.cumsum(is_new)[repeated] - 1]]
         stats.read_seconds += time.perf_counter() - begin
         stats.read_bytes += len(wanted) * out[0].nbytes

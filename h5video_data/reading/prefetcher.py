@@ -1,4 +1,4 @@
-"""`Prefetcher`: epochs read one after the other, ahead of those who take their batches."""
+"""Prefetches epochs: keeps batches in flight, and begins the next epoch before one ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import TypeAlias
 from h5video_data.errors import ClosedError
 from h5video_data.video_set import VideoSet
 
-from .batch_reader import EpochPlan, EpochReader, PendingBatch, Reader
+from .batch import EpochPlan, PendingBatch
+from .batch_reader import BatchReader, EpochReader
 from .memory_budget import MemoryBudget
 from .sample_sources import ReadStats
 from .threads import is_process_ending
@@ -23,15 +24,15 @@ from .threads import is_process_ending
 _log = logging.getLogger(__name__)
 
 PlanEpoch: TypeAlias = Callable[[int, int], EpochPlan]
-"""From the number of an epoch, and how many of its samples were used before: what to read."""
+"""Plans an epoch, from its number and how many of its samples were used before."""
 
 
 @dataclass
 class LoaderStats(ReadStats):
-    """What feeding cost since the loader was made: seconds, bytes and counts."""
+    """Seconds, bytes and counts since the loader was made."""
 
     wait_seconds: float = 0.0
-    """Time that whoever takes the batches waited for one to be read."""
+    """Time that the consumer waited for batches to be read."""
     delivered_bytes: int = 0
     """Bytes of the batches handed over."""
     num_batches: int = 0
@@ -45,17 +46,17 @@ class Bundle:
     epoch: int
     batch: PendingBatch
     waited: float
-    """Seconds that whoever takes them waited for them."""
+    """Seconds that the consumer waited for them."""
 
 
 class Prefetcher:
-    """Reads the epochs of a set, one after the other, several at once if there are more iterators.
+    """Reads the epochs of a set, one after the other; several at once if there are more iterators.
 
     The threads that read start with the first iterator, and again in the child of a fork.
 
     Args:
-        video_set: What is read.
-        memory: What may be held.
+        video_set: The set.
+        memory: How much may be held of what.
         batch_size: Samples of the largest batch.
         num_threads: Threads that read and decode.
         skips_failed: Whether a sample that cannot be read is left out, instead of an error.
@@ -87,20 +88,20 @@ class Prefetcher:
         self._used = 0
         # Goes up when what was planned is not valid any more.
         self._version = 0
-        self._reader: Reader | None = None
+        self._reader: BatchReader | None = None
         # The next epoch, whose first batches were read at the end of the one before.
         self._ahead: EpochReader | None = None
         self._is_closed = False
 
     @property
     def stats(self) -> LoaderStats:
-        """What feeding cost so far: a copy, which does not change any more."""
+        """A copy of the figures so far, which does not change any more."""
         with self._lock:
             return copy.copy(self._stats)
 
     @property
     def used(self) -> int:
-        """How many samples of the next epoch were used before, and are left out of it."""
+        """The number of samples of the next epoch that were used before, and are left out of it."""
         return self._used
 
     def seek(self, epoch: int, used: int = 0) -> None:
@@ -115,51 +116,53 @@ class Prefetcher:
             self._used = used
 
     def forget_ahead(self) -> None:
-        """Drops what was read of the next epoch: its plan has changed."""
+        """Discards what was read of the next epoch: its plan has changed."""
         with self._lock:
             self._version += 1
             ahead, self._ahead = self._ahead, None
         _cancel(ahead)
 
-    def groups(self, plan_epoch: PlanEpoch) -> Iterator[Bundle]:
-        """The batches of the next epoch, group by group.
+    def bundles(self, plan_epoch: PlanEpoch) -> Iterator[Bundle]:
+        """Reads the batches of the next epoch, bundle by bundle.
 
         Args:
-            plan_epoch: What an epoch reads.
+            plan_epoch: Plans an epoch.
 
         Raises:
-            ClosedError: The feed is closed.
-            SamplerError: The sampler broke its promise.
+            ClosedError: It is closed.
+            SamplerError: The sampler returned invalid positions.
             ReadError: A sample cannot be read, or a file has changed.
         """
         current = self._next_epoch_reader(plan_epoch)
         following: EpochReader | None = None
         is_following_known = False
         version = self._version
-        window = self.memory.window
+        in_flight = self.memory.bundles_in_flight
         try:
-            current.fill(window)
+            current.fill(in_flight)
             while (batch := current.take()) is not None:
                 if current.reader.pid != os.getpid():
-                    raise ClosedError("Threads do not cross a fork: iterate anew in the child.")
+                    raise ClosedError(
+                        "An iterator cannot be used after a fork: make another one in the child."
+                    )
                 if self._is_closed:
-                    raise ClosedError("The loader was closed while it was iterated.")
+                    raise ClosedError("The loader was closed during iteration.")
                 waited = self._wait(batch)
                 if batch.failed:
                     self._report(
                         {int(batch.indices[place]): why for place, why in batch.failed.items()}
                     )
                     batch = batch.without_failed()
-                current.fill(window)
-                if len(current) < window and not is_following_known:
+                current.fill(in_flight)
+                if len(current) < in_flight and not is_following_known:
                     # The epoch draws to its end: the threads go on with the next one.
                     is_following_known = True
                     version = self._version
                     following = self._following_epoch(current.reader, plan_epoch)
                 if following is not None:
-                    following.fill(window - len(current))
+                    following.fill(in_flight - len(current))
                 if not len(current):
-                    # Nobody may ask for what comes after the last group.
+                    # Nobody may ask for what comes after the last bundle.
                     following = self._keep_ahead(current, following, version)
                 if len(batch.indices):
                     yield Bundle(current.plan.number, batch, waited)
@@ -169,12 +172,12 @@ class Prefetcher:
                 self._ahead = None
         except CancelledError as error:
             if self._is_closed:
-                raise ClosedError("The loader was closed while it was iterated.") from error
+                raise ClosedError("The loader was closed during iteration.") from error
             if is_process_ending():
                 # A thread that is left alone then ends without a word by a SystemExit.
                 is_main = threading.current_thread() is threading.main_thread()
                 kind = ClosedError if is_main else SystemExit
-                raise kind("The process ends while the loader is iterated.") from error
+                raise kind("The process is ending during iteration.") from error
             raise
         finally:
             _cancel(current)
@@ -197,7 +200,7 @@ class Prefetcher:
         return following
 
     def _next_epoch_reader(self, plan_epoch: PlanEpoch) -> EpochReader:
-        """What reads the next epoch: it may have begun at the end of the one before."""
+        """Begins the next epoch, or takes the one that was begun at the end of the one before."""
         reader = self._open_reader()
         with self._lock:
             epoch, used, ahead = self._next_epoch, self._used, self._ahead
@@ -208,8 +211,8 @@ class Prefetcher:
         _cancel(ahead)
         return reader.epoch(plan_epoch(epoch, used))
 
-    def _following_epoch(self, reader: Reader, plan_epoch: PlanEpoch) -> EpochReader | None:
-        """What reads the epoch after this one; an error of its sampler waits for its turn."""
+    def _following_epoch(self, reader: BatchReader, plan_epoch: PlanEpoch) -> EpochReader | None:
+        """Prepares the epoch after this one; an error of its sampler waits for its turn."""
         try:
             return reader.epoch(plan_epoch(self._next_epoch, 0))
         except Exception:
@@ -224,36 +227,36 @@ class Prefetcher:
             self._stats.add(cost)
             self._stats.wait_seconds += waited
             self._stats.delivered_bytes += sum(array.nbytes for array in batch.arrays)
-            self._stats.num_batches += len(batch.ends)
+            self._stats.num_batches += len(batch.stops)
             self._stats.num_samples += len(batch.indices)
         return waited
 
     def _report(self, failed: Mapping[int, str]) -> None:
-        """Takes note of samples that are left out, and logs those that are new."""
+        """Records samples that are left out, and logs those that are new."""
         for sample, reason in sorted(failed.items()):
             if sample not in self.skipped:
                 self.skipped[sample] = reason
                 _log.warning("Sample %d is skipped: %s", sample, reason)
 
-    def _open_reader(self) -> Reader:
+    def _open_reader(self) -> BatchReader:
         with self._lock:
             if self._is_closed:
-                raise ClosedError("The loader is closed and cannot be iterated any more.")
+                raise ClosedError("The loader is closed.")
             reader = self._reader  # which `release` may set to None at any time
             if reader is None or reader.pid != os.getpid():
-                reader = self._reader = Reader(
+                reader = self._reader = BatchReader(
                     self._set,
                     num_threads=self._num_threads,
-                    batch_size=self._batch_size * self.memory.group,
-                    max_kept=self.memory.reserve,
-                    kept_samples=self.memory.kept_samples,
-                    tasks_per_batch=-(-self._num_threads // self.memory.window),
+                    bundle_size=self._batch_size * self.memory.batches_per_bundle,
+                    max_kept=self.memory.spare_bundles,
+                    cached_items=self.memory.cached_items,
+                    tasks_per_bundle=-(-self._num_threads // self.memory.bundles_in_flight),
                     skips_failed=self._skips_failed,
                 )
             return reader
 
     def release(self) -> None:
-        """Lets go of threads, files and buffers; iterators that run keep theirs.
+        """Releases threads, files and buffers; running iterators keep theirs.
 
         The next iterator starts new ones. Takes no lock: a finalizer may call it at any point.
         """
@@ -269,6 +272,6 @@ class Prefetcher:
 
 
 def _cancel(epoch: EpochReader | None) -> None:
-    """Drops what is being read of an epoch; its threads do not cross a fork."""
+    """Cancels what is being read of an epoch; its threads do not cross a fork."""
     if epoch is not None and epoch.reader.pid == os.getpid():
         epoch.cancel()

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 # How long the end of the process waits for a task that has begun: for a thread that runs on in C
-# while the interpreter goes, things end badly.
+# while the interpreter is torn down can crash the process.
 EXIT_SECONDS = 10.0
 
 
@@ -35,7 +35,7 @@ class Task(Generic[T]):
     """A call that a thread will make, and its outcome; like a `concurrent.futures.Future`."""
 
     def __init__(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
-        # Whoever takes it out decides what becomes of it: a thread that runs it, or `cancel`.
+        # Taken out once: by the thread that runs it, or by `cancel`.
         self._call = [(function, arguments)]
         self._value: T | None = None
         self._error: BaseException | None = None
@@ -59,28 +59,28 @@ class Task(Generic[T]):
             pending.release()
 
     def fail(self, error: BaseException) -> None:
-        """Whoever waits for it gets the error, unless the call has been made."""
+        """Gives an error to those who wait, unless the call has been made."""
         with contextlib.suppress(IndexError):
             self._call.pop()
             self._error = error
             self._pending.release()
 
     def cancel(self) -> None:
-        """Drops the call, unless it has begun: whoever waits for it gets a CancelledError."""
+        """Cancels the call, unless it has begun: those who wait get a CancelledError."""
         self.fail(CancelledError())
 
     def exception(self) -> BaseException | None:
-        """What the call raised, when it is done; None if nothing."""
+        """Waits for the call; returns what it raised, or None."""
         with self._pending:
             return self._error
 
     def result(self) -> T:
-        """What the call returned, when it is done.
+        """Waits for the call, and returns its result.
 
         Raises:
             CancelledError: It was cancelled.
             ReadError: The call raised a SystemExit or the like, which is its cause: by itself it
-                would end whoever waits without a word.
+                would end the thread that waits without a message.
             Exception: What the call raised.
         """
         with self._pending:
@@ -104,8 +104,8 @@ class Threads:
     begun. Threads do not cross a fork.
 
     Args:
-        count: How many.
-        name: What their names begin with.
+        count: The number of threads.
+        name: The beginning of their names.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -176,7 +176,7 @@ class Threads:
                 thread.join()
 
 
-# Every thread that was started and may still run, whoever has collected its `Threads`, and what
+# Every thread that was started and may still run, even if its `Threads` was collected, and what
 # tells it to end.
 _started: dict[threading.Thread, tuple[SimpleQueue[Task[Any] | None], list[bool]]] = {}
 
@@ -191,7 +191,7 @@ OTHERS_SECONDS = 0.5
 
 
 def is_process_ending() -> bool:
-    """Whether the process ends: all threads have been told to."""
+    """Tells if the process is ending: all threads have been told to end."""
     return bool(_ending)
 
 

@@ -77,10 +77,14 @@ class Clip:
             )
         return replace(self, axis=(self.axis or 0) % rank)
 
+    def frames(self, first: int) -> slice:
+        """Returns the frames of the clip that begins at a frame, as a slice."""
+        return slice(first, first + self.span, self.stride)
+
     def cut(self, sample: NDArray[Any], first: int) -> NDArray[Any]:
         """Returns a view of a sample: the clip from frame `first` on; `axis` is 0 or more."""
         index = [slice(None)] * sample.ndim
-        index[self.axis or 0] = slice(first, first + self.span, self.stride)
+        index[self.axis or 0] = self.frames(first)
         return sample[tuple(index)]
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ def split_indices(
         _check_length(ids, num_samples, "ids")
         chosen = _by_id(rng, ids, validation_split)
     elif labels is not None:
-        chosen = _by_label(rng, _class_numbers(labels, num_samples), validation_split)
+        chosen = _by_label(rng, class_numbers(labels, num_samples), validation_split)
     else:
         chosen = rng.permutation(num_samples)[: int(validation_split * num_samples)]
     in_validation = np.zeros(num_samples, np.bool_)
@@ -113,7 +113,7 @@ def find_distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], N
     return numbers, counts
 
 
-def _class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
+def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     """Returns the class numbers (num_samples,) of labels that are class numbers or one-hot.
 
     Raises:

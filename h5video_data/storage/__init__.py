@@ -1,1 +1,1 @@
-"""How HDF5 keeps video: files, layout, chunk tables, codecs."""
+"""How HDF5 stores a dataset: files, layout, chunk tables, codecs."""

@@ -1,6 +1,11 @@
-"""Reads where the chunks of an open dataset are stored, and checks what HDF5 says about it.
+"""Reads the chunk table of an open dataset: where each chunk is stored, and checks it.
 
-The fast path trusts this table blindly, so whatever cannot be true is found here, once.
+The fast path trusts this table, so what cannot be true is found here, once. One call of HDF5's
+`chunk_iter` lists all chunks; asking for them one by one takes a search of the index each.
+
+Easy to miss: the list is in the order of the index, and holds written chunks only; HDF5 lists some
+extensible arrays at wrong places (`_ReorderedArray`); and its releases differ in whether an offset
+includes the userblock (`_userblock_correction`).
 """
 
 from __future__ import annotations
@@ -20,88 +25,90 @@ from .hdf5_files import file_identity
 
 Ints = NDArray[np.int64]
 
-# A grid of more chunks than this is left to HDF5: its table would take more than a gigabyte.
+# A dataset of more chunks than this is left to HDF5: its table would take more than a gigabyte.
 MAX_CHUNKS = 50_000_000
 
-# More than any file has, and far from what int64 cannot hold.
-_LARGEST = np.uint64(2**62)
+# Offsets and sizes are cut off here: beyond the end of any file, and far from an overflow of int64.
+_MAX_VALUE = np.uint64(2**62)
+# Chunks that are collected as Python integers before they become arrays.
+_CHUNKS_AT_ONCE = 65_536
 
-# H5D_CHUNK_IDX_EARRAY of HDF5's H5Dpublic.h.
+# H5D_CHUNK_IDX_EARRAY in HDF5's H5Dpublic.h.
 _EXTENSIBLE_ARRAY = 4
 
 
 class UnreadableTableError(Exception):
-    """The chunk table cannot be had or trusted; HDF5 has to read the dataset."""
+    """The chunk table cannot be read or trusted; only HDF5 can read the dataset."""
 
 
 class DamagedTableError(ValueError):
-    """The chunk table cannot be that of any dataset: HDF5 itself would not find all its chunks."""
+    """The chunk table cannot be that of any dataset; HDF5 itself would not find all its chunks."""
 
 
 def grid_shape(dataset: Any) -> tuple[int, ...]:
-    """How many chunks an open, chunked `h5py.Dataset` has along each axis."""
+    """Returns the number of chunks along each axis of a chunked `h5py.Dataset`."""
     return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
 
 
 def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
     """Reads the chunk table of an open, chunked `h5py.Dataset`.
 
-    A chunk that cannot be read, because it has no bytes or lies outside of the file, gets the
-    file's end as its offset: reading it is an error of its own, and the others can be read.
+    A chunk that cannot be read, because it has no bytes or lies outside the file, gets the end of
+    the file as its offset: so reading it is an error, and the other chunks can be read.
 
     Returns:
-        Byte offset in the file (-1: never written), stored bytes and filter mask of every chunk of
-        the grid, in row-major order.
+        Three arrays of shape (num_chunks,), in row-major order of the chunk grid: int64, byte
+        offset in the file, -1 if the chunk was never written; int64, stored bytes; uint32, filter
+        mask (HDF5 File Format Specification, III.A.1 and VII.A to VII.E).
 
     Raises:
-        UnreadableTableError: HDF5 has to read the dataset.
-        DamagedTableError: The list of chunks is damaged.
+        UnreadableTableError: Only HDF5 can read the dataset.
+        DamagedTableError: The chunk index is damaged.
     """
     chunk = np.array(dataset.chunks, np.int64)
     if len(chunk) != dataset.ndim:
-        raise DamagedTableError(f"its chunks have the shape {dataset.chunks}")
+        raise DamagedTableError(f"its chunk shape is {dataset.chunks}")
     grid = grid_shape(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
     if not hasattr(dataset.id, "chunk_iter"):
-        raise UnreadableTableError("this h5py cannot list chunks (it was built with HDF5 < 1.14)")
-    turned = _turned_array(dataset)
+        raise UnreadableTableError("this h5py cannot list chunks (built with HDF5 < 1.14)")
+    reordered = _reordered_array(dataset)
     offsets = np.full(math.prod(grid), -1, np.int64)
     sizes = np.zeros(offsets.shape, np.int64)
     masks = np.zeros(offsets.shape, np.uint32)
-    # One plain list, emptied now and then: quick to fill, and small for a million chunks.
+    # One flat list, emptied now and then: fast to fill, and small for a million chunks.
     found: list[int] = []
     width = len(grid) + 3
-    most = 65_536 * width
     last = -1
 
     def flush() -> None:
         nonlocal last
-        # A damaged address may have 64 bits.
-        rows = np.minimum(np.array(found, np.uint64), _LARGEST).astype(np.int64)
+        # A damaged address may have all 64 bits set.
+        rows = np.minimum(np.array(found, np.uint64), _MAX_VALUE).astype(np.int64)
         rows = rows.reshape(-1, width)
         found.clear()
         place, inside = np.divmod(rows[:, :-3], chunk)
         if inside.any():
-            raise DamagedTableError("it has chunks that are not on the grid of chunks")
+            raise DamagedTableError("some chunks are not on the chunk grid")
         slots = None
-        if turned is not None:
-            slots = turned.slots(place)
-            place = turned.places(slots)
+        if reordered is not None:
+            slots = reordered.slots(place)
+            place = reordered.places(slots)
         if (place < 0).any() or (place >= grid).any():
-            raise DamagedTableError("it has chunks outside of the dataset")
+            raise DamagedTableError("some chunks are outside the dataset")
         index = np.ravel_multi_index(tuple(place.T), grid)
-        # Every kind of index is listed in its order, and HDF5 finds a chunk by that order.
+        # Each kind of index lists its chunks in order, and HDF5 searches for a chunk by that order.
         order = np.concatenate([[last], index if slots is None else slots])
         if (np.diff(order) <= 0).any():
-            raise DamagedTableError("it has a chunk twice, or out of order")
+            raise DamagedTableError("some chunks are listed twice or out of order")
         last = int(order[-1])
         offsets[index], sizes[index], masks[index] = rows[:, -3:].T
 
     def collect(info: Any) -> None:
         found.extend(info.chunk_offset)
         found.extend((info.byte_offset, info.size, info.filter_mask))
-        if len(found) == most:
+        if len(found) == _CHUNKS_AT_ONCE * width:
             flush()
 
     dataset.id.chunk_iter(collect)
@@ -113,12 +120,12 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
 
 
 def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
-    """Checks where the chunks are, and marks those that cannot be read."""
+    """Checks offsets and sizes; moves chunks that cannot be read to the end of the file."""
     chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
     end = file_identity(dataset.file).num_bytes
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
-    # Written so that it cannot overflow.
+    # Without a sum that could overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))
     is_bad &= offsets >= 0
     if is_bad.any():
@@ -128,14 +135,14 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
     if (np.diff(begins) < lengths[:-1]).any():  # most files need no sorting
         order = np.argsort(begins)
         if (np.diff(begins[order]) < lengths[order][:-1]).any():
-            raise DamagedTableError("it has chunks that overlap each other in the file")
+            raise DamagedTableError("some chunks overlap in the file")
 
 
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
-    """Bytes to add to the reported offsets in a file with a userblock.
+    """Returns the bytes to add to the reported offsets in a file with a userblock.
 
-    Releases of HDF5 differ in whether the offset of a chunk counts the userblock in, so one chunk
-    is read both ways and compared with what HDF5 itself reads.
+    Releases of HDF5 differ in whether the offset of a chunk includes the userblock, so one chunk is
+    read both ways and compared with what HDF5 reads.
     """
     written = np.flatnonzero((offsets >= 0) & (sizes > 0))
     if not written.size:
@@ -148,7 +155,7 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     )
     with phil:  # h5py does not take its own lock for this call
         _, expected = dataset.id.read_direct_chunk(corner)
-    fd = dataset.file.id.get_vfd_handle()  # its name may lead to another file by now
+    fd = dataset.file.id.get_vfd_handle()  # another file may be at its path by now
     candidates = [
         correction
         for correction in (0, dataset.file.userblock_size)
@@ -159,61 +166,62 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     return candidates[0]
 
 
-class _TurnedArray:
-    """The places of chunks in an extensible array whose unlimited axis k is not the first.
+class _ReorderedArray:
+    """Places of the chunks in an extensible array whose unlimited axis k is not the first.
 
     HDF5 numbers the slots of such an array as if axis k came first (H5Dearray.c), so that it can
-    grow; but in listing the chunks it takes slots for places in row-major order. With P chunks
-    before axis k and S behind it, those of the largest shape, the chunk at (p, u, s) has slot
+    grow; but when it lists the chunks, it takes slots for places in row-major order. With P chunks
+    before axis k and S after it in the maximum shape, the chunk at (p, u, s) has slot
     u * P * S + p * S + s, and is listed at (0, slot // S, slot % S).
 
     Args:
-        top: Chunks along each axis of the largest shape; that of axis k does not count.
+        max_grid: Chunks along each axis of the maximum shape; that of axis k is not used.
         axis: The unlimited axis k.
     """
 
-    def __init__(self, top: tuple[int, ...], axis: int) -> None:
+    def __init__(self, max_grid: tuple[int, ...], axis: int) -> None:
         self._axis = axis
-        self._before, self._behind = top[:axis], top[axis + 1 :]
+        self._before, self._after = max_grid[:axis], max_grid[axis + 1 :]
 
     def slots(self, listed: Ints) -> Ints:
-        """The slots, int64 (n,), of chunks that HDF5 lists at (n, axes)."""
+        """Returns the slots, int64 (n,), of chunks that HDF5 lists at int64 (n, axes)."""
         if listed[:, : self._axis].any():
-            raise DamagedTableError("it has chunks outside of the dataset")
+            raise DamagedTableError("some chunks are outside the dataset")
         slots: Ints = listed[:, self._axis]
-        for axis, count in enumerate(self._behind, self._axis + 1):
+        for axis, count in enumerate(self._after, self._axis + 1):
             slots = slots * count + listed[:, axis]
         return slots
 
     def places(self, slots: Ints) -> Ints:
-        """Where the chunks of these slots are in the grid, (n, axes)."""
-        num_before, num_behind = math.prod(self._before), math.prod(self._behind)
-        along, rest = np.divmod(slots, num_before * num_behind)
-        before, behind = np.divmod(rest, num_behind)
+        """Returns the places in the chunk grid, int64 (n, axes), of the chunks in these slots."""
+        along, rest = np.divmod(slots, math.prod(self._before) * math.prod(self._after))
+        before, after = np.divmod(rest, math.prod(self._after))
         places = (
             *(np.unravel_index(before, self._before) if self._before else ()),
             along,
-            *(np.unravel_index(behind, self._behind) if self._behind else ()),
+            *(np.unravel_index(after, self._after) if self._after else ()),
         )
         return np.stack(places, axis=1).astype(np.int64)
 
 
-def _turned_array(dataset: Any) -> _TurnedArray | None:
-    """What undoes the wrong places of a dataset's chunks; None: HDF5 lists them rightly."""
+def _reordered_array(dataset: Any) -> _ReorderedArray | None:
+    """Returns what corrects the places of a dataset's chunks; None: HDF5 lists the right ones."""
     unlimited = [axis for axis, length in enumerate(dataset.maxshape) if length is None]
     if len(unlimited) != 1:
         return None
     (axis,) = unlimited
-    top = tuple(-(-(n or 0) // c) for n, c in zip(dataset.maxshape, dataset.chunks, strict=True))
-    if math.prod(top[:axis]) == 1 or not _has_extensible_array(dataset):
+    max_grid = tuple(
+        -(-(n or 0) // c) for n, c in zip(dataset.maxshape, dataset.chunks, strict=True)
+    )
+    if math.prod(max_grid[:axis]) == 1 or not _has_extensible_array(dataset):
         return None
-    return _TurnedArray(top, axis) if _lists_turned_arrays_wrongly() else None
+    return _ReorderedArray(max_grid, axis) if _lists_slots_as_places() else None
 
 
 def _has_extensible_array(dataset: Any) -> bool:
-    """Whether a dataset's chunks are indexed by an extensible array, which h5py does not tell.
+    """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D).
 
-    The function is looked up in the library that h5py itself runs on: that of its own module.
+    h5py has no function for it, so HDF5 is asked: the library that h5py itself is linked to.
     """
     try:
         function = ctypes.CDLL(h5py.h5d.__file__).H5Dget_chunk_index_type
@@ -224,13 +232,13 @@ def _has_extensible_array(dataset: Any) -> bool:
         with phil:
             failed = function(ctypes.c_int64(dataset.id.id), ctypes.byref(kind)) < 0
     if function is None or failed:
-        raise UnreadableTableError("HDF5 does not tell how its chunks are indexed")
+        raise UnreadableTableError("HDF5 does not report how its chunks are indexed")
     return kind.value == _EXTENSIBLE_ARRAY
 
 
 @functools.cache
-def _lists_turned_arrays_wrongly() -> bool:
-    """Whether this HDF5 lists chunks of such arrays at wrong places; all releases up to 2.0 do."""
+def _lists_slots_as_places() -> bool:
+    """Returns whether this HDF5 has the fault of `_ReorderedArray`; all releases up to 2.0 do."""
     listed: list[tuple[int, ...]] = []
     options = {"driver": "core", "backing_store": False, "libver": "latest"}
     with h5py.File("h5video_data_chunk_order", "w", **options) as file:
@@ -238,5 +246,5 @@ def _lists_turned_arrays_wrongly() -> bool:
         dataset[1, 0] = 1
         dataset.id.chunk_iter(lambda info: listed.append(tuple(info.chunk_offset)))
     if listed not in ([(0, 1)], [(1, 0)]):
-        raise UnreadableTableError("HDF5 does not tell where its chunks are")
+        raise UnreadableTableError("HDF5 does not report where its chunks are")
     return listed == [(0, 1)]

@@ -1,8 +1,13 @@
-"""Describes how the datasets of an open HDF5 file are stored.
+"""Describes how the datasets of an open HDF5 file are stored: `StoredArray`.
 
-Everything that positioned reads need later (offsets, stored sizes, filters) is read here once, into
-arrays; after that the file can be closed. Byte-level facts are those of the HDF5 File Format
+All that positioned reads need later (offsets, stored sizes, filters) is read here once, into
+arrays; after that the file can be closed. What positioned reads cannot do is an `obstacle`, a
+reason in words, and the dataset is read by h5py. Byte-level facts are those of the HDF5 File Format
 Specification, version 3.0, as h5py's low-level API reports them.
+
+Easy to miss: h5py returns some types as plain integers whose bytes in the file differ from those in
+memory (`_type_obstacle`); chunks that were never written have the fill value, which may be
+undefined; edge chunks may be stored without filters, which neither h5py nor their masks show.
 """
 
 from __future__ import annotations
@@ -18,36 +23,32 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeError
 
-from .chunk_table import (
-    DamagedTableError,
-    UnreadableTableError,
-    grid_shape,
-    read_chunk_table,
-)
+from .chunk_table import DamagedTableError, UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
-from .hdf5_files import HDF5_ERRORS, file_identity, own_name
-from .virtual import FilesBehind, files_behind
+from .hdf5_files import HDF5_ERRORS, file_identity
+from .hdf5_names import dataset_location, own_name
+from .virtual import SourceFiles, find_source_files
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
-SUPPORTED_DTYPES = (
+_SUPPORTED_DTYPES = (
     "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64, "
     "complex64, complex128"
 )
-_SUPPORTED = frozenset(SUPPORTED_DTYPES.split(", "))
 _NOT_NUMBERS = (
-    "Labels are class numbers or one-hot, in a dataset of their own; y=None does without. For "
-    "`split_by`, strings are fine."
+    "Labels are class numbers or one-hot vectors, in a dataset of their own; y=None reads none. "
+    "`split_by` takes strings as well."
 )
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One step of a filter pipeline, in the order in which it was applied when writing."""
+    """One filter of a pipeline (HDF5 File Format Specification, IV.A.2.l)."""
 
     id: int
-    """The registered number: 1 deflate, 2 shuffle, 3 fletcher32, 32000 lzf, ..."""
+    """Registered number: 1 deflate, 2 shuffle, 3 fletcher32, 32000 lzf, ..."""
     name: str
     params: tuple[int, ...]
+    """The client data values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,38 +56,41 @@ class StoredArray:
     """Where and how the bytes of one dataset are stored."""
 
     path: str
-    """The file that holds the bytes: not the one that was opened if a link leads elsewhere."""
+    """The file that contains the dataset: not the one that was opened if a link leads elsewhere."""
     identity: FileIdentity
+    """That of the file when this was read."""
     name: str
+    """The dataset's name in that file."""
     shape: tuple[int, ...]
-    """As NumPy sees it: an array type's own shape follows that of the dataset."""
+    """As NumPy sees it: the shape of an array type follows that of the dataset."""
     dtype: np.dtype[Any]
-    """The dtype of the values in memory: the stored one in the machine's byte order."""
+    """Dtype of the values in memory: `file_dtype` in the machine's byte order."""
     file_dtype: np.dtype[Any]
-    """The same in the byte order of the file."""
+    """Dtype of the values in the file, in its byte order."""
     storage: str
     """`contiguous`, `chunked`, `compact`, `external` or `virtual`."""
     chunk_shape: tuple[int, ...] | None
-    """As `shape`."""
+    """As `shape`; None: not chunked."""
     filters: tuple[Filter, ...]
+    """In the order in which they were applied when writing."""
     fill_value: Any
-    """The value of the chunks that were never written, a scalar; None: there are none."""
+    """Value of the chunks that were never written, a scalar; None: there are none."""
     offsets: NDArray[np.int64]
-    """Byte offset in the file of each chunk, in row-major order of the chunk grid; -1: never
-    written. One element if contiguous."""
+    """int64 (num_chunks,), byte offset of each chunk in the file, in row-major order of the chunk
+    grid; -1: never written. One element if contiguous, none if only h5py can read the dataset."""
     sizes: NDArray[np.int64]
-    """Stored bytes of each chunk, after its filters."""
+    """int64 (num_chunks,), stored bytes of each chunk, after its filters."""
     masks: NDArray[np.uint32]
-    """Filter mask of each chunk: bit i set means that filter i was not applied."""
+    """uint32 (num_chunks,), filter mask of each chunk: if bit i is set, filter i was skipped."""
     obstacle: str | None
-    """Why the bytes must be read through HDF5, or None if positioned reads can have them."""
-    behind: FilesBehind = field(default_factory=FilesBehind)
-    """The other files that hold its values, if it is virtual or external."""
+    """Why only h5py can read the values; None: positioned reads can."""
+    sources: SourceFiles = field(default_factory=SourceFiles)
+    """The other files that contain its values, if it is virtual or external."""
 
     @property
     def files(self) -> Files:
-        """Path and identity of all files that hold its values, its own first."""
-        return ((self.path, self.identity), *self.behind.files)
+        """Path and identity of all files that contain its values, its own first."""
+        return ((self.path, self.identity), *self.sources.files)
 
     @property
     def nbytes(self) -> int:
@@ -95,12 +99,12 @@ class StoredArray:
 
     @property
     def row_nbytes(self) -> int:
-        """Bytes of one sample in memory."""
+        """Bytes of one row, an index of the first axis, in memory."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def row_decoded_nbytes(self) -> int:
-        """Bytes that decoding one sample alone takes: of all chunks that hold a part of it."""
+        """Bytes to decode for one row alone: those of all chunks that hold a part of it."""
         if self.chunk_shape is None:
             return self.row_nbytes
         lengths = zip(self.shape[1:], self.chunk_shape[1:], strict=True)
@@ -109,116 +113,132 @@ class StoredArray:
 
     @property
     def filters_in_use(self) -> tuple[Filter, ...]:
-        """The filters that a chunk went through; without a chunk table, it may be any."""
+        """The filters that were not skipped for all chunks; without a chunk table, all filters."""
         if not len(self.offsets):
             return self.filters
         skipped = int(np.bitwise_and.reduce(self.masks[self.offsets >= 0]))
         return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
-
-    @property
-    def stored_nbytes(self) -> int:
-        """Bytes that the dataset's values take in the file, as far as the chunk table tells."""
-        return int(self.sizes.sum())
 
 
 def describe(dataset: Any) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Raises:
-        FileFormatError: It has no dimensions, or what the file says of it is damaged.
+        FileFormatError: It has no axis, or its metadata are damaged.
         UnsupportedDtypeError: Its values are not numbers.
-        H5VideoError: It is virtual or external, and its values are not where they should be.
+        H5VideoError: It is virtual or external, and a file with its values cannot be opened.
     """
-    path = os.path.abspath(dataset.file.filename)
-    identity = file_identity(dataset.file)
-    where = f"{path}: dataset {dataset.name!r}"
+    # The file may be replaced meanwhile, so the identity is that from before.
+    identity, location = file_identity(dataset.file), dataset_location(dataset)
     try:
-        return _describe(dataset, path, identity, where)
+        return _describe(dataset, identity, location)
     except H5VideoError:
         raise
     except DamagedTableError as error:
         raise FileFormatError(
-            f"{where} has a damaged list of chunks: {error}. Restore the file from a copy; what "
-            "h5py reads of it may be other samples' values, or none."
+            f"{location} has a damaged chunk index: {error}. Restore the file from a backup. h5py "
+            "may return the values of other samples, or the fill value."
         ) from error
     except HDF5_ERRORS as error:
         raise FileFormatError(
-            f"{where} is damaged, or stored in a way that h5py cannot read. h5py says: {error}"
+            f"{location} is damaged, or stored in a way that h5py cannot read. h5py error: {error}"
         ) from error
 
 
-def _describe(dataset: Any, path: str, identity: FileIdentity, where: str) -> StoredArray:
+def _describe(dataset: Any, identity: FileIdentity, location: str) -> StoredArray:
     if dataset.shape is None or dataset.shape == ():
-        kind = "an empty dataspace" if dataset.shape is None else "a scalar"
-        raise FileFormatError(f"{where} holds {kind}; its first dimension should be the samples.")
-    file_dtype, inner_shape = _stored_dtype(dataset, where)
-    dtype = file_dtype.newbyteorder("=")
-
+        kind = "empty (h5py.Empty)" if dataset.shape is None else "a scalar"
+        raise FileFormatError(f"{location} is {kind}. Its first axis must be the samples.")
+    file_dtype, inner_shape = _file_dtype(dataset, location)
     plist = dataset.id.get_create_plist()
-    filters = tuple(
-        Filter(int(number), name.decode("utf-8", "replace") or f"filter {number}", tuple(params))
-        for number, _, params, name in (plist.get_filter(i) for i in range(plist.get_nfilters()))
-    )
     storage = _storage(plist)
-    offsets, sizes, masks = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint32)
-    obstacle = _type_obstacle(dataset.id.get_type(), file_dtype) or _storage_obstacle(storage)
-    fill_value = None
+    chunks = _Chunks()
     if storage == "contiguous":
-        offset = dataset.id.get_offset()
-        if offset is None:
-            obstacle = obstacle or "nothing was written to it yet"
-        else:
-            # What lies beyond the end of the file cannot be read, and has no other place.
-            offsets = np.array([min(offset, identity.num_bytes)], np.int64)
-            sizes = np.array([dataset.id.get_storage_size()], np.int64)
-            masks = np.zeros(1, np.uint32)
-            nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
-            if sizes[0] < nbytes:  # behind it, the file holds something else
-                raise FileFormatError(
-                    f"{where} is damaged: its shape {dataset.shape} takes {nbytes} bytes, and it "
-                    f"has {sizes[0]} in the file."
-                )
+        chunks = _contiguous(dataset, identity, location)
     elif storage == "chunked":
-        try:
-            offsets, sizes, masks = read_chunk_table(dataset)
-        except UnreadableTableError as error:
-            obstacle = obstacle or str(error)
-        except DamagedTableError:
-            raise
-        except HDF5_ERRORS as error:
-            raise DamagedTableError(error) from error
-        if (offsets < 0).any():
-            if not _fill_value_is_written(plist):
-                obstacle = obstacle or "the value of its unwritten chunks is not defined"
-            elif dataset.dtype.subdtype is None:
-                fill_value = dtype.type(dataset.fillvalue)
-            elif plist.fill_value_defined() == h5py.h5d.FILL_VALUE_DEFAULT:
-                fill_value = dtype.type(0)
-            else:
-                obstacle = obstacle or "h5py does not tell the fill value of its array type"
-        if filters and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
-            obstacle = obstacle or "its edge chunks may be stored without filters"
+        chunks = _chunked(dataset, plist, file_dtype.newbyteorder("="))
+    type_obstacle = _type_obstacle(dataset.id.get_type(), file_dtype)
     return StoredArray(
-        path=path,
+        path=os.path.abspath(dataset.file.filename),
         identity=identity,
         name=own_name(dataset),
         shape=(*dataset.shape, *inner_shape),
-        dtype=dtype,
+        dtype=file_dtype.newbyteorder("="),
         file_dtype=file_dtype,
         storage=storage,
         chunk_shape=dataset.chunks and (*dataset.chunks, *inner_shape),
-        filters=filters,
-        fill_value=fill_value,
-        offsets=offsets,
-        sizes=sizes,
-        masks=masks,
-        obstacle=obstacle,
-        behind=files_behind(dataset),
+        filters=_filters(plist),
+        fill_value=chunks.fill_value,
+        offsets=chunks.offsets,
+        sizes=chunks.sizes,
+        masks=chunks.masks,
+        obstacle=type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle,
+        sources=find_source_files(dataset),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Chunks:
+    """The part of a StoredArray that depends on the kind of storage."""
+
+    offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    masks: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    fill_value: Any = None
+    obstacle: str | None = None
+
+
+def _contiguous(dataset: Any, identity: FileIdentity, location: str) -> _Chunks:
+    offset = dataset.id.get_offset()
+    if offset is None:
+        return _Chunks(obstacle="no values were written to it yet")
+    stored_nbytes = dataset.id.get_storage_size()
+    nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
+    if stored_nbytes < nbytes:  # other data follow in the file
+        raise FileFormatError(
+            f"{location} is damaged: its shape {dataset.shape} takes {nbytes} bytes, but "
+            f"{stored_nbytes} are stored."
+        )
+    # What is beyond the end of the file cannot be read; the exact offset does not matter.
+    return _Chunks(
+        offsets=np.array([min(offset, identity.num_bytes)], np.int64),
+        sizes=np.array([stored_nbytes], np.int64),
+        masks=np.zeros(1, np.uint32),
+    )
+
+
+def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any]) -> _Chunks:
+    try:
+        offsets, sizes, masks = read_chunk_table(dataset)
+    except UnreadableTableError as error:
+        return _Chunks(obstacle=str(error))
+    except DamagedTableError:
+        raise
+    except HDF5_ERRORS as error:
+        raise DamagedTableError(error) from error
+    fill_value, obstacle = None, None
+    if (offsets < 0).any():
+        fill_value, obstacle = _fill_value(dataset, plist, dtype)
+    if plist.get_nfilters() and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
+        obstacle = obstacle or "its edge chunks may be stored without filters"
+    return _Chunks(offsets, sizes, masks, fill_value, obstacle)
+
+
+def _fill_value(dataset: Any, plist: Any, dtype: np.dtype[Any]) -> tuple[Any, str | None]:
+    """Returns the value of unwritten chunks (specification, IV.A.2.f), or why it is not known."""
+    kind = plist.fill_value_defined()
+    is_never_written = plist.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
+    if kind == h5py.h5d.FILL_VALUE_UNDEFINED or is_never_written:
+        return None, "the value of its unwritten chunks is undefined"
+    if dataset.dtype.subdtype is None:
+        return dtype.type(dataset.fillvalue), None
+    if kind == h5py.h5d.FILL_VALUE_DEFAULT:
+        return dtype.type(0), None
+    return None, "h5py does not report the fill value of an array type"
+
+
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """The name of a dtype for people, which says what h5py means by an `object`."""
+    """Returns a dtype's name for messages, which tells apart what h5py makes of an `object`."""
     if h5py.check_string_dtype(dtype) is not None:
         return "string"
     if h5py.check_ref_dtype(dtype) is not None:
@@ -228,7 +248,16 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     return f"compound {dtype.names}" if dtype.names else str(dtype)
 
 
+def _filters(plist: Any) -> tuple[Filter, ...]:
+    found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
+    return tuple(
+        Filter(int(number), name.decode("utf-8", "replace") or f"filter {number}", tuple(params))
+        for number, _, params, name in found
+    )
+
+
 def _storage(plist: Any) -> str:
+    """Returns the layout class (specification, IV.A.2.i); "external" is contiguous to HDF5."""
     if plist.get_layout() == h5py.h5d.CONTIGUOUS and plist.get_external_count():
         return "external"
     return {
@@ -238,43 +267,38 @@ def _storage(plist: Any) -> str:
     }.get(plist.get_layout(), "virtual")
 
 
-def _stored_dtype(dataset: Any, where: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """The dtype of a dataset's numbers as they are stored, and the shape of its array type."""
-    try:
-        found = dataset.dtype
-    except HDF5_ERRORS as error:  # h5py has no name for it
-        raise UnsupportedDtypeError(
-            f"{where} has the dtype of which h5py says: {error!r}. Supported: {SUPPORTED_DTYPES}."
-        ) from error
-    item, inner_shape = found, ()
-    while item.subdtype is not None:
-        item, shape = item.subdtype
-        inner_shape += shape
-    if item.name not in _SUPPORTED:
-        raise UnsupportedDtypeError(
-            f"{where} has the dtype {dtype_name(item)}. Supported: {SUPPORTED_DTYPES}."
-            + ("" if item.kind in "iufc" else f" {_NOT_NUMBERS}")
-        )
-    # Drops h5py's remarks on enumerations.
-    return np.dtype(item.name).newbyteorder(item.byteorder), inner_shape
-
-
-# HDF5's bit fields, which h5py gives as unsigned integers: PyTables stores bools so.
-_BIT_FIELDS = {
-    ("<", 1): h5py.h5t.STD_B8LE,
-    ("<", 2): h5py.h5t.STD_B16LE,
-    ("<", 4): h5py.h5t.STD_B32LE,
-    ("<", 8): h5py.h5t.STD_B64LE,
-    (">", 1): h5py.h5t.STD_B8BE,
-    (">", 2): h5py.h5t.STD_B16BE,
-    (">", 4): h5py.h5t.STD_B32BE,
-    (">", 8): h5py.h5t.STD_B64BE,
+_STORAGE_OBSTACLES = {
+    "compact": "it is stored in its object header (compact)",
+    "external": "its values are in external files",
+    "virtual": "it is a virtual dataset",
 }
 
 
+def _file_dtype(dataset: Any, location: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
+    try:
+        item = dataset.dtype
+    except HDF5_ERRORS as error:  # NumPy has no such type
+        raise UnsupportedDtypeError(
+            f"{location} has a dtype that h5py does not support: {error!r}. "
+            f"Supported: {_SUPPORTED_DTYPES}."
+        ) from error
+    inner_shape: tuple[int, ...] = ()
+    while item.subdtype is not None:
+        item, shape = item.subdtype
+        inner_shape += shape
+    if item.name not in _SUPPORTED_DTYPES.split(", "):
+        raise UnsupportedDtypeError(
+            f"{location} has the dtype {dtype_name(item)}. Supported: {_SUPPORTED_DTYPES}."
+            + ("" if item.kind in "iufc" else f" {_NOT_NUMBERS}")
+        )
+    # Without h5py's metadata of enumerations.
+    return np.dtype(item.name).newbyteorder(item.byteorder), inner_shape
+
+
 def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
-    # Only a type that HDF5 would not convert, but for the order of the bytes, has the same bytes in
-    # the file and in memory. Enumerations are compared by the integers beneath them.
+    # The bytes are the same in the file and in memory only if HDF5 would convert nothing but the
+    # byte order (specification, IV.A.2.d). Enumerations are compared by their integer type.
     while stored.get_class() == h5py.h5t.ARRAY:
         stored = stored.get_super()
     expected = h5py.h5t.py_create(dtype)
@@ -283,31 +307,20 @@ def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
         if dtype == np.bool_:
             expected = expected.get_super()
     elif stored.get_class() == h5py.h5t.BITFIELD:
-        order = ">" if stored.get_order() == h5py.h5t.ORDER_BE else "<"
-        expected = _BIT_FIELDS[order, dtype.itemsize]
+        # h5py returns bit fields as unsigned integers; PyTables stores bools as such.
+        order = "BE" if stored.get_order() == h5py.h5t.ORDER_BE else "LE"
+        expected = getattr(h5py.h5t, f"STD_B{8 * dtype.itemsize}{order}")
     if stored.equal(expected):
         return None
-    return "its type is stored with another precision or padding than in memory"
-
-
-def _storage_obstacle(storage: str) -> str | None:
-    return {
-        "compact": "it is stored inside its header (compact)",
-        "external": "its bytes are in external files",
-        "virtual": "it is a virtual dataset, put together from others",
-    }.get(storage)
-
-
-def _fill_value_is_written(plist: Any) -> bool:
-    undefined = plist.fill_value_defined() == h5py.h5d.FILL_VALUE_UNDEFINED
-    return not undefined and bool(plist.get_fill_time() != h5py.h5d.FILL_TIME_NEVER)
+    return "its type has another precision or padding in the file than in memory"
 
 
 def _edges_may_be_unfiltered(
     dataset: Any, sizes: NDArray[np.int64], masks: NDArray[np.uint32]
 ) -> bool:
-    # A file may say that its edge chunks are not filtered (H5Pset_chunk_opts), which h5py does not
-    # tell, nor does the mask. They then have just the size of a decoded chunk.
+    # Chunks across the edge of the dataset may be stored without filters (specification, IV.A.2.i;
+    # H5Pset_chunk_opts), which neither h5py nor the mask tells. They then have exactly the size of
+    # a decoded chunk.
     grid = grid_shape(dataset)
     chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     is_whole = (sizes.reshape(grid) == chunk_nbytes) & (masks.reshape(grid) == 0)

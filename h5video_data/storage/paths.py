@@ -1,4 +1,8 @@
-"""Which files a path, a list of paths or a glob names."""
+"""Paths: those of a set's files, and those of other files that an HDF5 file names.
+
+Easy to miss: Python's `glob` passes over directories that it cannot read, so that a set would have
+fewer files without an error.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,25 @@ from collections.abc import Sequence
 
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
-from .file_identity import unavailable
+from .os_errors import unavailable
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-# Of the file system itself, at the top of a disk, for its repair; only the superuser may read it.
-_FOLDER_OF_THE_DISK = "lost+found"
+# A directory of the file system itself, at the root of a disk, which only root may read.
+_LOST_AND_FOUND = "lost+found"
 
 
 def expand_paths(path: Paths) -> tuple[str, ...]:
-    """The files that a path, a list of paths or a glob names; a glob's matches are sorted.
+    """Returns the files that a path, a list of paths or a glob stands for.
+
+    Args:
+        path: A path, a glob, or a sequence of them. The matches of a glob are sorted. What exists
+            under that name is a path, not a glob.
 
     Raises:
         VideoFileNotFoundError: A glob matches no file.
-        UnavailableError: A folder that a glob would look into cannot be read.
-        ArgumentError: There is no path at all.
+        UnavailableError: A directory that a glob would search cannot be read.
+        ArgumentError: It is none of these, or an empty sequence.
     """
     if isinstance(path, (str, os.PathLike)):
         name = os.path.expanduser(os.fsdecode(path))
@@ -31,7 +39,7 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
         _check_folders(name)
         found = tuple(sorted(glob.glob(name, recursive=True)))
         if not found:
-            raise VideoFileNotFoundError(f"No file matches. Received: path={name!r}")
+            raise VideoFileNotFoundError(f"No file matches the glob. Received: path={name!r}")
         return found
     if not isinstance(path, Sequence) or isinstance(path, (bytes, bytearray)):
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
@@ -41,13 +49,30 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     return paths
 
 
+def hdf5_search_path(path: str, name: str, prefix_variable: str) -> list[str]:
+    """Lists where HDF5 looks for another file that is named in a file, in this order.
+
+    Args:
+        path: Path of the file that contains the name.
+        name: The other file's name, as it is stored.
+        prefix_variable: Environment variable with directories to search first: HDF5_VDS_PREFIX for
+            the source files of virtual datasets, HDF5_EXT_PREFIX for external links.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    prefixes = os.environ.get(prefix_variable, "").replace("${ORIGIN}", folder).split(":")
+    folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
+    # If an absolute path does not exist, HDF5 looks for its last component.
+    first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
+    return [*first, *(os.path.join(item, relative) for item in folders)]
+
+
 def _check_folders(pattern: str) -> None:
-    """Raises an error if a glob would pass over a folder because it cannot be read."""
+    """Raises an UnavailableError if `glob` would pass over a directory that it cannot read."""
     parts = pattern.split(os.sep)
     for number, part in enumerate(parts):
         above = os.sep.join([*parts[:number], ""])
         for folder in glob.glob(above or os.curdir, recursive=True):
-            if os.path.basename(folder.rstrip(os.sep)) == _FOLDER_OF_THE_DISK:
+            if os.path.basename(folder.rstrip(os.sep)) == _LOST_AND_FOUND:
                 continue
             try:
                 if part == "**":
@@ -59,7 +84,7 @@ def _check_folders(pattern: str) -> None:
             except (FileNotFoundError, NotADirectoryError):
                 pass
             except OSError as error:
-                raise unavailable(f"{error.filename} cannot be looked into", error) from error
+                raise unavailable(f"cannot read directory {error.filename}", error) from error
 
 
 def _walk(folder: str) -> None:
@@ -67,4 +92,4 @@ def _walk(folder: str) -> None:
         raise error
 
     for _, folders, _ in os.walk(folder, onerror=fail):
-        folders[:] = [f for f in folders if f[0] != "." and f != _FOLDER_OF_THE_DISK]
+        folders[:] = [f for f in folders if f[0] != "." and f != _LOST_AND_FOUND]

@@ -1,4 +1,4 @@
-"""Memory of a thread for what it works on."""
+"""Working memory of each thread, for the bytes between two steps of decoding."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNMENT = 64
-"""Of memory that TensorFlow takes without a copy, in bytes: see `reading.buffers`."""
+"""Alignment, in bytes, of memory that TensorFlow takes without a copy: see `reading.buffers`."""
 
 
 def aligned_empty(num_bytes: int) -> NDArray[np.uint8]:
-    """Uninitialised bytes, uint8 (num_bytes,), that start at a multiple of `ALIGNMENT`."""
+    """Returns uninitialised memory, uint8 (num_bytes,), aligned to `ALIGNMENT` bytes."""
     block = np.empty(num_bytes + ALIGNMENT, np.uint8)
     start = -block.ctypes.data % ALIGNMENT
     return block[start : start + num_bytes]
@@ -22,10 +22,10 @@ _scratch = threading.local()
 
 
 def scratch(purpose: str, num_bytes: int) -> NDArray[np.uint8]:
-    """Uninitialised bytes, uint8 (num_bytes,), of the calling thread, for what it works on.
+    """Returns uninitialised working memory of the calling thread, uint8 (num_bytes,).
 
-    The same memory is given out the next time that the thread asks for the same purpose: fresh
-    memory costs a page fault every 4 KiB, which for compressed chunks is a seventh of all the time.
+    The next call with the same purpose in the same thread returns the same memory. Fresh memory
+    costs a page fault every 4 KiB: a seventh of the time that compressed chunks take.
     """
     block: NDArray[np.uint8] | None = _scratch.__dict__.get(purpose)
     if block is None or len(block) < num_bytes:

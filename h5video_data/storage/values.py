@@ -1,4 +1,9 @@
-"""Reads the values of a dataset by h5py: whatever asks it for values does so through here."""
+"""Reads the values of a dataset with h5py.
+
+All values that h5py reads for this package are read here. Easy to miss: HDF5 needs plugins for some
+filters; it returns the fill value where it cannot open a source of a virtual dataset, and zeros
+beyond the end of an external file; and each file may be replaced while it is read.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +20,33 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError
 
-from .file_identity import (
-    Files,
-    check_files,
-    check_identity,
-    check_openable,
-    read_failure,
-    with_room,
-)
-from .hdf5_files import HDF5_ERRORS, file_identity, require_filters, where
+from .descriptors import check_openable, with_free_descriptors
+from .file_identity import Files, check_files, check_identity
+from .hdf5_files import HDF5_ERRORS, file_identity
+from .hdf5_names import dataset_location
 from .layout import StoredArray
-from .virtual import Unopened, check_external, files_behind
+from .os_errors import read_failure
+from .plugins import require_filters
+from .virtual import UnopenedSources, check_external, find_source_files
 
 
 class Values:
-    """The values of an open dataset, with all that HDF5 needs to give them.
+    """The values of an open dataset.
 
-    What HDF5 would leave out without a word is an error: see `virtual`.
+    What HDF5 would replace by other values without an error is an error here: see `virtual`.
 
     Attributes:
         dataset: The `h5py.Dataset`.
-        files: Path and identity of the files that hold its values, its own first.
+        files: Path and identity of the files that contain its values, its own first.
 
     Args:
-        dataset: The same.
-        num_rows: How many of its first rows are in use; None: all.
-        expected: How it was stored when its layout was read; None: however it is.
+        dataset: The open `h5py.Dataset`.
+        num_rows: Rows in use, the first ones; None: all.
+        expected: Its description from when its layout was read; None: it is not compared.
 
     Raises:
-        MissingFilterError: It was written with a filter that is not installed.
-        H5VideoError: A file that its values are in is not there, cannot be opened, or is cut short.
+        MissingFilterError: It needs a filter that is not installed.
+        H5VideoError: A file with its values does not exist, cannot be opened, or is truncated.
     """
 
     def __init__(
@@ -56,17 +58,18 @@ class Values:
         own = os.path.abspath(dataset.file.filename), file_identity(dataset.file)
         self.files: Files
         if expected is None:
-            behind = files_behind(dataset)
-            self.files = (own, *behind.files)
+            sources = find_source_files(dataset)
+            self.files = (own, *sources.files)
         else:
-            behind, self.files = expected.behind, expected.files
+            sources, self.files = expected.sources, expected.files
             if own != self.files[0]:
                 check_files(self.files[:1])
                 raise FileChangedError(
-                    f"{where(dataset)} is in another file since it was opened. Open the set anew."
+                    f"{dataset_location(dataset)} is in another file than when it was opened. "
+                    "Recreate the dataset."
                 )
-            check_files(behind.files)
-        self._unopened = Unopened(behind.mappings)
+            check_files(sources.files)
+        self._unopened = UnopenedSources(sources.mappings)
         if dataset.shape:
             check_external(dataset, dataset.shape[0] if num_rows is None else num_rows)
 
@@ -74,12 +77,15 @@ class Values:
         """Reads a selection.
 
         Args:
-            *selection: A slice with a start and an end for each of the first axes.
+            *selection: A slice with a start and a stop for each of the first axes.
+
+        Returns:
+            The values, of the dataset's dtype as h5py reads it.
 
         Raises:
-            ReadError: The values cannot be read; it names the first sample of the selection.
+            ReadError: The values cannot be read; the message names the rows of the selection.
             FileChangedError: A file was changed or replaced.
-            UnavailableError: The machine has not got what it takes.
+            UnavailableError: The machine cannot read them: descriptors, memory, permissions.
         """
 
         def read() -> NDArray[Any]:
@@ -87,26 +93,27 @@ class Values:
                 values: NDArray[Any] = np.asarray(self.dataset[selection])
             return values
 
-        values = with_room(read)
+        values = with_free_descriptors(read)
         self.check_files()
         return values
 
     def read_into(self, out: NDArray[Any], selection: Sequence[slice]) -> None:
-        """Reads a selection into an array; the caller calls `check_files` after it.
+        """Reads a selection into an array; the caller then calls `check_files`.
 
         Args:
-            out: Takes the values. C-contiguous, of their dtype in the machine's byte order.
-            selection: A slice with a start and an end for each of the first axes, of which an array
-                type's own come last.
+            out: Array to fill, C-contiguous, of the values' dtype in the machine's byte order.
+            selection: A slice with a start and a stop for each of the first axes; the axes of an
+                array type follow those of the dataset.
 
         Raises:
-            H5VideoError: The same errors as `read`.
+            H5VideoError: As `read`.
         """
         dataset, rank = self.dataset, len(self.dataset.shape)
         with self.reading(selection[:rank]):
-            # HDF5 does not convert array types nor big-endian bit fields to plain numbers.
+            # HDF5 converts neither array types nor big-endian bit fields to plain numbers.
             if self._has_plain_numbers:
-                # Without a place, HDF5 takes 1.6 times as long for a virtual dataset of many parts.
+                # Without the last argument, a virtual dataset of many sources takes 1.6 times as
+                # long to read.
                 dataset.read_direct(out, tuple(selection), np.s_[: len(out)])
             else:
                 out[...] = dataset[tuple(selection[:rank])][
@@ -120,29 +127,29 @@ class Values:
 
     @contextlib.contextmanager
     def reading(self, selection: Sequence[slice]) -> Iterator[None]:
-        """A context in which a selection is read; the caller calls `check_files` after it.
+        """Returns a context in which to read a selection; the caller then calls `check_files`.
 
         Raises:
-            H5VideoError: The same errors as `read`.
+            H5VideoError: As `read`.
         """
         with phil:
             try:
                 yield
             except HDF5_ERRORS as error:
-                self._explain(error, selection[0])
+                self._raise_failure(error, selection[0])
             self._unopened.check(self.dataset, selection)
 
-    def _explain(self, error: BaseException, rows: slice) -> NoReturn:
+    def _raise_failure(self, error: BaseException, rows: slice) -> NoReturn:
         self.check_files()
         for path, _ in self.files:
             check_openable(path)
         samples = f"samples {rows.start} to {rows.stop - 1}"
         if rows.stop == rows.start + 1:
             samples = f"sample {rows.start}"
-        raise read_failure(f"{where(self.dataset)}, {samples}", error) from error
+        raise read_failure(f"{dataset_location(self.dataset)}, {samples}", error) from error
 
     def check_files(self) -> None:
-        """Raises an error if what was read just now may have come from other files."""
+        """Raises an error if a file changed, so that what was just read may be from another."""
         (path, identity), *behind = self.files
         check_identity(path, identity, self._fd)
         check_files(behind)

@@ -1,8 +1,9 @@
-"""Where the values of a dataset are if they are not in its own file: virtual and external ones.
+"""Virtual and external datasets: finds the other files that contain their values.
 
-HDF5 puts the fill value, without a word, in place of what it does not find or cannot open, as it
-does where no source is meant to be. So the sources are looked for here, before values are read and
-after.
+Easy to miss: where HDF5 does not find a source or cannot open it, it returns the fill value without
+an error, just as for a part that no source is mapped to. So each source is searched for, opened and
+measured when the set is opened (`find_source_files`), and after the first read from it HDF5 must
+have it open (`UnopenedSources`). External files that are too short give zeros (`check_external`).
 """
 
 from __future__ import annotations
@@ -27,104 +28,97 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 
-from .file_identity import (
-    FileIdentity,
-    Files,
-    check_identity,
-    identity_of,
-    open_identities,
-    unavailable,
-)
-from .hdf5_files import (
-    HDF5_ERRORS,
-    all_names,
-    file_identity,
-    find_dataset,
-    object_name,
-    open_file,
-    require_filters,
-    where,
-)
+from .descriptors import open_identities
+from .file_identity import FileIdentity, Files, check_identity, identity_of
+from .hdf5_files import HDF5_ERRORS, file_identity, open_file
+from .hdf5_names import all_names, dataset_location, find_dataset
+from .os_errors import unavailable
+from .paths import hdf5_search_path
+from .plugins import require_filters
 
-# What HDF5 has for the count or the block of a selection that grows with its dataset.
+# HDF5's value for the count or the block of a selection that grows with its dataset.
 _UNLIMITED = h5py.h5s.UNLIMITED
+_PREFIX = "HDF5_VDS_PREFIX"
 
 
-class Mapping(NamedTuple):
-    """A part of a virtual dataset, an `h5py.h5s.SpaceID`, and the file that its values are in."""
+class SourceMapping(NamedTuple):
+    """A part of a virtual dataset, and the file that contains its values."""
 
     part: Any
+    """The selection in the virtual dataset, an `h5py.h5s.SpaceID`."""
     path: str
     identity: FileIdentity
 
 
 @dataclass(frozen=True)
-class FilesBehind:
-    """The files that hold values of a dataset, beside its own."""
+class SourceFiles:
+    """The files other than its own that contain values of a dataset."""
 
     files: Files = ()
-    mappings: tuple[Mapping, ...] = ()
-    """For each source of a virtual dataset in another file, what it fills; but for parts that grow
-    with it."""
+    mappings: tuple[SourceMapping, ...] = ()
+    """One for each source of a virtual dataset in another file, except for parts that grow with
+    their source."""
 
 
-def files_behind(dataset: Any) -> FilesBehind:
-    """Looks for the files that hold values of a dataset, beside its own.
+def find_source_files(dataset: Any) -> SourceFiles:
+    """Finds and checks the files other than its own that contain values of a dataset.
 
     Args:
-        dataset: The open `h5py.Dataset`, virtual or not.
+        dataset: The open `h5py.Dataset`, virtual, external or neither.
 
     Raises:
-        VideoFileNotFoundError: A file is not there.
-        DatasetNotFoundError: A file has not got the dataset that is wanted of it.
-        FileFormatError: A source has fewer values than are wanted of it, or is made of itself.
-        MissingFilterError: A source was written with a filter that is not installed.
+        VideoFileNotFoundError: A file does not exist.
+        DatasetNotFoundError: A source file does not contain the source dataset.
+        FileFormatError: A source has fewer values than are mapped, or the dataset maps to itself.
+        MissingFilterError: A source needs a filter that is not installed.
         H5VideoError: A file cannot be opened.
     """
     search = _Search()
     try:
-        # What this opens must not be taken for what a read in another thread opened.
+        # A file that this opens must not be taken for one that a read in another thread opened.
         with phil:
             search.collect(dataset)
     except HDF5_ERRORS as error:
         if isinstance(error, H5VideoError):
             raise
         raise FileFormatError(
-            f"{where(dataset)}: what it says of where its values are is damaged. HDF5 says: {error}"
+            f"{dataset_location(dataset)} has a damaged list of source or external files. "
+            f"HDF5 error: {error}"
         ) from error
     search.found.pop(_path_of(dataset), None)
-    return FilesBehind(tuple(search.found.items()), tuple(search.mappings))
+    return SourceFiles(tuple(search.found.items()), tuple(search.mappings))
 
 
-class Unopened:
-    """The sources of a virtual dataset of which it is not known yet whether HDF5 has opened them.
+class UnopenedSources:
+    """The sources of a virtual dataset that HDF5 has not opened yet, as far as is known.
 
-    It opens a source when it first reads from it, and keeps it open with the dataset.
+    HDF5 opens a source file when it first reads from it, and keeps it open with the dataset.
     """
 
-    def __init__(self, mappings: Sequence[Mapping]) -> None:
+    def __init__(self, mappings: Sequence[SourceMapping]) -> None:
         self._mappings = mappings
-        self._is_left = np.ones(len(mappings), np.bool_)
+        self._is_unopened = np.ones(len(mappings), np.bool_)
         bounds = [mapping.part.get_select_bounds() for mapping in mappings]
-        self._begins = np.array([begin[0] for begin, _ in bounds], np.int64)
-        self._lasts = np.array([last[0] for _, last in bounds], np.int64)
+        # The first and the last row of each.
+        self._first_rows = np.array([first[0] for first, _ in bounds], np.int64)
+        self._last_rows = np.array([last[0] for _, last in bounds], np.int64)
 
     def check(self, dataset: Any, selection: Sequence[slice]) -> None:
-        """Makes sure that HDF5 has opened the sources of what was read just now.
+        """Raises an error if HDF5 could not open a source of what was just read.
 
-        Call it before anybody else can open one of these files, with `phil` held since before the
-        read.
+        The caller holds `phil` since before the read: nobody else may open one of these files
+        before this check.
 
         Args:
             dataset: The open `h5py.Dataset`.
-            selection: What was read: a slice with a start and an end for each of the first axes.
+            selection: What was read: a slice with a start and a stop for each of the first axes.
 
         Raises:
-            UnavailableError: It could not open one, and gave the fill value instead.
+            UnavailableError: HDF5 could not open a source, and returned the fill value instead.
         """
         rows = selection[0]
-        is_near = (self._begins < rows.stop) & (self._lasts >= rows.start)
-        near = np.flatnonzero(is_near & self._is_left).tolist()
+        is_near = (self._first_rows < rows.stop) & (self._last_rows >= rows.start)
+        near = np.flatnonzero(is_near & self._is_unopened).tolist()
         if not near:
             return
         ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
@@ -145,25 +139,26 @@ class Unopened:
                 check_identity(path, identity)
                 cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 raise unavailable(
-                    f"{where(dataset)}: HDF5 could not open {path}, from which it takes values, "
-                    "and which has to stay open",
+                    f"{dataset_location(dataset)}: HDF5 could not open the source file {path}",
                     cause,
                 ) from cause
-        self._is_left[wanted] = False
+        self._is_unopened[wanted] = False
 
 
 class _Search:
-    """Collects the files behind a dataset."""
+    """Collects the source files of a dataset, and those of its sources."""
 
     def __init__(self) -> None:
         self.found: dict[str, FileIdentity] = {}
-        self.mappings: list[Mapping] = []
-        # The datasets that are being looked at, each a source of the one before.
+        self.mappings: list[SourceMapping] = []
+        # The datasets that are being searched, each a source of the one before.
         self._above: list[Any] = []
 
     def collect(self, dataset: Any) -> None:
         if dataset in self._above:
-            raise FileFormatError(f"{where(dataset)} is virtual, and made of itself.")
+            raise FileFormatError(
+                f"{dataset_location(dataset)} is a virtual dataset that maps to itself."
+            )
         self.found[_path_of(dataset)] = file_identity(dataset.file)
         self._above.append(dataset)
         if dataset.is_virtual:
@@ -182,13 +177,15 @@ class _Search:
                 continue
             for item in items:
                 count = _num_blocks(dataset, item)
-                # HDF5 takes the first number of which there is nothing for the end of the dataset.
-                next_places = _source_places(_path_of(dataset), _numbered(pattern, count))
+                # To HDF5, the dataset ends where the file of the next number does not exist.
+                next_places = hdf5_search_path(
+                    _path_of(dataset), _numbered(pattern, count), _PREFIX
+                )
                 if dataset.shape != dataset.maxshape and any(map(os.path.exists, next_places)):
                     count += 1
                 for number in range(count):
                     self._collect_from(dataset, _numbered(pattern, number), [item], number)
-                for place in _source_places(_path_of(dataset), pattern):
+                for place in hdf5_search_path(_path_of(dataset), pattern, _PREFIX):
                     folder, name = os.path.split(place)
                     if os.path.isdir(folder or "."):
                         _check_no_gap(dataset, name, os.listdir(folder or "."), count)
@@ -196,7 +193,7 @@ class _Search:
     def _collect_from(
         self, dataset: Any, name: str, items: Sequence[Any], number: int | None = None
     ) -> None:
-        """The sources in one file; `number` is that of the block that it is for, if of one."""
+        """Collects the sources in one file, of all blocks or of the block of that number."""
         with _source_file(dataset, name) as file:
             self.found[os.path.abspath(file.filename)] = file_identity(file)
             for item in items:
@@ -212,62 +209,63 @@ class _Search:
         try:
             source = find_dataset(file, name)
         except DatasetNotFoundError as error:
-            message = f"{where(dataset)} takes values from {name!r}: {error}"
+            message = f"{dataset_location(dataset)} maps to the source dataset {name!r}: {error}"
             raise DatasetNotFoundError(message) from error
         require_filters(source)
-        lacking = _lacking(dataset, item, source)
-        if lacking:
+        expected = _unmet_shape(dataset, item, source)
+        if expected:
             raise FileFormatError(
-                f"{where(dataset)} takes values from {where(source)}, which is cut short. "
-                f"Expected: {lacking}. Received: shape {source.shape}"
+                f"{dataset_location(dataset)} maps to {dataset_location(source)}, which is too "
+                f"small. Expected: {expected}. Received: shape {source.shape}"
             )
         self.collect(source)
         path = _path_of(source)
         is_elsewhere = len(self._above) == 1 and path != _path_of(dataset)
         if is_elsewhere and not _is_growing(item.vspace) and 0 not in dataset.shape:
-            self.mappings.append(Mapping(item.vspace, path, self.found[path]))
+            self.mappings.append(SourceMapping(item.vspace, path, self.found[path]))
 
     def _collect_external(self, dataset: Any) -> None:
-        for name, _, _ in dataset.external:
-            path = os.path.abspath(os.path.join(_external_folder(dataset), name))
+        for path, _, _ in _external_segments(dataset):
             try:
                 self.found[path] = identity_of(path)
             except VideoFileNotFoundError:
                 raise VideoFileNotFoundError(
-                    f"{where(dataset)} has its values in {path}, which is not there. HDF5 looks "
-                    "for it in the working directory, or where HDF5_EXTFILE_PREFIX says."
+                    f"{dataset_location(dataset)}: the external file {path} does not exist. HDF5 "
+                    "looks for it in the working directory, or where HDF5_EXTFILE_PREFIX says."
                 ) from None
 
 
 def check_external(dataset: Any, num_rows: int) -> None:
-    """Raises an error if the external files of a dataset end before its first rows do.
+    """Raises a FileFormatError if the external files of a dataset do not contain its first rows.
 
-    HDF5 gives zeros for what is not there. Only the rows in use count: those that were never
-    written may be missing.
+    HDF5 returns zeros for what is beyond the end of an external file. Only the rows in use count:
+    the others may never have been written.
 
     Args:
         dataset: The open `h5py.Dataset`, external or not.
-        num_rows: How many of its first rows are in use.
+        num_rows: Rows in use, the first ones.
     """
-    if not dataset.external:
-        return
-    left = num_rows * math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
-    for name, offset, size in dataset.external:
-        path = os.path.abspath(os.path.join(_external_folder(dataset), name))
-        needed = min(size, left)
-        left -= needed
+    num_bytes_left = num_rows * math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
+    for path, offset, size in _external_segments(dataset):
+        needed = min(size, num_bytes_left)
+        num_bytes_left -= needed
         found = identity_of(path).num_bytes
         if needed and found < offset + needed:
             raise FileFormatError(
-                f"{where(dataset)} has its values in {path}, which is cut short. Expected: "
+                f"{dataset_location(dataset)}: the external file {path} is truncated. Expected: "
                 f"{offset + needed} bytes for {num_rows} samples. Received: {found}"
             )
 
 
-def _external_folder(dataset: Any) -> str:
-    # An empty one is the working directory.
-    folder = os.path.dirname(_path_of(dataset))
-    return os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", folder)
+def _external_segments(dataset: Any) -> list[tuple[str, int, int]]:
+    """Lists absolute path, offset and bytes of the external files (specification, IV.A.2.h)."""
+    own_folder = os.path.dirname(_path_of(dataset))
+    # Without a prefix, paths are relative to the working directory.
+    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", own_folder)
+    return [
+        (os.path.abspath(os.path.join(prefix, name)), offset, size)
+        for name, offset, size in dataset.external or ()
+    ]
 
 
 def _path_of(dataset: Any) -> str:
@@ -279,29 +277,20 @@ def _path_of(dataset: Any) -> str:
 
 
 def _source_file(dataset: Any, name: str) -> AbstractContextManager[Any]:
-    """The file of a source, which the context opens."""
+    """Returns a context that opens the file of a source; "." is the dataset's own."""
     if name == ".":
         return nullcontext(dataset.file)
-    places = [place for place in _source_places(_path_of(dataset), name) if os.path.exists(place)]
-    if places:
-        return open_file(os.path.abspath(places[0]))
+    places = filter(os.path.exists, hdf5_search_path(_path_of(dataset), name, _PREFIX))
+    if (place := next(places, None)) is not None:
+        return open_file(os.path.abspath(place))
     raise VideoFileNotFoundError(
-        f"{_path_of(dataset)}: the virtual dataset {object_name(dataset)!r} takes values from "
-        f"{name!r}, which is not there. Put it back, or next to the file."
+        f"{dataset_location(dataset)} maps to the source file {name!r}, which does not exist. "
+        "Restore it, or place it next to the file of the virtual dataset."
     )
 
 
-def _source_places(path: str, name: str) -> list[str]:
-    """Where HDF5 looks for a source of a virtual dataset in the file `path`, in this order."""
-    folder = os.path.dirname(path)
-    prefixes = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", folder).split(":")
-    folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
-    # A file that is not where an absolute name says is looked for by its last part.
-    first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
-    return [*first, *(os.path.join(item, relative) for item in folders)]
-
-
-# In the name of a source, HDF5 puts the number of a block for %b, and a percent sign for %%.
+# In the names of a source, %b stands for the number of a block, and %% for a percent sign
+# (H5Pset_virtual).
 _PLACEHOLDER = re.compile("(%%|%b)")
 
 
@@ -314,7 +303,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def _num_blocks(dataset: Any, item: Any) -> int:
-    """How many sources an entry with a pattern has: one for each of its blocks in the dataset."""
+    """Returns how many sources a mapping with a pattern has: one for each block of the dataset."""
     starts, strides, counts, _ = item.vspace.get_regular_hyperslab()
     axis = counts.index(_UNLIMITED)
     count: int = -(-(dataset.shape[axis] - starts[axis]) // strides[axis])
@@ -322,11 +311,11 @@ def _num_blocks(dataset: Any, item: Any) -> int:
 
 
 def _check_no_gap(dataset: Any, pattern: str, names: Iterable[str], count: int) -> None:
-    """Raises an error if the source of the next block is missing, but not that of a later one.
+    """Raises an error if the source of the next block is missing, but a later one exists.
 
-    HDF5 takes a missing source for the end of the dataset.
+    To HDF5, a missing source is the end of the dataset.
     """
-    if not _is_pattern(pattern):  # the number is in the name of a folder
+    if not _is_pattern(pattern):  # the number is in the name of a directory
         return
     literal = {"%%": "%", "%b": "(?P<number>[0-9]+)"}
     expression, seen = "", False
@@ -338,13 +327,13 @@ def _check_no_gap(dataset: Any, pattern: str, names: Iterable[str], count: int) 
     later = [int(item["number"]) for item in found if item and int(item["number"]) >= count]
     if later and count not in later:
         raise VideoFileNotFoundError(
-            f"{where(dataset)} takes values from {_numbered(pattern, count)!r}, which is not "
-            f"there, but {_numbered(pattern, min(later))!r} is."
+            f"{dataset_location(dataset)} maps to {_numbered(pattern, count)!r}, which does not "
+            f"exist, but {_numbered(pattern, min(later))!r} does."
         )
 
 
 def _regular(space: Any) -> tuple[tuple[int, ...], ...] | None:
-    """Start, stride, count and block of a selection along each axis; None: it has none."""
+    """Returns start, stride, count and block of a selection for each axis; None: not regular."""
     if space.get_select_type() != h5py.h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
         return None
     return tuple(zip(*space.get_regular_hyperslab(), strict=True))
@@ -355,13 +344,13 @@ def _is_growing(space: Any) -> bool:
 
 
 def _is_growing_whole(axis: tuple[int, ...]) -> bool:
-    """Whether a selection takes all that its dataset grows by along an axis."""
+    """Returns whether a selection takes all that its dataset grows by along an axis."""
     _, stride, count, block = axis
     return block == _UNLIMITED or (count == _UNLIMITED and stride == block)
 
 
-def _lacking(dataset: Any, item: Any, source: Any) -> str | None:
-    """What a source should have, if it has less than a virtual dataset wants of it."""
+def _unmet_shape(dataset: Any, item: Any, source: Any) -> str | None:
+    """Returns in words what a source must have, if it has less than is mapped; otherwise None."""
     shape, part, selected = source.shape or (), _regular(item.vspace), _regular(item.src_space)
     if item.src_space.get_select_type() == h5py.h5s.SEL_ALL:
         if part is None or _is_growing(item.vspace):
@@ -369,9 +358,7 @@ def _lacking(dataset: Any, item: Any, source: Any) -> str | None:
         wanted = item.vspace.get_select_npoints()
         return f"{wanted} values" if math.prod(shape) < wanted else None
     if selected is None:
-        wanted = tuple(end + 1 for end in item.src_space.get_select_bounds()[1])
-        is_whole = len(shape) == len(wanted) and all(map(int.__ge__, shape, wanted))
-        return None if is_whole else f"shape {wanted} at the least"
+        return _unmet(shape, tuple(end + 1 for end in item.src_space.get_select_bounds()[1]))
     if len(shape) != len(selected):
         return f"{len(selected)} dimensions"
     wanted = tuple(
@@ -379,7 +366,7 @@ def _lacking(dataset: Any, item: Any, source: Any) -> str | None:
         for start, stride, count, block in selected
     )
     if part is not None:
-        # As far as the virtual dataset reaches, which the longest of its sources decides.
+        # As many rows as the virtual dataset has, which the longest of its sources decides.
         rows = [
             length - axis[0]
             for length, axis in zip(dataset.shape, part, strict=True)
@@ -389,5 +376,9 @@ def _lacking(dataset: Any, item: Any, source: Any) -> str | None:
             axis[0] + rows[0] if rows and _is_growing_whole(axis) else end
             for axis, end in zip(selected, wanted, strict=True)
         )
-    is_whole = all(map(int.__ge__, shape, wanted))
-    return None if is_whole else f"shape {wanted} at the least"
+    return _unmet(shape, wanted)
+
+
+def _unmet(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
+    is_met = len(shape) == len(wanted) and all(map(int.__ge__, shape, wanted))
+    return None if is_met else f"shape {wanted} or larger"

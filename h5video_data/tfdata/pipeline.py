@@ -111,7 +111,7 @@ def _is_device(wanted: tf.DeviceSpec, name: str) -> bool:
 
 def _element_spec(loader: VideoLoader, length: int | None, *, with_seeds: bool) -> Any:
     """What an element of so many samples is, before the map stages."""
-    columns = loader.video_set.columns
+    columns = loader.video_set.components
     spec = loader.video_set.build(
         lambda number: tf.TensorSpec((length, *columns[number].sample_shape), columns[number].dtype)
     )

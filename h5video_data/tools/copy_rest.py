@@ -12,16 +12,9 @@ from typing import Any
 import h5py
 
 from h5video_data.errors import ArgumentError, FileFormatError, MissingFilterError, ReadError
-from h5video_data.storage.hdf5_files import (
-    HDF5_ERRORS,
-    SAMPLE_COUNT,
-    dataset_names,
-    find_dataset,
-    name_bytes,
-    name_text,
-    open_file,
-    read_sample_count,
-)
+from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
 from h5video_data.storage.layout import dtype_name
 from h5video_data.video_set import Component, VideoSet
 
@@ -94,7 +87,7 @@ class Copier:
     ) -> None:
         self.places: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
-        self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.row_nbytes)
+        self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         self.copied = CopiedItems(source, self._most_nbytes)
         self._set = video_set
         self._source = source
@@ -102,13 +95,13 @@ class Copier:
         self._folder = folder
         self._make = make
         # Rows of the datasets of samples in each file, in use or not.
-        self._lengths = [part.shape[0] for part in video_set.columns[0].parts]
+        self._lengths = [part.shape[0] for part in video_set.components[0].parts]
         self._rows_differ = self._lengths != [video_set.num_samples]
         # The group whose samples are counted.
-        _, group = read_sample_count(source, video_set.columns[0].name, self._lengths[0])
+        _, group = read_sample_count(source, video_set.components[0].name, self._lengths[0])
         self._group = name_bytes(name_text(group))
         self._columns: dict[h5py.Dataset, list[Component]] = {}
-        for column in video_set.columns:
+        for column in video_set.components:
             self._columns.setdefault(find_dataset(source, column.name), []).append(column)
         # HDF5's copy of what has addresses of another size cannot be opened.
         sizes = {file.id.get_create_plist().get_sizes() for file in (source, target)}
@@ -138,7 +131,7 @@ class Copier:
         groups = [(root, self._target["/"].id, b"/")]
         while groups:  # no recursion: they may be nested more deeply than Python goes
             groups += self._copy_members(*groups.pop())
-        for column in self._set.columns:
+        for column in self._set.components:
             place = self.places.get(column.name)
             if place is None or _lookup(self._target, column.name) != place:
                 raise ArgumentError(

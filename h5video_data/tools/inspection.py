@@ -6,24 +6,21 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from h5video_data.errors import ArgumentError, FileFormatError, H5VideoError, UnsupportedDtypeError
-from h5video_data.planning.byte_ranges import RowPlanner, planner
-from h5video_data.storage.hdf5_files import (
-    HDF5_ERRORS,
+from h5video_data.planning.access import Access, AccessKind, decide_access
+from h5video_data.reading.memory_budget import small_samples_budget
+from h5video_data.storage.attributes import (
     SAMPLE_COUNT,
-    dataset_names,
-    file_identity,
-    find_dataset,
-    linked_names,
-    open_file,
     read_attribute,
     read_class_names,
     read_sample_count,
 )
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_file
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
 from h5video_data.storage.virtual import check_external
 
@@ -47,11 +44,12 @@ class DatasetReport:
     """Bytes in memory."""
     stored_nbytes: int
     """Bytes in the file, as far as it tells."""
-    path: str
-    """`direct` (each sample's bytes are read into their place), `slabs` (chunks are decoded for
-    several samples at once), `h5py`, or `none` (it cannot be read into a tensor)."""
+    path: AccessKind | Literal["none"]
+    """`memory` (all values are read once and kept), `direct` (byte ranges, each sample's into its
+    place), `chunks` (a chunk is decoded for several samples), `h5py`, or `none` (it cannot be read
+    into a tensor)."""
     reason: str | None
-    """Why HDF5 has to read it, if it has to."""
+    """Why it is not read directly, or cannot be read; None: it is."""
     read_amplification: float
     """Bytes decoded for one sample alone, over the bytes of the sample."""
     advice: tuple[str, ...]
@@ -71,10 +69,11 @@ class DatasetReport:
 
 
 _PATHS = {
-    "direct": "positioned reads, each sample straight into its place",
-    "slabs": "decoding each chunk for several samples",
-    "h5py": "h5py, correctly and slowly",
-    "none": "nothing",
+    "memory": "memory",
+    "direct": "byte ranges, each sample straight into its place",
+    "chunks": "chunks, each decoded for several samples",
+    "h5py": "h5py (slow path)",
+    "none": "not readable",
 }
 
 
@@ -202,9 +201,10 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
             read_amplification=0.0,
             advice=(),
         )
-    plan = planner(stored)
-    reason = plan if isinstance(plan, str) else None
-    amplification = _amplification(stored) if stored.filters or reason else 1.0
+    num_samples, budget = stored.shape[0], small_samples_budget(None)
+    (access,) = decide_access((stored,), num_samples, stored.shape[1:], budget_nbytes=budget)
+    is_decoded = access.kind == "h5py" or (stored.filters and access.kind != "memory")
+    amplification = _amplification(stored) if is_decoded else 1.0
     return DatasetReport(
         name=name,
         shape=stored.shape,
@@ -214,10 +214,10 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         filters=tuple(item.name for item in stored.filters),
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
-        path="h5py" if reason else "direct" if isinstance(plan, RowPlanner) else "slabs",
-        reason=reason,
+        path=access.kind,
+        reason=None if access.kind == "direct" else access.reason,
         read_amplification=amplification,
-        advice=tuple(_advice(stored, reason, amplification)),
+        advice=tuple(_advice(access, amplification)),
     )
 
 
@@ -239,10 +239,10 @@ def _amplification(stored: StoredArray) -> float:
     return stored.row_decoded_nbytes / stored.row_nbytes if stored.row_nbytes else 1.0
 
 
-def _advice(stored: StoredArray, reason: str | None, amplification: float) -> list[str]:
-    advice = []
+def _advice(access: Access, amplification: float) -> list[str]:
+    advice, stored = [], access.stored
     is_video = len(stored.shape) > 2
-    if is_video and reason is not None:
+    if is_video and access.kind == "h5py":
         advice.append(f"store it anew to have it read directly: {_repack_command(stored)}")
     elif is_video and stored.filters and (stored.chunk_shape or (1,))[0] > 1:
         advice.append(

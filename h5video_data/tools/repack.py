@@ -30,12 +30,13 @@ from h5video_data.errors import (
     SamplerError,
 )
 from h5video_data.loader import VideoLoader
-from h5video_data.planning.byte_ranges import ChunkRows, planner
+from h5video_data.opening import Paths, open_video_set
 from h5video_data.reading.threads import Task, Threads
 from h5video_data.storage.filters import DEFLATE_LEVEL, encode_chunk
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, find_dataset, open_file
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
-from h5video_data.video_set import Component, Paths, VideoSet, open_video_set
+from h5video_data.video_set import Component, VideoSet
 
 from .atomic_file import check_out, file_when_complete, not_written, with_progress
 from .copy_rest import Copier, SkippedItem
@@ -165,10 +166,12 @@ def repack(
     is_chunked = compression is not None or chunks is not None
     if not is_chunked:
         _check_space(out, video_set)
-    layouts = [_storage(column, compression, is_chunked=is_chunked) for column in video_set.columns]
+    layouts = [
+        _storage(column, compression, is_chunked=is_chunked) for column in video_set.components
+    ]
 
     def make(file: h5py.File, column: Component) -> h5py.Dataset:
-        layout = layouts[video_set.columns.index(column)]
+        layout = layouts[video_set.components.index(column)]
         shape = (video_set.num_samples, *column.sample_shape)
         return file.create_dataset(None, shape, column.dtype, **layout)
 
@@ -237,7 +240,7 @@ def _check_not_read(out: Path, video_set: VideoSet) -> None:
 
 
 def _check_space(out: Path, video_set: VideoSet) -> None:
-    needed = video_set.num_samples * sum(column.row_nbytes for column in video_set.columns)
+    needed = video_set.num_samples * sum(column.row_nbytes for column in video_set.components)
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise RepackingError(
@@ -298,12 +301,12 @@ class _OnePass:
 
 def _block_size(video_set: VideoSet) -> int:
     """How many samples to read at once: where that is not too much, the whole chunks of them."""
-    row_nbytes = sum(column.row_nbytes for column in video_set.columns)
-    plans = [planner(part) for column in video_set.columns for part in column.parts]
-    slab = max((plan.samples_per_slab for plan in plans if isinstance(plan, ChunkRows)), default=1)
+    row_nbytes = sum(column.row_nbytes for column in video_set.components)
+    accesses = [access for column in video_set.components for access in column.accesses]
+    in_chunk = max((a.chunk_rows.num_rows for a in accesses if a.chunk_rows), default=1)
     size = max(1, BLOCK_BYTES // row_nbytes)
-    in_slabs = -(-size // slab) * slab
-    return in_slabs if in_slabs * row_nbytes <= MAX_BLOCK_BYTES else size
+    in_chunks = -(-size // in_chunk) * in_chunk
+    return in_chunks if in_chunks * row_nbytes <= MAX_BLOCK_BYTES else size
 
 
 def _write_samples(
@@ -345,17 +348,15 @@ def _write_encoded(
 
 def _check_samples(video_set: VideoSet, path: Path) -> None:
     """Compares some samples of the new file with those of the old ones, as h5py reads both."""
-    starts = video_set.starts
     with h5py.File(path) as new:
-        for column in video_set.columns:
+        for column in video_set.components:
             decoded_nbytes = max(part.row_decoded_nbytes for part in column.parts)
             count = max(2, min(CHECKED_SAMPLES, CHECKED_BYTES // decoded_nbytes))
             samples = np.linspace(0, video_set.num_samples - 1, count).astype(np.int64)
             for sample in np.unique(samples).tolist():
-                number = int(np.searchsorted(starts, sample, side="right")) - 1
+                (number,), (row,) = map(list, column.index.rows(np.array([sample])))
                 part = column.parts[number]
                 with open_file(part.path) as old:
-                    row = sample - int(starts[number])
                     stored = Values(find_dataset(old, part.name), row + 1, part)
                     expected = stored.read(slice(row, row + 1)).astype(column.dtype)
                 if expected.tobytes() != new[column.name][sample].tobytes():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from h5video_data.arguments import check_choice
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.loader import VideoLoader
-from h5video_data.video_set import Component, VideoSet
+from h5video_data.video_set import Component
 
 from .selection import DataFormat, as_names, axes_of, find_places
 
@@ -75,7 +75,7 @@ def channel_statistics(
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
     sums: _Sums = _ExactSums(letters) if is_small else _MergedSums(letters)
-    clips_alone = replace(loader.video_set, columns=(column,), element=(0,))
+    clips_alone = replace(loader.video_set, components=(column,), element=(0,))
     with VideoLoader(
         clips_alone,
         batch_size=None,
@@ -86,7 +86,7 @@ def channel_statistics(
         for _, indices, (clips,) in reader.batches():
             for sample, clip in zip(indices, clips, strict=True):
                 if not sums.add(clip) and nan_policy == "raise":
-                    raise _not_finite(loader.video_set, column, int(sample))
+                    raise _not_finite(column, int(sample))
             done += len(indices)
             if report:
                 report(done, loader.num_samples)
@@ -200,7 +200,7 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
         )
     element = loader.video_set.element
     (place,) = find_places(element, names)
-    column: Component = loader.video_set.columns[place.get(element)]
+    column: Component = loader.video_set.components[place.get(element)]
     if len(column.sample_shape) != 4:
         raise ArgumentError(
             "Samples must be clips of 4 dimensions, (frames, channels, rows, columns) or channels "
@@ -209,12 +209,12 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
     return column
 
 
-def _not_finite(video_set: VideoSet, column: Component, sample: int) -> ReadError:
+def _not_finite(column: Component, sample: int) -> ReadError:
     """Returns the error for a sample that holds NaN or infinite values."""
-    file = int(np.searchsorted(video_set.starts, sample, side="right")) - 1
-    row = sample - int(video_set.starts[file])
+    (part,), (row,) = column.index.rows(np.array([sample]))
+    stored = column.parts[part]
     return ReadError(
-        f"{video_set.paths[file]}: dataset {column.name!r}, sample {row}: it holds values that are "
+        f"{stored.path}: dataset {column.name!r}, sample {row}: it holds values that are "
         'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or remove '
         f"the sample. It is number {sample} of the set, the first such sample of the split."
     )

@@ -9,9 +9,9 @@ import pytest
 
 from h5video_data import Clip, VideoLoader, inspect
 from h5video_data.errors import ReadError
-from h5video_data.planning.byte_ranges import ChunkRows
+from h5video_data.planning.chunk_rows import ChunkRows
 from h5video_data.reading import chunk_decoder as slabs
-from h5video_data.reading.batch_reader import EpochPlan
+from h5video_data.reading.batch import EpochPlan
 from h5video_data.reading.sample_sources import ReadStats
 from h5video_data.storage.layout import describe
 from h5video_data.testing import labels, sample_values, write_video_file
@@ -47,7 +47,7 @@ def epoch(loader):
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
 def test_every_sample_once_and_right(tmp_path, options, memory):
     path = write_video_file(tmp_path / "a.h5", num_samples=53, sample_shape=SHAPE, **options)
-    assert inspect(path).datasets[0].path == "slabs"
+    assert inspect(path).datasets[0].path == "chunks"
     for batch_size in (1, 7, 60):
         with VideoLoader(
             path, batch_size=batch_size, seed=1, read_ahead_bytes=memory, num_threads=3
@@ -113,18 +113,18 @@ def test_samples_that_were_dropped_before_they_were_decoded_take_no_memory(tmp_p
         held = threading.Event()
         reader._threads.submit(lambda: held.wait(20) and ReadStats())
         order = np.arange(53)
-        plan = EpochPlan(0, order, np.append(np.arange(4, 53, 4), 53), group=1)
+        plan = EpochPlan(0, order, np.append(np.arange(4, 53, 4), 53), batches_per_bundle=1)
         source = reader.epoch(plan)
         source.fill(1)
-        window = source._windows[0]
-        assert len(window._kept) == 49
+        cache = source._fillers[1]
+        assert len(cache._cached) == 49
         for sample in range(10, 53):
-            del window._kept[sample]
+            del cache._cached[sample]
         held.set()
         batch = source.take()
         batch.wait()
         np.testing.assert_array_equal(batch.arrays[0], sample_values(order[:4], SHAPE))
-        assert window._pool.num_allocated == 6
+        assert cache._pool.num_allocated == 6
         source.cancel()
 
 
@@ -139,6 +139,7 @@ def test_each_chunk_is_decoded_once_an_epoch(tmp_path):
             assert loader.stats.num_chunks == 30 * num_epochs
 
 
+@pytest.mark.slow
 def test_memory_is_kept_to(tmp_path):
     shape = (16, 3, 32, 32)
     path = write_video_file(
@@ -153,11 +154,11 @@ def test_memory_is_kept_to(tmp_path):
     with VideoLoader(path, batch_size=16, seed=0, read_ahead_bytes=budget) as loader:
         order = np.random.default_rng(0).permutation(640)
         ends = np.arange(16, 641, 16)
-        source = loader._feed._open_reader().epoch(EpochPlan(0, order, ends, group=1))
+        source = loader._feed._open_reader().epoch(EpochPlan(0, order, ends, batches_per_bundle=1))
         source.fill(1)
         while (batch := source.take()) is not None:
             batch.wait()
-            assert len(source._windows[0]._kept) * sample_bytes < budget
+            assert len(source._fillers[1]._cached) * sample_bytes < budget
             source.fill(1)
         epoch_chunks = loader.stats.num_chunks
         for _, indices, (x, _) in loader.batches():
@@ -241,19 +242,19 @@ def test_geometry(tmp_path):
         geometry = ChunkRows(
             describe(file.create_dataset("X", (10, 7, 3, 5), "u1", chunks=(4, 2, 3, 2)))
         )
-    assert (geometry.num_slabs, geometry.num_bands, geometry.grid) == (3, 4, (1, 3))
-    assert geometry.samples_per_slab == 4
-    assert geometry.sample_shape == (2, 3, 2)
-    assert geometry.band_nbytes == 3 * 4 * 2 * 3 * 2
-    assert geometry.frames(3) == slice(6, 7)
-    whole, edge = geometry.tiles
+    assert (geometry.num_chunk_rows, geometry.num_units, geometry.grid) == (3, 4, (1, 3))
+    assert geometry.num_rows == 4
+    assert geometry.row_shape == (2, 3, 2)
+    assert geometry.unit_nbytes == 3 * 4 * 2 * 3 * 2
+    assert geometry.frames(3) == range(6, 7)
+    whole, edge = geometry.regions
     assert whole.chunks == (slice(0, 1), slice(0, 2))
     assert whole.inside == (slice(0, 3), slice(0, 2))
-    assert whole.place == (slice(0, 3), slice(0, 4))
+    assert whole.in_frame == (slice(0, 3), slice(0, 4))
     assert whole.split == (1, 3, 2, 2)
     assert edge.chunks == (slice(0, 1), slice(2, 3))
     assert edge.inside == (slice(0, 3), slice(0, 1))
-    assert edge.place == (slice(0, 3), slice(4, 5))
+    assert edge.in_frame == (slice(0, 3), slice(4, 5))
     assert edge.split == (1, 3, 1, 1)
 
 
@@ -264,7 +265,7 @@ def test_shuffled_by_blocks_each_chunk_is_decoded_once_in_little_memory(tmp_path
     path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
     loader = VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0)
     loader._sampler.window = 4  # chunks this small would all be in one window
-    loader._feed.memory = replace(loader._feed.memory, kept_samples=4 * 16)
+    loader._feed.memory = replace(loader._feed.memory, cached_items=4 * 16)
     with loader:
         orders = [epoch(loader) for _ in range(3)]
         assert loader.stats.num_chunks == 3 * 21 * 3
@@ -290,6 +291,6 @@ def test_blocks_of_a_side_of_a_split_and_of_several_files(tmp_path):
         paths, batch_size=10, shuffle="blocks", seed=0, validation_split=0.3, subset="training"
     ) as loader:
         assert sorted(epoch(loader)) == loader.sample_indices.tolist()
-        blocks, nbytes = loader.video_set.blocks()
+        blocks, nbytes = loader.video_set.chunk_rows()
     assert blocks.tolist() == [3 * (i // 40) + i % 40 // 16 for i in range(120)]
     assert nbytes == 16 * np.prod(SHAPE)

@@ -143,6 +143,7 @@ def test_what_hdf5_has_to_read(make):
     )
 
 
+@pytest.mark.tf
 def test_transforms_have_names(make):
     loader = make(map_fn=h5v.transforms.random_flip())
     measured = replace(MEASURED, wait=0.5, map=0.5)

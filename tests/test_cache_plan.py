@@ -14,27 +14,27 @@ def slabs(num_samples, per_slab):
 
 
 def played(order, batch_size, starts, stops, capacity):
-    """Plays a plan_decodes as a reader would; gives the batches and the number of decodes."""
+    """Plays a plan as a reader would; gives the batches and the number of decodes."""
     kept, batches, num_decodes = set(), [], 0
     ends = np.append(np.arange(batch_size, len(order), batch_size), len(order))
     for step in plan_decodes(order, ends, starts, stops, capacity):
         batch = {}
-        for sample, place in zip(step.copied.tolist(), step.places.tolist(), strict=True):
+        for sample, place in zip(step.copied.tolist(), step.out_rows.tolist(), strict=True):
             assert sample in kept
             assert place not in batch
             batch[place] = sample
         for decode in step.decodes:
             num_decodes += 1
-            inside = range(starts[decode.slab], stops[decode.slab])
-            for sample, place in zip(decode.wanted.tolist(), decode.places.tolist(), strict=True):
+            inside = range(starts[decode.chunk_row], stops[decode.chunk_row])
+            for sample, place in zip(decode.wanted.tolist(), decode.out_rows.tolist(), strict=True):
                 assert sample in inside
                 assert place not in batch
                 batch[place] = sample
-            for sample in decode.kept.tolist():
+            for sample in decode.cached.tolist():
                 assert sample in inside
                 assert sample not in kept
                 kept.add(sample)
-        kept.difference_update(step.dropped.tolist())
+        kept.difference_update(step.evicted.tolist())
         assert len(kept) <= capacity
         batches.append(batch)
     return batches, num_decodes

@@ -8,7 +8,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import tf
 
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader

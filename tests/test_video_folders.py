@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from test_packing import cut, files_in, numbered, reasons, write_video
+from test_pack import cut, files_in, numbered, reasons, write_video
 
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.tools.pack import pack

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 
 import h5py
 import pytest
+from conftest import package_threads, wait_until
 from odd_types import nine_bits
 
 from h5video_data.errors import ClosedError, ReadError
@@ -20,16 +21,9 @@ from h5video_data.reading.threads import Task, Threads
 
 @pytest.fixture
 def threads():
-    made = Threads(2, "test_tasks")
+    made = Threads(2, "test_threads")
     yield made
     made.close()
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()
 
 
 def all_gone(references):
@@ -37,13 +31,13 @@ def all_gone(references):
 
 
 def running():
-    return {thread for thread in threading.enumerate() if thread.name.startswith("test_tasks")}
+    return package_threads("test_threads")
 
 
 def test_outcomes(threads):
     assert not running()  # before the first task
     assert threads.submit(divmod, 7, 2).result() == (3, 1)
-    assert {thread.name for thread in running()} == {"test_tasks_0", "test_tasks_1"}
+    assert {thread.name for thread in running()} == {"test_threads_0", "test_threads_1"}
     failing = threads.submit(divmod, 7, 0)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
@@ -93,13 +87,21 @@ def test_what_has_not_begun_can_be_cancelled(threads):
 
 
 def test_close():
-    threads, ran = Threads(1, "test_tasks"), []
-    begun = threads.submit(time.sleep, 0.2)
+    threads, held, ran = Threads(1, "test_threads"), threading.Event(), []
+    begun = threads.submit(held.wait, 60)
     waiting = threads.submit(ran.append, 1)
     wait_until(lambda: not begun._call)
+
+    def end_the_first_once_they_are_closed():
+        wait_until(lambda: threads._closed)
+        held.set()
+
+    ending = threading.Thread(target=end_the_first_once_they_are_closed)
+    ending.start()
     threads.close()
+    ending.join()
     assert not running()
-    assert begun.exception() is None
+    assert begun.result() is True
     for task in (waiting, threads.submit(ran.append, 2)):
         with pytest.raises(CancelledError):
             task.result()
@@ -109,7 +111,7 @@ def test_close():
 
 
 def test_threads_that_are_dropped_end():
-    threads = Threads(3, "test_tasks")
+    threads = Threads(3, "test_threads")
     threads.submit(len, "").result()
     assert len(running()) == 3
     del threads
@@ -190,7 +192,7 @@ def test_an_interrupt_at_any_point_of_the_main_thread_leaves_the_threads_whole(t
 def test_an_interrupt_while_they_are_closed():
     num_interrupts, is_over = 0, False
     while not is_over:
-        threads = Threads(2, "test_tasks")
+        threads = Threads(2, "test_threads")
         tasks = [threads.submit(time.sleep, 0) for _ in range(9)]
         is_over = not is_interrupted(threads.close, num_interrupts)
         num_interrupts += 1
@@ -219,7 +221,7 @@ for task in tasks:
     task.result()
 """
     command = [sys.executable, "-W", "ignore", "-c", script]  # Python 3.12 warns of a fork
-    done = subprocess.run(command, timeout=120, capture_output=True)
+    done = subprocess.run(command, timeout=250, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -237,7 +239,7 @@ tasks = [threads.submit(work, i) for i in range(100)]
 threading.Thread(target=lambda: [time.sleep(0.1), tasks[2].result()]).start()
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", script], timeout=250, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.split()
@@ -258,7 +260,7 @@ time.sleep(0.2)
 print(time.time())
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True
+        [sys.executable, "-c", script], timeout=250, capture_output=True, text=True
     )
     assert done.returncode == 0
     assert 1 < time.time() - float(done.stdout) < 15  # 20 if each pool were waited for
@@ -275,7 +277,7 @@ def test_fewer_threads_than_wanted(monkeypatch, caplog, num_possible):
         started.append(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_if_possible)
-    threads = Threads(3, "test_tasks")
+    threads = Threads(3, "test_threads")
     assert [threads.submit(divmod, i, 7).result() for i in range(9)] == [
         divmod(i, 7) for i in range(9)
     ]
@@ -310,8 +312,8 @@ def test_a_thread_outlives_a_task_that_cannot_even_be_called(threads, monkeypatc
 
 
 def test_tasks_of_dropped_threads_do_not_begin():
-    threads, held, ran = Threads(1, "test_tasks"), threading.Event(), []
-    begun = threads.submit(held.wait, 5)
+    threads, held, ran = Threads(1, "test_threads"), threading.Event(), []
+    begun = threads.submit(held.wait, 60)
     later = [threads.submit(ran.append, i) for i in range(3)]
     wait_until(lambda: not begun._call)
     del threads
@@ -326,15 +328,17 @@ def test_tasks_of_dropped_threads_do_not_begin():
 
 def run_script(script, *arguments):
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, timeout=60, capture_output=True, text=True)
+    return subprocess.run(command, timeout=250, capture_output=True, text=True)
 
 
 def test_the_end_of_the_process_waits_for_threads_that_were_dropped():
     done = run_script("""
-import os, time
+import os, threading, time
 from h5video_data.reading.threads import Threads
+dropped = threading.Event()
 def work(i):
     os.write(1, b"begin\\n")
+    dropped.wait()
     time.sleep(0.5)
     os.write(1, b"end\\n")
 threads = Threads(1, "t")
@@ -342,6 +346,7 @@ tasks = [threads.submit(work, i) for i in range(9)]
 while tasks[0]._call:
     time.sleep(0.01)
 del threads
+dropped.set()
 """)
     assert (done.stdout, done.stderr, done.returncode) == ("begin\nend\n", "", 0)
 

@@ -6,13 +6,13 @@ import pytest
 
 from h5video_data import VideoLoader
 from h5video_data.errors import ReadError
+from h5video_data.opening import open_video_set
+from h5video_data.planning.access import MANY_SAMPLES
 from h5video_data.reading.memory_budget import (
-    KEPT_SAMPLE_NBYTES,
-    MANY_SAMPLES,
+    CACHED_ITEM_NBYTES,
+    small_samples_budget,
     split_budget,
-    with_small_samples_kept,
 )
-from h5video_data.video_set import open_video_set
 
 NUM = MANY_SAMPLES
 
@@ -36,8 +36,8 @@ def path(tmp_path_factory):
 
 
 def is_kept(path, name, read_ahead_bytes=None):
-    video_set = with_small_samples_kept(open_video_set(path, name, None), read_ahead_bytes)
-    return video_set.columns[0].is_kept_in_memory
+    budget = small_samples_budget(read_ahead_bytes)
+    return open_video_set(path, name, None, budget_nbytes=budget).components[0].is_in_memory
 
 
 # Arrays of up to one dimension that take 32 MiB at the most are kept in any case.
@@ -45,7 +45,7 @@ def is_kept(path, name, read_ahead_bytes=None):
     "name", ["columns", "chunks", "rows", "big-endian", "by h5py", "flags", "images"]
 )
 def test_many_small_samples_are_kept_and_right(path, name, monkeypatch):
-    monkeypatch.setattr("h5video_data.video_set.MEMORY_BYTES", 0)
+    monkeypatch.setattr("h5video_data.planning.access.MEMORY_BYTES", 0)
     assert is_kept(path, name)
     with h5py.File(path) as file:
         expected = file[name][:]
@@ -65,21 +65,20 @@ def test_many_small_samples_are_kept_and_right(path, name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["videos", "few"])
 def test_what_is_not_kept(path, name, monkeypatch):
-    monkeypatch.setattr("h5video_data.video_set.MEMORY_BYTES", 0)
+    monkeypatch.setattr("h5video_data.planning.access.MEMORY_BYTES", 0)
     assert not is_kept(path, name)
 
 
 def test_what_is_kept_counts(path, monkeypatch):
-    monkeypatch.setattr("h5video_data.video_set.MEMORY_BYTES", 0)
-    video_set = open_video_set(path, {"a": "rows", "b": "columns"}, None)
-    nbytes = NUM * 40
-    both = with_small_samples_kept(video_set, 4 * nbytes)
-    assert [column.is_read_once for column in both.columns] == [True, True]
-    one = with_small_samples_kept(video_set, 4 * nbytes - 1)
-    assert [column.is_read_once for column in one.columns] == [True, False]
+    monkeypatch.setattr("h5video_data.planning.access.MEMORY_BYTES", 0)
+    names, nbytes = {"a": "rows", "b": "columns"}, NUM * 40
+    both = open_video_set(path, names, None, budget_nbytes=2 * nbytes)
+    assert [item.is_in_memory for item in both.components] == [True, True]
+    one = open_video_set(path, names, None, budget_nbytes=2 * nbytes - 1)
+    assert [item.is_in_memory for item in one.components] == [True, False]
     # Of what is left, a sample that is kept takes more than its bytes.
-    kept = split_budget(one, 10, NUM // 10, 4 * nbytes - 1, 1).kept_samples
-    assert 0 < kept < 3 * nbytes // KEPT_SAMPLE_NBYTES
+    kept = split_budget(one, 10, NUM // 10, 4 * nbytes - 1, 1).cached_items
+    assert 0 < kept < 3 * nbytes // CACHED_ITEM_NBYTES
 
 
 def test_a_sample_that_cannot_be_read_does_not_spoil_the_others(tmp_path):

@@ -6,14 +6,14 @@ import contextlib
 import gc
 import os
 import threading
-import time
 
 import numpy as np
 import pytest
+from conftest import wait_until
 
-from h5video_data import VideoLoader, testing, video_set
+from h5video_data import VideoLoader, testing
+from h5video_data.reading import byte_sources
 from h5video_data.reading import io_submit as aio
-from h5video_data.reading import sample_sources as sources
 
 NUM_BYTES = 100_000
 
@@ -131,7 +131,7 @@ def test_ranges_of_more_than_two_gib(tmp_path):
 
 
 def test_a_queue_for_each_thread(fd, content):
-    files = sources.OpenFiles()
+    files = byte_sources.ThreadQueues()
     found, queues = [], []
 
     def work(seed):
@@ -159,15 +159,8 @@ def num_contexts():
         return sum("[aio]" in line for line in file)
 
 
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
-
-
-def test_queues_end_with_their_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
+@pytest.mark.memory_limit(64)
+def test_queues_end_with_their_threads(tmp_path):
     path = testing.write_video_file(tmp_path / "a.h5", num_samples=40)
     gc.collect()
     before = num_contexts()
@@ -215,11 +208,11 @@ def nothing(self, fd, offsets, sizes, addresses):
 _whole_read = aio.ReadQueue.read
 
 
+@pytest.mark.memory_limit(64)
 @pytest.mark.parametrize("way", ["no queue", "no such machine", "half", "nothing"])
 def test_the_samples_are_the_same_without(tmp_path, monkeypatch, way):
-    monkeypatch.setattr(video_set, "MEMORY_ROW_BYTES", 64)
     if way == "no queue":
-        monkeypatch.setattr(sources, "open_queue", refuse)
+        monkeypatch.setattr(byte_sources, "open_queue", refuse)
     elif way == "no such machine":
         monkeypatch.setattr(aio.platform, "machine", lambda: "z80")
     elif way == "half":

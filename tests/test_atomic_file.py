@@ -80,7 +80,7 @@ import errno, os, sys
 from pathlib import Path
 import pytest
 from h5video_data.errors import RepackingError
-from test_writing import assert_complete, fail_from, write
+from test_atomic_file import assert_complete, fail_from, write
 
 (out, number, watched), name = sys.argv[1:4], sys.argv[4]
 error = KeyboardInterrupt() if number == "interrupt" else OSError(int(number), "")

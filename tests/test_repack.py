@@ -250,12 +250,12 @@ def test_values_of_a_virtual_dataset_that_are_not_there(tmp_path):
         file.create_virtual_dataset("labels", layout)
     (tmp_path / "parts/1.h5").unlink()
     for name, dataset in (("a.h5", "X"), ("b.h5", "labels")):
-        message = f"{name}: the virtual dataset '/{dataset}' takes values from 'parts/1.h5'"
+        message = f"{name}: dataset '/{dataset}' maps to the source file 'parts/1.h5'"
         with pytest.raises(VideoFileNotFoundError, match=message):
             repack(tmp_path / name, tmp_path / "new.h5")
         assert not (tmp_path / "new.h5").exists()
     report = h5v.inspect(path)
-    assert "'/X' takes values from 'parts/1.h5'" in report.problems[0]
+    assert "'/X' maps to the source file 'parts/1.h5'" in report.problems[0]
     assert (report.datasets[0].storage, report.datasets[0].path) == ("virtual", "none")
 
 
@@ -280,6 +280,7 @@ def sets(draw):
     return shape, dtype, files
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     sets(),
@@ -592,7 +593,7 @@ def test_killed(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.02)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=250)
     assert [re.sub(r"\.\w{8}\.", ".*.", name) for name in files_in(tmp_path)] == [
         "a.h5",
         "b.h5.*.partial",
@@ -608,7 +609,7 @@ def test_a_file_that_may_not_grow_is_removed(tmp_path):
         "import resource",
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))",
     )
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=250)
     assert message == (
         f"RepackingError: {tmp_path}/b.h5 could not be written, and nothing of it was left behind: "
         f"{os.strerror(errno.EFBIG)}\n"

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h5video_data.planning.byte_ranges import RowPlanner, row_planner
-from h5video_data.storage.layout import FileIdentity, Filter, StoredArray
+from h5video_data.storage.file_identity import FileIdentity
+from h5video_data.storage.layout import Filter, StoredArray
 
 GZIP = (Filter(1, "deflate", (4,)),)
 

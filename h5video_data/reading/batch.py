@@ -1,0 +1,117 @@
+"""The plan of an epoch, and a batch that is being filled: what the stages of reading share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sample_sources import ReadStats
+from .threads import Task
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EpochPlan:
+    """The samples of an epoch, in the order of their use, and how they are cut into batches."""
+
+    number: int
+    order: Indices
+    """(samples,), their numbers."""
+    stops: Indices
+    """The end (exclusive) of each batch in `order`."""
+    batches_per_bundle: int
+    """The number of batches that are read together."""
+    first_frames: Indices | None = None
+    """The first frame of each sample's clip, if clips are read."""
+    earlier: Indices | None = None
+    """The number of earlier uses of each sample in the epoch, if some come several times."""
+
+    @property
+    def bundles(self) -> Indices:
+        """The number of the last batch of each bundle."""
+        count, size = len(self.stops), self.batches_per_bundle
+        return np.append(np.arange(size - 1, count - 1, size), count - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class PendingBatch:
+    """Batches of an epoch that are being read together: a bundle, in one array a component."""
+
+    indices: Indices
+    """(samples,), the numbers of its samples."""
+    stops: Indices
+    """The end (exclusive) of each batch among them."""
+    arrays: list[NDArray[Any]]
+    """One for each component; not to be looked at before `wait` returns."""
+    tasks: list[Task[ReadStats]]
+    failed: dict[int, str] | None
+    """By place among the samples, why one cannot be read; None: that is an error. Whole after
+    `wait`."""
+    first_frames: Indices | None = None
+    """The first frame of each sample's clip, if clips are read."""
+    earlier: Indices | None = None
+    """The number of earlier uses of each sample in the epoch, if some come several times."""
+
+    def without_failed(self) -> PendingBatch:
+        """Leaves out the samples that cannot be read, and batches without any other."""
+        if not self.failed:
+            return self
+        is_good = np.ones(len(self.indices), np.bool_)
+        is_good[list(self.failed)] = False
+        stops: Indices = np.cumsum(is_good, dtype=np.int64)[self.stops - 1]
+        return PendingBatch(
+            indices=self.indices[is_good],
+            stops=stops[np.diff(stops, prepend=0) > 0],
+            arrays=[array[is_good] for array in self.arrays],
+            tasks=[],
+            failed=None,
+            earlier=None if self.earlier is None else self.earlier[is_good],
+        )
+
+    def wait(self) -> ReadStats:
+        """Waits until all samples are there.
+
+        Returns:
+            What filling it cost.
+
+        Raises:
+            H5VideoError: What went wrong in a thread, with its traceback.
+        """
+        stats = ReadStats()
+        task = None
+        try:
+            for task in self.tasks:
+                stats.add(task.result())
+        finally:
+            # A task holds its error, whose traceback holds this frame: a cycle that would keep the
+            # threads and buffers until the garbage collector comes.
+            task = None
+            self.tasks.clear()
+        return stats
+
+    def cancel(self) -> None:
+        """Cancels what has not begun; what has begun ends in buffers that nobody sees."""
+        for task in self.tasks:
+            task.cancel()
+
+
+class Filler(Protocol):
+    """Fills the bundles of an epoch, one after the other, with a part of their values.
+
+    Every way of reading is one of these. They are driven by one thread at a time.
+    """
+
+    def start(self, batch: PendingBatch) -> list[Task[ReadStats]]:
+        """Submits the tasks that fill the next bundle.
+
+        Args:
+            batch: The bundle; tasks fill its arrays, and its `failed` if it has one.
+
+        Returns:
+            The tasks to wait for.
+        """
+        ...

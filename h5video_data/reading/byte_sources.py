@@ -1,0 +1,238 @@
+"""Where the bytes of a file come from. Nothing above knows descriptors, or that there is a disk.
+
+A new kind of place (an object store, say) is another `ByteSource`, and a line in
+`ByteSources.open`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
+from h5video_data.storage.file_identity import (
+    FileIdentity,
+    check_identity,
+    identity_of,
+    require_identity,
+)
+from h5video_data.storage.scratch import scratch
+
+from .io_submit import ReadQueue, open_queue
+
+MAX_OPEN_FILES = 256
+
+# A thread that reads less than this is waiting for a disk: the page cache gives several times more.
+SLOW_BYTES_PER_SECOND = 1.5e9
+# Few bytes say nothing: they take as long as the system call.
+JUDGED_BYTES = 1 << 20
+# What one more read costs, in bytes that could be read meanwhile from the page cache: it takes some
+# 1.3 us, however short it is.
+BYTES_PER_READ = 8 << 10
+
+Ranges = NDArray[np.int64]
+
+
+def is_slow(num_bytes: int, num_reads: int, seconds: float) -> bool:
+    """Tells by the speed of reads whether they waited for a disk."""
+    return num_bytes + num_reads * BYTES_PER_READ < SLOW_BYTES_PER_SECOND * seconds
+
+
+class RangeError(Exception):
+    """A range of a file cannot be read; `__cause__` is the reason.
+
+    Args:
+        number: The position of the range among those that were asked for.
+        num_read: How many bytes of it were read.
+    """
+
+    def __init__(self, number: int, num_read: int = 0) -> None:
+        super().__init__(number, num_read)
+        self.number = number
+        self.num_read = num_read
+
+
+class ByteSource(Protocol):
+    """The bytes of one file. Called by several threads at once."""
+
+    def identity(self) -> FileIdentity:
+        """Tells this file from others, and from itself before a change."""
+        ...
+
+    def announce(self, offsets: Ranges, sizes: Ranges) -> None:
+        """Says which ranges will be read soon; a source may begin to fetch them, or do nothing.
+
+        Args:
+            offsets: int64 (n,), first byte of each range in the file.
+            sizes: int64 (n,), bytes of each range.
+        """
+        ...
+
+    def read_ranges(
+        self, offsets: Ranges, sizes: Ranges, starts: Ranges, target: NDArray[np.uint8]
+    ) -> None:
+        """Reads ranges of the file into places of an array.
+
+        Args:
+            offsets: int64 (n,), first byte of each range in the file.
+            sizes: int64 (n,), bytes of each range.
+            starts: int64 (n,), first byte of each in `target`. Nothing else of it is written.
+            target: uint8 (m,), contiguous.
+
+        Raises:
+            RangeError: A range cannot be read; others may have been.
+        """
+        ...
+
+
+_FIRST_BYTE = np.zeros(1, np.int64)
+
+
+def read_range(source: ByteSource, offset: int, size: int) -> NDArray[np.uint8]:
+    """Reads one range, uint8 (size,): memory that is valid until the thread calls this again.
+
+    Raises:
+        RangeError: It cannot be read.
+    """
+    data = scratch("stored", size)
+    source.read_ranges(np.array([offset]), np.array([size]), _FIRST_BYTE, data)
+    return data
+
+
+def check_source(source: ByteSource, path: str, expected: FileIdentity) -> None:
+    """Raises a FileChangedError if a file is not the one whose layout was read."""
+    require_identity(path, expected, source.identity())
+
+
+class ByteSources:
+    """Keeps byte sources open, the least recently used ones up to `MAX_OPEN_FILES`."""
+
+    def __init__(self) -> None:
+        self._open = keep_open(functools.partial(LocalFile, ThreadQueues()), MAX_OPEN_FILES)
+
+    def open(self, path: str, identity: FileIdentity) -> ByteSource:
+        """Opens a file, or gives the source that is open.
+
+        Raises:
+            VideoFileNotFoundError: It does not exist any more.
+            FileChangedError: It is not the one of that identity.
+            UnavailableError: The operating system refuses.
+        """
+        source: ByteSource = self._open(path, identity)
+        return source
+
+    def close(self) -> None:
+        """Closes all of them; those in use close afterwards."""
+        self._open.cache_clear()
+
+
+class ThreadQueues:
+    """For each thread that reads, a queue for many reads at once."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+
+    @property
+    def queue(self) -> ReadQueue | None:
+        """The calling thread's own queue; None: the system has none."""
+        try:
+            queue: ReadQueue | None = self._of_thread.queue
+        except AttributeError:
+            queue = self._of_thread.queue = open_queue()
+        return queue
+
+
+class LocalFile:
+    """A file that the operating system reads. See `ByteSource`.
+
+    Its descriptor is closed when nobody holds the object.
+
+    Attributes:
+        is_slow: Whether the last reads came from the disk, to judge by their speed.
+    """
+
+    _fd = -1
+
+    def __init__(self, queues: ThreadQueues, path: str, identity: FileIdentity) -> None:
+        self.is_slow = False
+        self._path = path
+        self._num_bytes = identity.num_bytes
+        self._queues = queues
+        # Since the last judgement.
+        self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
+        # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
+        check_identity(path, identity)
+        self._fd = with_free_descriptors(functools.partial(open_descriptor, path))
+        check_identity(path, identity, self._fd)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def identity(self) -> FileIdentity:
+        """The identity of what is open. See `ByteSource.identity`."""
+        return identity_of(self._path, self._fd)
+
+    def announce(self, offsets: Ranges, sizes: Ranges) -> None:
+        """Tells the kernel, if the file comes from a disk. See `ByteSource.announce`.
+
+        A disk then has many requests at hand instead of one a thread. If the file is in the page
+        cache, this would only cost time.
+        """
+        if self.is_slow:
+            for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+                os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
+
+    def read_ranges(
+        self, offsets: Ranges, sizes: Ranges, starts: Ranges, target: NDArray[np.uint8]
+    ) -> None:
+        """Reads them by one system call where that can be. See `ByteSource.read_ranges`."""
+        begin = time.perf_counter()
+        queue = self._queues.queue if len(offsets) > 1 else None
+        if queue is None:
+            missing, done = range(len(offsets)), np.zeros(len(offsets), np.int64)
+        else:
+            done = queue.read(self._fd, offsets, sizes, target.ctypes.data + starts)
+            missing = np.flatnonzero(done < sizes).tolist()
+        for number in missing:
+            offset, size, got = int(offsets[number]), int(sizes[number]), int(done[number])
+            start = int(starts[number])
+            try:
+                got += self._read(target[start + got : start + size].data, offset + got)
+                if got < size:
+                    raise self._cut_short(offset, size - got)
+            except (OSError, EOFError, MemoryError) as error:
+                raise RangeError(number, got) from error
+        self._judge(time.perf_counter() - begin, int(sizes.sum()), len(sizes))
+
+    def _read(self, target: memoryview, offset: int) -> int:
+        """Fills `target` with the bytes from `offset` on; returns how many the file has."""
+        done = os.preadv(self._fd, [target], offset)
+        while done < len(target):
+            # A read may be cut short: by a signal, or at 2 GiB, the most that Linux reads at once.
+            count = os.preadv(self._fd, [target[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
+
+    def _cut_short(self, offset: int, missing: int) -> EOFError:
+        if offset >= self._num_bytes:  # see `chunk_table.read_chunk_table`
+            return EOFError("where it lies in the file, or its stored size, is damaged")
+        return EOFError(f"the file ends {missing} bytes too early")
+
+    def _judge(self, seconds: float, num_bytes: int, num_reads: int) -> None:
+        """Judges by the speed of the reads whether the file comes from a disk."""
+        # Threads may overwrite each other's sums: a judgement of some reads is good enough.
+        self._seconds += seconds
+        self._num_bytes_read += num_bytes
+        self._num_reads += num_reads
+        if self._num_bytes_read >= JUDGED_BYTES:
+            self.is_slow = is_slow(self._num_bytes_read, self._num_reads, self._seconds)
+            self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0

@@ -1,0 +1,70 @@
+"""Reads samples of a set once, in a given order: for what is no training."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.video_set import VideoSet
+
+from .batch import EpochPlan, Indices
+from .batch_reader import BatchReader
+from .memory_budget import split_budget
+
+
+def read_once(
+    video_set: VideoSet,
+    samples: Indices,
+    *,
+    batch_size: int,
+    read_ahead_bytes: int | None = None,
+    num_threads: int | None = None,
+) -> Iterator[tuple[Indices, list[NDArray[Any]]]]:
+    """Reads samples in order, by threads that end with the iteration.
+
+    Args:
+        video_set: The set.
+        samples: int64 (n,), their numbers, n >= 1.
+        batch_size: Samples of a batch; the last one may have fewer.
+        read_ahead_bytes: Memory, as for a loader.
+        num_threads: Threads that read and decode. None: the processors that this process may use.
+
+    Yields:
+        The samples' numbers, int64 (batch,), and an array (batch, ...) for each component.
+
+    Raises:
+        ReadError: A sample cannot be read, or a file has changed.
+    """
+    count = len(samples)
+    batch_size = min(batch_size, count)
+    num_threads = num_threads or len(os.sched_getaffinity(0))
+    stops = np.append(np.arange(batch_size, count, batch_size), count)
+    budget = split_budget(video_set, batch_size, len(stops), read_ahead_bytes, num_threads)
+    plan = EpochPlan(0, samples, stops, budget.batches_per_bundle)
+    with closing(
+        BatchReader(
+            video_set,
+            num_threads=num_threads,
+            bundle_size=batch_size * budget.batches_per_bundle,
+            max_kept=budget.spare_bundles,
+            cached_items=budget.cached_items,
+            tasks_per_bundle=-(-num_threads // budget.bundles_in_flight),
+        )
+    ) as reader:
+        epoch = reader.epoch(plan)
+        try:
+            epoch.fill(budget.bundles_in_flight)
+            while (bundle := epoch.take()) is not None:
+                bundle.wait()
+                epoch.fill(budget.bundles_in_flight)
+                for begin, stop in itertools.pairwise([0, *bundle.stops.tolist()]):
+                    yield bundle.indices[begin:stop], [array[begin:stop] for array in bundle.arrays]
+                del bundle  # its buffers go back when nobody holds them, this frame included
+        finally:
+            epoch.cancel()

@@ -1,0 +1,95 @@
+"""Reads the attributes `sample_count` and `class_names`.
+
+Easy to miss: the nearest group that has a `sample_count` decides, and h5py raises the same KeyError
+for an attribute that cannot be read as for one that does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from h5video_data.errors import FileFormatError
+
+from .hdf5_files import HDF5_ERRORS
+from .hdf5_names import open_item
+
+SAMPLE_COUNT = "sample_count"
+
+
+def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
+    """Reads the number of samples in use from the nearest attribute `sample_count`.
+
+    Args:
+        file: The open `h5py.File`.
+        name: Name of the dataset of samples.
+        length: Length of its first axis.
+
+    Returns:
+        The number of samples, and the name of the group that has the attribute or would have it.
+        Without one, the number is `length`. For a dataset in a group, a larger `sample_count` of
+        the file is that of other datasets, and is ignored.
+
+    Raises:
+        FileFormatError: The attribute cannot be read, is not a whole number, or is not in the range
+            from 0 to `length`.
+    """
+    above = [part for part in name.split("/")[:-1] if part not in ("", ".")]
+    groups = ["/" + "/".join(above[:depth]) for depth in range(len(above), -1, -1)]
+    for group in groups:
+        found = read_attribute(file, group, SAMPLE_COUNT)
+        if found is not None:
+            break
+    else:
+        return length, "/"
+    attribute = f"{file.filename}: the attribute {SAMPLE_COUNT!r}"
+    attribute += f" of {group!r}" if group != "/" else ""
+    value = np.asarray(found)
+    is_whole = value.size == 1 and value.dtype.kind in "iuf" and float(value.item()).is_integer()
+    if not is_whole:
+        raise FileFormatError(f"{attribute} must be a whole number. Received: {found!r}")
+    count = int(value.item())
+    if count > length and group == "/" and above:
+        return length, groups[0]
+    if not 0 <= count <= length:
+        raise FileFormatError(
+            f"{attribute} must be between 0 and {length}, the length of the datasets. "
+            f"Received: {count}"
+        )
+    return count, group
+
+
+def read_class_names(file: Any) -> tuple[str, ...] | None:
+    """Reads the attribute `class_names` of an open `h5py.File`; None if there is none.
+
+    Raises:
+        FileFormatError: It cannot be read.
+    """
+    found = read_attribute(file, "/", "class_names")
+    if found is None or isinstance(found, h5py.Empty):
+        return None
+    return tuple(
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+        for name in np.ravel(found)
+    )
+
+
+def read_attribute(file: Any, group: str, name: str) -> Any:
+    """Reads an attribute of a group; None if there is none of that name.
+
+    Raises:
+        FileFormatError: It cannot be read, or another attribute is damaged so that HDF5 cannot list
+            them.
+    """
+    try:
+        attributes = open_item(file, group).attrs
+        # `get` would return None for an attribute that cannot be read.
+        return attributes[name] if name in attributes else None  # noqa: SIM401
+    except HDF5_ERRORS as error:
+        raise FileFormatError(
+            f"{file.filename}: cannot read the attribute {name!r} of {group!r}: the attributes of "
+            "this group are damaged. Copy the datasets to a new file (`h5copy`, or h5py's `copy`) "
+            f"and set the attributes there. HDF5 error: {error}"
+        ) from error

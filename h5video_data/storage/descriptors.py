@@ -1,0 +1,95 @@
+"""File descriptors: opened, cached, and freed when the process has no more.
+
+A set may have more files than the process may have open. Easy to miss: HDF5 takes the source file
+of a virtual dataset that it cannot open for lack of a descriptor as missing, and returns the fill
+value; `open_identities` shows that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from h5video_data.errors import UnavailableError
+
+from .file_identity import no_longer_exists
+from .os_errors import TOO_MANY_OPEN, error_number, unavailable
+
+T = TypeVar("T")
+
+_caches: set[weakref.ref[Any]] = set()
+
+
+def keep_open(open_one: Callable[..., T], maxsize: int) -> Any:
+    """Returns a `functools.lru_cache` of open files.
+
+    Args:
+        open_one: Opens a file, which is closed when its result is no longer referenced.
+        maxsize: Files to keep open; fewer if the process may have few descriptors.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        # A quarter of the descriptors: other loaders, TensorFlow and the user open files as well.
+        maxsize = max(1, min(maxsize, soft // 4))
+    cached = functools.lru_cache(maxsize)(open_one)
+    _caches.add(weakref.ref(cached, _caches.discard))
+    return cached
+
+
+def with_free_descriptors(call: Callable[[], T]) -> T:
+    """Calls a function; if no descriptor is free, empties all caches of open files and retries."""
+    try:
+        return call()
+    except UnavailableError as error:
+        if error_number(error.__cause__) not in TOO_MANY_OPEN:
+            raise
+    for cached in [weak() for weak in list(_caches)]:
+        if cached is not None:
+            cached.cache_clear()
+    return call()
+
+
+def open_descriptor(path: str) -> int:
+    """Opens a file for reading and returns its descriptor, which the caller closes.
+
+    Raises:
+        VideoFileNotFoundError: The file no longer exists.
+        UnavailableError: It cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise no_longer_exists(path) from None
+    except OSError as error:
+        raise unavailable(f"cannot open {path}", error) from error
+
+
+def check_openable(path: str) -> None:
+    """Raises the error of `open_descriptor` if a file cannot be opened."""
+    os.close(open_descriptor(path))
+
+
+def open_identities() -> set[tuple[int, int]] | None:
+    """Returns device and inode of all files that the process has open; None without /proc.
+
+    Raises:
+        UnavailableError: /proc cannot be read, for example for lack of a descriptor.
+    """
+    found = set()
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unavailable("cannot read /proc/self/fd", error) from error
+    for number in numbers:
+        try:
+            opened = os.stat(int(number))
+        except OSError:  # the listing's own descriptor, or one closed since
+            continue
+        found.add((opened.st_dev, opened.st_ino))
+    return found

@@ -1,0 +1,197 @@
+"""Names in an HDF5 file: lists datasets, follows links, finds a dataset by its name.
+
+Easy to miss: names are bytes, usually but not always UTF-8. Here they are `str`, with the other
+bytes as Python has them in file names (the error handler "surrogateescape"), so that each can be
+shown, compared and passed as an argument. Soft and external links are not followed while names are
+listed, as they may form cycles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import h5py
+
+from h5video_data.errors import DatasetNotFoundError
+
+from .descriptors import check_openable, with_free_descriptors
+from .hdf5_files import HDF5_ERRORS
+
+# Datasets that an error message lists.
+_MAX_NAMES_SHOWN = 20
+
+
+def name_text(name: str | bytes | None) -> str:
+    """Returns a name as `str`; h5py returns `bytes` for one that is not UTF-8."""
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name or ""
+
+
+def name_bytes(name: str) -> bytes:
+    """Returns a name as it is stored in the file."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def open_item(file: Any, name: str) -> Any:
+    """Opens the dataset, group or named type of that name in an `h5py.File` or `h5py.Group`."""
+    return file[name_bytes(name)]
+
+
+class _Entry(NamedTuple):
+    """A name in a file, and what it leads to."""
+
+    name: str
+    target: str | None
+    """Where a soft or external link points to, in words; None: a hard link."""
+    item: Any
+    """The dataset, group or named type; None: it cannot be opened."""
+
+
+def _walk(file: Any) -> Iterator[_Entry]:
+    """Lists all names in an open `h5py.File` or `h5py.Group`, of each object the first one only."""
+    seen = set()
+    with contextlib.suppress(*HDF5_ERRORS):
+        seen.add(file["/"] if isinstance(file, h5py.File) else file)
+    pending = [("", file)]
+    while pending:
+        prefix, group = pending.pop()
+        links: list[bytes] = []
+        with contextlib.suppress(*HDF5_ERRORS):  # other parts of a damaged file may be whole
+            # In any other order HDF5 builds a table first, which ends the process if the list of
+            # links is damaged (1.14.6); so does h5py's own `visititems`.
+            group.id.links.iterate(links.append, order=h5py.h5.ITER_NATIVE)
+        groups = []
+        for link in sorted(map(name_text, links)):
+            name, target, item = prefix + link, _link_target(group, link), None
+            with contextlib.suppress(*HDF5_ERRORS):
+                item = open_item(group, link)
+                if target is None and item in seen:
+                    continue
+                seen |= {item} if target is None else set()
+            yield _Entry(name, target, item)
+            if target is None and isinstance(item, h5py.Group):
+                groups.append((f"{name}/", item))
+        pending += reversed(groups)
+
+
+def _link_target(file: Any, name: str) -> str | None:
+    """Describes where a soft or external link points to that cannot be followed, or None."""
+    try:
+        link = file.get(name_bytes(name), getlink=True)
+    except HDF5_ERRORS:
+        return None
+    if isinstance(link, h5py.SoftLink):
+        return f"{link.path!r}, which does not exist"
+    if isinstance(link, h5py.ExternalLink):
+        return f"{link.path!r} in {link.filename!r}, which does not exist or cannot be opened"
+    return None
+
+
+def dataset_names(file: Any) -> list[str]:
+    """Lists the datasets of an open `h5py.File`, such as "group/X", without those behind links."""
+    return [
+        entry.name
+        for entry in _walk(file)
+        if entry.target is None and isinstance(entry.item, h5py.Dataset)
+    ]
+
+
+def linked_names(file: Any) -> tuple[list[str], list[str]]:
+    """Lists what the soft and external links of an open `h5py.File` lead to.
+
+    Returns:
+        The names of datasets behind links, also of those in linked groups of other files; and a
+        sentence for each link that leads nowhere and each object that cannot be opened.
+    """
+    names: list[str] = []
+    problems: list[str] = []
+    for name, target, item in _walk(file):
+        if item is None and target:
+            problems.append(f"the link {name!r} leads to {target}")
+        elif item is None:
+            problems.append(f"{name!r} is damaged: HDF5 cannot open it")
+        elif target and isinstance(item, h5py.Dataset):
+            names.append(name)
+        elif target and isinstance(item, h5py.Group) and item.file != file.file:
+            names += [f"{name}/{key}" for key in dataset_names(item)]
+    return names, problems
+
+
+def all_names(file: Any) -> list[str]:
+    """Lists all datasets of an open `h5py.File`, those behind links last."""
+    return [*dataset_names(file), *linked_names(file)[0]]
+
+
+def object_name(item: Any) -> str:
+    """Returns the name by which an `h5py.Dataset` or `h5py.Group` was opened, in its own file."""
+    return name_text(item.name)
+
+
+def own_name(dataset: Any) -> str:
+    """Returns a name of an `h5py.Dataset` in the file that contains it.
+
+    If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
+    which is one of another file.
+    """
+    name, file = object_name(dataset), dataset.file
+    with contextlib.suppress(*HDF5_ERRORS):
+        if open_item(file, name) == dataset:
+            return name
+    names = dataset_names(file)
+    return next((other for other in names if open_item(file, other) == dataset), name)
+
+
+def dataset_location(dataset: Any) -> str:
+    """Returns file and name of an `h5py.Dataset`, for messages."""
+    return f"{os.path.abspath(dataset.file.filename)}: dataset {object_name(dataset)!r}"
+
+
+def find_dataset(file: Any, name: str) -> Any:
+    """Opens the `h5py.Dataset` of that name.
+
+    Raises:
+        DatasetNotFoundError: There is none, or the name is that of a group, a type, or a link that
+            leads nowhere. The message lists the datasets of the file.
+        UnavailableError: There is no descriptor for another file that a link leads to.
+    """
+    return with_free_descriptors(functools.partial(_find_dataset, file, name))
+
+
+def _find_dataset(file: Any, name: str) -> Any:
+    try:
+        item = open_item(file, name)
+    except HDF5_ERRORS as error:
+        # HDF5 does not say that it had no descriptor for the file that a link leads to.
+        check_openable(os.devnull)
+        message = _not_found(file, name)
+        if isinstance(error, (KeyError, ValueError)):
+            raise DatasetNotFoundError(message) from None
+        raise DatasetNotFoundError(f"{message} HDF5 error: {error}") from error
+    if not isinstance(item, h5py.Dataset):
+        names = all_names(item) if isinstance(item, h5py.Group) else []
+        names = [f"{name.rstrip('/')}/{key}" for key in names]
+        raise DatasetNotFoundError(
+            f"{file.filename}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
+            + (f" It contains {_listed(names)}." if names else "")
+        )
+    return item
+
+
+def _listed(names: list[str]) -> str:
+    shown, num_left = names[:_MAX_NAMES_SHOWN], len(names) - _MAX_NAMES_SHOWN
+    return ", ".join(map(repr, shown)) + (f" and {num_left} more" if num_left > 0 else "")
+
+
+def _not_found(file: Any, name: str) -> str:
+    names = all_names(file)
+    target = _link_target(file, name)
+    message = f"{file.filename} has no dataset {name!r}"
+    message += f": the link of that name leads to {target}" if target else ""
+    message += f". It contains {_listed(names)}." if names else ". It contains no datasets."
+    by_lower_case = {key.lower(): key for key in names}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    return message + (f" Did you mean {by_lower_case[near[0]]!r}?" if near else "")

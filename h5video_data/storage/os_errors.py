@@ -1,0 +1,67 @@
+"""Errors of the operating system: whether the file or the machine is at fault.
+
+`on_error="skip"` skips a sample whose bytes are damaged. It must not skip one because the process
+ran out of descriptors or a network mount is down, so the two are told apart by `errno`. HDF5 puts
+that number into its message instead of raising an error that has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from h5video_data.errors import H5VideoError, ReadError, UnavailableError
+
+# Faults of the bytes; every other number is a fault of the machine. EIO is what a damaged sector of
+# a disk gives. (So does a lost network mount, but then `stat`, which follows each read, fails too.)
+# EBADMSG and EUCLEAN are checksum errors of file systems, ENODATA and EILSEQ of a medium; EINVAL,
+# EOVERFLOW and EFBIG stand for an offset that no file can have.
+_DAMAGED_BYTES = frozenset(
+    {
+        *(errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EILSEQ),
+        *(errno.EINVAL, errno.EOVERFLOW, errno.EFBIG),
+    }
+)
+TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+
+
+def error_number(error: BaseException | None) -> int | None:
+    """Returns the `errno` of an error, also of HDF5's, or None if it has none."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := re.search(r"\berrno = (\d+)", str(error))):
+        number = int(found[1])
+    return number or None
+
+
+def unavailable(what: str, error: BaseException) -> UnavailableError:
+    """Returns the error to raise if the machine is at fault.
+
+    Args:
+        what: What failed: "cannot open a.h5".
+        error: The error of the operating system or of HDF5.
+    """
+    number = error_number(error)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
+        return UnavailableError(f"{what}: not enough memory ({error})")
+    reason = os.strerror(number) if number else str(error)
+    if reason[1:2].islower():  # not of "RPC ..." and the like
+        reason = reason[0].lower() + reason[1:]
+    hint = ". Raise the limit of open files with `ulimit -n`" if number in TOO_MANY_OPEN else ""
+    return UnavailableError(f"{what}: {reason}{hint}")
+
+
+def read_failure(location: str, error: BaseException) -> H5VideoError:
+    """Returns the error to raise if a read failed.
+
+    Args:
+        location: What was read: "a.h5: dataset '/X', sample 3".
+        error: Why it failed.
+
+    Returns:
+        A ReadError if the bytes are at fault, an UnavailableError if the machine is.
+    """
+    number = error_number(error)
+    if isinstance(error, MemoryError) or (number and number not in _DAMAGED_BYTES):
+        return unavailable(f"cannot read {location}", error)
+    return ReadError(f"{location}: {error}")

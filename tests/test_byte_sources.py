@@ -1,0 +1,175 @@
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from h5video_data.errors import FileChangedError, ReadError, VideoFileNotFoundError
+from h5video_data.planning.access import direct_access
+from h5video_data.reading import byte_sources
+from h5video_data.reading.byte_sources import ByteSources, RangeError, read_range
+from h5video_data.reading.chunk_decoder import ChunkRowDecoder
+from h5video_data.reading.sample_sources import DirectSource, ReadStats
+from h5video_data.storage.file_identity import FileIdentity, identity_of
+from h5video_data.storage.layout import describe
+from h5video_data.testing import sample_values, write_video_file
+
+
+class RecordingSource:
+    """Bytes in memory; records the ranges that it is asked for."""
+
+    def __init__(self, content, identity):
+        self.content = np.frombuffer(content, np.uint8)
+        self.asked, self.announced, self.failing = [], [], []
+        self._identity = identity
+
+    def identity(self):
+        return self._identity
+
+    def announce(self, offsets, sizes):
+        self.announced.append([*zip(offsets.tolist(), sizes.tolist(), strict=True)])
+
+    def read_ranges(self, offsets, sizes, starts, target):
+        self.asked.append([*zip(offsets.tolist(), sizes.tolist(), strict=True)])
+        ranges = zip(offsets.tolist(), sizes.tolist(), starts.tolist(), strict=True)
+        for number, (offset, size, start) in enumerate(ranges):
+            if offset in self.failing:
+                raise RangeError(number) from OSError("no such luck")
+            target[start : start + size] = self.content[offset : offset + size]
+
+
+class RecordingSources:
+    def __init__(self, stored):
+        with open(stored.path, "rb") as file:
+            self.source = RecordingSource(file.read(), stored.identity)
+
+    def open(self, *_):
+        return self.source
+
+
+def stored_in(path, name="X"):
+    with h5py.File(path) as file:
+        return describe(file[name])
+
+
+def test_samples_that_follow_each_other_are_one_range(tmp_path):
+    stored = stored_in(write_video_file(tmp_path / "a.h5", num_samples=9))
+    sources = RecordingSources(stored)
+    source = DirectSource(direct_access(stored).ranges, sources)
+    rows, out = np.array([3, 4, 5, 0]), np.empty((4, *stored.shape[1:]), np.uint8)
+    source.read(rows, np.arange(4), None, out, ReadStats())
+    begin, size = int(stored.offsets[0]), stored.row_nbytes
+    assert sources.source.asked == [[(begin + 3 * size, 3 * size), (begin, size)]]
+    np.testing.assert_array_equal(out, sample_values(rows))
+
+
+def test_chunks_are_announced_together_and_read_one_by_one(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=9, chunks=(1, 4, 3, 8, 8), compression="gzip"
+    )
+    stored = stored_in(path)
+    sources = RecordingSources(stored)
+    source = DirectSource(direct_access(stored).ranges, sources)
+    rows, out = np.array([7, 2]), np.empty((2, *stored.shape[1:]), np.uint8)
+    source.read(rows, np.arange(2), None, out, ReadStats())
+    ranges = [(int(stored.offsets[row]), int(stored.sizes[row])) for row in rows]
+    assert sources.source.announced == [ranges]
+    assert [one for one in sources.source.asked if one] == [[one] for one in ranges]
+    np.testing.assert_array_equal(out, sample_values(rows))
+
+
+def test_a_chunk_row_is_read_in_its_ranges(tmp_path):
+    path = write_video_file(
+        tmp_path / "a.h5", num_samples=8, chunks=(4, 4, 3, 8, 4), compression="lzf"
+    )
+    stored = stored_in(path)
+    sources = RecordingSources(stored)
+    decoder = ChunkRowDecoder(direct_access(stored).chunk_rows, None, sources)
+    out = np.empty((2, *stored.shape[1:]), np.uint8)
+    decoder.decode(1, 0, [0, 3], [0, 0], [out[:1], out[1:]], ReadStats())
+    ranges = [(int(stored.offsets[n]), int(stored.sizes[n])) for n in (2, 3)]
+    assert sources.source.asked == [[one] for one in ranges]
+    np.testing.assert_array_equal(out, sample_values(np.array([4, 7])))
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 4, 3, 8, 8), "compression": "lzf"}])
+def test_an_error_names_the_sample_of_the_range(tmp_path, options):
+    stored = stored_in(write_video_file(tmp_path / "a.h5", num_samples=9, **options))
+    sources = RecordingSources(stored)
+    bad = stored.offsets[5] if options else stored.offsets[0] + 5 * stored.row_nbytes
+    sources.source.failing.append(int(bad))
+    source = DirectSource(direct_access(stored).ranges, sources)
+    out = np.empty((4, *stored.shape[1:]), np.uint8)
+    with pytest.raises(ReadError, match="sample 5: no such luck"):
+        source.read(np.array([1, 8, 5, 2]), np.arange(4), None, out, ReadStats())
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (4, 4, 3, 8, 4), "compression": "lzf"}])
+def test_another_identity_is_an_error(tmp_path, options):
+    stored = stored_in(write_video_file(tmp_path / "a.h5", num_samples=9, **options))
+    sources = RecordingSources(stored)
+    sources.source._identity = FileIdentity(1, 2, 3, 4)
+    out = np.empty((1, *stored.shape[1:]), np.uint8)
+    access, stats = direct_access(stored), ReadStats()
+    if options:
+        decoder = ChunkRowDecoder(access.chunk_rows, None, sources)
+        read, arguments = decoder.decode, (0, 0, [0], [0], [out], stats)
+    else:
+        source = DirectSource(access.ranges, sources)
+        read, arguments = source.read, (np.array([1]), np.arange(1), None, out, stats)
+    with pytest.raises(FileChangedError, match=r"a\.h5"):
+        read(*arguments)
+
+
+@pytest.fixture
+def content(tmp_path):
+    content = np.random.default_rng(0).integers(0, 256, 10_000, np.uint8)
+    content.tofile(tmp_path / "bytes")
+    return content
+
+
+@pytest.fixture(params=["a queue", "no queue"])
+def local(tmp_path, content, monkeypatch, request):  # noqa: ARG001 - the file's content
+    if request.param == "no queue":
+        monkeypatch.setattr(byte_sources, "open_queue", lambda: None)
+    path = str(tmp_path / "bytes")
+    return ByteSources().open(path, identity_of(path))
+
+
+def test_ranges_of_a_local_file(local, content):
+    rng = np.random.default_rng(1)
+    sizes = rng.integers(0, 50, 300)
+    offsets = rng.integers(0, 10_000 - 50, 300)
+    starts = np.cumsum(sizes + 3) - sizes  # with gaps, which stay as they are
+    target = np.full(int(starts[-1] + sizes[-1]), 7, np.uint8)
+    local.read_ranges(offsets, sizes, starts, target)
+    expected = np.full_like(target, 7)
+    for offset, size, start in zip(offsets, sizes, starts, strict=True):
+        expected[start : start + size] = content[offset : offset + size]
+    np.testing.assert_array_equal(target, expected)
+    np.testing.assert_array_equal(read_range(local, 9_990, 10), content[-10:])
+
+
+def test_a_range_beyond_the_end_of_a_local_file(local):
+    target = np.zeros(60, np.uint8)
+    offsets, sizes, starts = np.array([0, 9_990, 50]), np.full(3, 20), 20 * np.arange(3)
+    with pytest.raises(RangeError) as caught:
+        local.read_ranges(offsets, sizes, starts, target)
+    assert (caught.value.number, caught.value.num_read) == (1, 10)
+    assert str(caught.value.__cause__) == "the file ends 10 bytes too early"
+    with pytest.raises(RangeError) as caught:
+        read_range(local, 10_000, 5)
+    assert "its stored size, is damaged" in str(caught.value.__cause__)
+
+
+def test_the_identity_of_a_local_file_is_that_of_what_is_open(tmp_path, local, content):
+    path = tmp_path / "bytes"
+    before = local.identity()
+    content.tofile(tmp_path / "new")
+    os.replace(tmp_path / "new", path)
+    assert local.identity() == before != identity_of(str(path))
+    with pytest.raises(FileChangedError):
+        ByteSources().open(str(path), before)
+    path.unlink()
+    with pytest.raises(VideoFileNotFoundError):
+        ByteSources().open(str(path), before)
