@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import ArgumentError
 from .opening import Names, Paths, open_video_set
-from .sampling.split_indices import as_column, split_indices
+from .sampling.split_indices import split_indices, squeeze_column
 from .video_set import VideoSet, read_values
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
@@ -56,9 +56,9 @@ def split_set(
         _check_group_name(video_set, split_by)
         groups = read_values(video_set, split_by)
     elif split_by is not None:
-        groups = as_column(split_by)
+        groups = squeeze_column(split_by)
     return split_indices(
-        video_set.num_samples, validation_split, seed=seed, labels=labels, groups=groups
+        video_set.num_samples, validation_split, seed=seed, labels=labels, ids=groups
     )
 
 

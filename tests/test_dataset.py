@@ -643,7 +643,7 @@ def test_what_a_map_function_raises_while_it_runs_reaches_the_caller(path, batch
     [
         pytest.param(OwnError(9, "no order"), "OwnError: 9: no order", id="an exception"),
         pytest.param(StopIteration("early"), "StopIteration: early", id="the end too early"),
-        pytest.param(ALL[:5], r"SamplerError: Order.epoch\(1\) should return 22", id="too few"),
+        pytest.param(ALL[:5], r"SamplerError: Order.epoch\(1\) must return 22", id="too few"),
         pytest.param(ALL + 1, "SamplerError: .*Received: from 1 to 22", id="out of bounds"),
         pytest.param(ALL / 2, "SamplerError: .*Received: float64", id="not whole"),
     ],
