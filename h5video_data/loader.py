@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -311,7 +310,7 @@ class VideoLoader:
             ReadError: A sample cannot be read, or a file has changed.
         """
         for bundle in self._feed.bundles(self._plan_epoch):
-            for indices, arrays in _batches_of(bundle):
+            for indices, arrays in bundle.batch.split():
                 yield bundle.epoch, indices, arrays
                 del indices, arrays
             del bundle
@@ -401,10 +400,3 @@ def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
         options.clip,
         budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
     )
-
-
-def _batches_of(bundle: Bundle) -> Iterator[tuple[NDArray[np.int64], list[NDArray[Any]]]]:
-    """Yields the samples' numbers and the arrays of each batch of a bundle."""
-    batch = bundle.batch
-    for begin, end in itertools.pairwise([0, *batch.stops.tolist()]):
-        yield batch.indices[begin:end], [array[begin:end] for array in batch.arrays]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Generator
 from contextlib import closing
@@ -63,8 +62,7 @@ def read_once(
             while (bundle := epoch.take()) is not None:
                 bundle.wait()
                 epoch.fill(budget.bundles_in_flight)
-                for begin, stop in itertools.pairwise([0, *bundle.stops.tolist()]):
-                    yield bundle.indices[begin:stop], [array[begin:stop] for array in bundle.arrays]
+                yield from bundle.split()
                 del bundle  # its buffers go back when nobody holds them, this frame included
         finally:
             epoch.cancel()
