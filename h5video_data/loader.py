@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -113,8 +112,8 @@ class VideoLoader:
             order.num_batches,
             options.read_ahead_bytes,
             self._num_threads,
+            min_cached_items=order.min_cached_items,
         )
-        memory = replace(memory, cached_items=max(order.min_cached_items, memory.cached_items))
         self._feed = Prefetcher(
             self._set,
             memory,
