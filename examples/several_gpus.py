@@ -1,9 +1,9 @@
-"""Training on all GPUs of one machine, which goes on where it was when it is started again.
+"""Training on all GPUs of one machine, which resumes when it is started again.
 
     python examples/several_gpus.py --data video_data.h5
-    python examples/several_gpus.py --cpus 2        # to try it: no GPU, and a small file of its own
+    python examples/several_gpus.py --cpus 2        # to try it without GPU, with a small test file
 
-Keras divides each batch among the GPUs. The dataset is the one that a single GPU would get.
+Keras divides each batch among the GPUs. The dataset is the same as for a single GPU.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import h5video_data as h5v
 
 
 def make_model(dataset: tf.data.Dataset) -> tf.keras.Model:
-    """A small classifier for the samples and the labels of a dataset."""
+    """Returns a small classifier for the samples and labels of a dataset."""
     clips, labels = dataset.element_spec
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [
             layers.Input(clips.shape[1:]),
-            layers.Rescaling(1 / 127.5, offset=-1),  # on the GPU: uint8 travels there
+            layers.Rescaling(1 / 127.5, offset=-1),  # on the GPU, so that uint8 is copied
             layers.Flatten(),
             layers.Dense(16, activation="relu"),
             layers.Dense(labels.shape[1], activation="softmax"),
@@ -35,13 +35,13 @@ def make_model(dataset: tf.data.Dataset) -> tf.keras.Model:
 
 
 def main() -> None:
-    """Reads the arguments and trains."""
+    """Parses the arguments and trains."""
     parser = argparse.ArgumentParser(description="Training on all GPUs of one machine.")
-    parser.add_argument("--data", help="HDF5 file; default: a small one is made")
-    parser.add_argument("--folder", default="training", help="where to save")
-    parser.add_argument("--batch-size", type=int, default=24, help="of all GPUs together")
+    parser.add_argument("--data", help="HDF5 file; default: a small test file")
+    parser.add_argument("--folder", default="training", help="folder for checkpoints")
+    parser.add_argument("--batch-size", type=int, default=24, help="global batch size, of all GPUs")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--cpus", type=int, help="do as if there were so many devices")
+    parser.add_argument("--cpus", type=int, help="number of logical CPU devices to use instead")
     arguments = parser.parse_args()
 
     if arguments.cpus:

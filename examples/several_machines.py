@@ -1,15 +1,17 @@
 """Training on several machines, each of which reads its part of every batch and nothing else.
 
-On each machine, with TF_CONFIG set as TensorFlow wants it, the same file and the same folder:
+Run this on each machine, with TF_CONFIG set as TensorFlow requires, the same file, and a folder
+that all of them share:
 
     python examples/several_machines.py --data /shared/video_data.h5 --folder /shared/training
 
-To try it: two workers on this machine, and a small file of its own:
+To try it with two workers on this machine, and a small test file:
 
     python examples/several_machines.py --local 2
 
-The loop is written out because `fit` of Keras 3 does not run under MultiWorkerMirroredStrategy.
-If a worker dies, all have to be started again; they go on after the last step that was saved.
+The training loop is written out because `fit` of Keras 3 does not run under
+MultiWorkerMirroredStrategy. If a worker dies, restart all of them; they resume after the last saved
+step.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ MAX_STARTS = 5
 
 
 def make_model(clips: tf.TensorSpec, labels: tf.TensorSpec) -> tf.keras.Model:
-    """A small classifier."""
+    """Returns a small classifier."""
     layers = tf.keras.layers
     return tf.keras.Sequential(
         [
@@ -44,21 +46,23 @@ def make_model(clips: tf.TensorSpec, labels: tf.TensorSpec) -> tf.keras.Model:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """What each worker does."""
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # first of all, says TensorFlow
+    """Trains as one of the workers."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()  # before any other use of TensorFlow
     own_part = []
+    contexts = []
 
     def make_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        # `seed` must be given: all workers divide the batches of one order.
+        # `seed` must be given: all workers divide the batches of the same order.
         dataset = h5v.video_dataset_from_hdf5(
             arguments.data, batch_size=arguments.batch_size, seed=0, input_context=context
         )
         own_part.append(dataset)
+        contexts.append(context)
         return dataset
 
     dataset = strategy.distribute_datasets_from_function(make_dataset)
     loader = own_part[0].loader
-    worker = loader.input_context.input_pipeline_id
+    worker = contexts[0].input_pipeline_id
 
     with strategy.scope():
         model = make_model(*own_part[0].element_spec)
@@ -70,7 +74,7 @@ def train(arguments: argparse.Namespace) -> None:
     def replica_step(clips: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             losses = loss_of(labels, model(clips, training=True))
-            # A sample weighs the same in all batches, in a smaller last one too.
+            # A sample has the same weight in all batches, also in a smaller last one.
             loss = tf.nn.compute_average_loss(losses, global_batch_size=arguments.batch_size)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
@@ -81,8 +85,8 @@ def train(arguments: argparse.Namespace) -> None:
 
     train_step = tf.function(worker_step, reduce_retracing=True)
 
-    # Weights and position are saved together. All workers have to save, but the first one's is
-    # what counts.
+    # Weights and position are saved together. All workers must save, but only the first worker's
+    # checkpoint is restored.
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, position=position)
     own = arguments.folder if worker == 0 else os.path.join(arguments.folder, f"worker_{worker}")
     manager = tf.train.CheckpointManager(checkpoint, own, max_to_keep=2)
@@ -92,7 +96,7 @@ def train(arguments: argparse.Namespace) -> None:
         state = json.loads(position.numpy())
         loader.load_state_dict(state)
         epoch, used = state["epoch"], state["samples"]
-        print(f"worker {worker} goes on in epoch {epoch} after {used} samples", flush=True)
+        print(f"worker {worker} resumes in epoch {epoch} after {used} samples", flush=True)
 
     def save(epoch: int, used: int) -> None:
         position.assign(json.dumps(loader.state_at(epoch=epoch, samples=used)))
@@ -112,7 +116,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def start_workers(number: int) -> None:
-    """Starts workers on this machine, and all of them again when one has died."""
+    """Starts workers on this machine, and restarts all of them if one dies."""
     for _ in range(MAX_STARTS):
         addresses = free_addresses(number)
         workers = []
@@ -132,12 +136,12 @@ def start_workers(number: int) -> None:
                 worker.wait()
         if not any(worker.returncode for worker in workers):
             return
-        print("a worker has died: all are started again", flush=True)
-    sys.exit(f"Started {MAX_STARTS} times, to no avail.")
+        print("a worker has died: all workers are restarted", flush=True)
+    sys.exit(f"Workers died in each of {MAX_STARTS} starts.")
 
 
 def free_addresses(number: int) -> list[str]:
-    """Addresses of this machine that nobody listens at."""
+    """Returns unused addresses of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]
     for server in sockets:
@@ -146,14 +150,18 @@ def free_addresses(number: int) -> list[str]:
 
 
 def main() -> None:
-    """Reads the arguments; trains, or starts the workers that do."""
+    """Parses the arguments; trains, or starts workers that train."""
     parser = argparse.ArgumentParser(description="Training on several machines.")
-    parser.add_argument("--data", help="HDF5 file; default, with --local: a small one is made")
-    parser.add_argument("--folder", default="training", help="where to save; all workers see it")
-    parser.add_argument("--batch-size", type=int, default=24, help="of all workers together")
+    parser.add_argument("--data", help="HDF5 file; default: a small test file, for --local")
+    parser.add_argument(
+        "--folder", default="training", help="folder for checkpoints, shared by all workers"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=24, help="global batch size, of all workers"
+    )
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--save-every", type=int, default=50, help="steps")
-    parser.add_argument("--local", type=int, help="start so many workers on this machine")
+    parser.add_argument("--save-every", type=int, default=50, help="steps between checkpoints")
+    parser.add_argument("--local", type=int, help="number of workers to start on this machine")
     arguments = parser.parse_args()
     if arguments.data is None:
         arguments.data = os.path.join(arguments.folder, "video_data.h5")

@@ -49,7 +49,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Importing these takes TensorFlow (seconds) or h5py and imagecodecs (tenths): only when needed.
+# Imported on first use: they import TensorFlow (seconds), or h5py and imagecodecs (tenths of one).
 _LAZY = {
     "VideoLoader": "loader",
     "callbacks": "callbacks",
@@ -64,11 +64,13 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_LAZY[name]}", __name__)
-    return module if name == _LAZY[name] else getattr(module, name)
+if not TYPE_CHECKING:  # or type checkers would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_LAZY[name]}", __name__)
+        return module if name == _LAZY[name] else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -1,43 +1,37 @@
-"""`video_dataset_from_hdf5`: its arguments and what they mean."""
+"""`video_dataset_from_hdf5`, and the documentation of its arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .loader import VideoLoader, as_functions
-from .opening import Names, Paths, open_video_set
-from .reading.memory_budget import small_samples_budget
-from .samplers import Sampler
-from .sampling.clips import Clip
-from .splits import SplitBy, check_split
+from .loader import VideoLoader, open_set
+from .opening import Paths
+from .options import LoaderArguments, Side, lists_options, options_of
 
 if TYPE_CHECKING:
-    import tensorflow as tf  # noqa: TID251 - only for the annotation
+    from typing_extensions import Unpack
+
+    from .loader import VideoDataset
 
 
+@overload
 def video_dataset_from_hdf5(
-    path: Paths,
-    *,
-    x: Names = "X",
-    y: Names | None = "Y",
-    sample_weight: str | None = None,
-    batch_size: int | None = 32,
-    shuffle: bool | str | Sampler = True,
-    seed: int | None = None,
-    validation_split: float | None = None,
-    subset: str | None = None,
-    split_by: SplitBy = None,
-    clip: Clip | None = None,
-    map_fn: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
-    drop_remainder: bool = False,
-    on_error: str = "raise",
-    read_ahead_bytes: int | None = None,
-    num_threads: int | None = None,
-    input_context: tf.distribute.InputContext | None = None,
-    device: str | None = None,
-) -> Any:
-    """Makes a `tf.data.Dataset` of the samples in HDF5 files.
+    path: Paths, *, subset: Literal["both"], **options: Unpack[LoaderArguments]
+) -> tuple[VideoDataset, VideoDataset]: ...
+
+
+@overload
+def video_dataset_from_hdf5(
+    path: Paths, *, subset: Side | None = None, **options: Unpack[LoaderArguments]
+) -> VideoDataset: ...
+
+
+@lists_options
+def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
+    path: Paths, **options: Any
+) -> VideoDataset | tuple[VideoDataset, VideoDataset]:
+    """Creates a `tf.data.Dataset` of the samples in HDF5 files.
 
     It follows `keras.utils.image_dataset_from_directory` wherever the two mean the same thing.
 
@@ -48,9 +42,9 @@ def video_dataset_from_hdf5(
     Args:
         path: A path, a list of paths, or a glob (its matches sorted). Several files are one set, in
             the order given. If a file has the attribute `sample_count`, that many samples of it are
-            used, else all. For `x="train/X"`, the attribute of the nearest group above it counts,
-            wherever y is; the file's own does not if x has fewer samples. Of a dict, the first name
-            decides.
+            used, else all. For `x="train/X"`, the attribute of the nearest group above it is used,
+            wherever y is; that of the file is not, if x has fewer samples. With a dict for x, its
+            first name counts.
         x: Name of the dataset of samples, of shape (samples, ...), such as
             (samples, frames, channels, rows, columns); `"group/X"` for a nested one. Or a dict of
             names: x is then a dict of tensors.
@@ -58,92 +52,76 @@ def video_dataset_from_hdf5(
             numbers. Or a dict of names. None: elements are x alone.
         sample_weight: Name of the dataset of weights, (samples,). Elements are then
             (x, y, sample_weight).
-        batch_size: Samples in a batch. None: elements are single samples; map functions then see
-            groups of samples whose size is not said.
-        shuffle: True or `"exact"`: a uniform permutation of all samples, drawn anew each epoch.
-            `"blocks"`: whole chunks in random order, their samples mixed in a window of 64 MiB, of
-            four chunks at the least: for files whose chunks hold many samples. Each chunk is then
-            decoded once an epoch, with memory for one window whatever `read_ahead_bytes` is; but
-            samples of one chunk come near each other. False: the order of the files. Or a
-            `samplers.Sampler`.
-        seed: Seed of the split, of the orders of the epochs, and of random map functions. None:
-            drawn at random, so that no two runs are alike.
+        clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
+        batch_size: Samples in a batch. None: elements are single samples; map functions still get
+            batches, of no static size.
+        drop_remainder: Whether to leave out a smaller last batch.
+        shuffle: True: a uniform permutation of all samples, drawn anew each epoch. `"blocks"`:
+            whole chunks in random order, their samples mixed in a window of 64 MiB, of at least
+            four chunks: for files whose chunks hold many samples. Each chunk is then decoded once
+            an epoch, with memory for one window whatever `read_ahead_bytes` is; but samples of one
+            chunk come near each other. False: the order of the files. Or a `samplers.Sampler`.
+        seed: Seed of the split, of the orders of the epochs, and of random map functions, a whole
+            number from 0. None: drawn at random, so that no two runs are alike.
         validation_split: Fraction of the samples for validation, between 0 and 1.
-        subset: `"training"`, `"validation"`, or `"both"` for the pair of them. For `"both"`, the
-            validation side comes in the order of the files, as in Keras.
-        split_by: How to split: None (at random), `"label"` (each class in the same proportion), or
-            the name of a dataset, or an array (samples,), of group ids: no group comes on both
-            sides. The split depends on (seed, split_by, validation_split) alone.
-        clip: A `Clip`: only these frames of each sample of x. None: all frames.
-        map_fn: A function on batches, or several, each a parallel map stage of its own. It gets
-            what an element is made of: (x, y), or x. If it has a keyword-only parameter `seeds`, it
-            gets an int32 tensor (batch, 2) as well, which depends on the seed, the epoch, the
-            sample, how often that came before in the epoch (and on which stage it is) and on
-            nothing else. See `transforms`. With
-            `subset="both"`, they run on both sides: to augment the training side only, make the two
-            with two calls, `subset="training"` and `subset="validation"`, and the same seed.
-        drop_remainder: Whether to leave out a last batch that would be smaller.
-        on_error: What to do with a sample that cannot be read or decoded: `"raise"`, or `"skip"`:
-            leave it out of its batch, log it as a warning, and list it in `dataset.loader.skipped`.
-            Batches then have no static size.
-        read_ahead_bytes: Memory that the feed may hold beyond what TensorFlow holds: batches being
-            read, buffers for their next turn, and samples decoded together with others. At least
-            one batch is always being read. Default: 96 batches, 512 MiB at most; 1 GiB if chunks
-            hold many samples.
-        num_threads: Threads that read and decode, and calls of a map stage at once. Default: the
-            processors that this process may use.
-        input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` gives
-            it: only this worker's share of every global batch is read. `batch_size` is then the
+        subset: `"training"`, `"validation"`, or `"both"` for a pair of datasets, of which the
+            validation side is in the order of the files, as in Keras.
+        split_by: None: split at random. `"label"`: each class in the same proportion. Or the name
+            of a dataset, or an array (samples,), of group ids: no group is on both sides. The split
+            depends on (seed, split_by, validation_split) alone.
+        map_fn: A function on batches, or several, each a parallel map stage of its own. It gets the
+            parts of an element: (x, y), or x. If it has a keyword-only parameter `seeds`, it also
+            gets an int32 tensor (batch, 2), which depends on the seed, the epoch, the sample, how
+            often that came before in the epoch, and the number of the stage, and on nothing else.
+            See `transforms`. With `subset="both"`, the functions run on both sides: to augment the
+            training side only, make the two sides by two calls with the same seed.
+        on_error: What to do with a sample that cannot be read or decoded. `"raise"`: an error.
+            `"skip"`: leave it out of its batch, log a warning, and list it in
+            `dataset.loader.skipped`; batches then have no static size.
+        read_ahead_bytes: Memory for batches being read, buffers for reuse, and samples decoded
+            together with others, beyond what TensorFlow holds. At least one batch is always being
+            read. Default: 96 batches, at most 512 MiB; 1 GiB if chunks hold many samples.
+        num_threads: Number of threads that read and decode, and of parallel calls of a map stage.
+            Default: the number of CPUs that this process may use.
+        input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` passes
+            it: only this worker's shard of every global batch is read. `batch_size` is then the
             global one, a multiple of the number of replicas, and each element is one replica's
-            part. `seed` must be given if there are several workers. A last batch that is not whole
-            is divided as evenly as it can be; if it has fewer samples than there are replicas, some
-            of them come twice, so that all have as many steps.
+            part. `seed` must be given if there are several workers. A smaller last batch is divided
+            as evenly as possible; if it has fewer samples than there are replicas, some of them
+            come twice, so that all replicas have the same number of steps.
         device: A device, such as `"/GPU:0"`, to which the last stage copies elements ahead.
 
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
-        the stored dtypes, in the machine's byte order: uint8 stays uint8, so cast late. Shapes are
-        static, but for the batch's size if the last batch is smaller. Its `cardinality()` is known,
-        but for single samples of which some may be skipped.
-        Every iterator over it is the next epoch, after one that was broken off as well; see
+        the stored dtypes, in native byte order: uint8 stays uint8, so cast late. Shapes are static,
+        except for the batch size if the last batch is smaller. Its `cardinality()` is known, except
+        for single samples of which some may be skipped.
+
+        Each iterator over it is the next epoch, also after one that was not finished; see
         `VideoLoader`. Its attribute `loader` is the `VideoLoader` behind it. If a file has an
-        attribute `class_names`, so has the dataset.
+        attribute `class_names`, the dataset has it too, as a list.
 
     Raises:
         VideoFileNotFoundError: There is no such file.
-        NotHDF5Error: A file is not an HDF5 file, or its end is missing.
+        NotHDF5Error: A file is not an HDF5 file, or is truncated.
         FileInUseError: A file is open for writing elsewhere.
         DatasetNotFoundError: A file has no dataset of that name.
-        FileFormatError: Shapes, lengths or `sample_count` do not fit together; no samples.
+        FileFormatError: Shapes, lengths or `sample_count` do not fit together, or there are no
+            samples.
         UnsupportedDtypeError: A dataset holds something other than numbers.
         MissingFilterError: A dataset needs a filter that is not installed.
-        ArgumentError: An argument makes no sense.
-        tf.errors.OpError: While iterating: carries what a reader, a sampler or a map function
-            raised, with its traceback, as text.
+        ArgumentError: The value of an argument is not valid.
+        TypeError: There is no such argument.
+        tf.errors.OpError: While iterating: has the error of a reader, a sampler or a map function,
+            with its traceback, as text.
     """
-    check_split(validation_split, subset, split_by, shuffle is not False, seed)
-    map_fns = as_functions(map_fn)
-    budget = 0 if on_error == "skip" else small_samples_budget(read_ahead_bytes)
-    video_set = open_video_set(path, x, y, sample_weight, clip, budget_nbytes=budget)
-
-    def load(side: str | None, order: bool | str | Sampler) -> tf.data.Dataset:
-        return VideoLoader(
-            video_set,
-            batch_size=batch_size,
-            shuffle=order,
-            seed=seed,
-            validation_split=validation_split,
-            subset=side,
-            split_by=split_by,
-            map_fn=map_fns,
-            drop_remainder=drop_remainder,
-            on_error=on_error,
-            read_ahead_bytes=read_ahead_bytes,
-            num_threads=num_threads,
-            input_context=input_context,
-            device=device,
-        ).dataset()
-
-    if subset == "both":
-        return load("training", shuffle), load("validation", False)
-    return load(subset, shuffle)
+    checked = options_of("video_dataset_from_hdf5", options)
+    video_set = open_set(path, checked)
+    if checked.subset != "both":
+        return VideoLoader._of_set(video_set, checked).dataset()
+    training = replace(checked, subset="training")
+    validation = replace(checked, subset="validation", shuffle=False)
+    return (
+        VideoLoader._of_set(video_set, training).dataset(),
+        VideoLoader._of_set(video_set, validation).dataset(),
+    )

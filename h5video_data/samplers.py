@@ -1,17 +1,20 @@
-"""The order of an epoch: which samples, in which order. Pure NumPy.
+"""Orders of an epoch: which samples, in which order. Pure NumPy.
 
-An order is a pure function of (seed, epoch), so that it can be repeated, resumed, and known ahead.
+An order is a pure function of (seed, epoch), so it can be repeated, resumed, and planned ahead.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from .arguments import check_whole_number
 from .errors import ArgumentError, SamplerError
-from .sampling.split_indices import as_column, distinct
+from .sampling.seeds import earlier_uses as earlier_uses
+from .sampling.seeds import sample_seeds as sample_seeds
+from .sampling.split_indices import find_distinct, squeeze_column
 
 __all__ = [
     "BalancedSampler",
@@ -27,21 +30,22 @@ Positions = NDArray[np.int64]
 
 @runtime_checkable
 class Sampler(Protocol):
-    """What `shuffle=` takes for an order of your own.
+    """Interface of an order of your own, for `shuffle=`.
 
-    `epoch` must return the same array whenever it is called with the same number, in every process,
-    and the same number of positions for every epoch. It is called from the thread that iterates,
-    before the epoch begins: when the one before draws to its end.
+    `epoch` must return the same array for the same number, in every process, and the same number of
+    positions for every epoch. The iterating thread calls it before the epoch begins, while the
+    previous epoch is being delivered.
     """
 
     def epoch(self, epoch: int) -> Positions:
-        """The positions in the loader's `sample_indices` of an epoch's samples, in order.
+        """Returns the order of an epoch.
 
         Args:
             epoch: Number of the epoch, from 0.
 
         Returns:
-            int64 (samples of the epoch,); positions may repeat, and may be left out.
+            int64 (samples of the epoch,), positions in the loader's `sample_indices`. Positions may
+            be repeated or left out.
         """
         ...
 
@@ -54,150 +58,156 @@ class SequentialSampler:
     """
 
     def __init__(self, num_samples: int) -> None:
-        self.num_samples = _positive("num_samples", num_samples)
+        check_whole_number("num_samples", num_samples, 1)
+        self.num_samples = num_samples
 
     def epoch(self, epoch: int) -> Positions:
-        """0, 1, 2, ... in every epoch."""
+        """Returns 0, 1, 2, ... for every epoch."""
         del epoch
         return np.arange(self.num_samples, dtype=np.int64)
 
 
 class ShuffleSampler:
-    """Every sample once, in an order drawn anew each epoch: a uniform permutation.
+    """Every sample once, in a new uniform random order each epoch.
 
     Args:
         num_samples: Number of samples.
-        seed: Seed of all the orders, a whole number from 0.
+        seed: Seed of all the orders, an integer from 0.
     """
 
     def __init__(self, num_samples: int, *, seed: int) -> None:
-        self.num_samples = _positive("num_samples", num_samples)
+        check_whole_number("num_samples", num_samples, 1)
+        self.num_samples = num_samples
         self.seed = seed
 
     def epoch(self, epoch: int) -> Positions:
-        """The permutation of an epoch: `default_rng([seed, epoch]).permutation(num_samples)`."""
+        """Returns `default_rng([seed, epoch]).permutation(num_samples)`."""
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
 
 
 class BlockShuffleSampler:
-    """Every sample once; blocks in an order drawn anew each epoch, and mixed in windows.
+    """Every sample once, in random order within a shuffle buffer of a few blocks.
 
-    A block is the samples that share their chunks. The blocks are shuffled, cut into windows of
-    some blocks, and the samples of each window are shuffled. So a chunk is needed only while its
-    window lasts, and is decoded once an epoch with memory for one window; but a batch holds samples
-    of few more blocks than a window has. A window of all blocks is a uniform permutation.
+    A block is the samples that share chunks. Each epoch, the blocks are put in a new random order
+    and taken `window` at a time; the samples of these blocks are shuffled together. Each chunk is
+    then needed only for a short time: it is decoded once an epoch, with memory for `window` blocks.
+    In return, a batch has samples of few more than `window` blocks. With all blocks at a time, the
+    order is a uniform permutation.
 
     Args:
-        blocks: Whole numbers (samples,), the block of each sample.
-        window: Blocks of a window.
-        seed: Seed of all the orders, a whole number from 0.
+        blocks: Integers (samples,), the block of each sample.
+        window: Number of blocks whose samples are shuffled together.
+        seed: Seed of all the orders, an integer from 0.
     """
 
-    def __init__(self, blocks: Any, *, window: int, seed: int) -> None:
+    def __init__(self, blocks: ArrayLike, *, window: int, seed: int) -> None:
         _, self._blocks = np.unique(np.asarray(blocks), return_inverse=True)
-        self.num_samples = _positive("len(blocks)", len(self._blocks))
-        self.window = _positive("window", window)
+        if not len(self._blocks):
+            raise ArgumentError("`blocks` must have at least one sample. Received: an empty array")
+        check_whole_number("window", window, 1)
+        self.num_samples = len(self._blocks)
+        self.window = window
         self.seed = seed
 
     @property
     def samples_per_window(self) -> int:
-        """Samples of a window at the most."""
+        """Largest number of samples that are shuffled together."""
         return self.window * int(np.bincount(self._blocks).max())
 
     def epoch(self, epoch: int) -> Positions:
-        """The order of an epoch."""
+        """Returns the order of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        windows = rng.permutation(self._blocks.max() + 1) // self.window
+        turns = rng.permutation(self._blocks.max() + 1) // self.window
         shuffled = rng.permutation(self.num_samples)
-        # Sorting by window is stable, so that the order inside of each stays the shuffled one.
-        return shuffled[np.argsort(windows[self._blocks[shuffled]], kind="stable")]
+        # A stable sort keeps the shuffled order of the samples that have their turn together.
+        return shuffled[np.argsort(turns[self._blocks[shuffled]], kind="stable")]
 
 
 class WeightedSampler:
-    """Samples drawn with replacement, each as often as its weight says.
+    """Samples drawn with replacement, with given probabilities.
 
     Args:
-        weights: (samples,), how much more often than others a sample is drawn; not negative.
+        weights: Numbers (samples,), not negative: relative probability of each sample.
         num_samples: Samples of an epoch; None: as many as there are weights.
-        seed: Seed of all the draws, a whole number from 0.
+        seed: Seed of all the draws, an integer from 0.
 
     Raises:
-        ArgumentError: The weights are no such list, or all zero.
+        ArgumentError: The weights are not of that form, or all zero.
     """
 
-    def __init__(self, weights: Any, *, num_samples: int | None = None, seed: int) -> None:
+    def __init__(self, weights: ArrayLike, *, num_samples: int | None = None, seed: int) -> None:
         self.weights = np.asarray(weights, np.float64)
         if self.weights.ndim != 1 or not np.isfinite(self.weights).all():
             raise ArgumentError(
-                f"`weights` must be a list of finite numbers. Received: shape {self.weights.shape}"
+                "`weights` must be finite numbers of shape (samples,). "
+                f"Received: an array of shape {self.weights.shape}"
             )
         if (self.weights < 0).any() or not self.weights.sum() > 0:
             raise ArgumentError(
                 "`weights` must not be negative, nor all zero. "
                 f"Received: from {self.weights.min(initial=0)} to {self.weights.max(initial=0)}"
             )
-        self.num_samples = _positive(
-            "num_samples", len(self.weights) if num_samples is None else num_samples
-        )
+        check_whole_number("num_samples", num_samples, 1, or_none=True)
+        self.num_samples = len(self.weights) if num_samples is None else num_samples
         self.seed = seed
         self._bounds = np.cumsum(self.weights)
 
     def epoch(self, epoch: int) -> Positions:
-        """The draws of an epoch; the same sample may come several times, in one batch too."""
+        """Returns the draws of an epoch; a sample may come several times, also in one batch."""
         draws = np.random.default_rng([self.seed, epoch]).random(self.num_samples)
-        # A sample of weight 0 has no room between two bounds. A draw just below 1 may be rounded up
-        # to the last bound: it belongs to the last sample that has any room.
+        # A sample of weight 0 has an empty interval between two bounds. A draw just below 1 may be
+        # rounded up to the last bound: it belongs to the last sample with a positive weight.
         found = np.searchsorted(self._bounds, draws * self._bounds[-1], side="right")
         positions: Positions = np.minimum(found, np.flatnonzero(self.weights)[-1])
         return positions
 
 
 class BalancedSampler(WeightedSampler):
-    """Samples drawn with replacement so that all classes come equally often.
+    """Samples drawn with replacement, each class with the same probability.
 
     Args:
-        labels: Classes (samples,) or (samples, 1), numbers or strings, or one-hot labels (samples,
-            classes) of the loader's samples, in the order of `sample_indices`.
+        labels: Labels of the loader's samples, in the order of `sample_indices`: classes (samples,)
+            or (samples, 1), numbers or strings, or one-hot labels (samples, classes).
         num_samples: Samples of an epoch; None: as many as there are labels.
-        seed: Seed of all the draws, a whole number from 0.
+        seed: Seed of all the draws, an integer from 0.
 
     Raises:
-        ArgumentError: The labels are no such thing.
+        ArgumentError: The labels are not of that form.
     """
 
-    def __init__(self, labels: Any, *, num_samples: int | None = None, seed: int) -> None:
-        labels = as_column(labels)
-        is_valid = labels.ndim == 1
-        if labels.ndim == 2 and labels.shape[1] and labels.dtype.kind in "biuf":
+    def __init__(self, labels: ArrayLike, *, num_samples: int | None = None, seed: int) -> None:
+        classes = squeeze_column(labels)
+        is_valid = classes.ndim == 1
+        if classes.ndim == 2 and classes.shape[1] and classes.dtype.kind in "biuf":
             # One-hot labels that were smoothed still have one largest value.
-            largest = labels == labels.max(axis=1, keepdims=True)
+            largest = classes == classes.max(axis=1, keepdims=True)
             is_valid = bool((largest.sum(axis=1) == 1).all())
         if not is_valid:
             raise ArgumentError(
                 "`labels` must be classes of shape (samples,) or one-hot labels of shape (samples, "
                 "classes), one class a sample; for several, compute weights for WeightedSampler. "
-                f"Received: {labels.dtype} labels of shape {labels.shape}"
-                + (", some rows without one largest value" if labels.ndim == 2 else "")
+                f"Received: {classes.dtype} labels of shape {classes.shape}"
+                + (", some rows without one largest value" if classes.ndim == 2 else "")
             )
-        if labels.ndim == 2:
-            labels = labels.argmax(axis=1)
-        numbers, counts = distinct(labels, "labels")
+        if classes.ndim == 2:
+            classes = classes.argmax(axis=1)
+        numbers, counts = find_distinct(classes, "labels")
         super().__init__(1.0 / counts[numbers], num_samples=num_samples, seed=seed)
 
 
 def checked_positions(
     sampler: Sampler, epoch: int, num_samples: int, promised: int | None = None
 ) -> Positions:
-    """An epoch's positions from a sampler, or an error that says what is wrong with them.
+    """Returns an epoch's positions from a sampler, checked.
 
     Args:
         sampler: The sampler.
         epoch: Number of the epoch.
         num_samples: Positions must be below this.
-        promised: How many there must be; None: any number but 0.
+        promised: Number of positions that is expected; None: any but 0.
 
     Raises:
-        SamplerError: They are not valid.
+        SamplerError: The positions are not valid.
     """
     name = f"{type(sampler).__name__}.epoch({epoch})"
     result = sampler.epoch(epoch)
@@ -207,100 +217,17 @@ def checked_positions(
         positions = np.asarray(result, object)
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise SamplerError(
-            f"{name} should return whole numbers of shape (samples,). "
+            f"{name} must return whole numbers of shape (samples,). "
             f"Received: {positions.dtype} of shape {positions.shape}"
         )
     if not positions.size or (promised is not None and positions.size != promised):
-        raise SamplerError(
-            f"{name} should return {'at least one position' if promised is None else promised}"
-            f"{'' if promised is None else ' positions, as for the first epoch'}. "
-            f"Received: {positions.size}"
-        )
+        expected = "at least one position"
+        if promised is not None:
+            expected = f"{promised} positions, as for the first epoch"
+        raise SamplerError(f"{name} must return {expected}. Received: {positions.size}")
     if positions.min() < 0 or positions.max() >= num_samples:
         raise SamplerError(
-            f"{name} should return positions from 0 to {num_samples - 1}. "
+            f"{name} must return positions from 0 to {num_samples - 1}. "
             f"Received: from {positions.min()} to {positions.max()}"
         )
     return positions.astype(np.int64, copy=False)
-
-
-def earlier_uses(order: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """How often the sample at each place of an epoch came before in it.
-
-    Args:
-        order: int64 (n,), the epoch's samples in the order of their use, n >= 1.
-
-    Returns:
-        int64 (n,), 0 where a sample comes first; None if no sample comes twice.
-    """
-    if np.bincount(order).max() == 1:
-        return None
-    by_sample = np.argsort(order, kind="stable")
-    places = np.arange(len(order))
-    is_first = np.append(True, np.diff(order[by_sample]) != 0)
-    first = np.maximum.accumulate(np.where(is_first, places, 0))
-    earlier = np.empty(len(order), np.int64)
-    earlier[by_sample] = places - first
-    return earlier
-
-
-def sample_seeds(
-    seed: int, epoch: int, indices: NDArray[np.int64], earlier: NDArray[np.int64] | None = None
-) -> NDArray[np.int32]:
-    """Seeds for random map functions, which depend on (seed, epoch, sample, earlier uses) alone.
-
-    Args:
-        seed: The loader's seed.
-        epoch: Number of the epoch.
-        indices: int64 (n,), sample numbers.
-        earlier: int64 (n,), how often each came before in the epoch; None: none did.
-
-    Returns:
-        int32 (n, 2), as `tf.random.stateless_*` takes them.
-    """
-    bits = sample_hash(seed, epoch, indices, earlier, purpose=0x5EED)
-    seeds: NDArray[np.int32] = bits.view(np.int32)
-    return seeds.reshape(-1, 2)
-
-
-def sample_hash(
-    seed: int,
-    epoch: int,
-    indices: NDArray[np.int64],
-    earlier: NDArray[np.int64] | None = None,
-    *,
-    purpose: int,
-) -> NDArray[np.uint64]:
-    """Random bits that depend on (seed, epoch, sample, earlier uses) alone.
-
-    The sample's number goes through the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
-    splittable pseudorandom number generators", 2014), from a start that is drawn for the epoch.
-
-    Args:
-        seed: The loader's seed.
-        epoch: Number of the epoch.
-        indices: int64 (n,), sample numbers.
-        earlier: int64 (n,), how often each came before in the epoch; None: none did.
-        purpose: What the bits are for: those for another purpose are independent of them.
-
-    Returns:
-        uint64 (n,).
-    """
-    words = np.random.SeedSequence([seed, epoch, purpose]).generate_state(3, np.uint64)
-    start, step, step_again = words
-    with np.errstate(over="ignore"):
-        # The step is odd, so that different samples stay different.
-        value = start + indices.astype(np.uint64) * (step | np.uint64(1))
-        if earlier is not None:
-            value = value + earlier.astype(np.uint64) * (step_again | np.uint64(1))
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        value = value ^ (value >> np.uint64(31))
-    bits: NDArray[np.uint64] = value
-    return bits
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ArgumentError(f"`{name}` must be at least 1. Received: {value}")
-    return value

@@ -1,4 +1,4 @@
-"""Splits the samples of files: what `validation_split`, `subset` and `split_by` mean."""
+"""Splits the samples of files: `validation_split`, `subset` and `split_by`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import ArgumentError
 from .opening import Names, Paths, open_video_set
-from .sampling.split_indices import as_column, check_fraction, split_indices
+from .sampling.split_indices import split_indices, squeeze_column
 from .video_set import VideoSet, read_values
 
 SplitBy = str | Sequence[Any] | NDArray[Any] | None
@@ -48,7 +48,7 @@ def split_samples(
 def split_set(
     video_set: VideoSet, validation_split: float, seed: int | None, split_by: SplitBy
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The same for a set that is open already."""
+    """Splits the samples of an open set: `split_samples` without the opening."""
     labels = groups = None
     if isinstance(split_by, str) and split_by == "label":
         labels = read_values(video_set, _label_name(video_set))
@@ -56,9 +56,9 @@ def split_set(
         _check_group_name(video_set, split_by)
         groups = read_values(video_set, split_by)
     elif split_by is not None:
-        groups = as_column(split_by)
+        groups = squeeze_column(split_by)
     return split_indices(
-        video_set.num_samples, validation_split, seed=seed, labels=labels, groups=groups
+        video_set.num_samples, validation_split, seed=seed, labels=labels, ids=groups
     )
 
 
@@ -70,10 +70,10 @@ def _check_group_name(video_set: VideoSet, split_by: str) -> None:
             continue
         if others and others[0] == number:
             raise ArgumentError(
-                f"`split_by` must not be the labels: the groups of {split_by!r} would be its "
-                "classes, of which none comes in both training and validation. Type "
+                f"`split_by` must not be the labels: each class of {split_by!r} would be a group, "
+                "so that no class is in both training and validation. Use "
                 'split_by="label" to split each class in the same proportion, or leave `split_by` '
-                "out to split at random. (An array of ids keeps classes apart on purpose.) "
+                "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
                 f"Received: split_by={split_by!r}, y={column.name!r}"
             )
         if number == x or (isinstance(x, dict) and len(column.sample_shape) > 1):
@@ -91,41 +91,3 @@ def _label_name(video_set: VideoSet) -> str:
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
     return video_set.components[labels].name
-
-
-def is_one_of(value: Any, *choices: str | None) -> bool:
-    """Whether an argument is one of them, whatever it is: an array compares value by value."""
-    return (value is None or isinstance(value, str)) and value in choices
-
-
-def check_split(
-    validation_split: float | None,
-    subset: str | None,
-    split_by: SplitBy,
-    shuffle: bool,
-    seed: int | None,
-) -> None:
-    """Raises an ArgumentError in the cases in which Keras's own data set functions do.
-
-    See `keras.utils.image_dataset_from_directory`.
-    """
-    if not is_one_of(subset, None, "training", "validation", "both"):
-        raise ArgumentError(
-            f'`subset` must be "training", "validation" or "both". Received: subset={subset!r}'
-        )
-    if validation_split is not None:
-        check_fraction(validation_split)
-    if (validation_split is None) != (subset is None):
-        raise ArgumentError(
-            "`validation_split` and `subset` go together. Received: "
-            f"validation_split={validation_split}, subset={subset!r}"
-        )
-    if validation_split is None and split_by is not None:
-        raise ArgumentError(
-            f"`split_by` needs a `validation_split`. Received: split_by={split_by!r}"
-        )
-    if validation_split is not None and shuffle and seed is None:
-        raise ArgumentError(
-            "A split of shuffled samples needs a `seed`, so that training and validation do not "
-            f"overlap. Received: validation_split={validation_split}, shuffle=True, seed=None"
-        )

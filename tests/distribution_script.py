@@ -231,7 +231,7 @@ def several_machines(path, folder):
         found["loop weights"] = [float(tf.reduce_sum(v)) for v in model.trainable_variables]
         # An epoch's rest was read ahead, perhaps; so count what was read for whole epochs.
         reader = h5v.VideoLoader(
-            path, batch_size=12, seed=SEED, input_context=loaders[0].input_context
+            path, batch_size=12, seed=SEED, input_context=loaders[0]._options.input_context
         )
         indices = [i for _, batch, _ in reader.batches() for i in batch.tolist()]
         found["own"] = indices

@@ -61,7 +61,7 @@ def train(path, **how):
     assert np.isfinite(history.history["loss"]).all()
     # The first batch is always waited for.
     assert all(0 < report.wait <= 1 for report in monitor.history)
-    assert len(dataset.loader.stamps.left()) == 2 * dataset.loader.steps_per_epoch
+    assert len(dataset.loader._timestamps.left()) == 2 * dataset.loader.steps_per_epoch
 
 
 def main(switch):
@@ -89,7 +89,7 @@ def main(switch):
         train(path)
     else:
         SWITCHES[switch]()
-        assert len(check(path, numbers).loader.stamps.left()) == 10
+        assert len(check(path, numbers).loader._timestamps.left()) == 10
         check(path, numbers, batch_size=None)
         train(path)
     print("right")

@@ -1,4 +1,4 @@
-"""One line that says where the time goes and what to do next."""
+"""Advice on a feed, from the measurements of an epoch."""
 
 import functools
 import os
@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 import h5video_data as h5v
-from h5video_data.callbacks.advice import Figures, verdict
+from h5video_data.callbacks.advice import Measurements, advise
 from h5video_data.testing import write_video_file
 
-FIGURES = Figures(
+MEASURED = Measurements(
     num_steps=100,
     num_samples=3200,
     seconds=10.0,
@@ -47,7 +47,7 @@ def _two_processors(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("figures", "expected"),
+    ("measured", "expected"),
     [
         pytest.param(
             {"wait": 0.02, "read": 0.02},
@@ -94,47 +94,48 @@ def _two_processors(monkeypatch):
         pytest.param(
             {"wait": 0.5, "map": 0.1, "hand_over": 0.4},
             "the hand-over to TensorFlow is the limit: waited 50.0% of 10 s, 40 ms of each step. "
-            "Make the batches larger, or run less Python beside it",
+            "Use larger batches, or run less Python code at the same time",
             id="hand-over",
         ),
         pytest.param(
             {"wait": 0.5, "read": 0.15, "hand_over": 0.35, "first_wait": 0.3},
             "the start of the epoch is the limit: waited 50.0% of 10 s, 30.0% for the first batch. "
-            "Train on dataset.repeat() with steps_per_epoch: the feed then runs on between epochs",
+            "Train on dataset.repeat() with steps_per_epoch: the feed then continues between "
+            "epochs",
             id="start",
         ),
         pytest.param(
             {"wait": 0.5, "read": 0.5, "first_wait": 0.4, "is_first": True},
             "the start of the training is the limit: waited 50.0% of 10 s, 40.0% for the first "
-            "batch. See what the next epoch says",
+            "batch. See the next epoch",
             id="the first start",
         ),
         pytest.param(
             {"num_samples": 0},
-            "the feed was not asked for anything: the batches came from elsewhere",
+            "the dataset was not read: the batches came from elsewhere, such as a cache",
             id="a cache",
         ),
     ],
 )
-def test_verdicts(make, figures, expected):
-    found = verdict(replace(FIGURES, **figures), make(map_fn=[lambda x, y: (x, y), augment]))
+def test_advice(make, measured, expected):
+    found = advise(replace(MEASURED, **measured), make(map_fn=[lambda x, y: (x, y), augment]))
     assert found == expected
 
 
 def test_more_threads_come_first(make):
     loader = make(num_threads=1, map_fn=functools.partial(augment))
-    figures = replace(FIGURES, wait=0.5, map=0.5)
-    assert "the map stage augment is the limit" in verdict(figures, loader)
-    assert "1 call at once" in verdict(figures, loader)
-    assert "Set num_threads=2 (now 1), or move it" in verdict(figures, loader)
-    figures = replace(FIGURES, wait=0.5, decode=0.5)
-    assert "Set num_threads=2 (now 1), or a lighter codec" in verdict(figures, loader)
-    figures = replace(FIGURES, wait=0.5, read=0.5, read_seconds=1)
-    assert verdict(figures, loader).endswith("by 1 thread. Set num_threads=2 (now 1)")
+    measured = replace(MEASURED, wait=0.5, map=0.5)
+    assert "the map stage augment is the limit" in advise(measured, loader)
+    assert "1 call at once" in advise(measured, loader)
+    assert "Set num_threads=2 (now 1), or move it" in advise(measured, loader)
+    measured = replace(MEASURED, wait=0.5, decode=0.5)
+    assert "Set num_threads=2 (now 1), or a lighter codec" in advise(measured, loader)
+    measured = replace(MEASURED, wait=0.5, read=0.5, read_seconds=1)
+    assert advise(measured, loader).endswith("by 1 thread. Set num_threads=2 (now 1)")
 
 
 def test_what_hdf5_has_to_read(make):
-    found = verdict(replace(FIGURES, wait=0.5, read=0.5), make(scaleoffset=0))
+    found = advise(replace(MEASURED, wait=0.5, read=0.5), make(scaleoffset=0))
     assert found == (
         "reading by HDF5, one read at a time, is the limit: waited 50.0% of 10 s, 1.9 GB/s read of "
         "3.8 GB/s needed. Dataset '/X': its filter 'scaleoffset' is decoded by HDF5: `h5video-data "
@@ -145,5 +146,5 @@ def test_what_hdf5_has_to_read(make):
 @pytest.mark.tf
 def test_transforms_have_names(make):
     loader = make(map_fn=h5v.transforms.random_flip())
-    figures = replace(FIGURES, wait=0.5, map=0.5)
-    assert "the map stage random_flip is the limit" in verdict(figures, loader)
+    measured = replace(MEASURED, wait=0.5, map=0.5)
+    assert "the map stage random_flip is the limit" in advise(measured, loader)

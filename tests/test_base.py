@@ -25,7 +25,7 @@ def test_the_loader_of_a_feed(path):
 
 @pytest.mark.parametrize("make", [lambda dataset: dataset.repeat(), str, lambda _: None])
 def test_what_is_no_feed(path, make):
-    with pytest.raises(ArgumentError, match="must be a VideoLoader, or a dataset"):
+    with pytest.raises(ArgumentError, match="must be a VideoLoader, or the dataset"):
         loader_of(make(h5v.video_dataset_from_hdf5(path)))
 
 

@@ -16,8 +16,8 @@ from h5video_data.reading.buffers import (
     LEAST_MAPPED_NBYTES,
     BufferPool,
     aligned_empty,
-    keep_freed_blocks,
 )
+from h5video_data.tfdata.malloc import keep_freed_blocks
 
 U1 = np.dtype("u1")
 

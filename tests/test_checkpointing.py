@@ -13,6 +13,8 @@ import pytest
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, StateError
 from h5video_data.testing import write_video_file
+from h5video_data.tfdata import pipeline
+from h5video_data.tfdata.stream import bundled_elements
 
 SHAPE = (2, 1, 4, 4)
 NUM_SAMPLES = 46
@@ -201,7 +203,7 @@ def small_model():
 
 
 class Seen(keras.callbacks.Callback):
-    """Which epochs of the loader fit went through."""
+    """Returns the epochs of the loader that `fit` went through."""
 
     def __init__(self, loader):
         super().__init__()
@@ -258,14 +260,12 @@ class Noting(keras.Model):
 def test_goes_on_after_any_step_and_through_all_epochs(
     tmp_path, path, expected, monkeypatch, done, record
 ):
-    element_groups = h5v.VideoLoader.element_groups
-
-    def with_a_slow_end(self, **options):
+    def with_a_slow_end(*arguments, **options):
         # The pipeline sees it when Keras is in the next epoch already.
-        yield from element_groups(self, **options)
+        yield from bundled_elements(*arguments, **options)
         time.sleep(0.1)
 
-    monkeypatch.setattr(h5v.VideoLoader, "element_groups", with_a_slow_end)
+    monkeypatch.setattr(pipeline, "bundled_elements", with_a_slow_end)
     file = tmp_path / "feed.json"
     begun = done // NUM_STEPS if record == "of the last epoch" else 0
     train = h5v.video_dataset_from_hdf5(path, y="numbers", batch_size=8, seed=3)
@@ -345,7 +345,7 @@ def test_other_data_is_an_error(tmp_path, path):
             callbacks=[h5v.callbacks.FeedCheckpoint(other, tmp_path / "a.json")],
         )
     (tmp_path / "b.json").write_text("{")
-    with pytest.raises(StateError, match=r"b\.json is not a file of FeedCheckpoint"):
+    with pytest.raises(StateError, match=r"b\.json was not written by FeedCheckpoint"):
         small_model().fit(
             train,
             shuffle=False,
@@ -378,7 +378,7 @@ def test_before_backup_and_restore_is_an_error(tmp_path, path):
         return pair[::-1] if wrong else pair
 
     small_model().fit(train, shuffle=False, verbose=0, callbacks=callbacks(wrong=False))
-    with pytest.raises(ArgumentError, match="after what restores the model"):
+    with pytest.raises(ArgumentError, match="after the callback that restores the model"):
         small_model().fit(
             train, epochs=2, shuffle=False, verbose=0, callbacks=callbacks(wrong=True)
         )
@@ -386,7 +386,7 @@ def test_before_backup_and_restore_is_an_error(tmp_path, path):
 
 def test_wrong_arguments(tmp_path, path):
     train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=0)
-    with pytest.raises(ArgumentError, match="`feed` must be a VideoLoader, or a dataset"):
+    with pytest.raises(ArgumentError, match="`feed` must be a VideoLoader, or the dataset"):
         h5v.callbacks.FeedCheckpoint(train.repeat(), tmp_path / "a")
     with pytest.raises(ArgumentError, match="`save_freq` must be"):
         h5v.callbacks.FeedCheckpoint(train, tmp_path / "a", save_freq=0)
@@ -395,7 +395,7 @@ def test_wrong_arguments(tmp_path, path):
         h5v.callbacks.FeedCheckpoint(singles, tmp_path / "a")
     callback = h5v.callbacks.FeedCheckpoint(train, tmp_path / "a")
     callback.set_model(object())
-    with pytest.raises(ArgumentError, match=r"counts the steps of `model\.optimizer`"):
+    with pytest.raises(ArgumentError, match=r"step count from `model\.optimizer`"):
         callback.on_train_begin()
 
 

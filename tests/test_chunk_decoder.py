@@ -243,7 +243,7 @@ BLOCKS = {"chunks": (16, 2, 3, 10, 12), "compression": "gzip"}
 def test_shuffled_by_blocks_each_chunk_is_decoded_once_in_little_memory(tmp_path):
     path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
     loader = VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0)
-    loader._sampler.window = 4  # chunks this small would all be in one window
+    loader._order.sampler.window = 4  # chunks this small would all be in one window
     loader._feed.memory = replace(loader._feed.memory, cached_items=4 * 16)
     with loader:
         orders = [epoch(loader) for _ in range(3)]
@@ -270,6 +270,6 @@ def test_blocks_of_a_side_of_a_split_and_of_several_files(tmp_path):
         paths, batch_size=10, shuffle="blocks", seed=0, validation_split=0.3, subset="training"
     ) as loader:
         assert sorted(epoch(loader)) == loader.sample_indices.tolist()
-        blocks, nbytes = loader.video_set.chunk_rows()
+        blocks, nbytes = loader._set.chunk_rows()
     assert blocks.tolist() == [3 * (i // 40) + i % 40 // 16 for i in range(120)]
     assert nbytes == 16 * np.prod(SHAPE)

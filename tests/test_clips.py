@@ -163,7 +163,7 @@ def test_center_and_start():
 
 
 def comings(order):
-    """How often each came before, counted one by one."""
+    """Counts the earlier uses of each sample, one by one."""
     return np.array([order[:place].count(number) for place, number in enumerate(order)])
 
 
@@ -378,7 +378,7 @@ def test_several_videos_have_the_same_frames(tmp_path):
         ((2.5,), "`num_frames` must be"),
         ((True,), "`num_frames` must be"),
         ((4, 0), "`stride` must be"),
-        ((4, 1, "end"), "`position` must be one of 'random', 'center', 'start'"),
+        ((4, 1, "end"), '`position` must be "random", "center" or "start"'),
         ((4, 1, "start", 0.5), "`axis` must be the number of an axis"),
         ((4, 1, "start", True), "`axis` must be the number of an axis"),
     ],

@@ -327,8 +327,8 @@ def test_numbers_for_other_channels(function):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        pytest.param(lambda: to_float(dtype="int32"), "Received: 'int32'", id="no float"),
-        pytest.param(lambda: normalize(0, 1, dtype="uint8"), "Received: 'uint8'", id="uint8"),
+        pytest.param(lambda: to_float(dtype="int32"), "Received: dtype='int32'", id="no float"),
+        pytest.param(lambda: normalize(0, 1, dtype="uint8"), "Received: dtype='uint8'", id="uint8"),
         pytest.param(lambda: normalize([1, 2], [1, 0]), r"std=\[1\.0, 0\.0\]", id="no deviation"),
         pytest.param(lambda: normalize(0, -1), r"above 0.*std=-1\.0", id="below 0"),
         pytest.param(lambda: normalize([np.nan], 1), r"mean=\[nan\]", id="mean: nan"),
@@ -347,7 +347,7 @@ def test_numbers_for_other_channels(function):
             lambda: random_contrast(0.1, value_range=(255, 0)), r"value_range=\(255, 0\)", id="down"
         ),
         pytest.param(
-            lambda: random_brightness(0.1, value_range=(1, 1)), "more than one value", id="empty"
+            lambda: random_brightness(0.1, value_range=(1, 1)), "two different numbers", id="empty"
         ),
         pytest.param(lambda: random_brightness(0.1, value_range=(0, np.inf)), "inf", id="no end"),
     ],

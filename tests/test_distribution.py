@@ -211,8 +211,8 @@ def test_the_example_for_several_machines_survives_the_loss_of_a_worker(tmp_path
         process.stdout.close()
     text = "\n".join(lines)
     assert process.returncode == 0, text
-    assert lines.count("a worker has died: all are started again") == 1
-    place = r"goes on in (epoch \d+ after \d+ samples)"  # both may print at once
+    assert lines.count("a worker has died: all workers are restarted") == 1
+    place = r"resumes in (epoch \d+ after \d+ samples)"  # both may print at once
     first, second = (re.search(f"worker {i} {place}", text)[1] for i in range(2))
     assert first == second
     epochs = [int(epoch) for epoch in re.findall(r"^epoch (\d+)", text, re.MULTILINE)]

@@ -74,7 +74,7 @@ def test_a_length_that_is_not_known():
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, None, 3, 5, 6))])
     def look(clips):
         assert length(clips, 4) == 6
-        with pytest.raises(ArgumentError, match="axis 1 is not known"):
+        with pytest.raises(ArgumentError, match="axis 1 must be known"):
             length(clips, FRAMES)
 
     look.get_concrete_function()

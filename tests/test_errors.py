@@ -485,20 +485,23 @@ ARGUMENTS = {
     "read_ahead_bytes -1": ({"read_ahead_bytes": -1}, "`read_ahead_bytes` " + WHOLE.format(0, "")),
     "shuffle 'blocks'": ({"shuffle": "all"}, "`shuffle` must be True ... shuffle='all'"),
     "shuffle None": ({"shuffle": None}, "`shuffle` must be True ... shuffle=None"),
-    "split without subset": ({"validation_split": 0.5, "seed": 0}, "go together ... subset=None"),
-    "subset without split": ({"subset": "training", "seed": 0}, "go together ... split=None"),
+    "split without subset": (
+        {"validation_split": 0.5, "seed": 0},
+        "given together ... subset=None",
+    ),
+    "subset without split": ({"subset": "training", "seed": 0}, "given together ... split=None"),
     "bad subset": ({**SPLIT, "subset": "train"}, "`subset` must be ... 'train'"),
-    "subset both": ({**SPLIT, "subset": "both"}, "one side of the split ... both"),
+    "subset both": ({**SPLIT, "subset": "both"}, "one side of a split ... both"),
     "no seed": ({**SPLIT, "seed": None}, "needs a `seed` ... seed=None"),
-    "nothing for training": ({**SPLIT, "split_by": np.zeros(20)}, "two groups or more"),
+    "nothing for training": ({**SPLIT, "split_by": np.zeros(20)}, "two different ids or more"),
     "nothing for validation": ({**SPLIT, "validation_split": 0.01}, "validation side .* empty"),
-    "too few ids": ({**SPLIT, "split_by": [1, 2, 3]}, r"groups for each of the 20 .*\(3,\)"),
-    "ids of two dimensions": ({**SPLIT, "split_by": np.ones((20, 2))}, r"groups .*\(20, 2\)"),
+    "too few ids": ({**SPLIT, "split_by": [1, 2, 3]}, r"ids for each of the 20 .*\(3,\)"),
+    "ids of two dimensions": ({**SPLIT, "split_by": np.ones((20, 2))}, r"ids .*\(20, 2\)"),
     "ids that have no order": (
         {**SPLIT, "split_by": [1, None] * 10},
-        "groups should be all",
+        "ids must be all",
     ),
-    "ragged ids": ({**SPLIT, "split_by": [[1], [1, 2]] * 10}, "groups must be arrays"),
+    "ragged ids": ({**SPLIT, "split_by": [[1], [1, 2]] * 10}, "ids must be arrays"),
     "no labels to split by": ({**SPLIT, "split_by": "label", "y": None}, "label ... y=None"),
     "a dict of labels": ({**SPLIT, "split_by": "label", "y": {"a": "Y"}}, "label ... a dict"),
     "videos as labels": ({**SPLIT, "split_by": "label", "y": "X"}, "class numbers ... uint8"),
@@ -582,7 +585,7 @@ SAMPLERS = {
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_samplers_that_break_their_promise(path, new_threads, result, message, epoch):
     if epoch and np.size(np.asarray(result, object)) != 2:
-        message += "|should return 2 positions"
+        message += "|must return 2 positions"
     with raises(SamplerError, rf"Given.epoch\({epoch}\) .*({message})", ValueError):
         loader = VideoLoader(path, shuffle=Given(*[[0, 1]] * epoch, result))
         assert [len(x) for x, _ in loader] == [2]
@@ -593,7 +596,7 @@ def test_samplers_that_break_their_promise(path, new_threads, result, message, e
 def test_a_sampler_of_another_length_in_its_second_epoch(path):
     loader = VideoLoader(path, shuffle=Given([1, 2, 3], [1, 2]))
     list(loader)
-    with raises(SamplerError, r"Given.epoch\(1\) should return 3 positions, .* Received: 2"):
+    with raises(SamplerError, r"Given.epoch\(1\) must return 3 positions, .* Received: 2"):
         list(loader)
 
 
@@ -907,5 +910,5 @@ def test_files_of_other_classes_are_no_set(tmp_path, order):
     with raises(FileFormatError, "`class_names` must be the same in all files ... 'run'"):
         VideoLoader(paths)
     if order[-1] == 2:
-        assert VideoLoader(paths[:2]).video_set.class_names == ("run", "walk")
+        assert VideoLoader(paths[:2])._set.class_names == ("run", "walk")
     assert h5video_data.inspect(tmp_path / "1.h5").class_names is None

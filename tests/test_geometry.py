@@ -49,13 +49,13 @@ def flips_of(clips, flipped):
 
 
 def places_of(clips, cropped):
-    """(n, 2): the row and the column where the window of each clip begins."""
+    """(n, 2): the row and the column where the box of each clip begins."""
     height, width = cropped.shape[-2:]
     found = []
     for clip, result in zip(clips, cropped, strict=True):
         _, _, row, column = (int(i[0]) for i in np.nonzero(clip == result[0, 0, 0, 0]))
-        window = clip[:, :, row : row + height, column : column + width]
-        np.testing.assert_array_equal(result, window)  # in all frames and channels
+        box = clip[:, :, row : row + height, column : column + width]
+        np.testing.assert_array_equal(result, box)  # in all frames and channels
         found.append((row, column))
     return np.array(found)
 
@@ -143,9 +143,9 @@ def bilinear(frames, height, width):
         count = frames.shape[axis]
         place = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
         low = np.floor(place).astype(int)
-        share = (place - low).reshape((-1, 1) if axis == -2 else -1)
+        fraction = (place - low).reshape((-1, 1) if axis == -2 else -1)
         high = np.minimum(low + 1, count - 1)
-        frames = (1 - share) * frames.take(low, axis) + share * frames.take(high, axis)
+        frames = (1 - fraction) * frames.take(low, axis) + fraction * frames.take(high, axis)
     return frames
 
 
@@ -242,8 +242,8 @@ def test_random_resized_crop(data_format, dtype):
     result = apply(function, clips, data_format, seeds=make_seeds(num))
     assert result.dtype == dtype
     for clip, found, (top, left, height, width) in zip(clips, result, boxes, strict=True):
-        window = clip[:, :, top : top + height, left : left + width].astype(float)
-        close(found, bilinear(window, 7, 9), dtype)
+        box = clip[:, :, top : top + height, left : left + width].astype(float)
+        close(found, bilinear(box, 7, 9), dtype)
 
 
 def test_boxes_are_drawn_from_scale_and_ratio():
@@ -272,15 +272,15 @@ def test_boxes_are_drawn_from_scale_and_ratio():
 
 
 @pytest.mark.parametrize(
-    ("ratio", "window"),
+    ("ratio", "box"),
     [
         pytest.param((0.5, 0.5), np.s_[:, :, :, :, 2:6], id="too high"),
         pytest.param((2, 2), np.s_[:, :, :, 2:6, :], id="too wide"),
     ],
 )
-def test_where_no_window_fits_it_is_the_middle(ratio, window):
+def test_where_no_box_fits_it_is_the_middle(ratio, box):
     clips = noise((4, FRAMES, CHANNELS, 8, 8))
-    expected = clips[window]
+    expected = clips[box]
     function = random_resized_crop(*expected.shape[-2:], scale=(1, 1), ratio=ratio)
     np.testing.assert_array_equal(call(function, tf.constant(clips)), expected)
 
@@ -343,19 +343,23 @@ def test_where_no_box_fits_nothing_is_erased():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        pytest.param(lambda: random_crop(0, 2), "height=0", id="an empty window"),
+        pytest.param(lambda: random_crop(0, 2), "height=0", id="an empty crop"),
         pytest.param(lambda: random_crop(2.5, 3), r"height=2\.5", id="half a row"),
-        pytest.param(lambda: random_flip(probability=2), "Received: 2", id="too probable"),
-        pytest.param(lambda: random_flip(probability=float("nan")), "Received: nan", id="nan"),
+        pytest.param(
+            lambda: random_flip(probability=2), "Received: probability=2", id="too probable"
+        ),
+        pytest.param(
+            lambda: random_flip(probability=float("nan")), "Received: probability=nan", id="nan"
+        ),
         pytest.param(lambda: resize(2, -1), "width=-1", id="resize: below 0"),
         pytest.param(
             lambda: resize(2, 2, interpolation="cubic"),
-            "one of area, bicubic, .* Received: 'cubic'",
+            '"area", "bicubic", .* Received: interpolation=\'cubic\'',
             id="no such interpolation",
         ),
         pytest.param(
             lambda: random_resized_crop(2, 2, interpolation="x"),
-            "Received: 'x'",
+            "Received: interpolation='x'",
             id="nor for crops",
         ),
         pytest.param(
@@ -368,7 +372,9 @@ def test_where_no_box_fits_nothing_is_erased():
         ),
         pytest.param(lambda: random_erasing(scale=(0, 1)), "scale.* above 0", id="no area"),
         pytest.param(lambda: random_erasing(ratio=(0, 1)), "ratio.* above 0", id="no width"),
-        pytest.param(lambda: random_erasing(probability=-1), "Received: -1", id="improbable"),
+        pytest.param(
+            lambda: random_erasing(probability=-1), "Received: probability=-1", id="improbable"
+        ),
         pytest.param(lambda: random_erasing(fill_value=[[1]]), r"\[\[1\]\]", id="a table to fill"),
         pytest.param(lambda: random_erasing(fill_value=np.nan), "nan", id="nothing to fill"),
     ],

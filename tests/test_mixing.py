@@ -1,4 +1,4 @@
-"""`mixup` and `cutmix` against NumPy: shares, partners, labels and weights."""
+"""`mixup` and `cutmix` against NumPy: ratios, partners, labels and weights."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ SHAPE = (NUM, 2, 3, 6, 9)
 both = pytest.mark.parametrize("make", [mixup, cutmix], ids=["mixup", "cutmix"])
 
 
-def partners_and_shares(labels):
-    """Of labels that say which samples are in them: (n,) each; the own share comes second."""
-    shares = np.diag(labels).copy()
-    others = labels - np.diag(shares)
+def partners_and_ratios(labels):
+    """Partners (n,) and kept ratios (n,), from labels that say which samples are in them."""
+    ratios = np.diag(labels).copy()
+    others = labels - np.diag(ratios)
     assert ((others > 0).sum(axis=1) <= 1).all()
     np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
-    return np.where(others.any(axis=1), others.argmax(axis=1), -1), shares
+    return np.where(others.any(axis=1), others.argmax(axis=1), -1), ratios
 
 
 def run(function, clips, data_format="channels_first", seeds=None):
-    """The mixed clips, their partners and shares."""
+    """The mixed clips, their partners and ratios."""
     count = len(clips)
     seeds = make_seeds(count) if seeds is None else seeds
     given = clips if data_format == "channels_first" else clips.transpose(0, 1, 3, 4, 2)
     x, y = function(tf.constant(given), tf.eye(count, dtype=tf.float64), seeds=seeds)
     x = x.numpy() if data_format == "channels_first" else x.numpy().transpose(0, 1, 4, 2, 3)
-    return x, *partners_and_shares(y.numpy())
+    return x, *partners_and_ratios(y.numpy())
 
 
 @dtypes
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5])
 def test_mixup(dtype, alpha):
     clips = noise(SHAPE, dtype)
-    result, partners, shares = run(mixup(alpha), clips)
+    result, partners, ratios = run(mixup(alpha), clips)
     assert result.dtype == dtype
-    share = shares[:, None, None, None, None]
-    expected = share * clips.astype(float) + (1 - share) * clips[partners].astype(float)
+    ratio = ratios[:, None, None, None, None]
+    expected = ratio * clips.astype(float) + (1 - ratio) * clips[partners].astype(float)
     atol = {"float32": 1e-6, "float16": 1e-3}.get(dtype, 0.51)  # rounded to the nearest
     np.testing.assert_allclose(result.astype(float), expected, atol=atol)
-    assert 0.3 < shares.mean() < 0.7
+    assert 0.3 < ratios.mean() < 0.7
     extreme = {0.2: 0.7, 1.0: 0.2, 5: 0.0}[alpha]
-    assert (abs(shares - 0.5) > 0.4).mean() == pytest.approx(extreme, abs=0.2)
+    assert (abs(ratios - 0.5) > 0.4).mean() == pytest.approx(extreme, abs=0.2)
 
 
 @data_formats
@@ -64,12 +64,12 @@ def test_cutmix(data_format, dtype):
     clips = noise((NUM, 2, 3, 20, 30), dtype)
     # No two samples have the same value anywhere, so that pixels tell where they are from.
     clips = (np.arange(NUM)[:, None, None, None, None] + np.zeros(clips.shape)).astype(dtype)
-    result, partners, shares = run(cutmix(data_format=data_format), clips, data_format)
+    result, partners, ratios = run(cutmix(data_format=data_format), clips, data_format)
     assert result.dtype == dtype
     own = result == clips
     assert (own == own[:, :1, :1]).all()  # the same box in all frames and channels
     foreign = ~own[:, 0, 0]
-    np.testing.assert_allclose(1 - foreign.mean(axis=(1, 2)), shares, atol=1e-6)
+    np.testing.assert_allclose(1 - foreign.mean(axis=(1, 2)), ratios, atol=1e-6)
     tops, lefts = set(), set()
     for number in np.flatnonzero(foreign.any(axis=(1, 2))):
         rows, columns = (np.flatnonzero(foreign[number].any(axis=axis)) for axis in (1, 0))
@@ -81,14 +81,14 @@ def test_cutmix(data_format, dtype):
         lefts.add(columns[0])
     assert len(tops) > 5
     assert len(lefts) > 5
-    assert shares.std() > 0.2
+    assert ratios.std() > 0.2
 
 
 def test_all_of_a_sample_may_be_replaced():
     # Shares from Beta(0.01, 0.01) are almost all 0 or 1.
     clips = noise(SHAPE)
-    result, partners, shares = run(cutmix(0.01), clips)
-    whole, untouched = shares < 1e-9, partners == -1
+    result, partners, ratios = run(cutmix(0.01), clips)
+    whole, untouched = ratios < 1e-9, partners == -1
     assert whole.sum() > 10
     assert untouched.sum() > 10
     np.testing.assert_array_equal(result[whole], clips[partners[whole]])
@@ -101,7 +101,7 @@ def test_shares_and_boxes_are_uniform_and_independent():
     seeds = make_seeds(num)
     weights = tf.range(num, dtype=tf.float64)
     labels = tf.zeros((num, 1), tf.float64)
-    # Weights tell the shares: of the own number and the partner's.
+    # Weights tell the ratios: of the own number and the partner's.
     _, _, mixed = mixup(1)(tf.constant(clips), labels, weights, seeds=seeds)
     marked = np.arange(num, dtype=np.float32)[:, None, None, None, None] + clips + 1
     result, *_ = cutmix(1)(tf.constant(marked), labels, weights, seeds=seeds)
@@ -155,11 +155,11 @@ def test_the_order_of_the_batch_does_not_matter(make):
 @both
 def test_the_share_is_the_samples_own(make):
     clips, seeds = noise(SHAPE), make_seeds(NUM)
-    _, _, shares = run(make(1.0), clips)
+    _, _, ratios = run(make(1.0), clips)
     _, _, fewer = run(make(1.0), clips[::2], seeds=seeds[::2])
-    np.testing.assert_allclose(fewer, shares[::2], atol=1e-6)
+    np.testing.assert_allclose(fewer, ratios[::2], atol=1e-6)
     _, _, others = run(make(1.0), clips, seeds=make_seeds(NUM, epoch=1))
-    assert correlation(shares, others) < 0.5
+    assert correlation(ratios, others) < 0.5
 
 
 @both
@@ -223,8 +223,8 @@ def test_two_stages_choose_independently(tmp_path):
     def nothing(x, y):
         return x, y
 
-    first, first_shares = partners_and_shares(labels(mixup(1.0)))
-    second, second_shares = partners_and_shares(labels(nothing, mixup(1.0)))
+    first, first_shares = partners_and_ratios(labels(mixup(1.0)))
+    second, second_shares = partners_and_ratios(labels(nothing, mixup(1.0)))
     assert (first == second).mean() < 0.2
     assert correlation(first_shares, second_shares) < 0.5
     # One after the other: up to four samples in each.

@@ -145,7 +145,7 @@ class Training:
         self.compute = compute
         self.iterator = None
         self.waits = []
-        """For each epoch, the share of its time that was spent in `next`."""
+        """For each epoch, the fraction of its time that was spent in `next`."""
 
     def run(self, epochs, data_first=False, between=lambda: None):
         monitor, num_steps = self.monitor, self.steps or len(self.dataset)
@@ -187,7 +187,7 @@ def train(path, *, epochs=2, compute=0.01, **options):
 
 
 def check(report, waited, most=0.05):
-    """The share that is reported is the one that was seen from outside, more or less."""
+    """The fraction that is reported is the one that was seen from outside, more or less."""
     # Behind the last stage, `next` takes time on its own: a millisecond.
     slack = 0.05 + 0.001 * report.steps_per_second
     assert 0.8 * waited - slack < report.wait < waited + most
@@ -206,8 +206,8 @@ def test_a_slow_disk(path):
     assert report.wait > 0.2
     assert report.read > 0.7 * report.wait
     assert report.decode == 0
-    assert report.verdict.startswith("the disk is the limit: waited ")
-    assert "B/s read of " in report.verdict
+    assert report.advice.startswith("the disk is the limit: waited ")
+    assert "B/s read of " in report.advice
 
 
 @pytest.mark.usefixtures("_slow_disk")
@@ -215,7 +215,7 @@ def test_a_slow_disk(path):
 def test_a_slow_disk_under_compressed_chunks(gzip_path):
     report = train(gzip_path, read_ahead_bytes=0)
     assert report.read > 0.6 * report.wait
-    assert report.verdict.startswith("the disk is the limit")
+    assert report.advice.startswith("the disk is the limit")
 
 
 @at_any_load
@@ -224,8 +224,9 @@ def test_slow_decoding(gzip_path, monkeypatch):
     report = train(gzip_path, read_ahead_bytes=0)
     assert report.wait > 0.2
     assert report.decode > 0.6 * report.wait
-    assert report.verdict.startswith("decoding is the limit")
-    assert "2 threads decoded" in report.verdict
+    assert report.verdict == report.advice  # its former name
+    assert report.advice.startswith("decoding is the limit")
+    assert "2 threads decoded" in report.advice
 
 
 @at_any_load
@@ -235,7 +236,7 @@ def test_slow_decoding_before_a_map_stage_that_has_time(gzip_path, monkeypatch):
     # A thread for each sample of a batch; of the calls, two at once at the least.
     report = train(gzip_path, read_ahead_bytes=0, map_fn=sleepy(0.02), num_threads=4, compute=0)
     assert report.decode > 0.4 * report.wait
-    assert report.verdict.startswith("decoding is the limit")
+    assert report.advice.startswith("decoding is the limit")
 
 
 @at_any_load
@@ -244,7 +245,7 @@ def test_a_slow_map_stage(path):
     # A batch comes every 20 ms, half of which the step takes.
     assert 0.15 < report.wait < 0.8
     assert report.map > 0.8 * report.wait
-    assert report.verdict.startswith("the map stage augment is the limit")
+    assert report.advice.startswith("the map stage augment is the limit")
     assert report.steps_per_second < 60
     assert report.samples_per_second == pytest.approx(BATCH * report.steps_per_second)
 
@@ -254,15 +255,15 @@ def test_the_slowest_of_several_map_stages(path):
     stages = [sleepy(0.005, "first"), sleepy(0.04, "second"), sleepy(0.01, "third")]
     report = train(path, map_fn=stages, num_threads=2)
     assert report.map > 0.7 * report.wait
-    assert report.verdict.startswith("a map stage (first, second, third) is the limit")
+    assert report.advice.startswith("a map stage (first, second, third) is the limit")
 
 
 @at_any_load
 def test_a_slow_hand_over(path, monkeypatch):
-    slow_down(monkeypatch, VideoSet, "build", 0.1)  # once for a group of batches
+    slow_down(monkeypatch, VideoSet, "build", 0.1)  # once for a bundle of batches
     report = train(path)
     assert report.hand_over > 0.8 * report.wait > 0.2
-    assert report.verdict.startswith("the hand-over to TensorFlow is the limit")
+    assert report.advice.startswith("the hand-over to TensorFlow is the limit")
 
 
 @at_any_load
@@ -270,7 +271,7 @@ def test_a_slow_model(gzip_path):
     report = train(gzip_path, compute=0.03, map_fn=sleepy(0.005))
     assert report.wait < 0.1
     assert 10 < report.steps_per_second * scale < 34
-    assert report.verdict.startswith("the feed keeps up: waited ") or report.wait > 0.03
+    assert report.advice.startswith("the feed keeps up: waited ") or report.wait > 0.03
 
 
 @at_any_load
@@ -279,9 +280,9 @@ def test_datasets_that_hdf5_has_to_read(tmp_path, monkeypatch):
     slow_down(monkeypatch, fallback.Hdf5Source, "read", 0.02)
     report = train(path, read_ahead_bytes=0)
     assert report.read > 0.7 * report.wait > 0.1
-    assert report.verdict.startswith("reading by HDF5, one read at a time, is the limit")
-    assert "Dataset '/X': its filter 'scaleoffset' is decoded by HDF5" in report.verdict
-    assert "`h5video-data inspect`" in report.verdict
+    assert report.advice.startswith("reading by HDF5, one read at a time, is the limit")
+    assert "Dataset '/X': its filter 'scaleoffset' is decoded by HDF5" in report.advice
+    assert "`h5video-data inspect`" in report.advice
 
 
 @at_any_load
@@ -295,9 +296,9 @@ def test_each_epoch_makes_an_iterator_anew(path, monkeypatch):
     first, second = monitor.history
     assert first.wait < training.waits[0] + 0.05
     check(second, training.waits[1])
-    assert first.verdict.startswith("the start of the training is the limit")
-    assert second.verdict.startswith("the start of the epoch is the limit")
-    assert "dataset.repeat()" in second.verdict
+    assert first.advice.startswith("the start of the training is the limit")
+    assert second.advice.startswith("the start of the epoch is the limit")
+    assert "dataset.repeat()" in second.advice
 
 
 # What is trained on
@@ -506,13 +507,13 @@ def test_a_cache(path):
     monitor = FeedMonitor(dataset, verbose=0)
     Training(monitor, dataset.cache(), compute=0).run(epochs=2)
     assert [report.samples_per_second > 0 for report in monitor.history] == [True, False]
-    assert "the batches came from elsewhere" in monitor.history[1].verdict
+    assert "the batches came from elsewhere" in monitor.history[1].advice
 
 
 @at_any_load
 def test_more_elements_than_are_kept(path, monkeypatch):
     monkeypatch.setattr(stamps, "NUM_KEPT", 64)
-    monkeypatch.setattr(monitoring, "LOOK_EVERY", 10)
+    monkeypatch.setattr(monitoring, "_EVALUATE_EVERY", 10)
     dataset = make(path, batch_size=1, map_fn=sleepy(0.004))
     monitor = FeedMonitor(dataset, verbose=0)
     training = Training(monitor, dataset, compute=0.001)
@@ -563,7 +564,7 @@ def test_in_fit(path, tmp_path, k, slow_map, capsys):
     assert report.map > 0.6 * report.wait
     assert report.steps_per_second == pytest.approx(STEPS / report.seconds)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"Epoch {n + 1}: {monitor.history[n].verdict}" for n in range(2)]
+    assert lines == [f"Epoch {n + 1}: {monitor.history[n].advice}" for n in range(2)]
     assert lines[1].startswith("Epoch 2: the map stage sleepy is the limit: waited ")
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))
@@ -616,7 +617,7 @@ def test_under_a_distribution_strategy(path, slow_map):
     assert 0.15 < monitor.history[1].wait <= 1
 
 
-def test_progress_bar_and_verdict_do_not_share_a_line(path, capsys):
+def test_progress_bar_and_advice_do_not_share_a_line(path, capsys):
     train = make(path)
     make_model(keras).fit(train, shuffle=False, verbose=1, callbacks=[FeedMonitor(train)])
     lines = capsys.readouterr().out.splitlines()

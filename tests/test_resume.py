@@ -15,6 +15,8 @@ from h5video_data import Clip, VideoLoader
 from h5video_data.errors import StateError
 from h5video_data.samplers import ShuffleSampler, sample_seeds
 from h5video_data.testing import sample_values, write_video_file
+from h5video_data.tfdata import pipeline
+from h5video_data.tfdata.stream import bundled_elements
 
 SHAPE = (4, 1, 4, 4)
 
@@ -78,7 +80,7 @@ def test_a_dataset_goes_on_too(path, map_fn, memory):
         return [tf.nest.map_structure(lambda t: t.numpy().tolist(), element) for element in dataset]
 
     reference = make()
-    assert (reference.batches_per_group > 1) == (memory > 0)
+    assert (reference._feed.memory.group > 1) == (memory > 0)
     dataset = reference.dataset()
     epochs = [batches(dataset) for _ in range(4)]
     for step in (0, 1, 3, 6, 11, 12, 13):
@@ -162,14 +164,13 @@ STOPS = [
 def test_an_epoch_ends_with_its_iterator_however_it_is_stopped(path, monkeypatch, stop, used):
     """The pipeline has all the time to ask for more than there is, before and after the stop."""
     runs, ended = [], threading.Event()
-    element_groups = VideoLoader.element_groups
 
-    def watched(self, **options):
-        runs.append(self)
-        yield from element_groups(self, **options)
+    def watched(stream, *arguments, **options):
+        runs.append(stream)
+        yield from bundled_elements(stream, *arguments, **options)
         ended.set()
 
-    monkeypatch.setattr(VideoLoader, "element_groups", watched)
+    monkeypatch.setattr(pipeline, "bundled_elements", watched)
     reference = VideoLoader(path, batch_size=4, seed=1)
     reference.set_epoch(1)
     second = epoch(reference)
@@ -253,7 +254,7 @@ def test_seeds_count_the_comings_of_a_sample_from_the_beginning_of_the_epoch(tmp
             read_ahead_bytes=memory,
             input_context=context,
         )
-        assert (dataset.loader.batches_per_group > 1) == (memory > 0)
+        assert (dataset.loader._feed.memory.group > 1) == (memory > 0)
         dataset.loader.load_state_dict(dataset.loader.state_dict(epoch=1, step=step))
         return [seeds.numpy() for _, seeds in dataset]
 
@@ -297,7 +298,7 @@ def test_steps_of_single_samples_are_samples(path):
     loader.load_state_dict(state)
     assert epoch(loader) == rest
     loader.load_state_dict(state)
-    with pytest.raises(tf.errors.OpError, match=r"StateError.*goes on at the beginning"):
+    with pytest.raises(tf.errors.OpError, match=r"StateError.*only go on at the beginning"):
         list(loader.dataset())
 
 
@@ -394,7 +395,7 @@ def test_another_set_split_or_order_is_an_error_that_says_so(tmp_path, path):
     "state", [{}, None, {"version": 1}, {"version": "x"}, "abc", {"epoch": 1, "step": 2}]
 )
 def test_what_is_no_state(path, state):
-    with pytest.raises(StateError, match="must be what `state_dict` returned"):
+    with pytest.raises(StateError, match="must be a dict that `state_dict` returned"):
         VideoLoader(path).load_state_dict(state)
 
 
@@ -403,7 +404,7 @@ def test_a_state_of_another_version(path):
     state = loader.state_dict(epoch=0, step=1)
     with pytest.raises(StateError, match="of version 1"):
         loader.load_state_dict({**state, "version": 2})
-    with pytest.raises(StateError, match="from 0"):
+    with pytest.raises(StateError, match="of 0 or more"):
         loader.load_state_dict({**state, "samples": -1})
 
 

@@ -14,7 +14,7 @@ from h5video_data.samplers import BalancedSampler, BlockShuffleSampler
     window=st.integers(1, 12),
     seed=st.integers(0, 9),
 )
-def test_every_sample_once_and_windows_do_not_mix(blocks, window, seed):
+def test_every_sample_once_and_only_blocks_of_a_window_mix(blocks, window, seed):
     sampler = BlockShuffleSampler(blocks, window=window, seed=seed)
     order = sampler.epoch(3)
     assert sorted(order) == list(range(len(blocks)))
@@ -50,8 +50,8 @@ def test_a_batch_mixes_the_blocks_of_its_window():
     order = sampler.epoch(0) // 16
     entropies = []
     for begin in range(0, 1600, 32):
-        share = np.bincount(order[begin : begin + 32], minlength=100) / 32
-        entropies.append(-(share[share > 0] * np.log2(share[share > 0])).sum())
+        fraction = np.bincount(order[begin : begin + 32], minlength=100) / 32
+        entropies.append(-(fraction[fraction > 0] * np.log2(fraction[fraction > 0])).sum())
     assert np.mean(entropies) == pytest.approx(2.84, abs=0.05)
 
 
@@ -64,7 +64,9 @@ def test_a_window_of_all_blocks_is_a_uniform_permutation():
 
 
 @pytest.mark.parametrize(
-    ("blocks", "window", "message"), [([], 1, "len"), ([0], 0, "window")], ids=["empty", "none"]
+    ("blocks", "window", "message"),
+    [([], 1, "at least one sample"), ([0], 0, "window")],
+    ids=["empty", "none"],
 )
 def test_arguments(blocks, window, message):
     with pytest.raises(ArgumentError, match=message):

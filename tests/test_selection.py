@@ -1,4 +1,4 @@
-"""What `key` and `data_format` mean."""
+"""`key` and `data_format`: values of an element, and their axes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_places(element, key, places):
     for place in found:
         changed = place.put(element, 100)
         assert place.get(changed) == 100
-        assert Place(place.part, place.name).put(changed, place.get(element)) == element
+        assert Place(place.item, place.name).put(changed, place.get(element)) == element
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_map_functions_see_the_same_seeds_for_any_number_of_workers(path):
     ("context", "batch_size", "message"),
     [
         ((1, 0, 3), 32, "multiple of the number of replicas"),
-        ((2, 0, 3), 33, "as many replicas on each worker"),
+        ((2, 0, 3), 33, "same number of replicas on each worker"),
         ((1, 0, 1), None, "batch_size=None"),
         ("worker 0", 32, r"must be a tf.distribute.InputContext\. Received: 'worker 0'"),
     ],

@@ -47,19 +47,19 @@ def test_the_dataset_is_the_same(tmp_path, batch_size):
     path = write_video_file(tmp_path / "a.h5", num_samples=22)
     dataset = h5v.video_dataset_from_hdf5(path, batch_size=batch_size, seed=0)
     assert dataset.cardinality() == (22 if batch_size is None else 6) == len(list(dataset))
-    assert len(dataset.loader.stamps.left()) in (1, 6)
-    assert len(dataset.loader.stamps.arrived()) in (1, 6)
+    assert len(dataset.loader._timestamps.left()) in (1, 6)
+    assert len(dataset.loader._timestamps.arrived()) in (1, 6)
     nested = tf.data.Dataset.range(2).flat_map(lambda _: dataset)
     assert len(list(nested)) == 2 * len(dataset)
 
 
 def test_datasets_of_one_loader_share_them(tmp_path):
     loader = h5v.VideoLoader(write_video_file(tmp_path / "a.h5", num_samples=22), batch_size=4)
-    assert loader.stamps is None
+    assert loader._timestamps is None
     first, second = loader.dataset(), loader.dataset()
     list(first)
     list(second)
-    assert len(loader.stamps.left()) == 12
+    assert len(loader._timestamps.left()) == 12
 
 
 def test_under_a_distribution_strategy(tmp_path):
@@ -67,7 +67,7 @@ def test_under_a_distribution_strategy(tmp_path):
     with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
         dataset = h5v.video_dataset_from_hdf5(path, batch_size=4)
         assert len(list(dataset)) == 6
-    assert len(dataset.loader.stamps.left()) == 6
+    assert len(dataset.loader._timestamps.left()) == 6
 
 
 def test_a_dataset_made_inside_of_a_graph(tmp_path):
@@ -80,7 +80,7 @@ def test_a_dataset_made_inside_of_a_graph(tmp_path):
 
     loaders = []
     assert sum(1 for _ in tf.data.Dataset.range(2).flat_map(make)) == 12
-    assert len(loaders[-1].stamps.left()) == 12
+    assert len(loaders[-1]._timestamps.left()) == 12
 
     @tf.function(autograph=False)
     def count():

@@ -1,4 +1,4 @@
-"""What all map functions of `transforms` have in common, and what their choices depend on."""
+"""Properties of all map functions: elements, dtypes, axes, and what random choices depend on."""
 
 from __future__ import annotations
 
@@ -112,10 +112,13 @@ ALONE = [name for name in RANDOM if name not in MIXING]
 
 def test_public_names():
     expected = {name.partition(",")[0] for name in FUNCTIONS}
-    assert set(transforms.__all__) == expected | {"channel_statistics", "ChannelStatistics"}
-    assert sorted(transforms.__all__) == transforms.__all__
-    for name in transforms.__all__:
+    expected |= {"channel_statistics", "ChannelStatistics"}
+    assert set(transforms.__all__) == expected - {"temporal_subsample"}  # an alias, not shown
+    assert sorted(transforms.__all__) == transforms.__all__ == dir(transforms)
+    for name in expected:
         assert getattr(transforms, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'random_crops'"):
+        _ = transforms.random_crops
 
 
 # What they make of an element
@@ -217,7 +220,8 @@ def test_both_orders_give_the_same(name, dtype):
 @cases(filter(has_order, FUNCTIONS))
 def test_an_order_that_is_none(name):
     with pytest.raises(
-        ArgumentError, match=r'"channels_first" or "channels_last"\. Received: \'NTHWC\''
+        ArgumentError,
+        match=r'"channels_first" or "channels_last"\. Received: data_format=\'NTHWC\'',
     ):
         build(name, data_format="NTHWC")
 
@@ -285,7 +289,7 @@ def test_what_needs_no_lengths_works_without_them(name):
 
 @cases(name for name in FUNCTIONS if name not in WITHOUT_LENGTHS)
 def test_lengths_that_are_needed(name):
-    with pytest.raises(ArgumentError, match=r"tell it by `set_shape`\. Received: .* shape "):
+    with pytest.raises(ArgumentError, match=r"call `set_shape` or .*\. Received: .* shape "):
         graph_of_unknown_lengths(name).get_concrete_function()
 
 
@@ -473,8 +477,8 @@ def test_symmetric_beta(alpha):
         if 1e-9 < value < 1 - 1e-9:  # as fine as the bisection is
             compared += 1
             # Kolmogorov and Smirnov: chance alone hardly ever reaches 2 / sqrt(num).
-            share = np.searchsorted(found, value) / num
-            assert share == pytest.approx(quantile, abs=2 / np.sqrt(num))
+            fraction = np.searchsorted(found, value) / num
+            assert fraction == pytest.approx(quantile, abs=2 / np.sqrt(num))
     assert compared > 60
     assert found.min() >= 0
     assert found.max() <= 1

@@ -74,7 +74,7 @@ HOOKS = {
     "described": ("h5video_data.opening.describe", "after"),
     "class names read": ("h5video_data.opening.read_class_names", "after"),
     "set opened": ("h5video_data.loader.open_video_set", "after"),
-    "split": ("h5video_data.loader.split_set", "after"),
+    "split": ("h5video_data.epoch_order.split_set", "after"),
     "labels read": ("h5video_data.reading.batch_reader.read_rows", "after"),
     "opened for reading": ("h5video_data.reading.byte_sources.open_descriptor", "before"),
     "open for reading": ("h5video_data.reading.byte_sources.open_descriptor", "after"),

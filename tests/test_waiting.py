@@ -1,11 +1,11 @@
-"""When steps waited, and what overlaps with it."""
+"""Waits of steps, and arithmetic of intervals."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5video_data.callbacks.waiting import Windows, common, waits_of_steps
+from h5video_data.callbacks.waiting import Intervals, waits_of_steps
 
 
 @pytest.mark.parametrize(
@@ -41,38 +41,38 @@ def test_steps_of_one_length_are_found_again(length, gaps, begin):
     assert sum(stop - start for start, stop in waits) == pytest.approx(expected, abs=1e-6)
 
 
-stretches_of_time = st.lists(
+interval_lists = st.lists(
     st.tuples(st.integers(0, 50), st.integers(0, 9)).map(lambda pair: (pair[0], sum(pair))),
     max_size=12,
 )
 
 
-def seconds_in(stretches):
-    return {second for start, stop in stretches for second in range(start, stop)}
+def seconds_in(times):
+    return {second for start, stop in times for second in range(start, stop)}
 
 
 @given(
-    stretches=stretches_of_time,
+    times=interval_lists,
     intervals=st.lists(st.tuples(st.integers(-5, 60), st.integers(0, 30)), max_size=10),
 )
-def test_overlap_is_counted_second_by_second(stretches, intervals):
-    windows = Windows(stretches)
-    inside = seconds_in(stretches)
+def test_overlap_is_counted_second_by_second(times, intervals):
+    union = Intervals(times)
+    inside = seconds_in(times)
     begins = np.array([begin for begin, _ in intervals], float)
     ends = np.array([begin + length for begin, length in intervals], float)
     expected = sum(len(inside & set(range(begin, begin + n))) for begin, n in intervals)
-    assert windows.overlap(begins, ends) == pytest.approx(expected)
-    assert windows.seconds == len(inside)
+    assert union.overlap(begins, ends) == pytest.approx(expected)
+    assert union.seconds == len(inside)
 
 
-@given(first=stretches_of_time, second=stretches_of_time)
+@given(first=interval_lists, second=interval_lists)
 def test_what_two_have_in_common(first, second):
-    found = common(Windows(first), Windows(second))
-    stretches = list(zip(found.begins.astype(int), found.ends.astype(int), strict=True))
-    assert seconds_in(stretches) == seconds_in(first) & seconds_in(second)
-    assert found.seconds == len(seconds_in(stretches))
+    found = Intervals(first).intersection(Intervals(second))
+    times = list(zip(found.begins.astype(int), found.ends.astype(int), strict=True))
+    assert seconds_in(times) == seconds_in(first) & seconds_in(second)
+    assert found.seconds == len(seconds_in(times))
 
 
 def test_an_interval_that_ends_before_it_begins_is_empty():
-    # A row that was read while it was written.
-    assert Windows([(0, 10)]).overlap(np.array([5.0]), np.array([-1.0])) == 0
+    # Time stamps that were read while they were written may be like this.
+    assert Intervals([(0, 10)]).overlap(np.array([5.0]), np.array([-1.0])) == 0

@@ -52,7 +52,7 @@ def correlation(first, second):
 
 
 def as_integers(values, dtype):
-    """What the map functions make of floats in an integer dtype: rounded, not wrapped around."""
+    """Casts floats as the map functions do: integers are rounded and saturate."""
     if np.dtype(dtype).kind == "f":
         return values.astype(dtype)
     return np.clip(np.rint(values), 0, np.iinfo(dtype).max).astype(dtype)

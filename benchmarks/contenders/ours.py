@@ -16,7 +16,7 @@ from .base import Contender, Job, SkippedError
 class LoaderFeed(Feed):
     """The dataset of a `VideoLoader`, which is given more arguments as `options`."""
 
-    def __init__(self, job: Job, shuffle: str = "exact", **options: Any) -> None:
+    def __init__(self, job: Job, shuffle: Any = True, **options: Any) -> None:
         from h5video_data import VideoLoader, samplers
 
         with open_file(job.path) as file:

@@ -1,6 +1,6 @@
-"""Keras callbacks about the feed: where it stands, and whether training waits for it.
+"""Keras callbacks: resume the data with the model, and measure whether training waits for it.
 
-They go with Keras 3, with any of its backends, and with tf_keras.
+They work with Keras 3, with any backend, and with tf_keras.
 """
 
 from __future__ import annotations

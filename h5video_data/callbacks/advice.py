@@ -1,91 +1,92 @@
-"""What to do about a feed that a training waits for: one line, with figures."""
+"""Advice on a feed that the training waits for: one line, from the measurements of an epoch."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-from h5video_data.loader import VideoLoader, function_name
+from h5video_data.loader import VideoLoader
+from h5video_data.options import function_name
 from h5video_data.reading.byte_sources import BYTES_PER_READ
 from h5video_data.reading.sample_sources import ReadStats
 
-# A training that waits less than this share of its time is not worth an effort.
-NOTEWORTHY_WAIT = 0.03
+# A training that waits for a smaller fraction of its time has little to gain from a faster feed.
+_NOTEWORTHY_WAIT = 0.03
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What was measured in an epoch of a training. Shares are of its time, from 0 to 1."""
+class Measurements:
+    """Measurements of one epoch of a training."""
 
     num_steps: int
     num_samples: int
-    """Samples that the feed gave."""
+    """Samples that the feed delivered."""
     seconds: float
-    """Its time, without the validation."""
+    """Duration of the epoch without its validation."""
     wait: float
-    """Share of it that the training waited for data."""
+    """Fraction of `seconds` that the training waited for data, 0 to 1."""
     read: float
-    """Share that it waited for reading."""
+    """Fraction of `seconds` that it waited for reading."""
     decode: float
-    """The same for decoding."""
+    """Fraction of `seconds` that it waited for decoding."""
     map: float
-    """The same for the map functions."""
+    """Fraction of `seconds` that it waited for map functions."""
     hand_over: float
-    """The same for handing batches over to TensorFlow, in Python and behind it."""
+    """Fraction of `seconds` that it waited for batches to be handed to TensorFlow."""
     first_wait: float
-    """Share that it waited in the first step."""
+    """Fraction of `seconds` that the first step waited."""
     is_first: bool
-    """Whether it is the first epoch of the training."""
+    """Whether this is the first epoch of the training."""
     read_bytes: int
     """Stored bytes that were read."""
     num_reads: int
-    """Ranges of files that they were read in."""
+    """Byte ranges that they were read in."""
     read_seconds: float
     """Seconds of reading, summed over the threads."""
     decoded_bytes: int
     """Bytes of the batches."""
 
 
-def verdict(figures: Figures, loader: VideoLoader) -> str:
-    """Where the time goes, and what to do next.
+def advise(measured: Measurements, loader: VideoLoader) -> str:
+    """Returns one line that says where the time goes, and what to do next.
 
     Args:
-        figures: What was measured.
-        loader: What it was measured on.
+        measured: Measurements of an epoch.
+        loader: The loader that it was fed by.
     """
-    if not figures.num_samples:
-        return "the feed was not asked for anything: the batches came from elsewhere"
-    waited = f"waited {figures.wait:.1%} of {figures.seconds:.3g} s"
-    if figures.wait < NOTEWORTHY_WAIT:
-        rate = figures.num_steps / figures.seconds
+    if not measured.num_samples:
+        return "the dataset was not read: the batches came from elsewhere, such as a cache"
+    waited = f"waited {measured.wait:.1%} of {measured.seconds:.3g} s"
+    if measured.wait < _NOTEWORTHY_WAIT:
+        rate = measured.num_steps / measured.seconds
         return f"the feed keeps up: {waited}, at {rate:.3g} steps/s; the model is the limit"
     limits = {
-        _reading: figures.read,
-        _decoding: figures.decode,
-        _mapping: figures.map,
-        _handing_over: figures.hand_over,
+        _reading: measured.read,
+        _decoding: measured.decode,
+        _mapping: measured.map,
+        _handing_over: measured.hand_over,
     }
     limit = max(limits, key=limits.__getitem__)
-    if figures.num_steps > 1 and figures.first_wait > figures.wait / 2:
+    if measured.num_steps > 1 and measured.first_wait > measured.wait / 2:
         limit = _starting
-    return limit(figures, loader, waited)
+    return limit(measured, loader, waited)
 
 
-def _starting(figures: Figures, loader: VideoLoader, waited: str) -> str:
+def _starting(measured: Measurements, loader: VideoLoader, waited: str) -> str:
     del loader
-    waited += f", {figures.first_wait:.1%} for the first batch"
-    if figures.is_first:
-        return f"the start of the training is the limit: {waited}. See what the next epoch says"
+    waited += f", {measured.first_wait:.1%} for the first batch"
+    if measured.is_first:
+        return f"the start of the training is the limit: {waited}. See the next epoch"
     return (
         f"the start of the epoch is the limit: {waited}. Train on dataset.repeat() with "
-        "steps_per_epoch: the feed then runs on between epochs"
+        "steps_per_epoch: the feed then continues between epochs"
     )
 
 
-def _reading(figures: Figures, loader: VideoLoader, waited: str) -> str:
-    speed = f"{_rate(figures.read_bytes, figures.seconds)} read"
-    if figures.wait < 0.95:
-        needed = _rate(figures.read_bytes, figures.seconds * (1 - figures.wait))
+def _reading(measured: Measurements, loader: VideoLoader, waited: str) -> str:
+    speed = f"{_rate(measured.read_bytes, measured.seconds)} read"
+    if measured.wait < 0.95:
+        needed = _rate(measured.read_bytes, measured.seconds * (1 - measured.wait))
         speed += f" of {needed} needed"
     fewer = "read fewer bytes (`clip`, a smaller dtype, compression)"
     obstacle = _obstacle(loader)
@@ -95,55 +96,57 @@ def _reading(figures: Figures, loader: VideoLoader, waited: str) -> str:
             "`h5video-data inspect` says how to store it"
         )
     cost = ReadStats(
-        read_bytes=figures.read_bytes,
-        num_reads=figures.num_reads,
-        read_seconds=figures.read_seconds,
+        read_bytes=measured.read_bytes,
+        num_reads=measured.num_reads,
+        read_seconds=measured.read_seconds,
     )
     if cost.is_slow:
         return f"the disk is the limit: {waited}, {speed}. Use a faster disk, or {fewer}"
-    if figures.read_bytes < figures.num_reads * BYTES_PER_READ:
+    if measured.read_bytes < measured.num_reads * BYTES_PER_READ:
         return (
             f"reading in small pieces is the limit: {waited}, {speed} in pieces of "
-            f"{figures.read_bytes // figures.num_reads:,} bytes. Store whole samples in a chunk: "
+            f"{measured.read_bytes // measured.num_reads:,} bytes. Store whole samples in a chunk: "
             "`h5video-data inspect` says how"
         )
     return (
         f"copying from the page cache is the limit: {waited}, {speed} by "
-        f"{_count(loader.num_threads, 'thread')}. {_more_threads(loader) or _sentence(fewer)}"
+        f"{_count(loader._num_threads, 'thread')}. {_more_threads(loader) or _sentence(fewer)}"
     )
 
 
-def _decoding(figures: Figures, loader: VideoLoader, waited: str) -> str:
+def _decoding(measured: Measurements, loader: VideoLoader, waited: str) -> str:
     return (
-        f"decoding is the limit: {waited}, {_count(loader.num_threads, 'thread')} decoded "
-        f"{_rate(figures.decoded_bytes, figures.seconds)}. "
+        f"decoding is the limit: {waited}, {_count(loader._num_threads, 'thread')} decoded "
+        f"{_rate(measured.decoded_bytes, measured.seconds)}. "
         f"{_more_threads(loader) or 'Use more processors'}, or a lighter codec "
         "(`h5video-data repack`)"
     )
 
 
-def _mapping(figures: Figures, loader: VideoLoader, waited: str) -> str:
-    del figures
-    names = ", ".join(map(function_name, loader.map_fns))
-    stages = f"the map stage {names}" if len(loader.map_fns) == 1 else f"a map stage ({names})"
+def _mapping(measured: Measurements, loader: VideoLoader, waited: str) -> str:
+    del measured
+    names = ", ".join(map(function_name, loader._options.map_fns))
+    stages = (
+        f"the map stage {names}" if len(loader._options.map_fns) == 1 else f"a map stage ({names})"
+    )
     return (
-        f"{stages} is the limit: {waited}, {_count(loader.num_threads, 'call')} at once. "
+        f"{stages} is the limit: {waited}, {_count(loader._num_threads, 'call')} at once. "
         f"{_more_threads(loader) or 'Vectorise it'}, or move it into the model, to the accelerator"
     )
 
 
-def _handing_over(figures: Figures, loader: VideoLoader, waited: str) -> str:
+def _handing_over(measured: Measurements, loader: VideoLoader, waited: str) -> str:
     del loader
-    milliseconds = 1e3 * figures.hand_over * figures.seconds / figures.num_steps
+    milliseconds = 1e3 * measured.hand_over * measured.seconds / measured.num_steps
     return (
         f"the hand-over to TensorFlow is the limit: {waited}, {milliseconds:.2g} ms of each step. "
-        "Make the batches larger, or run less Python beside it"
+        "Use larger batches, or run less Python code at the same time"
     )
 
 
 def _obstacle(loader: VideoLoader) -> str:
-    """The first dataset that only HDF5 can read, and why."""
-    for component in loader.video_set.components:
+    """Names the first dataset that only HDF5 can read, with the reason; "" if there is none."""
+    for component in loader._set.components:
         for access in component.accesses:
             if access.kind == "h5py":
                 return f"Dataset {access.stored.name!r}: {access.reason}"
@@ -152,9 +155,9 @@ def _obstacle(loader: VideoLoader) -> str:
 
 def _more_threads(loader: VideoLoader) -> str:
     processors = len(os.sched_getaffinity(0))
-    if loader.num_threads >= processors:
+    if loader._num_threads >= processors:
         return ""
-    return f"Set num_threads={processors} (now {loader.num_threads})"
+    return f"Set num_threads={processors} (now {loader._num_threads})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,24 +1,28 @@
-"""What Keras callbacks about a feed have in common. Needs no Keras, so it suits all of them."""
+"""Base class of the callbacks. It does not import Keras, so it suits Keras 3 and tf_keras alike."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5video_data.errors import ArgumentError
 from h5video_data.loader import VideoLoader
 
+if TYPE_CHECKING:
+    import tensorflow as tf  # noqa: TID251 - only for the annotation
 
-def loader_of(feed: Any) -> VideoLoader:
-    """The loader behind a dataset of this package, or the loader itself.
+
+def loader_of(feed: tf.data.Dataset | VideoLoader) -> VideoLoader:
+    """Returns the loader behind a dataset of this package, or the loader itself.
 
     Raises:
-        ArgumentError: It is neither.
+        ArgumentError: `feed` is neither.
     """
     loader = getattr(feed, "loader", feed)
     if not isinstance(loader, VideoLoader):
         raise ArgumentError(
-            "`feed` must be a VideoLoader, or a dataset as video_dataset_from_hdf5 returned it: "
-            f"what was made of it by map, repeat and the like does not know. Received: {feed!r}"
+            "`feed` must be a VideoLoader, or the dataset that video_dataset_from_hdf5 returned: "
+            "datasets made from it by map, repeat and the like have no loader. "
+            f"Received: feed={feed!r}"
         )
     return loader
 
@@ -27,12 +31,12 @@ def _hook(*_: Any, **__: Any) -> None:
     """Does nothing."""
 
 
-# Keras 3 asks this of each hook, to see whether it must wait for the accelerator before calling it.
+# Keras 3 reads this attribute: it need not wait for the accelerator before it calls such a hook.
 _hook._is_default = True  # type: ignore[attr-defined]
 
 
 class Callback:
-    """A Keras callback whose hooks do nothing, for Keras 3 with any backend, and for tf_keras."""
+    """Keras callback whose hooks do nothing, for Keras 3 with any backend, and for tf_keras."""
 
     params: dict[str, Any] | None = None
     _model: Any = None
@@ -45,17 +49,17 @@ class Callback:
     on_predict_batch_begin = on_predict_batch_end = staticmethod(_hook)
 
     def set_params(self, params: dict[str, Any] | None) -> None:
-        """Called by Keras."""
+        """Sets the parameters of the training; called by Keras."""
         self.params = params
 
     def set_model(self, model: Any) -> None:
-        """Called by Keras."""
+        """Sets the model; called by Keras."""
         self._model = model
 
     @property
     def model(self) -> Any:
-        """The model that is trained, with its state of now."""
-        # With JAX, Keras keeps the state elsewhere while an epoch lasts.
+        """The model that is trained, in its current state."""
+        # With JAX, Keras keeps the state outside the model during an epoch.
         if hasattr(self._model, "jax_state_sync"):
             self._model.jax_state_sync()
         return self._model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +73,11 @@ class PendingBatch:
             failed=None,
             earlier=None if self.earlier is None else self.earlier[is_good],
         )
+
+    def split(self) -> Iterator[tuple[Indices, list[NDArray[Any]]]]:
+        """Yields the samples' numbers and the arrays of each batch."""
+        for begin, stop in itertools.pairwise([0, *self.stops.tolist()]):
+            yield self.indices[begin:stop], [array[begin:stop] for array in self.arrays]
 
     def wait(self) -> ReadStats:
         """Waits until all samples are there.

@@ -8,7 +8,6 @@ alive for as long as any tensor, slice or `numpy()` view of it lives.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import mmap
 import weakref
@@ -19,32 +18,6 @@ from numpy.typing import NDArray
 
 from h5video_data.storage.scratch import ALIGNMENT as ALIGNMENT
 from h5video_data.storage.scratch import aligned_empty
-
-# Larger than what a codec asks for at once, such as Blosc for two of its blocks; smaller than most
-# batches.
-KEPT_BLOCK_NBYTES = 1 << 20
-
-# malloc.h of the GNU C library.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_freed_blocks() -> None:
-    """Has the C library keep what codecs free, in blocks of up to `KEPT_BLOCK_NBYTES`.
-
-    TensorFlow 2.21 (2.16 does not) has it get every block of 128 KiB or more from the kernel, page
-    by page, and give it back when it is freed: `ApplyPython311MemoryPatch` calls `mallopt` whenever
-    a `from_generator` starts. Blosc works in such a block for each chunk, and a feed of it had two
-    thirds of its speed, or less. Larger blocks still go back at once.
-
-    To be called after `from_generator` has started. This holds for the whole process. It does
-    nothing where the C library is another one.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        # Twice as much at the end of the heap, as the library itself does it.
-        mallopt(_M_TRIM_THRESHOLD, 2 * KEPT_BLOCK_NBYTES)
-        mallopt(_M_MMAP_THRESHOLD, KEPT_BLOCK_NBYTES)
-
 
 # Blocks of this size or more come from the kernel, and go back there. The C library would keep them
 # among its own, from where they may never go back: samples that were freed in another order than

@@ -63,6 +63,8 @@ def split_budget(
     num_batches: int,
     read_ahead_bytes: int | None,
     num_threads: int,
+    *,
+    min_cached_items: int = 0,
 ) -> MemoryBudget:
     """Splits the memory.
 
@@ -77,6 +79,7 @@ def split_budget(
         num_batches: Batches of an epoch.
         read_ahead_bytes: The memory, in bytes; None: the default.
         num_threads: Threads that decode.
+        min_cached_items: Items to cache in any case.
     """
     batch_nbytes = batch_size * video_set.sample_nbytes
     units = [
@@ -93,7 +96,7 @@ def split_budget(
         size = _batches_per_bundle(video_set, batch_size, num_batches, read_ahead_bytes)
         num_buffers = read_ahead_bytes // (size * batch_nbytes)
         in_flight = max(1, num_buffers // 2)
-        return MemoryBudget(size, in_flight, max(0, num_buffers - in_flight), 0)
+        return MemoryBudget(size, in_flight, max(0, num_buffers - in_flight), min_cached_items)
     if read_ahead_bytes is None:
         read_ahead_bytes = DEFAULT_CACHE_BYTES
     num_buffers = min(4, read_ahead_bytes // (4 * batch_nbytes))
@@ -103,7 +106,7 @@ def split_budget(
     rest = read_ahead_bytes - (in_flight + spare) * batch_nbytes - decoding_nbytes
     by_chunks: list[Component] = list({id(item): item for item, _ in units}.values())
     item_nbytes = sum(item.row_nbytes + CACHED_ITEM_NBYTES for item in by_chunks)
-    return MemoryBudget(1, in_flight, spare, max(0, rest // item_nbytes))
+    return MemoryBudget(1, in_flight, spare, max(min_cached_items, rest // item_nbytes))
 
 
 def _batches_per_bundle(

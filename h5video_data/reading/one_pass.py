@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -25,7 +24,7 @@ def read_once(
     batch_size: int,
     read_ahead_bytes: int | None = None,
     num_threads: int | None = None,
-) -> Iterator[tuple[Indices, list[NDArray[Any]]]]:
+) -> Generator[tuple[Indices, list[NDArray[Any]]], None, None]:
     """Reads samples in order, by threads that end with the iteration.
 
     Args:
@@ -63,8 +62,7 @@ def read_once(
             while (bundle := epoch.take()) is not None:
                 bundle.wait()
                 epoch.fill(budget.bundles_in_flight)
-                for begin, stop in itertools.pairwise([0, *bundle.stops.tolist()]):
-                    yield bundle.indices[begin:stop], [array[begin:stop] for array in bundle.arrays]
+                yield from bundle.split()
                 del bundle  # its buffers go back when nobody holds them, this frame included
         finally:
             epoch.cancel()

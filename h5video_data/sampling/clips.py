@@ -1,78 +1,71 @@
-"""Which frames of each sample are read, if not all of them."""
+"""`Clip`: which frames of each sample are read, if not all of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError
-from h5video_data.samplers import sample_hash
 
-POSITIONS = ("random", "center", "start")
+from .seeds import sample_hash
+
+Position = Literal["random", "center", "start"]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A run of frames of each sample; the other frames are not read.
+    """Equally spaced frames of each sample; the other frames are not read.
 
-        clip=Clip(16)                # 16 frames that follow each other, from a random frame on
+        clip=Clip(16)                # 16 consecutive frames, from a random one on
         clip=Clip(8, stride=4, position="center")
         clip=Clip(13, axis=-1)       # of samples (rows, columns, frames)
 
-    It holds for all datasets of x whose samples have more than one dimension. A random clip begins
-    at any frame where it fits with the same probability; the choice depends on the seed, the epoch,
-    the sample, and how often the sample came before in the epoch, and on nothing else. It is the
-    same for all datasets of x.
+    It applies to all datasets of x whose samples have more than one dimension, with the same frames
+    of each. A random clip begins at every frame where it fits with the same probability. The choice
+    depends on the seed, the epoch, the sample, and how often the sample came before in the epoch,
+    and on nothing else.
 
     Args:
-        num_frames: Frames of a clip.
-        stride: Distance from one frame of the clip to the next, in frames of the sample.
+        num_frames: Number of frames of a clip.
+        stride: Distance between consecutive frames of the clip, in frames of the sample.
         position: `"random"`, drawn anew each epoch; `"center"`; or `"start"`.
-        axis: Which axis of a sample is frames: 0 is the first one, -1 the last one. None: the first
-            one, unless the samples could be images. Of an axis that is not the first, whole samples
-            are read, and the clips cut out of them.
+        axis: Axis of a sample that holds the frames: 0 is the first one, -1 the last one. None: the
+            first one, unless the samples could be images. If it is not the first one, whole samples
+            are read, and the clips are cut out of them.
 
     Raises:
-        ArgumentError: An argument makes no sense.
+        ArgumentError: An argument is invalid.
     """
 
     num_frames: int
     stride: int = 1
-    position: str = "random"
+    position: Position = "random"
     axis: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("num_frames", self.num_frames), ("stride", self.stride)):
-            is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            if not is_whole or value < 1:
-                raise ArgumentError(
-                    f"`{name}` must be a whole number, 1 or more. Received: {name}={value!r}"
-                )
-        if self.axis is not None and (
-            not isinstance(self.axis, (int, np.integer)) or isinstance(self.axis, bool)
-        ):
+        check_whole_number("num_frames", self.num_frames, 1)
+        check_whole_number("stride", self.stride, 1)
+        check_choice("position", self.position, *get_args(Position))
+        if self.axis is not None and not is_whole_number(self.axis):
             raise ArgumentError(
                 "`axis` must be the number of an axis of the samples, 0 for the first one, -1 for "
                 f"the last one, or None. Received: axis={self.axis!r}"
             )
-        if self.position not in POSITIONS:
-            raise ArgumentError(
-                f"`position` must be one of {', '.join(map(repr, POSITIONS))}. "
-                f"Received: position={self.position!r}"
-            )
 
     def of_samples(self, name: str, shape: tuple[int, ...]) -> Clip:
-        """The same for samples of a dataset, with the number of their axis, 0 or more.
+        """Returns the clip of a dataset's samples, with `axis` as a number from 0.
 
         Args:
             name: Name of the dataset.
-            shape: The shape of its samples, of two dimensions or more.
+            shape: Shape of its samples, of two dimensions or more.
 
         Raises:
-            ArgumentError: They have no such axis, or nothing says which one is frames.
+            ArgumentError: The samples have no such axis, or `axis` is None and the first axis may
+                be something other than frames.
         """
         rank = len(shape)
         if self.axis is None:
@@ -85,23 +78,23 @@ class Clip:
         return replace(self, axis=(self.axis or 0) % rank)
 
     def frames(self, first: int) -> slice:
-        """The frames of the clip that begins at frame `first`."""
+        """Returns the frames of the clip that begins at a frame, as a slice."""
         return slice(first, first + self.span, self.stride)
 
     def cut(self, sample: NDArray[Any], first: int) -> NDArray[Any]:
-        """A view of the clip of a whole sample that begins at a frame; `axis` is 0 or more."""
+        """Returns a view of a sample: the clip from frame `first` on; `axis` is 0 or more."""
         index = [slice(None)] * sample.ndim
         index[self.axis or 0] = self.frames(first)
         return sample[tuple(index)]
 
     def shape_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the clip of a sample of this shape; `axis` is 0 or more."""
+        """Returns the shape of the clip of a sample of a shape; `axis` is 0 or more."""
         axis = self.axis or 0
         return (*shape[:axis], self.num_frames, *shape[axis + 1 :])
 
     @property
     def span(self) -> int:
-        """Frames from the first one of a clip to its last, both counted."""
+        """Number of frames from the first one of a clip to its last, both included."""
         return (self.num_frames - 1) * self.stride + 1
 
     def first_frames(
@@ -112,28 +105,28 @@ class Clip:
         indices: NDArray[np.int64],
         earlier: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
-        """The first frame of each sample's clip.
+        """Returns the first frame of each sample's clip.
 
         Args:
-            num_frames_stored: Frames of a sample, `span` or more.
+            num_frames_stored: Number of frames of a sample, `span` or more.
             seed: The loader's seed.
             epoch: Number of the epoch.
             indices: int64 (n,), sample numbers.
-            earlier: int64 (n,), how often each came before in the epoch; None: none did.
+            earlier: int64 (n,), earlier uses of each sample in the epoch; None: none.
 
         Returns:
             int64 (n,).
         """
         last = num_frames_stored - self.span
         if self.position == "random":
-            # Of 2^64 values; that the last ones make some frames likelier can be neglected.
+            # The modulo of a 64-bit number favours some frames by a negligible amount.
             bits = sample_hash(seed, epoch, indices, earlier, purpose=0xC11B)
             drawn: NDArray[np.int64] = (bits % np.uint64(last + 1)).astype(np.int64)
             return drawn
         return np.full(len(indices), last // 2 if self.position == "center" else 0, np.int64)
 
 
-# Channels of an image: grey, RGB, with alpha; and those of an optical flow.
+# Channels of an image: grey, RGB, RGBA; and those of optical flow.
 _CHANNELS = {1, 3, 4}
 _CHANNELS_OR_FLOW = {1, 2, 3, 4}
 
@@ -155,8 +148,8 @@ def _check_frames_come_first(clip: Clip, name: str, shape: tuple[int, ...]) -> N
         could_be = "(channels, frames, rows, columns)"
     if could_be is not None:
         raise ArgumentError(
-            f"`clip` needs to know which axis is frames: the samples of {name!r} have the shape "
-            f"{shape}, which could be {could_be} as well. Say so, with 0 for the first axis of a "
+            f"`clip` must say which axis holds the frames: the samples of {name!r} have the shape "
+            f"{shape}, which could also be {could_be}. Pass `axis`, 0 for the first axis of a "
             f"sample and -1 for the last one, such as Clip({clip.num_frames}, axis=0). If each "
-            f"sample is one image, there are no frames to choose from. Received: clip={clip!r}"
+            f"sample is one image, it has no frames: leave `clip` out. Received: clip={clip!r}"
         )

@@ -1,4 +1,4 @@
-"""One worker's part of every global batch, in index space: nobody reads what it does not use."""
+"""The shard of a worker: its part of every global batch, by position, before anything is read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplicaShard:
-    """The replicas of a worker, of all those that a global batch is divided among.
+    """The replicas of a worker, among all those that share a global batch.
 
     A global batch is cut into as many parts as there are replicas, in order; part r is an element
-    for replica r. A last batch that is not whole is cut as evenly as it can be; if it has fewer
-    samples than there are replicas, some of them come twice, so that no replica is left without.
+    for replica r. A smaller last batch is cut as evenly as possible; if it has fewer samples than
+    there are replicas, some of them come twice, so that every replica has a sample.
     """
 
     num_replicas: int = 1
+    """Number of replicas, over all workers."""
     first: int = 0
-    """Number of the worker's first replica."""
+    """Number of the worker's first replica, from 0."""
     count: int = 1
-    """Replicas of the worker."""
+    """Number of the worker's replicas."""
 
     @property
     def is_one_of_several(self) -> bool:
@@ -40,12 +41,12 @@ class ReplicaShard:
         """Cuts an epoch into this worker's elements.
 
         Args:
-            num_samples: Samples of the epoch, of all workers.
-            batch_size: Samples of a global batch; `num_replicas` divides it.
-            drop_remainder: Whether to leave out a last batch that is not whole.
+            num_samples: Samples of the epoch, over all workers.
+            batch_size: Samples of a global batch, a multiple of `num_replicas`.
+            drop_remainder: Whether to leave out a smaller last batch.
 
         Returns:
-            int64 (n,), positions in the epoch's order, or a slice of them, and int64 (elements,),
+            int64 (n,), positions in the epoch's order, or a slice of them; and int64 (elements,),
             the ends (exclusive) of the elements among them.
         """
         whole, rest = divmod(num_samples, batch_size)
@@ -73,10 +74,15 @@ class ReplicaShard:
 def replica_shard(
     context: tf.distribute.InputContext | None, batch_size: int | None
 ) -> ReplicaShard:
-    """The share of the worker that an `InputContext` describes; None: of the only one.
+    """Returns the shard of the worker that an `InputContext` describes.
+
+    Args:
+        context: The worker's context; None: there is one worker, with one replica.
+        batch_size: Samples of a global batch; None: elements are single samples.
 
     Raises:
-        ArgumentError: The replicas do not divide the batch, or the workers the replicas.
+        ArgumentError: The batch size is not a multiple of the number of replicas, or that not of
+            the number of workers.
     """
     if context is None:
         return ReplicaShard()
@@ -90,16 +96,17 @@ def replica_shard(
         ) from error
     if batch_size is None:
         raise ArgumentError(
-            "`input_context` divides batches. Received: batch_size=None with an input_context"
+            "`input_context` needs batches to divide: `batch_size` must be given. "
+            "Received: batch_size=None with an input_context"
         )
     if batch_size % replicas:
         raise ArgumentError(
-            "`batch_size` is the global one with an `input_context`, and must be a multiple of the "
+            "`batch_size` is global with an `input_context`: it must be a multiple of the "
             f"number of replicas. Received: batch_size={batch_size} for {replicas} replicas"
         )
     if replicas % workers:
         raise ArgumentError(
-            "`input_context` must have as many replicas on each worker. "
+            "`input_context` must have the same number of replicas on each worker. "
             f"Received: {replicas} replicas on {workers} workers"
         )
     count = replicas // workers

@@ -1,4 +1,4 @@
-"""A map stage that runs in the thread of whoever asks it for an element."""
+"""A map stage without threads of its own: it runs in the consumer's."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import tensorflow as tf
 def map_inline(
     dataset: tf.data.Dataset, function: Callable[..., Any], element_spec: Any
 ) -> tf.data.Dataset:
-    """`dataset.map(function)`, but in the thread of whoever asks for an element.
+    """Returns `dataset.map(function)`, but run in the thread that asks for an element.
 
-    `Dataset.map` has TensorFlow's pool of threads do it, which takes a tenth of a millisecond, and
-    for as long as they are all busy with other map functions.
+    `Dataset.map` runs it in TensorFlow's thread pool: that takes a tenth of a millisecond, or as
+    long as all threads are busy with other map functions.
 
     Args:
-        dataset: What to map.
-        function: From an element's tensors, one by one, to those of another.
-        element_spec: What these are together.
+        dataset: The dataset to map.
+        function: Maps an element's tensors, each an argument, to those of the new element.
+        element_spec: Spec of the new element.
     """
     specs = map(tf.TensorSpec, dataset._flat_shapes, dataset._flat_types)
 
     def run(*element: tf.Tensor) -> Any:
-        # XLA's clusters (`--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit`) need an executor of several
-        # threads.
+        # XLA's clusters (`--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit`) need an executor with
+        # several threads.
         with tf.xla.experimental.jit_scope(compile_ops=False):
             return function(*element)
 
@@ -40,5 +40,5 @@ def map_inline(
         preserve_cardinality=True,
     )
     mapped = tf.data.experimental.from_variant(variant, element_spec)
-    mapped.source = dataset  # which lives as long, as with other stages
+    mapped.source = dataset  # must live as long, as with other stages
     return mapped

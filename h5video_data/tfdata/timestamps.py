@@ -1,14 +1,15 @@
-"""Notes in TensorFlow's graph when groups arrive, and when elements are asked for and given.
+"""Records when batches and elements pass the stages of a pipeline.
 
-It happens on the host's processor without Python, and costs a hundredth of a millisecond. Where
-`tf.config.experimental.enable_op_determinism` forbids to ask for the time, Python is asked, which
-costs some hundredths each time.
+The times behind the generator are recorded by TensorFlow's graph, on the CPU and without Python,
+which takes a hundredth of a millisecond. Where `tf.config.experimental.enable_op_determinism` has
+disabled `tf.timestamp`, Python's clock is read instead, which takes some hundredths.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,39 +17,56 @@ from numpy.typing import NDArray
 
 from .inline_map import map_inline
 
-# Rows of a ring: a monitor looks several times before they are overwritten.
+# Times that are kept of each kind: a monitor reads them several times before they are overwritten.
 NUM_KEPT = 4096
 
-# What TensorFlow calls a resource that lives as long as what refers to it.
+# The name that makes TensorFlow delete a resource with the last reference to it.
 _ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
+class HandOver(NamedTuple):
+    """One `next` of the generator: seconds since 1970, and of waiting."""
+
+    asked: float
+    """When TensorFlow asked for batches."""
+    waited: float
+    """Seconds from then on until they were read."""
+    given: float
+    """When the generator yielded them."""
+
+
 class Timestamps:
-    """When groups of elements came from the generator, and when elements left the pipeline."""
+    """Records when batches and elements pass the stages of a loader's pipelines.
+
+    Attributes:
+        hand_overs: The last times that the generator was asked for batches, and gave them.
+    """
 
     def __init__(self) -> None:
+        self.hand_overs: deque[HandOver] = deque(maxlen=NUM_KEPT)
         self._arrived = _Ring(1)
         self._left = _Ring(2)
-        self._now = _timestamp if _is_timestamp_allowed() else _time_of_python
+        self._now = _timestamp if _is_timestamp_allowed() else _python_time
 
     def arrived(self) -> NDArray[np.float64]:
-        """When the last groups had been made tensors, in seconds since 1970, ascending."""
+        """Returns when the last hand-overs had become tensors: seconds since 1970, ascending."""
         return self._arrived.read()[:, 0]
 
     def left(self) -> NDArray[np.float64]:
-        """(n, 2), when each of the last elements was asked for, and when it was given.
+        """Returns when the pipeline was asked for its last elements, and when it gave them.
 
-        In seconds since 1970, in the order of the latter.
+        Returns:
+            float64 (n, 2), seconds since 1970, ascending by the second column.
         """
         return self._left.read()
 
     def note_arrival(self) -> None:
-        """Notes that a group has arrived: to be called in a graph that has it as its input."""
+        """Records that a hand-over has become tensors: to be called in a graph of these."""
         self._arrived.write([self._now()])
 
     def follow(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The same dataset, which now tells when its elements are asked for and given."""
-        # Each element is asked of the first dataset, then of the second one, by whoever wants it.
+        """Returns a dataset of the same elements that records when each is asked for and given."""
+        # `zip` asks the first dataset, then the second one, in the thread that asks it.
         numbers = tf.data.Dataset.range(tf.int64.max)
         asked = map_inline(numbers, self._ask, tf.TensorSpec((), tf.float64))
         both = tf.data.Dataset.zip((asked, dataset))
@@ -64,9 +82,9 @@ class Timestamps:
 
 
 class _Ring:
-    """The last rows of times that were written.
+    """The last `NUM_KEPT` rows of times that were written.
 
-    Its two resources are no `tf.Variable`s, of which a distribution strategy would make one for
+    Its two resources are not `tf.Variable`s: a distribution strategy would make one of these for
     each replica.
     """
 
@@ -84,7 +102,7 @@ class _Ring:
             )
 
     def read(self) -> NDArray[np.float64]:
-        """Those that were written, in the order of their last column."""
+        """Returns the rows, ascending by their last column."""
         with tf.init_scope(), tf.device("/CPU:0"):
             rows = tf.raw_ops.ReadVariableOp(resource=self._rows, dtype=tf.float64).numpy()
         rows = rows[rows[:, -1] >= 0]
@@ -97,13 +115,13 @@ def _timestamp() -> tf.Tensor:
         return tf.timestamp()
 
 
-def _time_of_python() -> tf.Tensor:
+def _python_time() -> tf.Tensor:
     with tf.device("/CPU:0"):
         return tf.ensure_shape(tf.numpy_function(time.time, [], tf.float64), ())
 
 
 def _is_timestamp_allowed() -> bool:
-    """Whether TensorFlow tells the time: not once `enable_op_determinism` was called."""
+    """Whether `tf.timestamp` works: not after `enable_op_determinism`."""
     try:
         with tf.init_scope():
             _timestamp()
@@ -113,7 +131,7 @@ def _is_timestamp_allowed() -> bool:
 
 
 def _resource(value: NDArray[Any]) -> tf.Tensor:
-    """A variable in the host's memory, wherever the dataset is made: in a graph as well."""
+    """Returns a variable in the host's memory, even if it is made inside a graph."""
     with tf.init_scope(), tf.device("/CPU:0"):
         resource = tf.raw_ops.VarHandleOp(
             dtype=value.dtype, shape=value.shape, shared_name=_ANONYMOUS

@@ -191,8 +191,17 @@ def not_written(out: Path, error: Exception) -> str:
     return f"{out} could not be written, and nothing of it was left behind: {reason}"
 
 
-def with_progress(items: Iterable[Any], what: str, *, unit: str, progress: bool) -> Iterable[Any]:
+def with_progress(
+    items: Iterable[Any], what: str, *, unit: str, progress: bool, total: int | None = None
+) -> Iterable[Any]:
     """Returns the items, with a progress bar on stderr if `progress`.
+
+    Args:
+        items: The items.
+        what: The text before the bar.
+        unit: The name of an item.
+        progress: Whether to show the bar.
+        total: The number of items, if they have no length.
 
     Raises:
         MissingDependencyError: tqdm is not installed.
@@ -206,5 +215,5 @@ def with_progress(items: Iterable[Any], what: str, *, unit: str, progress: bool)
             f"tqdm shows the progress, and cannot be imported ({error}). "
             "Install it with: pip install 'h5video_data[pack]'"
         ) from error
-    bar: Iterable[Any] = tqdm(items, desc=what, unit=unit)
+    bar: Iterable[Any] = tqdm(items, desc=what, unit=unit, total=total)
     return bar

@@ -1,9 +1,9 @@
 """`repack`: rewrites files in a layout that trains fast.
 
-    files -> Copier: everything but the samples -> VideoLoader: the samples -> checks -> out
+    files -> Copier: everything but the samples -> read_once: the samples -> checks -> out
 
-The samples are read by the loader itself, so that each chunk is decoded once, by all threads, and
-in bounded memory; they are written in large batches.
+The samples are read as for training, so that each chunk is decoded once, by all threads, and in
+bounded memory; they are written in large batches.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from h5video_data.arguments import check_choice
+from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import (
     ArgumentError,
     H5VideoError,
     RepackingError,
-    SamplerError,
 )
-from h5video_data.loader import VideoLoader
 from h5video_data.opening import Paths, open_video_set
+from h5video_data.reading.one_pass import read_once
 from h5video_data.reading.threads import Task, Threads
 from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
@@ -149,6 +148,7 @@ def repack(
     names = _checked_names(x)
     check_choice("compression", compression, None, *COMPRESSIONS)
     check_choice("chunks", chunks, None, "sample")
+    check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     video_set = open_video_set(path, {name: name for name in names}, None)
     _check_not_read(out, video_set)
     check_out(out, overwrite=overwrite)
@@ -172,23 +172,32 @@ def repack(
         copier.check(partial)
         _check_samples(video_set, partial)
 
+    num_threads = len(os.sched_getaffinity(0))
+    samples, size = np.arange(video_set.num_samples), _batch_size(video_set)
+    datasets = [item.name for item in video_set.components]
+    batches = read_once(
+        video_set,
+        samples,
+        batch_size=size,
+        read_ahead_bytes=read_ahead_bytes,
+        num_threads=num_threads,
+    )
     try:
         with (
-            VideoLoader(
-                video_set,
-                shuffle=_OnePass(video_set.num_samples),
-                batch_size=_batch_size(video_set),
-                read_ahead_bytes=read_ahead_bytes,
-            ) as loader,
+            contextlib.closing(batches),
             open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
             file_when_complete(out, RepackingError, check) as (target, output),
         ):
-            batches = with_progress(loader, "repacking", unit="batch", progress=progress)
+            shown = with_progress(
+                (dict(zip(datasets, arrays, strict=True)) for _, arrays in batches),
+                "repacking",
+                unit="batch",
+                total=-(-len(samples) // size),
+                progress=progress,
+            )
             copier = Copier(video_set, source, target, os.path.abspath(out.parent), create)
             copier.copy()
-            _write_samples(
-                output.watched(batches), copier.new_datasets, compression, loader.num_threads
-            )
+            _write_samples(output.watched(shown), copier.new_datasets, compression, num_threads)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
@@ -235,19 +244,6 @@ def _check_space(out: Path, video_set: VideoSet) -> None:
 
 
 # Samples
-
-
-@dataclass(frozen=True)
-class _OnePass:
-    """A sampler of one epoch, in order, so that the loader does not prefetch a second one."""
-
-    num_samples: int
-
-    def epoch(self, epoch: int) -> NDArray[np.int64]:
-        """Returns all samples, in order."""
-        if epoch:
-            raise SamplerError("The samples are read once.")
-        return np.arange(self.num_samples)
 
 
 def _batch_size(video_set: VideoSet) -> int:

@@ -2,44 +2,32 @@
 
     map_fn=[random_crop(96, 96), random_flip(), channels_last(), to_float()]
 
-Each of these makes a function of what an element is made of: it changes x and hands the rest (y,
-sample weights) on; `mixup` and `cutmix` change labels and weights as well.
+Each of these returns a function of an element, (x, y), (x, y, sample_weight) or x. It changes x and
+returns the rest as it is, except that `mixup` and `cutmix` mix labels and weights as well.
 
-`key` says which values are changed instead of x: a name of x's dict or of y's; "x", "y" or
-"sample_weight" for one that is no dict; or several of them, which all get the same random choice,
-so that masks fit their clips: `random_flip(key=("x", "y"))`. If x is a dict, a key must be given.
+`key` names the values to change instead of x: a name of x's dict or of y's; "x", "y" or
+"sample_weight" for an item that is not a dict; or several names. All of them get the same random
+choice, so that masks fit their clips: `random_flip(key=("x", "y"))`. If x is a dict, `key` must be
+given.
 
 Clips are (batch, frames, channels, rows, columns), as they are stored, or with
-`data_format="channels_last"` (batch, frames, rows, columns, channels). A shape that can only be of
-the other order, such as (batch, 16, 112, 112, 3) without `data_format`, is an ArgumentError;
-`"channels_first"` is taken at its word.
+`data_format="channels_last"` (batch, frames, rows, columns, channels). Without `data_format`, a
+shape that can only be channels last, such as (batch, 16, 112, 112, 3), is an ArgumentError; with
+`"channels_first"`, it is taken as given.
 
 Random choices are the same for all frames of a clip and independent from clip to clip. They are a
-function of `seeds`, int32 (batch, 2), alone, so they do not depend on the number of threads, and
-come again with the same seed and epoch.
+function of `seeds`, int32 (batch, 2), alone: they do not depend on the number of threads, and are
+repeated with the same seed and epoch.
 
-Clips keep their dtype, but for `to_float` and `normalize`. What is calculated in between, in
-float32 (float64 for float64 and for integers of 32 bits and more), is rounded to the nearest value
-that an integer dtype has, not wrapped around. Resizing is always in float32, but for `"nearest"`.
+Clips keep their dtype, except in `to_float` and `normalize`. Intermediate results are float32, or
+float64 for float64 and for integers of 32 bits and more. For integer dtypes, they are rounded to
+the nearest value and saturate. Resizing uses float32, except with `"nearest"`.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .colour import normalize, random_brightness, random_contrast, random_saturation, to_float
-    from .geometry import channels_last, random_crop, random_erasing, random_flip
-    from .mixing import cutmix, mixup
-    from .resizing import random_resized_crop, resize
-    from .statistics import ChannelStatistics, channel_statistics
-    from .temporal import (
-        random_reverse,
-        random_temporal_crop,
-        temporal_jitter,
-        temporal_subsample,
-    )
+from typing import TYPE_CHECKING
 
 __all__ = [
     "ChannelStatistics",
@@ -59,30 +47,28 @@ __all__ = [
     "random_temporal_crop",
     "resize",
     "temporal_jitter",
-    "temporal_subsample",
     "to_float",
 ]
 
-# By module: importing them takes TensorFlow, but for `statistics`.
-_MODULES = {
-    "colour": (
-        *("normalize", "random_brightness", "random_contrast", "random_saturation", "to_float"),
-    ),
-    "geometry": ("channels_last", "random_crop", "random_erasing", "random_flip"),
-    "mixing": ("cutmix", "mixup"),
-    "resizing": ("random_resized_crop", "resize"),
-    "statistics": ("ChannelStatistics", "channel_statistics"),
-    "temporal": (
-        *("random_reverse", "random_temporal_crop", "temporal_jitter", "temporal_subsample"),
-    ),
-}
+if TYPE_CHECKING:
+    from .colour import normalize, random_brightness, random_contrast, random_saturation, to_float
+    from .geometry import channels_last, random_crop, random_erasing, random_flip
+    from .mixing import cutmix, mixup
+    from .resizing import random_resized_crop, resize
+    from .statistics import ChannelStatistics, channel_statistics
+    from .temporal import random_reverse, random_temporal_crop, temporal_jitter
+    from .temporal import temporal_subsample as temporal_subsample
+else:
+    # Imported when first used. `statistics` comes first: the others import TensorFlow, in seconds.
+    _MODULES = ("statistics", "colour", "geometry", "mixing", "resizing", "temporal")
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in (*__all__, "temporal_subsample"):
+            for module in _MODULES:
+                found = getattr(importlib.import_module(f".{module}", __name__), name, None)
+                if found is not None:
+                    return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Random rectangles of a frame, one a clip."""
+"""Random boxes, rectangles of a frame: one for each clip."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import ClipAxes
 
 from .draws import random_starts, uniform
 from .elements import check_pair
+from .selection import ClipAxes
 
 _ATTEMPTS = 10
 
 
 class Boxes(NamedTuple):
-    """A rectangle for each clip, in pixels, int32 (batch,)."""
+    """A box for each clip, in pixels, int32 (batch,)."""
 
     top: tf.Tensor
     left: tf.Tensor
@@ -29,7 +29,11 @@ class Boxes(NamedTuple):
 def check_boxes(
     scale: Sequence[float], ratio: Sequence[float]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The arguments `scale` and `ratio` of a map function, or an ArgumentError."""
+    """Returns the arguments `scale` and `ratio` of a map function, checked.
+
+    Raises:
+        ArgumentError: One of them is not a range of positive numbers.
+    """
     scales, ratios = check_pair("scale", scale, 0, 1), check_pair("ratio", ratio, 0)
     for name, (smallest, _) in (("scale", scales), ("ratio", ratios)):
         if smallest == 0:
@@ -40,13 +44,13 @@ def check_boxes(
 def place_boxes(
     seeds: tf.Tensor, draw: int, rows: int, columns: int, height: tf.Tensor, width: tf.Tensor
 ) -> Boxes:
-    """Boxes of given sizes, each at a random place inside of the frame.
+    """Places boxes of given sizes at random inside the frame.
 
     Args:
         seeds: int32 (batch, 2).
-        draw: Number of the draw of the row; that of the column is the next.
-        rows: Of the frame.
-        columns: Of the frame.
+        draw: Number of the draw of the row; the next one is that of the column.
+        rows: Rows of the frame.
+        columns: Columns of the frame.
         height: int32 (batch,), from 0 to `rows`.
         width: int32 (batch,), from 0 to `columns`.
     """
@@ -62,22 +66,22 @@ def random_boxes(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[Boxes, tf.Tensor]:
-    """Boxes of random sizes, as torchvision draws them: the first of ten that fits.
+    """Draws boxes of random sizes, as torchvision does: the first of ten that fits into the frame.
 
     Args:
         seeds: int32 (batch, 2); draws 1 to 22 are used.
-        rows: Of the frame.
-        columns: Of the frame.
-        scale: From which share of the frame's area to which, uniformly.
-        ratio: From which width / height to which, uniformly in its logarithm.
+        rows: Rows of the frame.
+        columns: Columns of the frame.
+        scale: Range of the area, as a fraction of the frame's, uniform.
+        ratio: Range of width / height, log-uniform.
 
     Returns:
-        The boxes, and whether one was found that fits, bool (batch,); where none was, the box is
-        of no use.
+        The boxes, and bool (batch,), whether one was found that fits. If not, the box is
+        meaningless.
     """
     sizes = range(1, _ATTEMPTS + 1)
     shapes = range(_ATTEMPTS + 1, 2 * _ATTEMPTS + 1)
-    # In float64: the last bit of `exp` depends on the place in the batch, and must not be seen.
+    # In float64, because the last bit of `exp` depends on the place in the batch.
     area = rows * columns * tf.cast(uniform(seeds, sizes, *scale), tf.float64)
     logarithm = uniform(seeds, shapes, math.log(ratio[0]), math.log(ratio[1]))
     aspect = tf.exp(tf.cast(logarithm, tf.float64))
@@ -92,7 +96,7 @@ def random_boxes(
 
 
 def inside(boxes: Boxes, rows: int, columns: int, axes: ClipAxes) -> tf.Tensor:
-    """Which pixels are inside of their clip's box.
+    """Returns a mask of the pixels inside each clip's box.
 
     Returns:
         bool (batch, 1, 1, rows, columns), or (batch, 1, rows, columns, 1) for channels last.
@@ -118,11 +122,20 @@ def for_each_box(
     axes: ClipAxes,
     function: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """What a function makes of each clip's box, which is one clip without the batch's axis.
+    """Applies a function to the box of each clip.
 
-    The function makes frames of `height` x `width` of it. This loops over the clips: it copies a
-    box row by row, where `tf.gather` goes pixel by pixel and takes several times as long.
-    Its callers are a `tf.function` each: without a graph, the loop is slow.
+    It loops over the clips: slices copy row by row, whereas `tf.gather` copies pixel by pixel and
+    takes several times as long. Callers must wrap it in a `tf.function`: the loop is slow in eager
+    mode.
+
+    Args:
+        clips: (batch, frames, channels, rows, columns) or channels last.
+        boxes: A box for each clip.
+        height: Rows of the result.
+        width: Columns of the result.
+        axes: Axes of the clips.
+        function: Function from the pixels of one clip in its box, without the batch axis, to frames
+            of `height` x `width`.
     """
 
     def one(values: tuple[tf.Tensor, Boxes]) -> tf.Tensor:

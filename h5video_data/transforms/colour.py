@@ -1,4 +1,4 @@
-"""Map functions that change values where they are."""
+"""Map functions that change the values of pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import Key, axes_of
 
 from .draws import uniform
 from .elements import (
@@ -25,22 +24,23 @@ from .elements import (
     per_clip,
     random,
 )
+from .selection import DataFormat, Key, axes_of
 
 
 def to_float(
     scale: float | None = None, offset: float = 0.0, *, dtype: str = "float32", key: Key = None
 ) -> MapFunction:
-    """Casts to a float, multiplies by `scale`, and adds `offset`; of any shape.
+    """Casts values of any shape to floats, multiplies by `scale`, and adds `offset`.
 
-    On the host this makes four bytes of each one. Where the model can start with a
+    On the host, this makes uint8 four times as large. If the model can start with a
     `keras.layers.Rescaling`, leave the clips in uint8 until they are on the accelerator.
 
     Args:
-        scale: Factor. Default: 1 / 255 for uint8, which maps 0..255 to 0..1. Other dtypes do not
-            tell where their values end: the factor must be given.
+        scale: Factor. Default: 1 / 255 for uint8, which maps 0..255 to 0..1. It must be given for
+            other dtypes, whose range of values is not known.
         offset: Added after scaling.
         dtype: A float dtype.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps the shape.
@@ -64,23 +64,23 @@ def normalize(
     std: ArrayLike,
     *,
     dtype: str = "float32",
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
-    """Subtracts the mean and divides by the standard deviation, channel by channel.
+    """Subtracts the mean and divides by the standard deviation of each channel.
 
     Clips are (batch, frames, channels, rows, columns) or channels last.
 
-    `channel_statistics` finds both: `normalize(*channel_statistics(loader))`. As for `to_float`,
-    the model can do the same on the accelerator, with a `keras.layers.Normalization`.
+    `channel_statistics` computes both: `normalize(*h5v.channel_statistics(loader))`. As with
+    `to_float`, the model can do this on the accelerator, with a `keras.layers.Normalization`.
 
     Args:
-        mean: One for each channel, in the units of the clips (0..255 if they are uint8), or one for
-            all.
-        std: The same, above 0.
+        mean: A number for each channel, or one for all, in the units of the clips (0..255 for
+            uint8).
+        std: A number for each channel, or one for all, in the same units, above 0.
         dtype: A float dtype.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps the shape.
@@ -96,7 +96,7 @@ def normalize(
             )
     if not (numbers["std"] > 0).all():
         raise ArgumentError(
-            "`std` must be above 0; it is 0 for a channel whose values are all alike. "
+            "`std` must be above 0; it is 0 for a channel whose values are all equal. "
             f"Received: std={numbers['std'].tolist()}"
         )
 
@@ -119,17 +119,18 @@ def random_brightness(
     value_range: Sequence[float] | None = None,
     key: Key = None,
 ) -> MapFunction:
-    """Adds the same number to all values of a clip, as `keras.layers.RandomBrightness` does.
+    """Adds a random number to all values of a clip, as `keras.layers.RandomBrightness` does.
 
     Clips are (batch, frames, channels, rows, columns), or channels last.
 
     Args:
-        factor: (lower, upper), from -1 to 1: what is added lies between these parts of the
-            value range's width. A number f stands for (-f, f).
-        value_range: (lowest, highest) value of the clips: results are clipped to it. Default: 0
-            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. If the
-            first frame of a batch has floats far outside of 0 to 1, TensorFlow raises an error.
-        key: Which values of the element, if not x itself: see `transforms`.
+        factor: (lower, upper), from -1 to 1: range of the number, as a fraction of the width of
+            the value range. A number f stands for (-f, f).
+        value_range: (lowest, highest) value of the clips; results are clipped to it. Default: 0
+            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; it must be given for other
+            dtypes. TensorFlow raises an error if floats in the first frame of a batch are far
+            outside 0 to 1.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
@@ -153,22 +154,23 @@ def random_contrast(
     factor: float | Sequence[float],
     *,
     value_range: Sequence[float] | None = None,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
-    """Scales the distance of values to the mean, as `keras.layers.RandomContrast` does.
+    """Scales the distance of values to their mean, as `keras.layers.RandomContrast` does.
 
     The scale is the same for all frames of a clip, (batch, frames, channels, rows, columns) or
-    channels last; the mean is that of each frame and channel.
+    channels last; each frame and channel has its own mean.
 
     Args:
-        factor: (lower, upper), from 0 to 1: the scale lies between 1 - lower and 1 + upper. A
-            number f stands for (f, f).
-        value_range: (lowest, highest) value of the clips: results are clipped to it. Default: 0
-            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; other dtypes need it. If the
-            first frame of a batch has floats far outside of 0 to 1, TensorFlow raises an error.
+        factor: (lower, upper), from 0 to 1: the scale is between 1 - lower and 1 + upper. A number
+            f stands for (f, f).
+        value_range: (lowest, highest) value of the clips; results are clipped to it. Default: 0
+            to 255 for uint8, 0 to 65535 for uint16, 0 to 1 for floats; it must be given for other
+            dtypes. TensorFlow raises an error if floats in the first frame of a batch are far
+            outside 0 to 1.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
@@ -192,25 +194,25 @@ def random_contrast(
 def random_saturation(
     factor: float | Sequence[float],
     *,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
     """Scales the saturation of all pixels of a clip, as `tf.image.adjust_saturation` does.
 
-    That is the S of hue, saturation and value: (max - min) / max of a pixel's three channels; hue
-    and value stay as they are. `factor` is as for `random_contrast`: 1 means no change, 0 grey. (In
-    `keras.layers.RandomSaturation`, 0.5 means no change.)
+    That is the S of HSV, (max - min) / max of a pixel's three channels; hue and value do not
+    change. A scale of 1 means no change, 0 means grey. (In `keras.layers.RandomSaturation`, 0.5
+    means no change.)
 
     Args:
-        factor: (lower, upper), from 0 to 1: the scale lies between 1 - lower and 1 + upper. A
-            number f stands for (f, f).
+        factor: (lower, upper), from 0 to 1: the scale is between 1 - lower and 1 + upper. A number
+            f stands for (f, f).
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`. Clips are (batch, frames, 3, rows,
-        columns) or channels last, without negative values: if the first frame of a batch has
-        some, TensorFlow raises an error.
+        columns) or channels last. TensorFlow raises an error if the first frame of a batch has
+        negative values.
     """
     lower, upper = _factors(factor)
     axes = axes_of(data_format)
@@ -220,13 +222,13 @@ def random_saturation(
         check_axes(clips, axes)
         if length(clips, axis) != 3:
             raise ArgumentError(
-                "Saturation is of clips of three channels: red, green, blue. "
+                "Saturation needs clips of three channels: red, green, blue. "
                 f"Received: clips of shape {clips.shape}, channels on axis {axis}"
             )
         values = as_float(_inside(clips, 0, None))
         scale = per_clip(tf.cast(uniform(seeds, 1, 1 - lower, 1 + upper), values.dtype), clips)
-        # With hue and value kept, the distance of each channel to the largest is in proportion to
-        # the saturation, which ends at 1: there the smallest channel is 0.
+        # With constant hue and value, the distance of each channel to the largest is proportional
+        # to the saturation. At its maximum, 1, the smallest channel is 0.
         largest = tf.reduce_max(values, axis, keepdims=True)
         distance = largest - values
         most = tf.math.divide_no_nan(largest, tf.reduce_max(distance, axis, keepdims=True))
@@ -237,7 +239,7 @@ def random_saturation(
 
 def _check_floating(dtype: str) -> None:
     if not tf.as_dtype(dtype).is_floating:
-        raise ArgumentError(f"`dtype` must be a float dtype. Received: {dtype!r}")
+        raise ArgumentError(f"`dtype` must be a float dtype. Received: dtype={dtype!r}")
 
 
 def _factors(factor: float | Sequence[float]) -> tuple[float, float]:
@@ -250,7 +252,7 @@ def _check_value_range(value_range: Sequence[float] | None) -> None:
         low, high = check_pair("value_range", value_range, float("-inf"))
         if low == high:
             raise ArgumentError(
-                "`value_range` must hold more than one value. "
+                "`value_range` must be two different numbers. "
                 f"Received: value_range={value_range!r}"
             )
 
@@ -260,27 +262,27 @@ def _value_range(value_range: Sequence[float] | None, dtype: tf.DType) -> tuple[
         return float(value_range[0]), float(value_range[1])
     if not dtype.is_floating and dtype not in (tf.uint8, tf.uint16):
         raise ArgumentError(
-            "`value_range` must be given for integers other than uint8 and uint16: such as "
+            "`value_range` must be given for integers other than uint8 and uint16, such as "
             f"value_range=(0, 255). Received: clips of {dtype.name}"
         )
     return 0.0, 1.0 if dtype.is_floating else float(dtype.max)
 
 
 def _inside(clips: tf.Tensor, low: float, high: float | None) -> tf.Tensor:
-    """The same clips; they are an error if they are far outside of the range meant for them.
+    """Returns the clips; TensorFlow raises an error if they are far outside a range of values.
 
-    The first frame of a batch is enough to tell 0..255 or normalised values from 0..1, and costs
-    next to nothing. What a bicubic interpolation adds beyond the ends is let through.
+    It checks the first frame of a batch, which costs little and is enough to tell 0..255 or
+    normalised values from 0..1. A margin allows for the overshoot of bicubic interpolation.
 
     Args:
-        clips: The clips.
-        low: The lowest value.
-        high: The highest value; None: there is none.
+        clips: A batch of clips.
+        low: Lowest value.
+        high: Highest value; None: no limit.
     """
     if clips.dtype.is_unsigned:
         return clips
     first = as_float(clips[:1, :1])
-    # Black frames may have a little noise around 0.
+    # Black frames may have some noise around 0.
     largest = tf.maximum(tf.reduce_max(first), 0.1) if high is None else high
     slack = (largest - low) / 4
     is_outside = first < low - slack
@@ -298,11 +300,11 @@ def _inside(clips: tf.Tensor, low: float, high: float | None) -> tf.Tensor:
 
 
 def _check_units(clips: tf.Tensor, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
-    """Raises an ArgumentError for the numbers of 0..1 and clips of 0..255, a frequent mistake."""
+    """Raises an ArgumentError for statistics of 0..1 with clips of 0..255, a frequent mistake."""
     if clips.dtype == tf.uint8 and std.max() < 1 and 0 < np.abs(mean).max() <= 1:
         raise ArgumentError(
-            "`mean` and `std` must be in the units of the clips, and look like those of values "
-            "from 0 to 1: multiply both by 255, or let `to_float()` come before (`to_float(1)`, if "
-            f"the clips hold 0 and 1). Received: mean={mean.tolist()}, std={std.tolist()}, "
+            "`mean` and `std` must be in the units of the clips, but look like those of values "
+            "from 0 to 1: multiply both by 255, or put `to_float()` first (`to_float(1)`, if the "
+            f"clips hold 0 and 1). Received: mean={mean.tolist()}, std={std.tolist()}, "
             f"clips of {clips.dtype.name}"
         )

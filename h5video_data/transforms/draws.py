@@ -1,4 +1,4 @@
-"""Random numbers of one sample each, from `seeds`, int32 (batch, 2)."""
+"""Random numbers for each sample of a batch, from `seeds`, int32 (batch, 2)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-# 2**-32 is finer than the uniform numbers are.
+# Bisection to 2**-32, which is finer than the uniform numbers are.
 _BISECTIONS = 32
 
 
 def random_bits(seeds: tf.Tensor, draw: int | Sequence[int]) -> tf.Tensor:
-    """32 random bits a sample, int64 from 0 to 2**32 - 1.
+    """Returns 32 random bits for each sample, as int64 from 0 to 2**32 - 1.
 
-    `tf.random.stateless_uniform` takes one seed a call, not one a sample, so the seeds are mixed
-    here: by the finaliser of MurmurHash3 (fmix32), in the low half of 64-bit integers.
+    `tf.random.stateless_uniform` takes one seed a call, not one a sample. So the seeds are mixed
+    here, by the finalizer of MurmurHash3 (fmix32), in the low half of 64-bit integers.
 
     Args:
         seeds: int32 (batch, 2).
-        draw: Tells the draws of a map function apart; a number from 1, or several.
+        draw: Number of the draw within a map function, from 1; or several numbers. Different draws
+            are independent.
 
     Returns:
         (batch,), or (batch, draws) for several.
@@ -43,28 +44,28 @@ def random_bits(seeds: tf.Tensor, draw: int | Sequence[int]) -> tf.Tensor:
 def uniform(
     seeds: tf.Tensor, draw: int | Sequence[int], low: float = 0.0, high: float = 1.0
 ) -> tf.Tensor:
-    """Uniform numbers in [low, high), float32 (batch,), or (batch, draws) for several draws."""
-    # 24 bits are what a float32 holds exactly, so the result is below 1.
+    """Returns uniform numbers in [low, high), float32 (batch,), or (batch, draws)."""
+    # A float32 holds 24 bits exactly, so the result is below 1.
     bits = tf.bitwise.right_shift(random_bits(seeds, draw), 8)
     numbers = tf.cast(bits, tf.float32) * 2.0**-24
     return numbers if (low, high) == (0, 1) else low + numbers * (high - low)
 
 
 def random_starts(seeds: tf.Tensor, draw: int | Sequence[int], spare: int | tf.Tensor) -> tf.Tensor:
-    """Whole numbers from 0 to `spare`, int32 (batch,), each as likely as the others."""
+    """Returns uniform integers from 0 to `spare`, both included, int32 (batch,)."""
     return tf.cast(uniform(seeds, draw) * tf.cast(spare + 1, tf.float32), tf.int32)
 
 
 def symmetric_beta(seeds: tf.Tensor, draw: int, alpha: float) -> tf.Tensor:
-    """Numbers of the distribution Beta(alpha, alpha), float64 (batch,).
+    """Returns numbers of the distribution Beta(alpha, alpha), float64 (batch,).
 
-    The quantile of a uniform number, found by bisection: whatever alpha is, one draw is enough.
+    They are quantiles of uniform numbers, found by bisection: one draw is enough for any alpha.
     """
-    share = tf.cast(uniform(seeds, draw), tf.float64)
+    probability = tf.cast(uniform(seeds, draw), tf.float64)
     parameter = tf.constant(alpha, tf.float64)
-    low, high = tf.zeros_like(share), tf.ones_like(share)
+    low, high = tf.zeros_like(probability), tf.ones_like(probability)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        is_below = tf.math.betainc(parameter, parameter, middle) < share
+        is_below = tf.math.betainc(parameter, parameter, middle) < probability
         low, high = tf.where(is_below, middle, low), tf.where(is_below, high, middle)
     return (low + high) / 2

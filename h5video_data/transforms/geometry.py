@@ -1,4 +1,4 @@
-"""Map functions that move, cut out, or cover pixels."""
+"""Map functions that move, crop, or erase pixels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import Key, axes_of, has_channels_last
 
 from .boxes import Boxes, check_boxes, for_each_box, inside, random_boxes
 from .draws import random_starts, uniform
@@ -17,20 +17,20 @@ from .elements import (
     as_dtype,
     check_axes,
     check_probability,
-    check_whole,
     deterministic,
     length,
     per_channel,
     per_clip,
     random,
 )
+from .selection import DataFormat, Key, axes_of, has_channels_last
 
 
 def channels_last(*, key: Key = None) -> MapFunction:
-    """Moves the channels to the end, where Keras's layers have them by default.
+    """Moves the channels to the last axis, the default of Keras layers.
 
     Args:
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, channels, rows, columns) to
@@ -43,7 +43,7 @@ def channels_last(*, key: Key = None) -> MapFunction:
         if has_channels_last(clips.shape.as_list()):
             raise ArgumentError(
                 "The clips have their channels last already: leave `channels_last()` out (if they "
-                "have not, `tf.transpose` moves axes whatever there is). "
+                "do not, use `tf.transpose`). "
                 f"Received: clips of shape {clips.shape}"
             )
         return tf.transpose(clips, [0, 1, 3, 4, 2])
@@ -52,22 +52,23 @@ def channels_last(*, key: Key = None) -> MapFunction:
 
 
 def random_crop(
-    height: int, width: int, *, data_format: str | None = None, key: Key = None
+    height: int, width: int, *, data_format: DataFormat | None = None, key: Key = None
 ) -> MapFunction:
-    """Cuts a window out of each clip, in the same place in all of its frames.
+    """Crops each clip at a random location, the same for all of its frames.
 
     Args:
-        height: Rows of the window.
-        width: Columns of the window.
+        height: Rows of the crop.
+        width: Columns of the crop.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, channels, rows, columns) to
         (batch, frames, channels, height, width), or channels last, of the same dtype; needs
         `seeds`. It raises an ArgumentError if the clips are smaller.
     """
-    check_whole(height=height, width=width)
+    check_whole_number("height", height, 1)
+    check_whole_number("width", width, 1)
     axes = axes_of(data_format)
 
     def crop(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
@@ -76,14 +77,14 @@ def random_crop(
         spare = rows - height, columns - width
         if min(spare) < 0:
             raise ArgumentError(
-                f"A window of {height} x {width} does not fit into the clips. "
+                f"A crop of {height} x {width} does not fit into the clips. "
                 f"Received: clips of shape {clips.shape}"
             )
         top, left = (random_starts(seeds, draw, room) for draw, room in enumerate(spare, 1))
         sizes = tf.fill(tf.shape(top), height), tf.fill(tf.shape(left), width)
 
-        def keep(window: tf.Tensor) -> tf.Tensor:
-            return window
+        def keep(box: tf.Tensor) -> tf.Tensor:
+            return box
 
         return for_each_box(clips, Boxes(top, left, *sizes), height, width, axes, keep)
 
@@ -95,17 +96,17 @@ def random_flip(
     horizontal: bool = True,
     vertical: bool = False,
     probability: float = 0.5,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
-    """Mirrors whole clips, (batch, frames, channels, rows, columns) or channels last.
+    """Flips clips, (batch, frames, channels, rows, columns) or channels last, at random.
 
     Args:
-        horizontal: Whether to swap left and right.
-        vertical: Whether to swap top and bottom; chosen independently.
-        probability: Of each swap, for each clip.
+        horizontal: Whether to flip left and right.
+        vertical: Whether to flip top and bottom, independently of left and right.
+        probability: Probability of each flip, for each clip.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
@@ -131,22 +132,22 @@ def random_erasing(
     scale: Sequence[float] = (0.02, 0.33),
     ratio: Sequence[float] = (0.3, 3.3),
     fill_value: float | Sequence[float] = 0.0,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
-    """Covers a box of each clip, in the same place in all of its frames.
+    """Erases a random box of each clip, the same in all of its frames.
 
-    Clips are (batch, frames, channels, rows, columns) or channels last.
-    Size and shape are drawn as torchvision's `RandomErasing` does; a clip for which none of ten
-    boxes fits stays as it is.
+    Clips are (batch, frames, channels, rows, columns) or channels last. Size and shape are drawn as
+    in torchvision's `RandomErasing`; a clip is not changed if none of ten boxes fits.
 
     Args:
-        probability: That a clip gets a box.
-        scale: The box's share of the frame's area: (smallest, largest), above 0, 1 at the most.
-        ratio: The box's width / height: (smallest, largest).
-        fill_value: What the box is filled with: a number, or one for each channel.
+        probability: Probability that a clip gets a box.
+        scale: Area of the box as a fraction of the frame's: (smallest, largest), above 0, at most
+            1.
+        ratio: Width / height of the box: (smallest, largest).
+        fill_value: Value inside the box: a number, or one for each channel.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
@@ -157,7 +158,7 @@ def random_erasing(
     fill = np.asarray(fill_value, np.float64)
     if fill.ndim > 1 or not np.isfinite(fill).all():
         raise ArgumentError(
-            "`fill_value` must be a number, or one for each channel. "
+            "`fill_value` must be a finite number, or one for each channel. "
             f"Received: fill_value={fill_value!r}"
         )
 

@@ -1,4 +1,4 @@
-"""Map functions that mix each sample with another one of its batch, labels included."""
+"""Map functions that mix each sample, with its labels, with another one of its batch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import Key, Place, as_names, axes_of, find_places
 
 from .boxes import inside, place_boxes
 from .draws import random_bits, symmetric_beta
@@ -22,63 +20,67 @@ from .elements import (
     check_axes,
     check_rank,
     clips_at,
+    is_number,
     length,
+    per_clip,
 )
+from .selection import DataFormat, Key, Place, as_names, axes_of, find_places
 
-# Of clips, of their partners, and of the shares that are drawn: the mixed clips, and the share of
-# its own that each of them has kept.
+# Function of clips, partners, ratios and seeds to the mixed clips and the ratios that labels are
+# mixed by. A ratio, float64 (batch,) from 0 to 1, is the fraction of a sample that it keeps.
 _Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def mixup(alpha: float = 0.2, *, key: Key = None) -> MapFunction:
-    """Blends each sample with another one of its batch (Zhang and others, arXiv 1710.09412).
+    """Blends each sample with another one of its batch (Zhang et al., arXiv 1710.09412).
 
-    A share is drawn from Beta(alpha, alpha) for each sample, as in `keras.layers.MixUp`:
-    x = share * x + (1 - share) * x of its partner, and the same for y, and for sample weights if
-    there are any.
+    A mixing ratio is drawn from Beta(alpha, alpha) for each sample, as in `keras.layers.MixUp`:
+    x = ratio * x + (1 - ratio) * partner's x, and the same for y and for sample weights.
 
-    The share depends on the sample's own seed alone. The partner is another sample of the same
-    batch: the batch is put in a random order, and each sample's partner is the next one. So every
-    sample is partner once, and who is whose depends on which samples are in the batch, but not on
-    their order. Other batches (another batch size, or number of workers) mean other partners.
+    The ratio depends on the sample's own seed alone. The partner is another sample of the same
+    batch: the next one after the batch is put in a random order. So each sample is a partner once.
+    Which samples are mixed depends on which samples are in the batch, but not on their order; with
+    another batch size or number of workers, they are mixed differently.
 
     Args:
-        alpha: Above 0. Small values leave most samples almost as they are; 1 draws all shares
-            equally often.
-        key: Which values of the element to mix as clips, if not x itself: see `transforms`. What
-            else is in x stays as it is; what else is in y are labels.
+        alpha: Parameter of the distribution, above 0. With small values, most samples hardly
+            change; with 1, ratios are uniform.
+        key: Names of the values that are clips, if not x itself: see `transforms`. Other values of
+            x are not changed; other values of y are labels.
 
     Returns:
         A map function that keeps shapes and dtypes; needs `seeds`. Clips are (batch, frames,
         channels, rows, columns) or channels last. Labels must be floats of shape (batch, classes),
-        one-hot or probabilities, or a dict of such; otherwise it raises an ArgumentError. Elements
-        without labels are mixed as well.
+        one-hot or probabilities, or a dict of such; otherwise it raises an ArgumentError. There may
+        be no labels.
     """
 
     def blend(
-        clips: tf.Tensor, partners: tf.Tensor, shares: tf.Tensor, seeds: tf.Tensor
+        clips: tf.Tensor, partners: tf.Tensor, ratios: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         del seeds
         check_rank(clips)
-        return as_dtype(_blended(as_float(clips), partners, shares), clips.dtype), shares
+        return as_dtype(_blended(as_float(clips), partners, ratios), clips.dtype), ratios
 
     return _mixing("mixup", alpha, blend, key, blends=True)
 
 
-def cutmix(alpha: float = 1.0, *, data_format: str | None = None, key: Key = None) -> MapFunction:
-    """Replaces a box of each sample by that of another one (Yun and others, arXiv 1905.04899).
+def cutmix(
+    alpha: float = 1.0, *, data_format: DataFormat | None = None, key: Key = None
+) -> MapFunction:
+    """Replaces a box of each sample by that of another one (Yun et al., arXiv 1905.04899).
 
-    The share that a sample keeps is drawn from Beta(alpha, alpha). The box has the shape of the
-    frame, and lies inside of it at a random place, as in `keras.layers.CutMix`, the same for all
-    frames. Labels, and sample weights if there are any, are mixed by the share of pixels that were
-    really kept: sizes are rounded to whole pixels.
+    The fraction of the frame that a sample keeps is drawn from Beta(alpha, alpha). The box has the
+    aspect ratio of the frame and lies inside it at a random location, as in `keras.layers.CutMix`,
+    the same for all frames. Labels and sample weights are mixed by the fraction of pixels that is
+    kept after the box is rounded to whole pixels.
 
-    Shares and boxes depend on the sample's own seed alone; partners are chosen as in `mixup`.
+    Fractions and boxes depend on the sample's own seed alone; partners are chosen as in `mixup`.
 
     Args:
-        alpha: Above 0; 1 draws all shares equally often.
+        alpha: Parameter of the distribution, above 0; with 1, fractions are uniform.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: As for `mixup`; y may be masks of class numbers here.
+        key: As for `mixup`; y may also be masks of class numbers.
 
     Returns:
         A map function that keeps shapes and dtypes; needs `seeds`. Clips and labels as for `mixup`.
@@ -86,11 +88,11 @@ def cutmix(alpha: float = 1.0, *, data_format: str | None = None, key: Key = Non
     axes = axes_of(data_format)
 
     def paste(
-        clips: tf.Tensor, partners: tf.Tensor, shares: tf.Tensor, seeds: tf.Tensor
+        clips: tf.Tensor, partners: tf.Tensor, ratios: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         check_axes(clips, axes)
         rows, columns = (length(clips, axis) for axis in axes.of_frames.values())
-        side = tf.sqrt(1 - shares)
+        side = tf.sqrt(1 - ratios)
         height, width = (tf.cast(tf.round(n * side), tf.int32) for n in (rows, columns))
         boxes = place_boxes(seeds, 3, rows, columns, height, width)
         covered = inside(boxes, rows, columns, axes)
@@ -109,7 +111,7 @@ def _mixing(
     alike: Mapping[str, int] | None = None,
     blends: bool = False,
 ) -> MapFunction:
-    if not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < float("inf"):
+    if not is_number(alpha) or not 0 < alpha < float("inf"):
         raise ArgumentError(f"`alpha` must be a number above 0. Received: alpha={alpha!r}")
     names = as_names(key)
 
@@ -125,12 +127,12 @@ def _mixing(
             for values in tf.nest.flatten(place.get(element)):
                 _check_label(name, place, values)
         partners = _partners(seeds)
-        shares = symmetric_beta(seeds, 2, float(alpha))
+        ratios = symmetric_beta(seeds, 2, float(alpha))
         for place, clips in zip(places, found, strict=True):
-            mixed, kept = mix(clips, partners, shares, seeds)
+            mixed, kept = mix(clips, partners, ratios, seeds)
             element = place.put(element, mixed)
         for place in others:
-            blend = functools.partial(_blended, partners=partners, shares=kept)
+            blend = functools.partial(_blended, partners=partners, ratios=kept)
             element = place.put(element, tf.nest.map_structure(blend, place.get(element)))
         return as_element(element)
 
@@ -139,36 +141,36 @@ def _mixing(
 
 
 def _places_behind_x(element: tuple[Any, ...]) -> list[Place]:
-    """Where labels and weights are."""
+    """Returns the places of labels and weights."""
     return [
         Place(number, name)
-        for number, part in enumerate(element)
+        for number, item in enumerate(element)
         if number > 0
-        for name in (part if isinstance(part, dict) else (None,))
+        for name in (item if isinstance(item, dict) else (None,))
     ]
 
 
 def _check_label(function: str, place: Place, values: tf.Tensor) -> None:
-    if place.part == 1:
+    if place.item == 1:
         _check_floats(f"{function} mixes labels: y", values, "(batch, classes)", 2)
     else:
         _check_floats(f"{function} mixes weights: sample_weight", values, "(batch,)", 1)
 
 
 def _check_blendable(place: Place, clips: tf.Tensor) -> None:
-    """Raises an ArgumentError if clips of y may be masks of class numbers."""
-    if place.part > 0 and not clips.dtype.is_floating:
+    """Raises an ArgumentError if clips of y could be masks of class numbers."""
+    if place.item > 0 and not clips.dtype.is_floating:
         raise ArgumentError(
-            "mixup blends values, which class numbers do not allow: make floats of y before "
-            "(`to_float` for images, `tf.one_hot` for masks), or use `cutmix`; for y=x, let "
-            "`lambda x: (x, x)` come last. "
+            "mixup blends values, and class numbers must not be blended: convert y to floats first "
+            "(`to_float` for images, `tf.one_hot` for masks), or use `cutmix`; for y=x, put "
+            "`lambda x: (x, x)` last. "
             f"Received: {clips.dtype.name} of shape {clips.shape}"
         )
 
 
 def _check_floats(what: str, values: tf.Tensor, shape: str, rank: int) -> None:
     if not values.dtype.is_floating or values.shape.rank != rank:
-        hint = " (`tf.one_hot` makes such of class numbers)" if rank == 2 else ""
+        hint = " (`tf.one_hot` converts class numbers)" if rank == 2 else ""
         raise ArgumentError(
             f"{what} must be floats of shape {shape}{hint}. "
             f"Received: {values.dtype.name} of shape {values.shape}"
@@ -176,15 +178,14 @@ def _check_floats(what: str, values: tf.Tensor, shape: str, rank: int) -> None:
 
 
 def _partners(seeds: tf.Tensor) -> tf.Tensor:
-    """The place of each sample's partner in the batch, int32 (batch,): a cyclic permutation."""
+    """Returns the place of each sample's partner, int32 (batch,): a cyclic permutation."""
     order = tf.argsort(random_bits(seeds, 1), stable=True)
     ranks = tf.argsort(order)
     return tf.gather(tf.roll(order, -1, 0), ranks)
 
 
-def _blended(values: tf.Tensor, partners: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
-    """Each value times its share, and its partner's times the rest; in the values' own dtype."""
-    shape = [-1] + [1] * (values.shape.rank - 1)
-    own = tf.cast(tf.reshape(shares, shape), values.dtype)
-    other = tf.cast(tf.reshape(1 - shares, shape), values.dtype)
+def _blended(values: tf.Tensor, partners: tf.Tensor, ratios: tf.Tensor) -> tf.Tensor:
+    """Returns ratio * value + (1 - ratio) * partner's value, in the dtype of the values."""
+    own = tf.cast(per_clip(ratios, values), values.dtype)
+    other = tf.cast(per_clip(1 - ratios, values), values.dtype)
     return own * values + other * tf.gather(values, partners)

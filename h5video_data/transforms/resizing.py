@@ -1,13 +1,14 @@
-"""Map functions that give frames another size."""
+"""Map functions that resize frames."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 import tensorflow as tf
 
+from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import ClipAxes, Key, as_names, axes_of
 
 from .boxes import Boxes, check_boxes, for_each_box, random_boxes
 from .elements import (
@@ -16,23 +17,17 @@ from .elements import (
     as_dtype,
     as_float,
     check_axes,
-    check_whole,
     deterministic,
     length,
     random,
 )
+from .selection import ClipAxes, DataFormat, Key, as_names, axes_of
 
-_INTERPOLATIONS = (
-    "area",
-    "bicubic",
-    "bilinear",
-    "gaussian",
-    "lanczos3",
-    "lanczos5",
-    "mitchellcubic",
-    "nearest",
-)
-# By TensorFlow. They go through floats, which hold all of them but the largest of uint64.
+Interpolation = Literal[
+    "area", "bicubic", "bilinear", "gaussian", "lanczos3", "lanczos5", "mitchellcubic", "nearest"
+]
+# `tf.image.resize` does not take these dtypes. They are cast to floats first, which is exact except
+# for the largest values of uint64.
 _NOT_RESIZED = (tf.bool, tf.uint32, tf.uint64)
 
 
@@ -40,9 +35,9 @@ def resize(
     height: int,
     width: int,
     *,
-    interpolation: str | Mapping[str, str] | None = None,
+    interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
     antialias: bool = False,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
     """Resizes all frames, as `tf.image.resize` and `keras.layers.Resizing` do.
@@ -52,27 +47,28 @@ def resize(
         width: Columns of the result.
         interpolation: `"bilinear"`, the default, `"nearest"`, `"bicubic"`, `"area"`, `"lanczos3"`,
             `"lanczos5"`, `"gaussian"` or `"mitchellcubic"`; or a dict with one for each name of
-            `key`. Where `key` names y, or several values, integers need it said: class numbers
-            must not be blended, so masks need `"nearest"`.
-        antialias: Whether to smooth what is made smaller, at several times the cost.
+            `key`. It must be given for integers if `key` names y, or several values: masks of
+            class numbers need `"nearest"`, since classes must not be blended.
+        antialias: Whether to smooth frames that become smaller, at several times the cost.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, channels, rows, columns) to
         (batch, frames, channels, height, width), or channels last, of the same dtype.
     """
-    check_whole(height=height, width=width)
+    check_whole_number("height", height, 1)
+    check_whole_number("width", width, 1)
     axes = axes_of(data_format)
 
-    def stretching(method: str | None) -> Change:
-        def stretch(clips: tf.Tensor) -> tf.Tensor:
+    def resizing(method: Interpolation | None) -> Change:
+        def resize_clips(clips: tf.Tensor) -> tf.Tensor:
             check_axes(clips, axes)
             return _resized(clips, height, width, _known(method, clips), antialias, axes)
 
-        return stretch
+        return resize_clips
 
-    return deterministic([stretching(method) for method in _methods(interpolation, key)], key)
+    return deterministic([resizing(method) for method in _methods(interpolation, key)], key)
 
 
 def random_resized_crop(
@@ -81,36 +77,38 @@ def random_resized_crop(
     *,
     scale: Sequence[float] = (0.08, 1.0),
     ratio: Sequence[float] = (3 / 4, 4 / 3),
-    interpolation: str | Mapping[str, str] | None = None,
+    interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
     antialias: bool = False,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: Key = None,
 ) -> MapFunction:
-    """Cuts a window of random size and shape out of each clip, and resizes it.
+    """Crops a box of random size and shape out of each clip, and resizes it.
 
-    As torchvision's `RandomResizedCrop`: the first of ten windows that fits into the frame, or, if
-    none does, the largest in the middle whose width / height is within `ratio`.
+    The box is drawn as in torchvision's `RandomResizedCrop`: the first of ten that fits into the
+    frame or, if none does, the largest central one whose width / height is within `ratio`.
 
     Args:
         height: Rows of the result.
         width: Columns of the result.
-        scale: The window's share of the frame's area: (smallest, largest), above 0, 1 at the most.
-        ratio: The window's width / height: (smallest, largest).
+        scale: Area of the box as a fraction of the frame's: (smallest, largest), above 0, at most
+            1.
+        ratio: Width / height of the box: (smallest, largest).
         interpolation: As for `resize`.
-        antialias: Whether to smooth what is made smaller, at several times the cost.
+        antialias: Whether to smooth frames that become smaller, at several times the cost.
         data_format: `"channels_first"`, the default, or `"channels_last"`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, channels, rows, columns) to
         (batch, frames, channels, height, width), or channels last, of the same dtype; needs
         `seeds`.
     """
-    check_whole(height=height, width=width)
+    check_whole_number("height", height, 1)
+    check_whole_number("width", width, 1)
     scales, ratios = check_boxes(scale, ratio)
     axes = axes_of(data_format)
 
-    def cropping(method: str | None) -> Change:
+    def cropping(method: Interpolation | None) -> Change:
         def crop(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
             check_axes(clips, axes)
             known = _known(method, clips)
@@ -119,10 +117,10 @@ def random_resized_crop(
             middle = _middle_box(rows, columns, ratios)
             boxes = Boxes(*(tf.where(found, *pair) for pair in zip(drawn, middle, strict=True)))
 
-            def stretch(window: tf.Tensor) -> tf.Tensor:
-                return _resized(window[tf.newaxis], height, width, known, antialias, axes)[0]
+            def resize_box(box: tf.Tensor) -> tf.Tensor:
+                return _resized(box[tf.newaxis], height, width, known, antialias, axes)[0]
 
-            return for_each_box(clips, boxes, height, width, axes, stretch)
+            return for_each_box(clips, boxes, height, width, axes, resize_box)
 
         compiled: Change = tf.function(crop, autograph=False)
         return compiled
@@ -131,8 +129,10 @@ def random_resized_crop(
     return random(crops, key, alike=axes.of_frames)
 
 
-def _methods(interpolation: str | Mapping[str, str] | None, key: Key) -> list[str | None]:
-    """How to interpolate for each name of `key`; None: bilinear, but not for integers."""
+def _methods(
+    interpolation: Interpolation | Mapping[str, Interpolation] | None, key: Key
+) -> list[Interpolation | None]:
+    """Returns the interpolation for each name of `key`; None: bilinear, but not for integers."""
     names = as_names(key)
     if interpolation is None:
         is_clear = len(names) < 2 and names != ("y",)
@@ -140,26 +140,23 @@ def _methods(interpolation: str | Mapping[str, str] | None, key: Key) -> list[st
     if isinstance(interpolation, Mapping):
         if set(interpolation) != set(names):
             raise ArgumentError(
-                "`interpolation`, if it is a dict, must have the names of `key`. "
+                "A dict of `interpolation` must have the names of `key`. "
                 f"Received: interpolation={dict(interpolation)!r}, key={key!r}"
             )
         methods = [interpolation[name] for name in names]
     else:
         methods = [interpolation] * max(1, len(names))
     for method in methods:
-        if method not in _INTERPOLATIONS:
-            raise ArgumentError(
-                f"`interpolation` must be one of {', '.join(_INTERPOLATIONS)}. Received: {method!r}"
-            )
+        check_choice("interpolation", method, *get_args(Interpolation))
     return [*methods]
 
 
-def _known(method: str | None, clips: tf.Tensor) -> str:
-    """How to interpolate clips."""
+def _known(method: Interpolation | None, clips: tf.Tensor) -> Interpolation:
+    """Returns the interpolation of clips."""
     if method is None and clips.dtype.is_integer:
         raise ArgumentError(
             "`interpolation` must be given for integers of y, and of several values at once: "
-            'interpolation={"x": "bilinear", "y": "nearest"} if y are masks of class numbers, '
+            'interpolation={"x": "bilinear", "y": "nearest"} if y holds masks of class numbers, '
             'interpolation="bilinear" if all are images. '
             f"Received: {clips.dtype.name} of shape {clips.shape}"
         )
@@ -167,19 +164,24 @@ def _known(method: str | None, clips: tf.Tensor) -> str:
 
 
 def _middle_box(rows: int, columns: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the largest box in the middle that has such a ratio."""
+    """Returns top, left, height and width of the largest central box within a range of ratios."""
     height = min(rows, max(1, round(columns / ratio[0])))
     width = min(columns, max(1, round(rows * ratio[1])))
     return (rows - height) // 2, (columns - width) // 2, height, width
 
 
 def _resized(
-    clips: tf.Tensor, height: int, width: int, method: str, antialias: bool, axes: ClipAxes
+    clips: tf.Tensor,
+    height: int,
+    width: int,
+    method: Interpolation,
+    antialias: bool,
+    axes: ClipAxes,
 ) -> tf.Tensor:
-    """Clips with frames of another size, in the same dtype; rows and columns may be unknown."""
+    """Resizes the frames of clips and keeps their dtype; rows and columns may be unknown."""
     dynamic = tf.shape(clips)
     shape = [dynamic[i] if size is None else size for i, size in enumerate(clips.shape)]
-    # If the channels come first, as frames of one channel: that takes no transposition.
+    # Channels first: each channel is resized as an image of its own, without a transposition.
     channels = shape[axes.channels] if axes.data_format == "channels_last" else 1
     frames = tf.reshape(clips, [-1, shape[axes.rows], shape[axes.columns], channels])
     if clips.dtype in _NOT_RESIZED:

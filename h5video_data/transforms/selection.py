@@ -1,46 +1,48 @@
-"""What `key` and `data_format` mean: which values of an element are clips, and their axes."""
+"""Meaning of `key` and `data_format`: which values of an element are clips, and their axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from h5video_data.arguments import check_choice
 from h5video_data.errors import ArgumentError
 
 Key = str | Sequence[str] | None
+DataFormat = Literal["channels_first", "channels_last"]
 
-# What an element is made of, as the arguments of `video_dataset_from_hdf5` call it.
-_PARTS = ("x", "y", "sample_weight")
+# Items of an element, named as the arguments of `video_dataset_from_hdf5`.
+_ITEMS = ("x", "y", "sample_weight")
 
 # Channels of grey, flow, RGB, RGBA: frames have more rows and columns than that.
-_FEW = 4
+_MOST_CHANNELS = 4
 
 
 class Place(NamedTuple):
-    """Where a value is in an element."""
+    """Place of a value in an element."""
 
-    part: int
-    """Number of the part: 0 for x, 1 for y, 2 for sample_weight."""
+    item: int
+    """Number of the item: 0 for x, 1 for y, 2 for sample_weight."""
     name: str | None
-    """Its name in the part, which is a dict then. None: the part is the value."""
+    """Name of the value in the item, which is a dict then. None: the item is the value."""
 
     def get(self, element: Sequence[Any]) -> Any:
-        """The value."""
-        part = element[self.part]
-        return part if self.name is None else part[self.name]
+        """Returns the value there."""
+        item = element[self.item]
+        return item if self.name is None else item[self.name]
 
     def put(self, element: Sequence[Any], value: Any) -> tuple[Any, ...]:
-        """An element that has another value there."""
-        parts = list(element)
-        parts[self.part] = value if self.name is None else {**parts[self.part], self.name: value}
-        return tuple(parts)
+        """Returns an element with another value there."""
+        items = list(element)
+        items[self.item] = value if self.name is None else {**items[self.item], self.name: value}
+        return tuple(items)
 
 
 def as_names(key: Key) -> tuple[str, ...]:
-    """The names that a `key` consists of; none for None.
+    """Returns the names of a `key`; none for None.
 
     Raises:
-        ArgumentError: It is something else than a name, or several.
+        ArgumentError: `key` is something other than a name, or several different ones.
     """
     if key is None:
         return ()
@@ -58,25 +60,24 @@ def as_names(key: Key) -> tuple[str, ...]:
 
 
 def find_places(element: Sequence[Any], names: Sequence[str]) -> tuple[Place, ...]:
-    """Where the values of these names are: names of x's dict or of y's.
+    """Finds values of an element by name: a name of x's dict or of y's.
 
-    A part that is no dict has the name of its argument: "x", "y" or "sample_weight".
+    An item that is not a dict has the name of its argument: "x", "y" or "sample_weight".
 
     Args:
         element: x, y and sample_weight, as many as there are.
-        names: Of a `key`. None at all: x.
+        names: Names of a `key`. None at all: x.
 
     Raises:
-        ArgumentError: A name is not there, or there are two of it; or none is given and x is a
-            dict.
+        ArgumentError: A name is missing or occurs twice; or no name is given and x is a dict.
     """
     found: dict[str, list[Place]] = {}
-    for number, (part_name, part) in enumerate(zip(_PARTS, element, strict=False)):
-        if isinstance(part, dict):
-            for name in part:
+    for number, (item_name, item) in enumerate(zip(_ITEMS, element, strict=False)):
+        if isinstance(item, dict):
+            for name in item:
                 found.setdefault(name, []).append(Place(number, name))
         else:
-            found.setdefault(part_name, []).append(Place(number, None))
+            found.setdefault(item_name, []).append(Place(number, None))
     if not names and not isinstance(element[0], dict):
         return (Place(0, None),)
     for name in names or (None,):
@@ -88,32 +89,32 @@ def find_places(element: Sequence[Any], names: Sequence[str]) -> tuple[Place, ..
             )
         if len(found[name]) > 1:
             raise ArgumentError(
-                "A name in `key` must be that of one value: give the values of x and y different "
-                f"names. Received: key={name!r}, which is in "
-                + " and in ".join(_PARTS[place.part] for place in found[name])
+                "A name in `key` must be unique: give the values of x and y different names. "
+                f"Received: key={name!r}, which is in "
+                + " and in ".join(_ITEMS[place.item] for place in found[name])
             )
     return tuple(found[name][0] for name in names)
 
 
 class ClipAxes(NamedTuple):
-    """The axes of batches of clips, (batch, frames, ...)."""
+    """Numbers of the axes of a batch of clips, (batch, frames, ...)."""
 
     channels: int
     rows: int
     columns: int
-    data_format: str | None
-    """As it was given."""
+    data_format: DataFormat | None
+    """The argument as it was given."""
 
     @property
     def of_frames(self) -> dict[str, int]:
-        """Those of a frame, by name."""
+        """Axes of a frame, by name."""
         return {"rows": self.rows, "columns": self.columns}
 
     def check(self, shape: Sequence[int | None]) -> None:
-        """Raises an ArgumentError where a shape shows that the axes are others.
+        """Raises an ArgumentError if a shape can only be in the other order.
 
         Args:
-            shape: That of a batch, of five dimensions; lengths that are not known are None.
+            shape: Shape of a batch, of five dimensions; unknown lengths are None.
         """
         if self.data_format is None and has_channels_last(shape):
             _, _, second, third, last = shape
@@ -124,37 +125,34 @@ class ClipAxes(NamedTuple):
             )
         if self.data_format == "channels_last" and _has_channels_first(shape):
             raise ArgumentError(
-                "The clips have their channels first: leave `data_format` out, or let "
-                "`channels_last()` come before. Received: clips of shape "
+                "The clips have their channels first: leave `data_format` out, or put "
+                "`channels_last()` before this function. Received: clips of shape "
                 f"{_written(shape)}, data_format={self.data_format!r}"
             )
 
 
-def axes_of(data_format: str | None) -> ClipAxes:
-    """The axes for a `data_format`.
+def axes_of(data_format: DataFormat | None) -> ClipAxes:
+    """Returns the axes for a `data_format`.
 
     Args:
         data_format: `"channels_first"`: (batch, frames, channels, rows, columns), or
             `"channels_last"`: (batch, frames, rows, columns, channels). None: channels first, but
-            `check` refuses a shape that looks like channels last.
+            `check` rejects a shape that can only be channels last.
     """
-    if data_format in (None, "channels_first"):
-        return ClipAxes(2, 3, 4, data_format)
+    check_choice("data_format", data_format, None, *get_args(DataFormat))
     if data_format == "channels_last":
         return ClipAxes(4, 2, 3, data_format)
-    raise ArgumentError(
-        f'`data_format` must be "channels_first" or "channels_last". Received: {data_format!r}'
-    )
+    return ClipAxes(2, 3, 4, data_format)
 
 
 def has_channels_last(shape: Sequence[int | None]) -> bool:
-    """Whether clips of this shape, of five dimensions, can only have their channels last."""
+    """Returns whether clips of a shape, of five dimensions, can only have their channels last."""
     _, _, second, third, last = shape
     return (
         second is not None
         and third is not None
         and last is not None
-        and last <= _FEW < min(second, third)
+        and last <= _MOST_CHANNELS < min(second, third)
     )
 
 
@@ -164,5 +162,5 @@ def _has_channels_first(shape: Sequence[int | None]) -> bool:
 
 
 def _written(shape: Sequence[int | None]) -> str:
-    """As TensorFlow writes shapes."""
+    """Formats a shape as TensorFlow does."""
     return f"({', '.join(map(str, shape))})"

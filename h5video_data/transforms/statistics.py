@@ -1,74 +1,79 @@
-"""Mean and standard deviation of each channel, over a split. Without TensorFlow."""
+"""Mean and standard deviation of each channel over a split. Does not import TensorFlow."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.arguments import check_choice
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.loader import VideoLoader
+from h5video_data.reading.one_pass import read_once
 from h5video_data.video_set import Component
 
-from .selection import as_names, axes_of, find_places
+from .selection import DataFormat, as_names, axes_of, find_places
+
+# Samples are read in batches of about this many bytes, and of no more samples than this.
+BATCH_BYTES = 8 << 20
+MAX_BATCH_SIZE = 64
 
 
 class ChannelStatistics(NamedTuple):
-    """What `channel_statistics` found, float64 (channels,), in the units of the stored values."""
+    """Mean and standard deviation of each channel, float64 (channels,), in stored units."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
-    """Of all the values (divided by their number, not by one less)."""
+    """Standard deviation with ddof=0, as `numpy.std` computes it."""
 
 
 def channel_statistics(
     loader: VideoLoader,
     *,
-    data_format: str | None = None,
+    data_format: DataFormat | None = None,
     key: str | None = None,
-    nan_policy: str = "raise",
+    nan_policy: Literal["raise", "omit"] = "raise",
     progress: bool | Callable[[int, int], object] = False,
 ) -> ChannelStatistics:
-    """Finds the mean and the standard deviation of each channel, in one pass over a split.
+    """Computes the mean and the standard deviation of each channel, in one pass over a split.
 
         loader = h5v.VideoLoader(path, validation_split=0.3, subset="training", seed=0)
-        mean, std = h5v.transforms.channel_statistics(loader, progress=True)
+        mean, std = h5v.channel_statistics(loader, progress=True)
 
-    Every sample of `loader.sample_indices` counts once, whatever the loader's batch size, order and
-    sampler are, as it is stored: whole, and before map functions. The samples are read in the order
-    of the file by threads of their own; the loader's epochs go on as if nothing had happened.
-    Memory: that of a loader, and one sample.
+    Every sample of `loader.sample_indices` counts once, whole and as it is stored: without clips
+    and map functions, whatever the loader's batch size, order and sampler are. The samples are read
+    in the order of the file by additional threads; the loader's epochs are not affected. It needs
+    as much memory as a loader, and one sample.
 
-    Integers of 8 and 16 bits are summed exactly; other dtypes are summed in float64, sample by
-    sample, and the sums merged so that nothing is lost if the mean is large against the deviation
+    Integers of 8 and 16 bits are summed exactly. Other dtypes are summed in float64, sample by
+    sample, and merged by a method that is accurate if the mean is large compared with the deviation
     (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
     variances", 1979).
 
     Args:
-        loader: Says which samples of which files.
-        data_format: The order that the clips are stored in: `"channels_first"`, the default,
+        loader: Loader of the samples.
+        data_format: Order of the axes in the file: `"channels_first"`, the default,
             (samples, frames, channels, rows, columns), or `"channels_last"`.
-        key: Which value of the element, if not x itself: a name of x's dict or of y's, or "y".
-        nan_policy: What to do with values that are not finite (NaN, infinite): `"raise"`, or
-            `"omit"`: leave them out, as SciPy calls it.
-        progress: True: shows on stderr how far it is. Or a function, which is called with the
-            number of samples that are done and of all.
+        key: Name of the value that is clips, if not x itself: a name of x's dict or of y's, or "y".
+        nan_policy: `"raise"`: values that are not finite (NaN, infinite) are an error. `"omit"`:
+            they are left out. Named as in SciPy.
+        progress: True: show the progress on stderr. Or a function, which is called with the number
+            of samples that are done and the total.
 
     Returns:
         `mean` and `std`, as `normalize` takes them.
 
     Raises:
-        ArgumentError: An argument makes no sense, or the samples have no channels, or others than
-            `data_format` says.
-        ReadError: A sample cannot be read, or holds values that are not finite, or a file has
-            changed.
+        ArgumentError: An argument is invalid, the samples have no channels, or their axes are not
+            in the order of `data_format`.
+        ReadError: A sample cannot be read, holds values that are not finite, or a file has changed.
     """
-    if nan_policy not in ("raise", "omit"):
-        raise ArgumentError(f'`nan_policy` must be "raise" or "omit". Received: {nan_policy!r}')
+    check_choice("nan_policy", nan_policy, "raise", "omit")
     axes = axes_of(data_format)
     column = replace(_clips_of(loader, key), clip=None)
     axes.check((None, *column.sample_shape))
@@ -76,15 +81,16 @@ def channel_statistics(
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
     sums: _Sums = _ExactSums(letters) if is_small else _MergedSums(letters)
-    clips_alone = replace(loader.video_set, components=(column,), element=(0,))
-    with VideoLoader(
+    clips_alone = replace(loader._set, components=(column,), element=(0,))
+    batches = read_once(
         clips_alone,
-        batch_size=None,
-        shuffle=_InOrder(loader.sample_indices),
-        num_threads=loader.num_threads,
-    ) as reader:
-        done = 0
-        for _, indices, (clips,) in reader.batches():
+        loader.sample_indices,
+        batch_size=min(max(1, BATCH_BYTES // column.sample_nbytes), MAX_BATCH_SIZE),
+        num_threads=loader._num_threads,
+    )
+    done = 0
+    with closing(batches):
+        for indices, (clips,) in batches:
             for sample, clip in zip(indices, clips, strict=True):
                 if not sums.add(clip) and nan_policy == "raise":
                     raise _not_finite(column, int(sample))
@@ -94,32 +100,21 @@ def channel_statistics(
     return sums.result()
 
 
-class _InOrder:
-    """A sampler of given samples, each once."""
-
-    def __init__(self, indices: NDArray[np.int64]) -> None:
-        self.indices = indices
-
-    def epoch(self, epoch: int) -> NDArray[np.int64]:
-        del epoch
-        return self.indices
-
-
 class _Sums(Protocol):
-    """Collects the values of clips, channel by channel."""
+    """Sums of the values of clips, for each channel."""
 
     def add(self, clip: NDArray[Any]) -> bool:
-        """Adds a clip's finite values, and tells whether there were no others."""
+        """Adds the finite values of a clip; returns whether all of its values are finite."""
         ...
 
     def result(self) -> ChannelStatistics: ...
 
 
 class _ExactSums:
-    """Whole numbers: sums of values and of their squares, exact in Python's own integers.
+    """Sums of integers and of their squares, exact in Python integers.
 
     Args:
-        axes: A letter for each axis of a clip, c for the channels.
+        axes: A letter for each axis of a clip, as for `numpy.einsum`; c for the channels.
     """
 
     def __init__(self, axes: str) -> None:
@@ -130,7 +125,7 @@ class _ExactSums:
 
     def add(self, clip: NDArray[Any]) -> bool:
         axes = self._axes
-        # A sum of squares of 16 bits overflows 64 bits beyond 2**31 values.
+        # In 64 bits, squares of 16-bit values overflow beyond 2**31 values of a channel.
         sums = np.einsum(f"{axes}->c", clip, dtype=np.int64)
         squares = np.einsum(f"{axes},{axes}->c", clip, clip, dtype=np.int64)
         self._count += clip.size // len(sums)
@@ -146,10 +141,10 @@ class _ExactSums:
 
 
 class _MergedSums:
-    """Floats: the mean, and the sum of squared distances to it.
+    """Mean of floats, and sum of their squared distances to it.
 
     Args:
-        axes: A letter for each axis of a clip, c for the channels.
+        axes: A letter for each axis of a clip, as for `numpy.einsum`; c for the channels.
     """
 
     def __init__(self, axes: str) -> None:
@@ -158,12 +153,12 @@ class _MergedSums:
         self._mean: Any = 0.0
         self._squares: Any = 0.0
 
-    @np.errstate(invalid="ignore", over="ignore")  # `result` sees what has overflowed
+    @np.errstate(invalid="ignore", over="ignore")  # `result` checks for overflow
     def add(self, clip: NDArray[Any]) -> bool:
         channel = self._axes.index("c")
         values = np.moveaxis(clip, channel, 0).reshape(clip.shape[channel], -1).astype(np.float64)
         count: Any = values.shape[1]
-        # A sum that is finite has no other terms; they are looked for only where it is not.
+        # If the sums are finite, so are all values.
         is_finite = True
         mean = values.mean(axis=1)
         if not np.isfinite(mean).all():
@@ -193,31 +188,31 @@ class _MergedSums:
 
 
 def _clips_of(loader: VideoLoader, key: str | None) -> Component:
-    """The column of the clips."""
+    """Returns the component that `key` names."""
     names = as_names(key)
     if len(names) > 1:
         raise ArgumentError(
-            f"The statistics are of one dataset: `key` must be a name. Received: key={key!r}"
+            f"`key` must be one name: statistics are of one dataset. Received: key={key!r}"
         )
-    element = loader.video_set.element
+    element = loader._set.element
     (place,) = find_places(element, names)
-    column: Component = loader.video_set.components[place.get(element)]
+    column: Component = loader._set.components[place.get(element)]
     if len(column.sample_shape) != 4:
         raise ArgumentError(
-            "The samples should be clips of 4 dimensions, (frames, channels, rows, columns) or "
-            f"channels last. Received: {column.name!r}, samples of shape {column.sample_shape}"
+            "Samples must be clips of 4 dimensions, (frames, channels, rows, columns) or channels "
+            f"last. Received: {column.name!r}, samples of shape {column.sample_shape}"
         )
     return column
 
 
 def _not_finite(column: Component, sample: int) -> ReadError:
-    """The error for a sample that holds NaN or infinite values."""
+    """Returns the error for a sample that holds NaN or infinite values."""
     (part,), (row,) = column.index.rows(np.array([sample]))
     stored = column.parts[part]
     return ReadError(
         f"{stored.path}: dataset {column.name!r}, sample {row}: it holds values that are "
-        'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or do '
-        f"without the sample. It is number {sample} of the set, the first such one of the split."
+        'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or remove '
+        f"the sample. It is number {sample} of the set, the first such sample of the split."
     )
 
 

@@ -1,4 +1,4 @@
-"""Map functions that choose among frames and order them."""
+"""Map functions that select and order frames."""
 
 from __future__ import annotations
 
@@ -8,73 +8,43 @@ import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import Key
+from h5video_data.sampling.clips import Clip, Position
 
 from .draws import random_starts, uniform
 from .elements import (
     FRAMES,
     MapFunction,
     check_probability,
-    check_whole,
     deterministic,
     length,
     per_clip,
     random,
 )
+from .selection import Key
 
-# What these map functions are given may be of any rank; only the axis of the frames matters.
+# These functions take clips of any rank; only the number of frames matters.
 _ALIKE = {"frames": FRAMES}
-
-
-def temporal_subsample(
-    num_frames: int, stride: int = 1, *, position: str = "random", key: Key = None
-) -> MapFunction:
-    """Keeps `num_frames` frames of each clip, `stride` apart.
-
-    Args:
-        num_frames: Frames to keep.
-        stride: Distance of one to the next, in frames.
-        position: Where they start: `"random"` (anew for each clip), `"center"`, or `"start"`.
-        key: Which values of the element, if not x itself: see `transforms`.
-
-    Returns:
-        A map function from (batch, frames, ...) to (batch, num_frames, ...). It raises an
-        ArgumentError if the clips have too few frames.
-    """
-    check_whole(num_frames=num_frames, stride=stride)
-    if position not in ("random", "center", "start"):
-        raise ArgumentError(
-            f'`position` must be "random", "center" or "start". Received: {position!r}'
-        )
-    if position == "random":
-        return random_temporal_crop(num_frames, stride, key=key)
-
-    def keep(clips: tf.Tensor) -> tf.Tensor:
-        room = _spare_frames(clips, num_frames, stride)
-        start = room // 2 if position == "center" else 0
-        return clips[:, start : start + (num_frames - 1) * stride + 1 : stride]
-
-    return deterministic(keep, key, alike=_ALIKE)
 
 
 def random_temporal_crop(
     num_frames: int, stride: int | Sequence[int] = 1, *, key: Key = None
 ) -> MapFunction:
-    """Keeps `num_frames` frames of each clip from a random one on, at a random speed if wanted.
+    """Keeps equally spaced frames of each clip, from a random one on, optionally at random speed.
+
+    If all samples need only these frames, `clip=Clip(num_frames, stride)` selects them when the
+    samples are read, and reads nothing else.
 
     Args:
-        num_frames: Frames to keep.
-        stride: Distance of one to the next, in frames; or (smallest, largest): drawn for each clip.
-            With one stride, this is `temporal_subsample`.
-        key: Which values of the element, if not x itself: see `transforms`.
+        num_frames: Number of frames to keep.
+        stride: Distance between consecutive frames; or (smallest, largest): drawn for each clip.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, ...) to (batch, num_frames, ...); needs `seeds`. It
         raises an ArgumentError if the clips have too few frames for the largest stride.
     """
     strides = (stride, stride) if isinstance(stride, (int, float, np.number)) else tuple(stride)
-    for item in strides:
-        check_whole(num_frames=num_frames, stride=item)
+    kept = [Clip(num_frames, item) for item in strides]
     if len(strides) != 2 or strides[0] > strides[1]:
         raise ArgumentError(
             "`stride` must be a whole number, or two, the smaller one first. "
@@ -83,32 +53,61 @@ def random_temporal_crop(
     smallest, largest = strides
 
     def crop(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        room = _spare_frames(clips, num_frames, largest)
+        spare = _spare_frames(clips, kept[1])
         steps = smallest + random_starts(seeds, 2, largest - smallest)
-        starts = random_starts(seeds, 1, room + (largest - steps) * (num_frames - 1))
+        starts = random_starts(seeds, 1, spare + (largest - steps) * (num_frames - 1))
         return _frames(clips, starts[:, tf.newaxis] + steps[:, tf.newaxis] * tf.range(num_frames))
 
     return random(crop, key, alike=_ALIKE)
 
 
-def temporal_jitter(num_frames: int, *, key: Key = None) -> MapFunction:
-    """Cuts each clip into `num_frames` stretches and keeps one frame of each, drawn at random.
+def temporal_subsample(
+    num_frames: int, stride: int = 1, *, position: Position = "random", key: Key = None
+) -> MapFunction:
+    """Keeps equally spaced frames of each clip.
 
-    This is the sparse sampling of temporal segment networks: the frames cover the whole clip, in
-    its order. Where the frames do not divide, some stretches are one frame longer than others.
+    This is the older form of `Clip` and of `random_temporal_crop`, which it calls.
 
     Args:
-        num_frames: Frames to keep.
-        key: Which values of the element, if not x itself: see `transforms`.
+        num_frames: Number of frames to keep.
+        stride: Distance between consecutive frames.
+        position: `"random"`, drawn for each clip; `"center"`; or `"start"`.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
+
+    Returns:
+        A map function from (batch, frames, ...) to (batch, num_frames, ...). It raises an
+        ArgumentError if the clips have too few frames.
+    """
+    clip = Clip(num_frames, stride, position)
+    if position == "random":
+        return random_temporal_crop(num_frames, stride, key=key)
+
+    def keep(clips: tf.Tensor) -> tf.Tensor:
+        spare = _spare_frames(clips, clip)
+        first = spare // 2 if position == "center" else 0
+        return clips[:, first : first + clip.span : stride]
+
+    return deterministic(keep, key, alike=_ALIKE)
+
+
+def temporal_jitter(num_frames: int, *, key: Key = None) -> MapFunction:
+    """Divides each clip into `num_frames` segments and keeps a random frame of each.
+
+    This is the sparse sampling of temporal segment networks: the frames cover the whole clip, in
+    order. If the frames do not divide evenly, some segments are one frame longer than others.
+
+    Args:
+        num_frames: Number of frames to keep.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function from (batch, frames, ...) to (batch, num_frames, ...); needs `seeds`. It
         raises an ArgumentError if the clips have fewer frames.
     """
-    check_whole(num_frames=num_frames)
+    shortest = Clip(num_frames)
 
     def jitter(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        frames = num_frames + _spare_frames(clips, num_frames, 1)
+        frames = num_frames + _spare_frames(clips, shortest)
         bounds = np.arange(num_frames + 1, dtype=np.int32) * frames // num_frames
         offsets = random_starts(seeds, range(1, num_frames + 1), np.diff(bounds) - 1)
         return _frames(clips, bounds[:-1] + offsets)
@@ -117,11 +116,11 @@ def temporal_jitter(num_frames: int, *, key: Key = None) -> MapFunction:
 
 
 def random_reverse(*, probability: float = 0.5, key: Key = None) -> MapFunction:
-    """Plays whole clips backwards: (batch, frames, ...).
+    """Reverses the frames of clips, (batch, frames, ...).
 
     Args:
-        probability: For each clip.
-        key: Which values of the element, if not x itself: see `transforms`.
+        probability: Probability for each clip.
+        key: Names of the values that are clips, if not x itself: see `transforms`.
 
     Returns:
         A map function that keeps shape and dtype; needs `seeds`.
@@ -136,17 +135,17 @@ def random_reverse(*, probability: float = 0.5, key: Key = None) -> MapFunction:
     return random(reverse, key)
 
 
-def _spare_frames(clips: tf.Tensor, num_frames: int, stride: int) -> int:
-    """By how many frames the clips are longer than what is kept."""
+def _spare_frames(clips: tf.Tensor, kept: Clip) -> int:
+    """Returns by how many frames the clips are longer than what is kept of them."""
     frames = length(clips, FRAMES, rank=None)
-    span = (num_frames - 1) * stride + 1
-    if frames < span:
+    if frames < kept.span:
         raise ArgumentError(
-            f"{num_frames} frames, {stride} apart, span {span}. Received: clips of {frames} frames"
+            f"{kept.num_frames} frames, {kept.stride} apart, span {kept.span}. "
+            f"Received: clips of {frames} frames"
         )
-    return frames - span
+    return frames - kept.span
 
 
 def _frames(clips: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-    """The frames of these numbers, int32 (batch, num_frames), of each clip."""
+    """Returns the frames with the given numbers, int32 (batch, num_frames), of each clip."""
     return tf.gather(clips, numbers, axis=FRAMES, batch_dims=1)

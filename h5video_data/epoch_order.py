@@ -1,0 +1,176 @@
+"""`EpochOrder`: which samples of a set come when, and in which batches."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArgumentError
+from .options import LoaderOptions
+from .reading.batch import EpochPlan
+from .reading.fingerprint import digest
+from .samplers import (
+    BlockShuffleSampler,
+    Sampler,
+    SequentialSampler,
+    ShuffleSampler,
+    WeightedSampler,
+    checked_positions,
+    earlier_uses,
+)
+from .sampling.sharding import replica_shard
+from .splits import split_set
+from .video_set import VideoSet
+
+# shuffle="blocks" mixes the samples of as many blocks as hold these many bytes, or of these many.
+MIXED_BYTES = 64 << 20
+MIN_BLOCKS_MIXED = 4
+
+# Single samples (batch_size=None) are read in batches of about this many bytes.
+SINGLES_BYTES = 8 << 20
+MAX_SINGLES = 64
+
+
+class EpochOrder:
+    """The samples of a loader, their order in each epoch, and this worker's batches of it.
+
+    It is a function of the options, the seed and the number of the epoch alone.
+
+    Args:
+        video_set: The files.
+        options: The loader's arguments.
+
+    Attributes:
+        seed: The seed in use; drawn at random if none was given.
+        sample_indices: int64 (samples,), the numbers of the samples in the set, ascending.
+        samples_per_epoch: Samples of an epoch, over all workers.
+        global_batch_size: Samples of a batch, over all workers; of those that are read together if
+            elements are single samples.
+        drop_remainder: Whether a smaller last batch is left out.
+        num_batches: This worker's batches of an epoch.
+        max_batch_size: Samples of this worker's largest batch.
+        is_batch_size_static: Whether all of its batches have the same number of samples.
+        is_first_worker: Whether it is the first of several workers, or the only one.
+
+    Raises:
+        ArgumentError: An argument does not fit the files, or the other workers.
+    """
+
+    def __init__(self, video_set: VideoSet, options: LoaderOptions) -> None:
+        self._set = video_set
+        self._options = options
+        self.seed = secrets.randbits(32) if options.seed is None else options.seed
+        self.sample_indices = _sample_indices(video_set, options)
+        self._shard = replica_shard(options.input_context, options.batch_size)
+        self.is_first_worker = self._shard.first == 0
+        if options.is_order_drawn and options.seed is None and self._shard.is_one_of_several:
+            raise ArgumentError(
+                "Workers divide the batches of one order: `seed` must be given, the same on all of "
+                "them. Received: seed=None with an input_context of several workers"
+            )
+        self.sampler = self._make_sampler()
+        self.samples_per_epoch = (
+            len(checked_positions(self.sampler, 0, len(self.sample_indices)))
+            if self.sampler is options.shuffle
+            else len(self.sample_indices)
+        )
+        self.drop_remainder = options.drop_remainder and options.batch_size is not None
+        if self.drop_remainder and (options.batch_size or 0) > self.samples_per_epoch:
+            raise ArgumentError(
+                "drop_remainder=True leaves no batch at all. Received: "
+                f"batch_size={options.batch_size} for {self.samples_per_epoch} samples"
+            )
+        self.global_batch_size = options.batch_size or min(
+            max(1, SINGLES_BYTES // video_set.sample_nbytes), MAX_SINGLES, self.samples_per_epoch
+        )
+        _, stops = self._cut(self.samples_per_epoch)
+        sizes = np.unique(np.diff(stops, prepend=0))
+        self.num_batches = len(stops)
+        self.max_batch_size = int(sizes[-1])
+        self.is_batch_size_static = len(sizes) == 1
+        self._digest = (-1, "")
+
+    @property
+    def min_cached_items(self) -> int:
+        """Samples that must be cached for later batches, however little memory there is."""
+        is_own = self.sampler is self._options.shuffle
+        if isinstance(self.sampler, BlockShuffleSampler) and not is_own:
+            return self.sampler.samples_per_window
+        return 0
+
+    def reseed(self, seed: int) -> None:
+        """Takes the orders of another seed, unless a seed was given."""
+        if self._options.seed is None and seed != self.seed:
+            self.seed = seed
+            self.sampler = self._make_sampler()
+            self._digest = (-1, "")
+
+    def plan(self, epoch: int, *, used: int, batches_per_bundle: int) -> EpochPlan:
+        """Returns the plan of an epoch for this worker.
+
+        Args:
+            epoch: Number of the epoch.
+            used: Number of samples at its beginning that were used before, and are left out.
+            batches_per_bundle: Number of batches that are read together.
+        """
+        positions, stops = self._cut(self.samples_per_epoch - used)
+        whole = self.sample_indices[self._positions(epoch)]
+        order, earlier = whole[used:][positions], earlier_uses(whole)
+        if earlier is not None:
+            earlier = earlier[used:][positions]
+        first_frames = self._set.first_frames(self.seed, epoch, order, earlier)
+        return EpochPlan(epoch, order, stops, batches_per_bundle, first_frames, earlier)
+
+    def is_used_up(self, samples: int) -> bool:
+        """Whether no batch is left of an epoch after so many samples."""
+        return not len(self._cut(max(0, self.samples_per_epoch - samples))[1])
+
+    def digest(self, epoch: int) -> str:
+        """Returns a digest of an epoch's order."""
+        number, found = self._digest
+        if number != epoch:
+            found = digest(self._positions(epoch))
+            self._digest = (epoch, found)
+        return found
+
+    def _positions(self, epoch: int) -> NDArray[np.int64]:
+        """Returns the order of an epoch, over all workers, as positions in `sample_indices`."""
+        return checked_positions(
+            self.sampler, epoch, len(self.sample_indices), self.samples_per_epoch
+        )
+
+    def _cut(self, num_samples: int) -> tuple[NDArray[np.int64] | slice, NDArray[np.int64]]:
+        """Returns this worker's positions in an epoch of so many samples, and its batches' ends."""
+        return self._shard.cut(
+            num_samples, self.global_batch_size, drop_remainder=self.drop_remainder
+        )
+
+    def _make_sampler(self) -> Sampler:
+        shuffle, num_samples = self._options.shuffle, len(self.sample_indices)
+        if shuffle is False:
+            return SequentialSampler(num_samples)
+        if isinstance(shuffle, str) and shuffle == "blocks":
+            blocks, nbytes = self._set.chunk_rows()
+            window = max(MIN_BLOCKS_MIXED, MIXED_BYTES // nbytes)
+            return BlockShuffleSampler(blocks[self.sample_indices], window=window, seed=self.seed)
+        if isinstance(shuffle, (bool, str)):
+            return ShuffleSampler(num_samples, seed=self.seed)
+        if isinstance(shuffle, WeightedSampler) and len(shuffle.weights) != num_samples:
+            raise ArgumentError(
+                "`shuffle`: a sampler by weights or labels needs one for each sample of the "
+                f"loader, which has {num_samples}; for one side of a split, those of its "
+                f"`sample_indices`. Received: {type(shuffle).__name__} with {len(shuffle.weights)}"
+            )
+        return shuffle
+
+
+def _sample_indices(video_set: VideoSet, options: LoaderOptions) -> NDArray[np.int64]:
+    """Returns the numbers of the samples on the options' side of the split, ascending."""
+    if options.validation_split is None:
+        return np.arange(video_set.num_samples, dtype=np.int64)
+    training, validation = split_set(
+        video_set, options.validation_split, options.seed, options.split_by
+    )
+    return training if options.subset == "training" else validation

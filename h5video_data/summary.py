@@ -1,0 +1,48 @@
+"""One line about what a loader or a dataset holds, for its `repr`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class ArraySpec(NamedTuple):
+    """Shape and dtype of an array; None in the shape: not known, or not always the same."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+def summary(
+    spec: Any, *, num_files: int, num_samples: int, num_stored: int, batch_size: int | None
+) -> str:
+    """Returns files, samples, batch size, and what an element is made of.
+
+    Args:
+        spec: An element: x, (x, y) or (x, y, sample_weight), of dicts or of objects that have the
+            attributes `shape` and `dtype`. A map function may make other elements.
+        num_files: Number of files.
+        num_samples: Number of samples in use.
+        num_stored: Number of samples in the files.
+        batch_size: The argument of the loader.
+    """
+    parts = spec if isinstance(spec, tuple) and not isinstance(spec, ArraySpec) else (spec,)
+    names = ("x", "y", "sample_weight") if len(parts) <= 3 else itertools.count()
+    return ", ".join(
+        [
+            f"{num_files} file{'' if num_files == 1 else 's'}",
+            f"{num_samples}{'' if num_samples == num_stored else f' of {num_stored}'} samples",
+            f"batch_size={batch_size}",
+            *(f"{name}: {_text(part)}" for name, part in zip(names, parts, strict=False)),
+        ]
+    )
+
+
+def _text(spec: Any) -> str:
+    if isinstance(spec, dict):
+        return f"{{{', '.join(f'{key}: {_text(item)}' for key, item in spec.items())}}}"
+    if hasattr(spec, "shape") and hasattr(spec, "dtype"):
+        return f"{spec.dtype.name} {tuple(spec.shape)}"
+    return str(spec)

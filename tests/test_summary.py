@@ -1,0 +1,51 @@
+"""`repr` says in one line what a loader or a dataset holds."""
+
+import pytest
+import tensorflow as tf
+
+import h5video_data as h5v
+from h5video_data import Clip, VideoLoader
+from h5video_data.testing import write_video_file
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "10 samples, batch_size=4, x: uint8 (None, 4, 3, 8, 8), y: float32 (None, 4)"),
+        (
+            {"x": {"a": "X", "b": "X"}, "y": None, "drop_remainder": True},
+            "10 samples, batch_size=4, x: {a: uint8 (4, 4, 3, 8, 8), b: uint8 (4, 4, 3, 8, 8)}",
+        ),
+        (
+            {"y": None, "batch_size": None, "clip": Clip(2)},
+            "10 samples, batch_size=None, x: uint8 (2, 3, 8, 8)",
+        ),
+        (
+            {"validation_split": 0.2, "subset": "training"},
+            "8 of 10 samples, batch_size=4, x: uint8 (4, 4, 3, 8, 8), y: float32 (4, 4)",
+        ),
+    ],
+    ids=["plain", "dict", "single samples", "one side"],
+)
+def test_repr(tmp_path, options, expected):
+    path = write_video_file(tmp_path / "a.h5", num_samples=10)
+    loader = VideoLoader(path, **{"batch_size": 4, "seed": 0, **options})
+    assert repr(loader) == f"<VideoLoader: 1 file, {expected}>"
+    assert repr(loader.dataset()) == f"<VideoDataset: 1 file, {expected}>"
+
+
+def test_a_dataset_says_what_its_map_functions_make(tmp_path):
+    paths = [write_video_file(tmp_path / f"{name}.h5", num_samples=6) for name in "ab"]
+    start = "<VideoDataset: 2 files, 12 samples, batch_size=3, "
+
+    def of(map_fn):
+        return repr(h5v.video_dataset_from_hdf5(paths, batch_size=3, map_fn=map_fn))
+
+    assert of(lambda x, _: {"video": x}) == start + "x: {video: uint8 (3, 4, 3, 8, 8)}>"
+    assert of(lambda x, y: (x, y, y, y[:, 0])) == (
+        start + "0: uint8 (3, 4, 3, 8, 8), 1: float32 (3, 4), 2: float32 (3, 4), 3: float32 (3,)>"
+    )
+    # What becomes of it is another dataset.
+    dataset = h5v.video_dataset_from_hdf5(paths, batch_size=3)
+    assert "VideoDataset: 2 files" not in repr(dataset.map(lambda x, _: x))
+    assert isinstance(dataset, tf.data.Dataset)
