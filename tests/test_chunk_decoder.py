@@ -1,21 +1,13 @@
 """Chunks of many samples, or through samples: what is decoded, how often, in how much memory."""
 
-import threading
-from dataclasses import replace
-
 import h5py
 import numpy as np
 import pytest
+from chunk_decoder_helpers import SHAPE, epoch
 
 from h5video_data import Clip, VideoLoader, inspect
-from h5video_data.errors import ReadError
 from h5video_data.reading import chunk_decoder as slabs
-from h5video_data.reading.batch import EpochPlan
-from h5video_data.reading.sample_sources import ReadStats
-from h5video_data.storage.layout import describe
 from h5video_data.testing import labels, sample_values, write_video_file
-
-SHAPE = (6, 3, 10, 12)
 
 LAYOUTS = {
     "many_samples": {"chunks": (5, 6, 3, 10, 12), "compression": "gzip"},
@@ -30,16 +22,6 @@ LAYOUTS = {
         "compression": "gzip",
     },
 }
-
-
-def epoch(loader):
-    """The numbers of an epoch's samples; every batch is compared with what it must hold."""
-    found = []
-    for _, indices, (x, y) in loader.batches():
-        np.testing.assert_array_equal(x, sample_values(indices, SHAPE))
-        np.testing.assert_array_equal(y, labels(indices, 4))
-        found += indices.tolist()
-    return found
 
 
 @pytest.mark.parametrize("memory", [0, 30_000, 10**6], ids=["none", "short", "ample"])
@@ -99,73 +81,6 @@ def test_a_few_samples_of_unfiltered_chunks_of_which_some_were_never_written(tmp
     np.testing.assert_array_equal(found, expected[:, 0:6:2])
 
 
-def test_samples_that_were_dropped_before_they_were_decoded_take_no_memory(tmp_path):
-    path = write_video_file(
-        tmp_path / "a.h5",
-        num_samples=53,
-        sample_shape=SHAPE,
-        chunks=(53, *SHAPE),
-        compression="gzip",
-    )
-    with VideoLoader(path, y=None, batch_size=4, seed=0, num_threads=1) as loader:
-        reader = loader._feed._open_reader()
-        held = threading.Event()
-        reader._threads.submit(lambda: held.wait(20) and ReadStats())
-        order = np.arange(53)
-        plan = EpochPlan(0, order, np.append(np.arange(4, 53, 4), 53), batches_per_bundle=1)
-        source = reader.epoch(plan)
-        source.fill(1)
-        cache = source._fillers[1]
-        assert len(cache._cached) == 49
-        for sample in range(10, 53):
-            del cache._cached[sample]
-        held.set()
-        batch = source.take()
-        batch.wait()
-        np.testing.assert_array_equal(batch.arrays[0], sample_values(order[:4], SHAPE))
-        assert cache._pool.num_allocated == 6
-        source.cancel()
-
-
-def test_each_chunk_is_decoded_once_an_epoch(tmp_path):
-    chunks = (5, 2, 3, 10, 12)
-    path = write_video_file(
-        tmp_path / "a.h5", num_samples=50, sample_shape=SHAPE, chunks=chunks, compression="gzip"
-    )
-    with VideoLoader(path, batch_size=7, seed=0, read_ahead_bytes=10**6) as loader:
-        for num_epochs in (1, 2, 3):
-            epoch(loader)
-            assert loader.stats.num_chunks == 30 * num_epochs
-
-
-@pytest.mark.slow
-def test_memory_is_kept_to(tmp_path):
-    shape = (16, 3, 32, 32)
-    path = write_video_file(
-        tmp_path / "a.h5",
-        num_samples=640,
-        sample_shape=shape,
-        chunks=(16, 16, 3, 32, 32),
-        compression="lzf",
-    )
-    sample_bytes = int(np.prod(shape))
-    budget = 160 * sample_bytes
-    with VideoLoader(path, batch_size=16, seed=0, read_ahead_bytes=budget) as loader:
-        order = np.random.default_rng(0).permutation(640)
-        ends = np.arange(16, 641, 16)
-        source = loader._feed._open_reader().epoch(EpochPlan(0, order, ends, batches_per_bundle=1))
-        source.fill(1)
-        while (batch := source.take()) is not None:
-            batch.wait()
-            assert len(source._fillers[1]._cached) * sample_bytes < budget
-            source.fill(1)
-        epoch_chunks = loader.stats.num_chunks
-        for _, indices, (x, _) in loader.batches():
-            np.testing.assert_array_equal(x, sample_values(indices, shape))
-        # 40 slabs, and memory for less than a quarter of them: some five passes over the file.
-        assert loader.stats.num_chunks - epoch_chunks < 7 * 40
-
-
 def test_unwritten_chunks_and_filter_masks(tmp_path):
     values = sample_values(np.arange(20), SHAPE)
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -182,24 +97,6 @@ def test_unwritten_chunks_and_filter_masks(tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_several_files_read_in_different_ways(tmp_path):
-    options = [{}, LAYOUTS["many_samples"], LAYOUTS["through_rows"], {"chunks": (1, *SHAPE)}]
-    paths = [
-        write_video_file(
-            tmp_path / f"{i}.h5", num_samples=13, first=13 * i, sample_shape=SHAPE, **o
-        )
-        for i, o in enumerate(options)
-    ]
-    with h5py.File(paths[1], "a") as file:
-        file.attrs["sample_count"] = 11  # fewer than its slabs hold
-    present = np.delete(np.arange(52), [24, 25])
-    with VideoLoader(paths, batch_size=8, seed=0) as loader:
-        for _ in range(2):
-            for _, indices, (x, y) in loader.batches():
-                np.testing.assert_array_equal(x, sample_values(present[indices], SHAPE))
-                np.testing.assert_array_equal(y, labels(present[indices], 4))
-
-
 def test_a_dataset_of_one_dimension(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = sample_values(np.arange(40), SHAPE)
@@ -207,69 +104,3 @@ def test_a_dataset_of_one_dimension(tmp_path):
     with VideoLoader(tmp_path / "a.h5", y="wide", batch_size=7, seed=0) as loader:
         for _, indices, (_, wide) in loader.batches():
             np.testing.assert_array_equal(wide[:, 5], indices * 2000.0 + 5)
-
-
-def test_a_corrupt_chunk_is_an_error_wherever_its_samples_are_used(tmp_path):
-    options = {"chunks": (5, *SHAPE), "compression": "gzip", "fletcher32": True}
-    path = write_video_file(tmp_path / "a.h5", num_samples=20, sample_shape=SHAPE, **options)
-    with h5py.File(path) as file:
-        stored = describe(file["X"])
-    with open(path, "r+b") as file:
-        file.seek(int(stored.offsets[2]) + 3)
-        file.write(b"\xff\xff\xff")
-    with VideoLoader(path, batch_size=5, seed=0) as loader:
-        with pytest.raises(ReadError, match=r"dataset '/X', sample 1\d: fletcher32: the checksum"):
-            epoch(loader)
-        with pytest.raises(ReadError, match="fletcher32"):
-            epoch(loader)
-
-
-@pytest.mark.slow
-def test_abandoned_epochs_leave_nothing_behind(tmp_path):
-    path = write_video_file(
-        tmp_path / "a.h5", num_samples=53, sample_shape=SHAPE, **LAYOUTS["uneven"]
-    )
-    with VideoLoader(path, batch_size=4, seed=0, num_threads=4) as loader:
-        for _ in range(50):
-            batches = loader.batches()
-            next(batches)
-            batches.close()
-        assert len(epoch(loader)) == 53
-
-
-BLOCKS = {"chunks": (16, 2, 3, 10, 12), "compression": "gzip"}
-
-
-def test_shuffled_by_blocks_each_chunk_is_decoded_once_in_little_memory(tmp_path):
-    path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
-    loader = VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0)
-    loader._order.sampler.window = 4  # chunks this small would all be in one window
-    loader._feed.memory = replace(loader._feed.memory, cached_items=4 * 16)
-    with loader:
-        orders = [epoch(loader) for _ in range(3)]
-        assert loader.stats.num_chunks == 3 * 21 * 3
-    assert [sorted(order) for order in orders] == [list(range(333))] * 3
-    assert orders[0] != orders[1]
-
-
-def test_memory_for_a_window_of_blocks_is_kept_in_any_case(tmp_path):
-    path = write_video_file(tmp_path / "a.h5", num_samples=333, sample_shape=SHAPE, **BLOCKS)
-    with VideoLoader(path, batch_size=10, shuffle="blocks", seed=0, read_ahead_bytes=0) as loader:
-        epoch(loader)
-        assert loader.stats.num_chunks == 21 * 3
-
-
-def test_blocks_of_a_side_of_a_split_and_of_several_files(tmp_path):
-    paths = [
-        write_video_file(
-            tmp_path / f"{i}.h5", num_samples=40, first=40 * i, sample_shape=SHAPE, **BLOCKS
-        )
-        for i in range(3)
-    ]
-    with VideoLoader(
-        paths, batch_size=10, shuffle="blocks", seed=0, validation_split=0.3, subset="training"
-    ) as loader:
-        assert sorted(epoch(loader)) == loader.sample_indices.tolist()
-        blocks, nbytes = loader._set.chunk_rows()
-    assert blocks.tolist() == [3 * (i // 40) + i % 40 // 16 for i in range(120)]
-    assert nbytes == 16 * np.prod(SHAPE)

@@ -20,19 +20,14 @@ from conftest import numbers_of, open_descriptors, resident_nbytes, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import split_samples, testing
+from h5video_data import testing
 from h5video_data.errors import ArgumentError, ClosedError
 from h5video_data.loader import LoaderStats, VideoLoader
 from h5video_data.reading import byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.samplers import (
-    BalancedSampler,
-    Sampler,
-    SequentialSampler,
     ShuffleSampler,
-    WeightedSampler,
 )
-from h5video_data.sampling.split_indices import split_indices
 
 pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
 
@@ -191,218 +186,7 @@ def test_every_sample_comes_once_an_epoch(
 # --------------------------------------------------------------------------- samplers
 
 
-class Own:
-    """Follows the protocol, and gives what it likes."""
-
-    def __init__(self, positions):
-        self.positions = positions
-        self.calls = []
-
-    def epoch(self, epoch):
-        self.calls.append((epoch, threading.current_thread()))
-        return self.positions
-
-
-@pytest.mark.parametrize(
-    "positions",
-    [[5, 5, 5, 0], (1,), np.array([9, 0], np.uint8), np.arange(10)[::-2], np.array([3], ">i8")],
-    ids=str,
-)
-def test_own_samplers(sizes, positions):
-    sampler = Own(positions)
-    assert isinstance(sampler, Sampler)
-    loader = VideoLoader(sizes(10), shuffle=sampler, batch_size=3)
-    for _ in range(2):
-        assert numbers_of(loader) == [int(position) for position in positions]
-    assert len(loader) == -(-len(positions) // 3)
-    # Once for the number of samples, then once an epoch, the last time for the one to come.
-    assert [call[0] for call in sampler.calls] == [0, 0, 1, 2]
-    assert {call[1] for call in sampler.calls} == {threading.current_thread()}
-
-
-def test_a_sampler_counts_in_the_positions_of_its_side(sizes):
-    options = {"validation_split": 0.5, "seed": 0, "subset": "validation"}
-    loader = VideoLoader(sizes(10), shuffle=Own([4, 0]), **options)
-    assert numbers_of(loader) == loader.sample_indices[[4, 0]].tolist()
-
-
-def test_a_sampler_may_use_its_array_again(sizes):
-    class InPlace(Own):
-        def epoch(self, epoch):
-            self.positions[:] = epoch
-            return self.positions
-
-    loader = VideoLoader(
-        sizes(10), shuffle=InPlace(np.zeros(6, int)), batch_size=2, read_ahead_bytes=0
-    )
-    first, second = iter(loader), iter(loader)
-    got = [next(first), next(second), *first]
-    assert numbers_of(got) == [0, 0, 1, 1, 0, 0, 0, 0]
-
-
-def test_sequential_and_shuffle():
-    assert SequentialSampler(4).epoch(7).tolist() == [0, 1, 2, 3]
-    counts = np.zeros((5, 5), int)
-    for epoch in range(2000):
-        counts[np.arange(5), ShuffleSampler(5, seed=0).epoch(epoch)] += 1
-    assert (abs(counts - 400) < 100).all()  # five standard deviations are 90
-
-
-def test_weighted():
-    weights = [0, 1, 2, 0, 5, 0]
-    sampler = WeightedSampler(weights, num_samples=80_000, seed=0)
-    drawn = sampler.epoch(0)
-    counts = np.bincount(drawn, minlength=6)
-    np.testing.assert_allclose(counts / 10_000, weights, atol=0.06)
-    assert (counts[[0, 3, 5]] == 0).all()
-    np.testing.assert_array_equal(sampler.epoch(0), drawn)
-    assert (sampler.epoch(1) != drawn).any()
-
-
-LABELS = {
-    "class numbers": lambda labels: labels,
-    "one-hot": lambda labels: testing.labels(labels, 3),
-    "smoothed": lambda labels: 0.7 * testing.labels(labels, 3) + 0.1,
-    "in a column": lambda labels: labels[:, np.newaxis],
-    "floats in a column": lambda labels: labels[:, np.newaxis].astype(float),
-    "names": lambda labels: np.array(["run", "jump", "sit"])[labels],
-}
-
-
-@pytest.mark.parametrize("given_as", LABELS.values(), ids=LABELS)
-def test_balanced(given_as):
-    labels = np.repeat([0, 1, 2], [970, 20, 10])
-    given_labels = given_as(labels)
-    drawn = BalancedSampler(given_labels, num_samples=60_000, seed=0).epoch(0)
-    np.testing.assert_allclose(np.bincount(labels[drawn]) / 20_000, 1, atol=0.03)
-    assert len(BalancedSampler(given_labels, seed=0).epoch(0)) == 1000
-
-
-@pytest.mark.parametrize("count", [14, 16, 20])
-def test_weights_of_other_samples(tmp_path, count):
-    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
-    options = {"validation_split": 0.25, "subset": "training", "seed": 0}
-    VideoLoader(path, shuffle=BalancedSampler(np.arange(15) % 2, seed=0), **options)
-    sampler = BalancedSampler(np.arange(count) % 2, num_samples=15, seed=0)
-    with pytest.raises(ArgumentError, match=rf"which has 15;.*`sample_indices`.*with {count}"):
-        VideoLoader(path, shuffle=sampler, **options)
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [np.array(3), np.zeros((4, 2, 2)), [[1, 1, 0], [0, 1, 0]], np.zeros((5, 3)), np.zeros((5, 0))],
-    ids=["scalar", "three axes", "several classes a sample", "no class", "no classes"],
-)
-def test_balanced_needs_one_class_a_sample(labels):
-    with pytest.raises(ArgumentError, match=r"one class a sample.*Received: \w+ labels of shape"):
-        BalancedSampler(labels, seed=0)
-
-
 # --------------------------------------------------------------------------- splits
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    num_samples=st.integers(2, 60),
-    fraction=st.floats(0.02, 0.98),
-    seed=st.integers(0, 2**40) | st.none(),
-    by=st.sampled_from([None, "label", "group", "number", "array"]),
-)
-def test_split_samples(sizes, num_samples, fraction, seed, by):
-    split_by = [str(i // 4) for i in range(num_samples)] if by == "array" else by
-    options = {"seed": seed, "split_by": split_by}
-    try:
-        training, validation = split_samples(sizes(num_samples), fraction, **options)
-    except ArgumentError as error:
-        with pytest.raises(ArgumentError, match=r"would be empty|two different ids or more"):
-            raise error
-        assert by == "array" or int(fraction * num_samples) == 0
-        return
-    assert sorted([*training, *validation]) == list(range(num_samples))
-    assert (np.diff(training) > 0).all()
-    assert (np.diff(validation) > 0).all()
-    again = split_samples(sizes(num_samples), fraction, **options)
-    np.testing.assert_array_equal(again[1], validation)
-    if by in (None, "label"):
-        assert len(validation) == int(fraction * num_samples)
-    if by == "label":
-        for label in range(3):
-            share = (validation % 3 == label).sum()
-            assert abs(share - fraction * (np.arange(num_samples) % 3 == label).sum()) < 1
-    if by in ("group", "number"):
-        assert not set(training % 7) & set(validation % 7)
-    if by == "array":
-        assert not set(training // 4) & set(validation // 4)
-
-
-def test_seeds_give_other_splits(sizes):
-    splits = {tuple(split_samples(sizes(50), 0.3, seed=seed)[1]) for seed in range(20)}
-    assert len(splits) == 20
-
-
-def test_a_split_is_the_same_for_every_order(sizes):
-    options = {"validation_split": 0.3, "seed": 4, "subset": "validation"}
-    expected = split_samples(sizes(50), 0.3, seed=4)[1]
-    for shuffle in (True, False):
-        loader = VideoLoader(sizes(50), shuffle=shuffle, **options)
-        np.testing.assert_array_equal(loader.sample_indices, expected)
-
-
-def test_the_remainder_goes_to_the_class_that_lost_most_in_rounding(tmp_path):
-    with h5py.File(tmp_path / "set.h5", "w") as file:
-        file["X"] = np.zeros((9, 3))
-        file["Y"] = [0] * 2 + [1] * 7  # a quarter: 0.5 and 1.75
-    _, validation = split_samples(tmp_path / "set.h5", 0.25, seed=3, split_by="label")
-    assert len(validation) == 2
-    assert (validation >= 2).all()
-
-
-def test_groups_over_several_files(sizes):
-    paths = [sizes(10), sizes(20)]
-    training, validation = split_samples(paths, 0.4, seed=1, split_by="group")
-    groups = np.concatenate([np.arange(10), np.arange(20)]) % 7
-    assert not set(groups[training]) & set(groups[validation])
-    assert len(training) + len(validation) == 30
-
-
-def test_class_numbers_in_a_column_are_stratified(tmp_path):
-    # (samples, 1) is how many tools write class numbers.
-    with h5py.File(tmp_path / "set.h5", "w") as file:
-        file["X"] = np.zeros((40, 3))
-        file["Y"] = np.repeat([1, 2], 20)[:, np.newaxis]
-        file["double"] = np.repeat([1.0, 2.0], 20)[:, np.newaxis]
-        file["subject"] = np.arange(40)[:, np.newaxis] // 4
-    for y in ("Y", "double"):
-        _, validation = split_samples(tmp_path / "set.h5", 0.5, seed=3, split_by="label", y=y)
-        assert (validation < 20).sum() == 10
-    # So are the ids of groups.
-    training, validation = split_samples(tmp_path / "set.h5", 0.3, seed=3, split_by="subject")
-    assert len(validation) == 12
-    assert not set(training // 4) & set(validation // 4)
-
-
-def test_groups_of_what_is_no_group(tmp_path):
-    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
-    with h5py.File(path, "r+") as file:
-        file["class"] = np.arange(20) % 4
-        file["subject"] = np.arange(20) // 4
-
-    def split(split_by, **names):
-        return split_samples(path, 0.3, seed=0, split_by=split_by, **names)
-
-    for y, split_by in (("class", "class"), ("class", "/class"), ("/class", "class"), ("Y", "Y")):
-        with pytest.raises(ArgumentError, match=r"each class.*Use split_by=\"label\".*Received"):
-            split(split_by, y=y)
-    for x in ("X", {"a": "X"}):
-        with pytest.raises(ArgumentError, match=r"group ids, of shape \(samples,\)\. Received"):
-            split("X", x=x)
-    # Classes may be kept apart on purpose; one of several outputs may say what belongs together.
-    training, validation = split(np.arange(20) % 4, y="class")
-    assert not set(training % 4) & set(validation % 4)
-    training, validation = split("subject", y={"class": "class", "subject": "subject"})
-    assert not set(training // 4) & set(validation // 4)
-    with pytest.raises(ArgumentError, match=r"float64 labels .* not all of them whole"):
-        split_indices(4, 0.5, labels=np.array([0, 1, np.inf, np.nan]))
 
 
 # --------------------------------------------------------------------------- lifetime
@@ -447,26 +231,6 @@ def test_loaders_that_are_dropped_leave_nothing_behind(path, new_threads):
     del loader, batches  # without a garbage collection: there is no cycle
     wait_until(lambda: not new_threads())
     assert len(open_descriptors()) == descriptors
-
-
-@pytest.mark.slow
-def test_an_abandoned_iterator_reads_no_further(path, monkeypatch):
-    reads = []
-    read = sources.DirectSource.read
-
-    def slow(self, *arguments):
-        reads.append(time.sleep(0.05))
-        read(self, *arguments)
-
-    monkeypatch.setattr(sources.DirectSource, "read", slow)
-    monkeypatch.setattr("h5video_data.reading.memory_budget.MAX_BUNDLE_BATCHES", 1)
-    loader = VideoLoader(path, y=None, batch_size=1, num_threads=2, read_ahead_bytes=1 << 20)
-    batches = iter(loader)
-    next(batches)
-    batches.close()
-    num_reads = len(reads)
-    time.sleep(0.5)
-    assert len(reads) <= num_reads + 2  # of 60: one of each thread
 
 
 def test_two_iterators_at_once(sizes):
@@ -716,70 +480,6 @@ def test_more_files_than_are_kept_open(tmp_path, monkeypatch, chunks):
     assert most <= byte_sources.MAX_OPEN_FILES + 12
     loader.close()
     assert len(open_descriptors()) == before
-
-
-def ahead_of(loader):
-    """The epoch and the batches that are read ahead of the next `iter()`."""
-    return loader._feed._ahead and (loader._feed._ahead.plan.number, len(loader._feed._ahead))
-
-
-def test_the_next_epoch_is_read_at_the_end_of_this_one(sizes):
-    loader = VideoLoader(sizes(40), batch_size=4, seed=0)
-    assert ahead_of(loader) is None
-    numbers_of(loader)
-    assert ahead_of(loader) == (1, min(loader._feed.memory.bundles_in_flight, 10))
-    begun = loader._feed._ahead
-    second = numbers_of(loader)
-    assert loader._feed._ahead is not begun
-    assert second == numbers_of_epoch(sizes(40), 1)
-
-
-def numbers_of_epoch(path, epoch):
-    with VideoLoader(path, batch_size=4, seed=0) as loader:
-        loader.set_epoch(epoch)
-        return numbers_of(loader)
-
-
-def test_another_epoch_than_the_one_read_ahead(sizes):
-    loader = VideoLoader(sizes(20), batch_size=4, seed=0)
-    numbers_of(loader)
-    loader.set_epoch(7)
-    assert numbers_of(loader) == numbers_of_epoch(sizes(20), 7)
-    assert ahead_of(loader)[0] == 8
-
-
-def test_an_iterator_that_is_broken_off_reads_nothing_ahead(sizes):
-    loader = VideoLoader(sizes(20), batch_size=4, seed=0)
-    batches = iter(loader)
-    for _ in range(4):
-        next(batches)
-    batches.close()
-    assert ahead_of(loader) is None
-    assert numbers_of(loader) == numbers_of_epoch(sizes(20), 1)
-
-
-def test_an_error_of_a_sampler_waits_for_its_epoch(sizes):
-    class FailsLater(Own):
-        def epoch(self, epoch):
-            if epoch:
-                raise LookupError("no more orders")
-            return self.positions
-
-    loader = VideoLoader(sizes(20), shuffle=FailsLater(np.arange(20)), batch_size=4)
-    assert numbers_of(loader) == list(range(20))
-    with pytest.raises(LookupError, match="no more orders"):
-        numbers_of(loader)
-
-
-def test_released_in_the_middle_of_an_epoch(sizes):
-    loader = VideoLoader(sizes(20), batch_size=4, seed=0)
-    batches = iter(loader)
-    next(batches)
-    loader._release()
-    assert len(list(batches)) == 4
-    assert ahead_of(loader) is None
-    del batches
-    assert numbers_of(loader) == numbers_of_epoch(sizes(20), 1)
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])

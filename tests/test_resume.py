@@ -80,7 +80,7 @@ def test_a_dataset_goes_on_too(path, map_fn, memory):
         return [tf.nest.map_structure(lambda t: t.numpy().tolist(), element) for element in dataset]
 
     reference = make()
-    assert (reference._feed.memory.group > 1) == (memory > 0)
+    assert (reference._feed.memory.batches_per_bundle > 1) == (memory > 0)
     dataset = reference.dataset()
     epochs = [batches(dataset) for _ in range(4)]
     for step in (0, 1, 3, 6, 11, 12, 13):
@@ -254,7 +254,7 @@ def test_seeds_count_the_comings_of_a_sample_from_the_beginning_of_the_epoch(tmp
             read_ahead_bytes=memory,
             input_context=context,
         )
-        assert (dataset.loader._feed.memory.group > 1) == (memory > 0)
+        assert (dataset.loader._feed.memory.batches_per_bundle > 1) == (memory > 0)
         dataset.loader.load_state_dict(dataset.loader.state_dict(epoch=1, step=step))
         return [seeds.numpy() for _, seeds in dataset]
 
@@ -323,72 +323,6 @@ def test_a_seed_that_was_drawn_comes_with_the_state(path):
     other.load_state_dict(over_json(one.state_dict(epoch=0, step=2)))
     assert epoch(other) == rest
     assert epoch(other) == epoch(one)
-
-
-def test_the_files_may_lie_elsewhere_and_be_stored_otherwise(tmp_path, path):
-    state = VideoLoader(path, batch_size=8, seed=1).state_dict(epoch=1, step=2)
-    packed = write_video_file(
-        tmp_path / "elsewhere.h5",
-        num_samples=50,
-        sample_shape=SHAPE,
-        chunks=(1, *SHAPE),
-        compression="gzip",
-    )
-    parts = [
-        write_video_file(tmp_path / f"{i}.h5", num_samples=25, first=25 * i, sample_shape=SHAPE)
-        for i in range(2)
-    ]
-    for where in (packed, parts):
-        VideoLoader(where, batch_size=8, seed=1).load_state_dict(state)
-
-
-@pytest.mark.parametrize("labels", [np.arange(20), np.eye(20), np.arange(20)[:, None]], ids=np.ndim)
-def test_the_byte_order_of_labels_does_not_count(tmp_path, labels):
-    states = []
-    for order in "<>":
-        path = write_video_file(tmp_path / "a.h5", num_samples=20)
-        with h5py.File(path, "a") as file:
-            file["other"] = labels.astype(f"{order}i4")
-        with VideoLoader(path, y="other", seed=0) as loader:
-            states.append(loader.state_dict(epoch=0, step=0))
-    assert states[0] == states[1]
-
-
-def test_array_types_have_the_state_of_the_same_numbers(tmp_path):
-    data, states = np.arange(120, dtype=">i4").reshape(20, 2, 3), []
-    for shape in ((2, 3), ()):
-        with h5py.File(tmp_path / "a.h5", "w") as file:
-            dtype = np.dtype((">i4", shape)) if shape else "<i4"
-            file.create_dataset("X", (20, 2, 3)[: 1 if shape else 3], dtype)[...] = data
-        with VideoLoader(tmp_path / "a.h5", y=None, seed=0) as loader:
-            states.append(loader.state_dict(epoch=0, step=0))
-    assert states[0] == states[1]
-
-
-def test_another_set_split_or_order_is_an_error_that_says_so(tmp_path, path):
-    saved = VideoLoader(path, batch_size=8, seed=1).state_dict(epoch=1, step=2)
-
-    def load(where=path, **options):
-        VideoLoader(where, **{"batch_size": 8, "seed": 1, **options}).load_state_dict(saved)
-
-    load()
-    longer = write_video_file(tmp_path / "longer.h5", num_samples=51, sample_shape=SHAPE)
-    with pytest.raises(StateError, match="number of samples: 50 then, 51 now"):
-        load(longer)
-    changed = write_video_file(tmp_path / "changed.h5", num_samples=50, sample_shape=SHAPE)
-    with h5py.File(changed, "r+") as file:
-        file["X"][49, 0, 0, 0, 0] += 1
-    with pytest.raises(StateError, match="the samples themselves: "):
-        load(changed)
-    with pytest.raises(StateError, match="shapes or dtypes"):
-        load(y=None)
-    with pytest.raises(StateError, match=r"which samples are used .*; the order of the epoch"):
-        load(validation_split=0.2, subset="training")
-    for options in ({"seed": 2}, {"shuffle": False}, {"shuffle": "blocks"}):
-        with pytest.raises(StateError, match=r"or another order\. the order of the"):
-            load(**options)
-    with pytest.raises(StateError, match=r"the clip: None then, \[2, 1, 'random'\] now"):
-        load(clip=Clip(2))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,25 @@
 """The order by blocks; the other samplers are tested with the loader."""
 
+import threading
+
 import numpy as np
 import pytest
+from conftest import numbers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from loader_helpers import Own
 
+from h5video_data import testing
 from h5video_data.errors import ArgumentError
-from h5video_data.samplers import BalancedSampler, BlockShuffleSampler
+from h5video_data.loader import VideoLoader
+from h5video_data.samplers import (
+    BalancedSampler,
+    BlockShuffleSampler,
+    Sampler,
+    SequentialSampler,
+    ShuffleSampler,
+    WeightedSampler,
+)
 
 
 @given(
@@ -83,4 +96,107 @@ def test_arguments(blocks, window, message):
 )
 def test_labels_that_are_no_classes(labels, message):
     with pytest.raises(ArgumentError, match=message):
+        BalancedSampler(labels, seed=0)
+
+
+pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
+
+
+@pytest.fixture
+def path(tmp_path):
+    return testing.write_video_file(tmp_path / "set.h5", num_samples=60)
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [[5, 5, 5, 0], (1,), np.array([9, 0], np.uint8), np.arange(10)[::-2], np.array([3], ">i8")],
+    ids=str,
+)
+def test_own_samplers(sizes, positions):
+    sampler = Own(positions)
+    assert isinstance(sampler, Sampler)
+    loader = VideoLoader(sizes(10), shuffle=sampler, batch_size=3)
+    for _ in range(2):
+        assert numbers_of(loader) == [int(position) for position in positions]
+    assert len(loader) == -(-len(positions) // 3)
+    # Once for the number of samples, then once an epoch, the last time for the one to come.
+    assert [call[0] for call in sampler.calls] == [0, 0, 1, 2]
+    assert {call[1] for call in sampler.calls} == {threading.current_thread()}
+
+
+def test_a_sampler_counts_in_the_positions_of_its_side(sizes):
+    options = {"validation_split": 0.5, "seed": 0, "subset": "validation"}
+    loader = VideoLoader(sizes(10), shuffle=Own([4, 0]), **options)
+    assert numbers_of(loader) == loader.sample_indices[[4, 0]].tolist()
+
+
+def test_a_sampler_may_use_its_array_again(sizes):
+    class InPlace(Own):
+        def epoch(self, epoch):
+            self.positions[:] = epoch
+            return self.positions
+
+    loader = VideoLoader(
+        sizes(10), shuffle=InPlace(np.zeros(6, int)), batch_size=2, read_ahead_bytes=0
+    )
+    first, second = iter(loader), iter(loader)
+    got = [next(first), next(second), *first]
+    assert numbers_of(got) == [0, 0, 1, 1, 0, 0, 0, 0]
+
+
+def test_sequential_and_shuffle():
+    assert SequentialSampler(4).epoch(7).tolist() == [0, 1, 2, 3]
+    counts = np.zeros((5, 5), int)
+    for epoch in range(2000):
+        counts[np.arange(5), ShuffleSampler(5, seed=0).epoch(epoch)] += 1
+    assert (abs(counts - 400) < 100).all()  # five standard deviations are 90
+
+
+def test_weighted():
+    weights = [0, 1, 2, 0, 5, 0]
+    sampler = WeightedSampler(weights, num_samples=80_000, seed=0)
+    drawn = sampler.epoch(0)
+    counts = np.bincount(drawn, minlength=6)
+    np.testing.assert_allclose(counts / 10_000, weights, atol=0.06)
+    assert (counts[[0, 3, 5]] == 0).all()
+    np.testing.assert_array_equal(sampler.epoch(0), drawn)
+    assert (sampler.epoch(1) != drawn).any()
+
+
+LABELS = {
+    "class numbers": lambda labels: labels,
+    "one-hot": lambda labels: testing.labels(labels, 3),
+    "smoothed": lambda labels: 0.7 * testing.labels(labels, 3) + 0.1,
+    "in a column": lambda labels: labels[:, np.newaxis],
+    "floats in a column": lambda labels: labels[:, np.newaxis].astype(float),
+    "names": lambda labels: np.array(["run", "jump", "sit"])[labels],
+}
+
+
+@pytest.mark.parametrize("given_as", LABELS.values(), ids=LABELS)
+def test_balanced(given_as):
+    labels = np.repeat([0, 1, 2], [970, 20, 10])
+    given_labels = given_as(labels)
+    drawn = BalancedSampler(given_labels, num_samples=60_000, seed=0).epoch(0)
+    np.testing.assert_allclose(np.bincount(labels[drawn]) / 20_000, 1, atol=0.03)
+    assert len(BalancedSampler(given_labels, seed=0).epoch(0)) == 1000
+
+
+@pytest.mark.parametrize("count", [14, 16, 20])
+def test_weights_of_other_samples(tmp_path, count):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    options = {"validation_split": 0.25, "subset": "training", "seed": 0}
+    VideoLoader(path, shuffle=BalancedSampler(np.arange(15) % 2, seed=0), **options)
+    sampler = BalancedSampler(np.arange(count) % 2, num_samples=15, seed=0)
+    with pytest.raises(ArgumentError, match=rf"which has 15;.*`sample_indices`.*with {count}"):
+        VideoLoader(path, shuffle=sampler, **options)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array(3), np.zeros((4, 2, 2)), [[1, 1, 0], [0, 1, 0]], np.zeros((5, 3)), np.zeros((5, 0))],
+    ids=["scalar", "three axes", "several classes a sample", "no class", "no classes"],
+)
+def test_balanced_needs_one_class_a_sample(labels):
+    with pytest.raises(ArgumentError, match=r"one class a sample.*Received: \w+ labels of shape"):
         BalancedSampler(labels, seed=0)

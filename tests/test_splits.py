@@ -1,0 +1,125 @@
+"""Training and validation: no sample on both sides, and the fractions kept."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from h5video_data import split_samples, testing
+from h5video_data.errors import ArgumentError
+from h5video_data.loader import VideoLoader
+from h5video_data.sampling.split_indices import split_indices
+
+pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
+
+
+@pytest.fixture
+def path(tmp_path):
+    return testing.write_video_file(tmp_path / "set.h5", num_samples=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_samples=st.integers(2, 60),
+    fraction=st.floats(0.02, 0.98),
+    seed=st.integers(0, 2**40) | st.none(),
+    by=st.sampled_from([None, "label", "group", "number", "array"]),
+)
+def test_split_samples(sizes, num_samples, fraction, seed, by):
+    split_by = [str(i // 4) for i in range(num_samples)] if by == "array" else by
+    options = {"seed": seed, "split_by": split_by}
+    try:
+        training, validation = split_samples(sizes(num_samples), fraction, **options)
+    except ArgumentError as error:
+        with pytest.raises(ArgumentError, match=r"would be empty|two different ids or more"):
+            raise error
+        assert by == "array" or int(fraction * num_samples) == 0
+        return
+    assert sorted([*training, *validation]) == list(range(num_samples))
+    assert (np.diff(training) > 0).all()
+    assert (np.diff(validation) > 0).all()
+    again = split_samples(sizes(num_samples), fraction, **options)
+    np.testing.assert_array_equal(again[1], validation)
+    if by in (None, "label"):
+        assert len(validation) == int(fraction * num_samples)
+    if by == "label":
+        for label in range(3):
+            share = (validation % 3 == label).sum()
+            assert abs(share - fraction * (np.arange(num_samples) % 3 == label).sum()) < 1
+    if by in ("group", "number"):
+        assert not set(training % 7) & set(validation % 7)
+    if by == "array":
+        assert not set(training // 4) & set(validation // 4)
+
+
+def test_seeds_give_other_splits(sizes):
+    splits = {tuple(split_samples(sizes(50), 0.3, seed=seed)[1]) for seed in range(20)}
+    assert len(splits) == 20
+
+
+def test_a_split_is_the_same_for_every_order(sizes):
+    options = {"validation_split": 0.3, "seed": 4, "subset": "validation"}
+    expected = split_samples(sizes(50), 0.3, seed=4)[1]
+    for shuffle in (True, False):
+        loader = VideoLoader(sizes(50), shuffle=shuffle, **options)
+        np.testing.assert_array_equal(loader.sample_indices, expected)
+
+
+def test_the_remainder_goes_to_the_class_that_lost_most_in_rounding(tmp_path):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["X"] = np.zeros((9, 3))
+        file["Y"] = [0] * 2 + [1] * 7  # a quarter: 0.5 and 1.75
+    _, validation = split_samples(tmp_path / "set.h5", 0.25, seed=3, split_by="label")
+    assert len(validation) == 2
+    assert (validation >= 2).all()
+
+
+def test_groups_over_several_files(sizes):
+    paths = [sizes(10), sizes(20)]
+    training, validation = split_samples(paths, 0.4, seed=1, split_by="group")
+    groups = np.concatenate([np.arange(10), np.arange(20)]) % 7
+    assert not set(groups[training]) & set(groups[validation])
+    assert len(training) + len(validation) == 30
+
+
+def test_class_numbers_in_a_column_are_stratified(tmp_path):
+    # (samples, 1) is how many tools write class numbers.
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["X"] = np.zeros((40, 3))
+        file["Y"] = np.repeat([1, 2], 20)[:, np.newaxis]
+        file["double"] = np.repeat([1.0, 2.0], 20)[:, np.newaxis]
+        file["subject"] = np.arange(40)[:, np.newaxis] // 4
+    for y in ("Y", "double"):
+        _, validation = split_samples(tmp_path / "set.h5", 0.5, seed=3, split_by="label", y=y)
+        assert (validation < 20).sum() == 10
+    # So are the ids of groups.
+    training, validation = split_samples(tmp_path / "set.h5", 0.3, seed=3, split_by="subject")
+    assert len(validation) == 12
+    assert not set(training // 4) & set(validation // 4)
+
+
+def test_groups_of_what_is_no_group(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with h5py.File(path, "r+") as file:
+        file["class"] = np.arange(20) % 4
+        file["subject"] = np.arange(20) // 4
+
+    def split(split_by, **names):
+        return split_samples(path, 0.3, seed=0, split_by=split_by, **names)
+
+    for y, split_by in (("class", "class"), ("class", "/class"), ("/class", "class"), ("Y", "Y")):
+        with pytest.raises(ArgumentError, match=r"each class.*Use split_by=\"label\".*Received"):
+            split(split_by, y=y)
+    for x in ("X", {"a": "X"}):
+        with pytest.raises(ArgumentError, match=r"group ids, of shape \(samples,\)\. Received"):
+            split("X", x=x)
+    # Classes may be kept apart on purpose; one of several outputs may say what belongs together.
+    training, validation = split(np.arange(20) % 4, y="class")
+    assert not set(training % 4) & set(validation % 4)
+    training, validation = split("subject", y={"class": "class", "subject": "subject"})
+    assert not set(training // 4) & set(validation // 4)
+    with pytest.raises(ArgumentError, match=r"float64 labels .* not all of them whole"):
+        split_indices(4, 0.5, labels=np.array([0, 1, np.inf, np.nan]))
