@@ -37,7 +37,9 @@ settings.load_profile("any load")
 TENSORFLOW = ("tensorflow", "keras", "tf_keras")
 TF_NAMES = {*TENSORFLOW, "tf", "dataset", "video_dataset_from_hdf5"}
 SLOW_NAMES = {"subprocess", "fork"}
-IMPORTS_TENSORFLOW = re.compile(rf"^(?:import|from) (?:{'|'.join(TENSORFLOW)})\b", re.MULTILINE)
+IMPORTS_TENSORFLOW = re.compile(
+    rf"^(?:import|from) (?:{'|'.join(TENSORFLOW)}|h5video_data\.tfdata)\b", re.MULTILINE
+)
 
 
 class TensorFlow:

@@ -15,8 +15,6 @@ from h5video_data import Clip, VideoLoader
 from h5video_data.errors import StateError
 from h5video_data.samplers import ShuffleSampler, sample_seeds
 from h5video_data.testing import sample_values, write_video_file
-from h5video_data.tfdata import pipeline
-from h5video_data.tfdata.stream import bundled_elements
 
 SHAPE = (4, 1, 4, 4)
 
@@ -163,6 +161,9 @@ STOPS = [
 @pytest.mark.parametrize("used", [0, 9, 12], ids=["whole", "rest", "last batch"])
 def test_an_epoch_ends_with_its_iterator_however_it_is_stopped(path, monkeypatch, stop, used):
     """The pipeline has all the time to ask for more than there is, before and after the stop."""
+    from h5video_data.tfdata import pipeline
+    from h5video_data.tfdata.stream import bundled_elements
+
     runs, ended = [], threading.Event()
 
     def watched(stream, *arguments, **options):
