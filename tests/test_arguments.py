@@ -26,7 +26,7 @@ CASES = {
     "x: a dict of numbers": ({"x": {"a": 3}}, "Received: {'a': 3}"),
     "weights without labels": ({"y": None, "sample_weight": "Y"}, "needs labels"),
     "x: an array": ({"x": np.zeros((20, 5))}, "Write values from elsewhere into the file"),
-    "y: an array": ({"y": np.arange(20)}, r"y=None does without. Received: array\("),
+    "y: an array": ({"y": np.arange(20)}, r"y=None does without labels. Received: array\("),
     "y: an array in a dict": ({"y": {"a": np.arange(20)}}, "dict of names"),
     "sample_weight: an array": ({"sample_weight": np.ones(20)}, "and `sample_weight` a name"),
     "shuffle: an array": ({"shuffle": np.arange(20)}, r"must be True.* Received: shuffle=array\("),
