@@ -379,7 +379,7 @@ while len(loaders) < 9:
         str(tmp_path / "a.h5"),
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout == "old The process ends while the loader is iterated.\nnew 4000\n"
+    assert done.stdout == "old The process is ending during iteration.\nnew 4000\n"
     assert (done.stderr, done.returncode) == ("", 0)
 
 
