@@ -69,6 +69,7 @@ def test_labels_that_are_many_are_read(tmp_path, monkeypatch):
 MANY = {"num_samples": access.MANY_SAMPLES, "budget_nbytes": 10**6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "kind"),
     [

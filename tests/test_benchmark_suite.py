@@ -315,6 +315,7 @@ def test_a_process_that_fails_says_so(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_ended(tmp_path, monkeypatch):
     path = make_set(tmp_path, "contiguous", NUM, SHAPE)
     job, log = job_of(path, tmp_path), tmp_path / "log"

@@ -24,6 +24,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0, 30_000, 10**6], ids=["none", "short", "ample"])
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
 def test_every_sample_once_and_right(tmp_path, options, memory):

@@ -127,6 +127,7 @@ DAMAGED_CHUNKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [(1, 4, 6), (1, 4, 3), (2, 4, 3)], ids=str)
 @pytest.mark.parametrize("compression", [None, "gzip"])
 @pytest.mark.parametrize("damage", DAMAGED_CHUNKS.values(), ids=DAMAGED_CHUNKS)

@@ -644,6 +644,7 @@ GROWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("userblock", [0, 512])
 @pytest.mark.parametrize("version", ["earliest", "v108", "v110", "latest"])
 @pytest.mark.parametrize("compression", [None, "gzip"])

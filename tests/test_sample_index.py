@@ -87,7 +87,7 @@ def plan_of(index, batch_size, first_frames=None, seed=0):
 
 @pytest.mark.memory_limit(16)
 @pytest.mark.parametrize("memory", [0, 20_000, 10**7], ids=["none", "short", "ample"])
-@pytest.mark.parametrize("offsets", [range(4), range(0, 9, 4), [0], [2, 0, 5]], ids=str)
+@pytest.mark.parametrize("offsets", [range(4), [0], [2, 0, 9]], ids=str)
 @pytest.mark.parametrize(("kind", "options"), LAYOUTS.values(), ids=LAYOUTS)
 def test_windows_are_what_h5py_gives(tmp_path, kind, options, offsets, memory):
     paths = write_recordings(tmp_path, options)
