@@ -9,7 +9,7 @@ from h5video_data.planning.access import direct_access
 from h5video_data.reading import byte_sources
 from h5video_data.reading.byte_sources import ByteSources, RangeError, read_range
 from h5video_data.reading.chunk_decoder import ChunkRowDecoder
-from h5video_data.reading.sample_sources import DirectSource, ReadStats
+from h5video_data.reading.sample_sources import DirectSource, ReadStats, RowRequest
 from h5video_data.storage.file_identity import FileIdentity, identity_of
 from h5video_data.storage.layout import describe
 from h5video_data.testing import sample_values, write_video_file
@@ -57,7 +57,7 @@ def test_samples_that_follow_each_other_are_one_range(tmp_path):
     sources = RecordingSources(stored)
     source = DirectSource(direct_access(stored).ranges, sources)
     rows, out = np.array([3, 4, 5, 0]), np.empty((4, *stored.shape[1:]), np.uint8)
-    source.read(rows, np.arange(4), None, out, ReadStats())
+    source.read(RowRequest(rows, np.arange(4), None, out), ReadStats())
     begin, size = int(stored.offsets[0]), stored.row_nbytes
     assert sources.source.asked == [[(begin + 3 * size, 3 * size), (begin, size)]]
     np.testing.assert_array_equal(out, sample_values(rows))
@@ -71,7 +71,7 @@ def test_chunks_are_announced_together_and_read_one_by_one(tmp_path):
     sources = RecordingSources(stored)
     source = DirectSource(direct_access(stored).ranges, sources)
     rows, out = np.array([7, 2]), np.empty((2, *stored.shape[1:]), np.uint8)
-    source.read(rows, np.arange(2), None, out, ReadStats())
+    source.read(RowRequest(rows, np.arange(2), None, out), ReadStats())
     ranges = [(int(stored.offsets[row]), int(stored.sizes[row])) for row in rows]
     assert sources.source.announced == [ranges]
     assert [one for one in sources.source.asked if one] == [[one] for one in ranges]
@@ -100,8 +100,9 @@ def test_an_error_names_the_sample_of_the_range(tmp_path, options):
     sources.source.failing.append(int(bad))
     source = DirectSource(direct_access(stored).ranges, sources)
     out = np.empty((4, *stored.shape[1:]), np.uint8)
+    request = RowRequest(np.array([1, 8, 5, 2]), np.arange(4), None, out)
     with pytest.raises(ReadError, match="sample 5: no such luck"):
-        source.read(np.array([1, 8, 5, 2]), np.arange(4), None, out, ReadStats())
+        source.read(request, ReadStats())
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (4, 4, 3, 8, 4), "compression": "lzf"}])
@@ -116,7 +117,7 @@ def test_another_identity_is_an_error(tmp_path, options):
         read, arguments = decoder.decode, (0, 0, [0], [0], [out], stats)
     else:
         source = DirectSource(access.ranges, sources)
-        read, arguments = source.read, (np.array([1]), np.arange(1), None, out, stats)
+        read, arguments = source.read, (RowRequest(np.array([1]), np.arange(1), None, out), stats)
     with pytest.raises(FileChangedError, match=r"a\.h5"):
         read(*arguments)
 

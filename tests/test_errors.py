@@ -38,7 +38,7 @@ from h5video_data.errors import (
 from h5video_data.loader import VideoLoader
 from h5video_data.planning.byte_ranges import row_planner
 from h5video_data.reading.byte_sources import ByteSources
-from h5video_data.reading.sample_sources import DirectSource, ReadStats
+from h5video_data.reading.sample_sources import DirectSource, ReadStats, RowRequest
 from h5video_data.samplers import WeightedSampler
 from h5video_data.storage.layout import describe
 
@@ -862,7 +862,7 @@ def test_the_sample_in_the_message_is_the_one_that_cannot_be_read(path, bad):
     rows, places = np.arange(2, 9), np.arange(7)
     out = np.empty((7, *testing.SAMPLE_SHAPE), np.uint8)
     with raises(ReadError, f"sample {bad}: the file ends "):
-        source.read(rows, places, None, out, ReadStats())
+        source.read(RowRequest(rows, places, None, out), ReadStats())
 
 
 @pytest.mark.slow

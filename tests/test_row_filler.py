@@ -21,12 +21,13 @@ class FakeSource:
         self.error = error
         self.asked = []
 
-    def read(self, rows, out_rows, first_frames, out, stats):
-        assert first_frames is None
+    def read(self, request, stats):
+        assert request.first_frames is None
+        rows = request.rows
         self.asked.append(rows.tolist())
         if self.bad & {*rows.tolist()}:
             raise self.error(f"row {min(self.bad)} of part {self.part}")
-        out[out_rows] = 100 * self.part + rows
+        request.out[request.out_rows] = 100 * self.part + rows
         stats.num_reads += 1
 
 

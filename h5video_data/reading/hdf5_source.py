@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from h5video_data.sampling.clips import Clip
 from h5video_data.storage.descriptors import keep_open, with_free_descriptors
@@ -21,7 +20,7 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.values import Values
 
-from .sample_sources import ReadStats, Rows
+from .sample_sources import ReadStats, RowRequest
 
 # HDF5's chunk cache holds the chunks that cross one sample, within these bounds. Without, a chunk
 # that holds many samples would be decoded anew for each; HDF5's own default is the lower one.
@@ -70,32 +69,19 @@ class Hdf5Source:
         self._clip = clip
         self._files = files
 
-    def read(
-        self,
-        rows: Rows,
-        out_rows: Rows,
-        first_frames: Rows | None,
-        out: NDArray[Any],
-        stats: ReadStats,
-    ) -> None:
+    def read(self, request: RowRequest, stats: ReadStats) -> None:
         """Reads rows in the order of the file, each once, into their places."""
-        with_free_descriptors(
-            functools.partial(self._read, rows, out_rows, first_frames, out, stats)
-        )
+        with_free_descriptors(functools.partial(self._read, request, stats))
 
-    def _read(
-        self,
-        rows: Rows,
-        out_rows: Rows,
-        first_frames: Rows | None,
-        out: NDArray[Any],
-        stats: ReadStats,
-    ) -> None:
+    def _read(self, request: RowRequest, stats: ReadStats) -> None:
         begin = time.perf_counter()
         _, values = self._files.open(self._stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
+        rows, out_rows, out = request.rows, request.out_rows, request.out
         out[out_rows] = 0
-        firsts = np.zeros_like(rows) if first_frames is None or self._clip is None else first_frames
+        firsts = request.first_frames
+        if firsts is None or self._clip is None:
+            firsts = np.zeros_like(rows)
         order = np.lexsort((firsts, rows))
         rows, out_rows, firsts = rows[order], out_rows[order], firsts[order]
         is_new = np.append(True, (np.diff(rows) != 0) | (np.diff(firsts) != 0))

@@ -14,7 +14,7 @@ from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.sampling.sample_index import SampleIndex
 
 from .batch import Indices, PendingBatch
-from .sample_sources import ReadStats, Source
+from .sample_sources import ReadStats, RowRequest, Source
 from .threads import Task
 
 
@@ -104,35 +104,27 @@ def _fill(
                 out = outs[item.number]
                 if index.offsets is not None:
                     out = out.reshape(-1, *out.shape[2:])
+                request = RowRequest(rows[out_rows], out_rows, firsts_of_part, out)
                 try:
-                    source.read(rows[out_rows], out_rows, firsts_of_part, out, stats)
+                    source.read(request, stats)
                 except ReadError as error:
                     if failed is None or isinstance(error, FileChangedError):
                         raise
-                    bad = _read_singly(source, rows[out_rows], out_rows, firsts_of_part, out, stats)
+                    bad = _read_singly(source, request, stats)
                     failed.update({begin + row // length: reason for row, reason in bad.items()})
     return stats
 
 
-def _read_singly(
-    source: Source,
-    rows: Indices,
-    out_rows: Indices,
-    first_frames: Indices | None,
-    out: NDArray[Any],
-    stats: ReadStats,
-) -> dict[int, str]:
+def _read_singly(source: Source, request: RowRequest, stats: ReadStats) -> dict[int, str]:
     """Reads rows one by one; returns the rows of `out` that cannot be read, and why."""
     found = {}
-    for i in range(len(rows)):
-        one = slice(i, i + 1)
-        first = None if first_frames is None else first_frames[one]
+    for i, out_row in enumerate(request.out_rows.tolist()):
         try:
-            source.read(rows[one], out_rows[one], first, out, stats)
+            source.read(request.single(i), stats)
         except FileChangedError:
             raise
         except ReadError as reason:
-            found[int(out_rows[i])] = str(reason)
+            found[out_row] = str(reason)
     return found
 
 

@@ -60,25 +60,34 @@ class ReadStats:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
+@dataclass(frozen=True, eq=False)
+class RowRequest:
+    """Rows of a dataset to read, and their places."""
+
+    rows: Rows
+    """(n,), positions along the dataset's first axis, n >= 1, in any order, repeats allowed."""
+    out_rows: Rows
+    """(n,), the row of `out` that each fills, ascending, without repeats."""
+    first_frames: Rows | None
+    """(n,), the first frame of each clip, for a source that reads clips."""
+    out: NDArray[Any]
+    """(m, ...), m >= n, C-contiguous, of the dataset's dtype in memory."""
+
+    def single(self, i: int) -> RowRequest:
+        """Returns the request for its row i alone."""
+        one = slice(i, i + 1)
+        first = None if self.first_frames is None else self.first_frames[one]
+        return RowRequest(self.rows[one], self.out_rows[one], first, self.out)
+
+
 class Source(Protocol):
     """Reads rows of one dataset of one file. Called by several threads at once."""
 
-    def read(
-        self,
-        rows: Rows,
-        out_rows: Rows,
-        first_frames: Rows | None,
-        out: NDArray[Any],
-        stats: ReadStats,
-    ) -> None:
-        """Reads rows, or a clip of each.
+    def read(self, request: RowRequest, stats: ReadStats) -> None:
+        """Reads rows, or a clip of each, into their places.
 
         Args:
-            rows: int64 (n,), positions along the dataset's first axis, n >= 1, in any order,
-                repeats allowed.
-            out_rows: int64 (n,), the row of `out` that each fills, ascending, without repeats.
-            first_frames: int64 (n,), the first frame of each clip, for a source that reads clips.
-            out: (m, ...), m >= n, C-contiguous, of the dataset's dtype in memory.
+            request: The rows.
             stats: Counts what it cost; belongs to the calling thread.
 
         Raises:
@@ -100,17 +109,10 @@ class MemorySource:
     def __init__(self, values: NDArray[Any]) -> None:
         self._values = values
 
-    def read(
-        self,
-        rows: Rows,
-        out_rows: Rows,
-        first_frames: Rows | None,
-        out: NDArray[Any],
-        stats: ReadStats,
-    ) -> None:
+    def read(self, request: RowRequest, stats: ReadStats) -> None:
         """Copies rows."""
-        del first_frames, stats
-        out[out_rows] = self._values[rows]
+        del stats
+        request.out[request.out_rows] = self._values[request.rows]
 
 
 class CutSource:
@@ -130,23 +132,15 @@ class CutSource:
         self._stored = stored
         self._clip = clip
 
-    def read(
-        self,
-        rows: Rows,
-        out_rows: Rows,
-        first_frames: Rows | None,
-        out: NDArray[Any],
-        stats: ReadStats,
-    ) -> None:
+    def read(self, request: RowRequest, stats: ReadStats) -> None:
         """Reads each row, and copies its clip to its place."""
-        dtype = self._stored.dtype
         block = scratch("row", self._stored.row_nbytes)
-        whole = block.view(dtype).reshape(1, *self._stored.shape[1:])
-        begins = np.zeros_like(rows) if first_frames is None else first_frames
-        for number, (out_row, first) in enumerate(zip(out_rows, begins, strict=True)):
-            row = rows[number : number + 1]
-            self._source.read(row, np.zeros(1, np.int64), None, whole, stats)
-            out[out_row] = self._clip.cut(whole[0], first)
+        whole = block.view(self._stored.dtype).reshape(1, *self._stored.shape[1:])
+        firsts = request.first_frames
+        for i, (row, out_row) in enumerate(zip(request.rows, request.out_rows, strict=True)):
+            one = RowRequest(np.array([row]), np.zeros(1, np.int64), None, whole)
+            self._source.read(one, stats)
+            request.out[out_row] = self._clip.cut(whole[0], 0 if firsts is None else firsts[i])
 
 
 def _turn_bytes(out: NDArray[Any], out_rows: Rows, file_dtype: np.dtype[Any]) -> None:
@@ -169,17 +163,11 @@ class DirectSource:
         self._stored = planner.stored
         self._sources = sources
 
-    def read(
-        self,
-        rows: Rows,
-        out_rows: Rows,
-        first_frames: Rows | None,
-        out: NDArray[Any],
-        stats: ReadStats,
-    ) -> None:
+    def read(self, request: RowRequest, stats: ReadStats) -> None:
         """Plans the ranges of the rows, then reads them."""
         stored, cost = self._stored, ReadStats()
-        plan = self._planner.plan(rows, out_rows, first_frames)
+        rows, out_rows, out = request.rows, request.out_rows, request.out
+        plan = self._planner.plan(rows, out_rows, request.first_frames)
         source = self._sources.open(stored.path, stored.identity)
         try:
             self._read_plan(source, plan, out.reshape(-1).view(np.uint8), cost)
