@@ -62,11 +62,8 @@ class BatchReader:
         self._hdf5_files = Hdf5Files()
         self.check_files()
         components = video_set.components
-        rows = [
-            RowComponent(number, item.index, self._sources(item))
-            for number, item in enumerate(components)
-        ]
-        self._decoders = [self._chunk_decoders(item) for item in components]
+        readers = [self._readers(item) for item in components]
+        self._decoders = [decoders for _, decoders in readers]
         self._pools = [
             BufferPool(bundle_size * item.sample_nbytes, max_kept=max_kept) for item in components
         ]
@@ -74,15 +71,22 @@ class BatchReader:
             BufferPool(item.row_nbytes, max_kept=cached_items) for item in components
         ]
         self._threads = Threads(num_threads, "h5video_data")
+        rows = [
+            RowComponent(number, item.index, sources)
+            for number, (item, (sources, _)) in enumerate(zip(components, readers, strict=True))
+        ]
         self._row_filler = RowFiller(rows, tasks_per_bundle, self._threads.submit)
 
-    def _sources(self, item: Component) -> list[Source | None]:
-        """Makes what reads each part row by row; None for parts that are read by chunks."""
+    def _readers(
+        self, item: Component
+    ) -> tuple[Sequence[Source | None], Sequence[ChunkRowDecoder | None]]:
+        """Makes what reads each part: a source for its rows, or a decoder for its chunk rows."""
         accesses = item.accesses
         if item.is_in_memory:
             try:
                 parts = zip(item.parts, item.index.num_rows.tolist(), strict=True)
-                return [MemorySource(read_rows(part, num_rows)) for part, num_rows in parts]
+                kept = [MemorySource(read_rows(part, num_rows)) for part, num_rows in parts]
+                return kept, [None] * len(kept)
             except FileChangedError:
                 raise
             except ReadError:
@@ -90,7 +94,14 @@ class BatchReader:
                 accesses = tuple(access.without_memory or access for access in accesses)
                 if accesses == item.accesses:
                     raise
-        return [self._source(access, item.clip) for access in accesses]
+        sources = [self._source(access, item.clip) for access in accesses]
+        decoders = [
+            None
+            if access.chunk_rows is None
+            else ChunkRowDecoder(access.chunk_rows, item.clip, self._byte_sources)
+            for access in accesses
+        ]
+        return sources, decoders
 
     def _source(self, access: Access, clip: Clip | None) -> Source | None:
         if access.chunk_rows is not None:
@@ -101,15 +112,6 @@ class BatchReader:
         if access.ranges is not None:
             return DirectSource(access.ranges.of_clips(clip), self._byte_sources)
         return Hdf5Source(access.stored, clip, self._hdf5_files)
-
-    def _chunk_decoders(self, item: Component) -> list[ChunkRowDecoder | None]:
-        """Makes what decodes each part's chunk rows; None for parts that are read row by row."""
-        return [
-            None
-            if access.chunk_rows is None
-            else ChunkRowDecoder(access.chunk_rows, item.clip, self._byte_sources)
-            for access in item.accesses
-        ]
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
