@@ -10,6 +10,7 @@ bytes if the decoded bytes have another length.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -38,6 +39,12 @@ Params = tuple[int, ...]
 
 # Length of the checksum that fletcher32 appends.
 CHECKSUM_NBYTES = 4
+# A deflate stream may decode to this many bytes more than twice the bytes of its chunk.
+_MORE_BYTES = 1 << 16
+# Up to this item size, copying column by column is three times as fast as one transposed copy.
+_MAX_COLUMNS = 16
+# Of the blocks of bitshuffle, by number (bshuf_h5filter.c); 0: not compressed.
+_BLOCK_CODECS: dict[int, Callable[..., Any] | None] = {0: None, 2: lz4_decode, 3: zstd_decode}
 
 
 def wrong_size(found: int, expected: int) -> ValueError:
@@ -65,25 +72,18 @@ def decoded(result: Bytes, target: Bytes) -> Bytes:
 
 def deflate(params: Params, data: Data, target: Bytes) -> Data:
     """Decodes a zlib stream, HDF5's own compression."""
-    try:
-        result = deflate_decode(data, out=target)
-        if len(result) == len(target):
+    with contextlib.suppress(RuntimeError):
+        if len(deflate_decode(data, out=target)) == len(target):
             return target
-    except RuntimeError:
-        pass
     # Another number of bytes than expected, perhaps more: HDF5 accepts any number (H5Zdeflate.c).
     stream = zlib.decompressobj()
     try:
-        found = stream.decompress(view(data), 2 * len(target) + MORE_BYTES)
+        found = stream.decompress(view(data), 2 * len(target) + _MORE_BYTES)
     except zlib.error as error:
         raise ValueError(error) from error
     if not stream.eof:
         raise ValueError(f"incomplete, or decodes to more than {len(found)} bytes")
     return found
-
-
-# A deflate stream may decode to this many bytes more than twice the bytes of its chunk.
-MORE_BYTES = 1 << 16
 
 
 def lzf(params: Params, data: Data, target: Bytes) -> Data:
@@ -150,28 +150,29 @@ def shuffle(params: Params, data: Data, target: Bytes) -> Data:
     item_size = params[0]
     count = len(shuffled) // item_size
     body = count * item_size
-    columns = target[:body].reshape(count, item_size)
-    if item_size <= MAX_COLUMNS:
-        for k in range(item_size):
-            columns[:, k] = shuffled[k * count : (k + 1) * count]
+    items = target[:body].reshape(count, item_size)
+    planes = shuffled[:body].reshape(item_size, count)
+    if item_size <= _MAX_COLUMNS:
+        for k, plane in enumerate(planes):
+            items[:, k] = plane
     else:
-        columns[...] = shuffled[:body].reshape(item_size, count).T
+        items[...] = planes.T
     target[body:] = shuffled[body:]
     return target
 
 
-# Up to this item size, copying column by column is three times as fast as one transposed copy.
-MAX_COLUMNS = 16
-
-
 def bitshuffle_params(params: Params) -> tuple[int, int, int]:
-    """Returns the item size, the items of a block (0: the default), and the blocks' codec.
-
-    bshuf_h5filter.c: two version numbers stand before them. Codecs are 0 (none), 2 (LZ4) and 3
-    (Zstandard).
-    """
+    """Returns the item size, the items of a block (0: the default), and the blocks' codec."""
+    # bshuf_h5filter.c: two version numbers come first.
     item_size, block_items, codec = (*params[2:5], 0, 0, 0)[:3]
     return item_size, block_items, codec
+
+
+def is_valid_bitshuffle(params: Params) -> bool:
+    """Returns whether `bitshuffle` handles these parameters."""
+    item_size, block_items, codec = bitshuffle_params(params)
+    # imagecodecs has only these sizes. At 0, HDF5's filter ends the process: an error of ours.
+    return item_size in (0, 1, 2, 4, 8) and block_items % 8 == 0 and codec in _BLOCK_CODECS
 
 
 def bitshuffle(params: Params, data: Data, target: Bytes) -> Data:
@@ -183,25 +184,24 @@ def bitshuffle(params: Params, data: Data, target: Bytes) -> Data:
         raise ValueError(f"{len(target)} bytes are not a whole number of items of {item_size}")
     # bitshuffle_core.c, bshuf_default_block_size
     default_items = max(8192 // item_size // 8 * 8, 128)
-    codec = BLOCK_CODECS[codec_id]
-    if codec is None:
-        shuffled, block_items = view(data), block_items or default_items
-    else:
+    codec, shuffled = _BLOCK_CODECS[codec_id], view(data)
+    if codec is not None:
         size, block_nbytes = unpack(_LZ4_HEADER, data)
         if size != len(target):
             raise wrong_size(size, len(target))
-        block_items = block_nbytes // item_size or default_items
+        block_items = block_nbytes // item_size
         if block_items % 8:
             raise ValueError(f"blocks of {block_items} items, which is no multiple of 8")
-        whole = scratch("blocks", len(target))
-        shuffled = whole.data
-        body = view(data)[_LZ4_HEADER.size :]
-        _bitshuffle_blocks(codec, body, whole, block_items * item_size, 8 * item_size)
+        blocks, body = scratch("blocks", len(target)), shuffled[_LZ4_HEADER.size :]
+        block_nbytes = (block_items or default_items) * item_size
+        _decode_blocks(codec, body, blocks, block_nbytes, 8 * item_size)
+        shuffled = blocks.data
+    block_items = block_items or default_items
     result = bitshuffle_decode(shuffled, itemsize=item_size, blocksize=block_items, out=target)
     return decoded(result, target)
 
 
-def _bitshuffle_blocks(
+def _decode_blocks(
     codec: Callable[..., Any], data: memoryview, out: Bytes, block_nbytes: int, unit: int
 ) -> None:
     """Decodes the blocks; the bytes beyond a multiple of eight items are stored as they are."""
@@ -220,10 +220,3 @@ def _bitshuffle_blocks(
     if len(rest) < len(out) - whole:
         raise ValueError("cut short")
     out[whole:] = rest
-
-
-BLOCK_CODECS: dict[int, Callable[..., Any] | None] = {
-    0: None,
-    2: lz4_decode,
-    3: zstd_decode,
-}

@@ -17,11 +17,9 @@ from h5video_data.errors import H5VideoError, ReadError, UnavailableError
 # a disk gives. (So does a lost network mount, but then `stat`, which follows each read, fails too.)
 # EBADMSG and EUCLEAN are checksum errors of file systems, ENODATA and EILSEQ of a medium; EINVAL,
 # EOVERFLOW and EFBIG stand for an offset that no file can have.
-_DAMAGED_BYTES = frozenset(
-    {
-        *(errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EILSEQ),
-        *(errno.EINVAL, errno.EOVERFLOW, errno.EFBIG),
-    }
+_DAMAGED_BYTES = (
+    *(errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EILSEQ),
+    *(errno.EINVAL, errno.EOVERFLOW, errno.EFBIG),
 )
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
@@ -35,12 +33,7 @@ def error_number(error: BaseException | None) -> int | None:
 
 
 def unavailable(what: str, error: BaseException) -> UnavailableError:
-    """Returns the error to raise if the machine is at fault.
-
-    Args:
-        what: What failed: "cannot open a.h5".
-        error: The error of the operating system or of HDF5.
-    """
+    """Returns the error to raise if the machine is at fault; `what` is as "cannot open a.h5"."""
     number = error_number(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return UnavailableError(f"{what}: not enough memory ({error})")
@@ -52,14 +45,11 @@ def unavailable(what: str, error: BaseException) -> UnavailableError:
 
 
 def read_failure(location: str, error: BaseException) -> H5VideoError:
-    """Returns the error to raise if a read failed.
+    """Returns the error to raise if a read failed: an UnavailableError if the machine is at fault.
 
     Args:
         location: What was read: "a.h5: dataset '/X', sample 3".
         error: Why it failed.
-
-    Returns:
-        A ReadError if the bytes are at fault, an UnavailableError if the machine is.
     """
     number = error_number(error)
     if isinstance(error, MemoryError) or (number and number not in _DAMAGED_BYTES):
