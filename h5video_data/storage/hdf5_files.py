@@ -16,7 +16,6 @@ from typing import Any
 import h5py
 
 from h5video_data.errors import (
-    FileChangedError,
     FileInUseError,
     H5VideoError,
     NotHDF5Error,
@@ -25,7 +24,7 @@ from h5video_data.errors import (
 )
 
 from .descriptors import with_free_descriptors
-from .file_identity import FileIdentity, check_identity, identity_of
+from .file_identity import FileIdentity, check_identity, identity_of, require_identity
 from .os_errors import error_number, unavailable
 
 if h5py.version.version_tuple < (3, 14):
@@ -69,27 +68,16 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
         UnavailableError: The machine cannot open it: permissions, descriptors, memory.
         ReadError: HDF5 cannot open it.
     """
-    file = connect(path, **options)
-    try:
+    with connect(path, **options) as file:
         identity = file_identity(file)
-        if expected is not None and identity != expected:
-            check_identity(path, expected, file.id.get_vfd_handle())
+        require_identity(path, expected or identity, identity)
         try:
             yield file
-        except HDF5_ERRORS as error:
-            _check_unchanged(path, identity, error)
+        except HDF5_ERRORS:
+            check_identity(path, identity)
             raise
         # What was read so far may come from before a change and after it.
-        _check_unchanged(path, identity)
-    finally:
-        file.close()
-
-
-def _check_unchanged(path: str, identity: FileIdentity, error: BaseException | None = None) -> None:
-    try:
         check_identity(path, identity)
-    except (FileChangedError, VideoFileNotFoundError) as changed:
-        raise changed from error
 
 
 def connect(path: str, **options: Any) -> Any:

@@ -13,7 +13,7 @@ import difflib
 import functools
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 
@@ -22,8 +22,7 @@ from h5video_data.errors import DatasetNotFoundError
 from .descriptors import check_openable, with_free_descriptors
 from .hdf5_files import HDF5_ERRORS
 
-# Datasets that an error message lists.
-_MAX_NAMES_SHOWN = 20
+_MAX_NAMES_SHOWN = 20  # in an error message
 
 
 def name_text(name: str | bytes | None) -> str:
@@ -41,18 +40,13 @@ def open_item(file: Any, name: str) -> Any:
     return file[name_bytes(name)]
 
 
-class _Entry(NamedTuple):
-    """A name in a file, and what it leads to."""
+def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
+    """Lists all names in an open `h5py.File` or `h5py.Group`, of each object the first one only.
 
-    name: str
-    target: str | None
-    """Where a soft or external link points to, in words; None: a hard link."""
-    item: Any
-    """The dataset, group or named type; None: it cannot be opened."""
-
-
-def _walk(file: Any) -> Iterator[_Entry]:
-    """Lists all names in an open `h5py.File` or `h5py.Group`, of each object the first one only."""
+    Yields:
+        A name; where it points to, in words, if it is that of a soft or external link; and the
+        dataset, group or named type, or None if it cannot be opened.
+    """
     seen = set()
     with contextlib.suppress(*HDF5_ERRORS):
         seen.add(file["/"] if isinstance(file, h5py.File) else file)
@@ -69,10 +63,11 @@ def _walk(file: Any) -> Iterator[_Entry]:
             name, target, item = prefix + link, _link_target(group, link), None
             with contextlib.suppress(*HDF5_ERRORS):
                 item = open_item(group, link)
-                if target is None and item in seen:
-                    continue
-                seen |= {item} if target is None else set()
-            yield _Entry(name, target, item)
+                if target is None:
+                    if item in seen:
+                        continue
+                    seen.add(item)
+            yield name, target, item
             if target is None and isinstance(item, h5py.Group):
                 groups.append((f"{name}/", item))
         pending += reversed(groups)
@@ -94,9 +89,9 @@ def _link_target(file: Any, name: str) -> str | None:
 def dataset_names(file: Any) -> list[str]:
     """Lists the datasets of an open `h5py.File`, such as "group/X", without those behind links."""
     return [
-        entry.name
-        for entry in _walk(file)
-        if entry.target is None and isinstance(entry.item, h5py.Dataset)
+        name
+        for name, target, item in _walk(file)
+        if target is None and isinstance(item, h5py.Dataset)
     ]
 
 
@@ -126,18 +121,11 @@ def all_names(file: Any) -> list[str]:
     return [*dataset_names(file), *linked_names(file)[0]]
 
 
-def object_name(item: Any) -> str:
-    """Returns the name by which an `h5py.Dataset` or `h5py.Group` was opened, in its own file."""
-    return name_text(item.name)
-
-
 def own_name(dataset: Any) -> str:
-    """Returns a name of an `h5py.Dataset` in the file that contains it.
-
-    If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
-    which is one of another file.
-    """
-    name, file = object_name(dataset), dataset.file
+    """Returns a name of an `h5py.Dataset` in the file that contains it."""
+    # If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
+    # which is one of another file.
+    name, file = name_text(dataset.name), dataset.file
     with contextlib.suppress(*HDF5_ERRORS):
         if open_item(file, name) == dataset:
             return name
@@ -147,7 +135,7 @@ def own_name(dataset: Any) -> str:
 
 def dataset_location(dataset: Any) -> str:
     """Returns file and name of an `h5py.Dataset`, for messages."""
-    return f"{os.path.abspath(dataset.file.filename)}: dataset {object_name(dataset)!r}"
+    return f"{os.path.abspath(dataset.file.filename)}: dataset {name_text(dataset.name)!r}"
 
 
 def find_dataset(file: Any, name: str) -> Any:

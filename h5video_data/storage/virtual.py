@@ -281,7 +281,8 @@ def _num_blocks(dataset: Any, item: Any) -> int:
     """Returns how many sources a mapping with a pattern has: one for each block of the dataset."""
     starts, strides, counts, _ = item.vspace.get_regular_hyperslab()
     axis = counts.index(_UNLIMITED)
-    return max(0, math.ceil((dataset.shape[axis] - starts[axis]) / strides[axis]))
+    count: int = -(-(dataset.shape[axis] - starts[axis]) // strides[axis])
+    return max(0, count)
 
 
 def _num_files(dataset: Any, item: Any) -> int:
