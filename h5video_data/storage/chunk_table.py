@@ -1,11 +1,9 @@
-"""Reads the chunk table of an open dataset: where each chunk is stored, and checks it.
+"""Reads the chunk table of an open dataset, where each chunk is stored, and checks it.
 
 The fast path trusts this table, so what cannot be true is found here, once. One call of HDF5's
-`chunk_iter` lists all chunks; asking for them one by one takes a search of the index each.
-
-Easy to miss: the list is in the order of the index, and holds written chunks only; HDF5 lists some
-extensible arrays at wrong places (`_undo_reordering`); and its releases differ in whether an offset
-includes the userblock (`_userblock_correction`).
+`chunk_iter` lists the written chunks, in the order of the index; asking for them one by one takes a
+search of the index each. HDF5's own mistakes are undone by `_undo_reordering` and
+`_userblock_correction`.
 """
 
 from __future__ import annotations
@@ -138,11 +136,7 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
 
 
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
-    """Returns the bytes to add to the reported offsets in a file with a userblock.
-
-    Releases of HDF5 differ in whether the offset of a chunk includes the userblock, so one chunk is
-    read both ways and compared with what HDF5 reads.
-    """
+    """Returns the bytes to add to the reported offsets in a file with a userblock."""
     written = np.flatnonzero((offsets >= 0) & (sizes > 0))
     if not written.size:
         return 0
@@ -162,17 +156,13 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
 
 
 def _undo_reordering(dataset: Any, axis: int, listed: Ints) -> tuple[Ints, Ints]:
-    """Finds where chunks are whose extensible array HDF5 lists at wrong places.
+    """Returns slots, int64 (n,), and places, int64 (n, axes), of chunks of an extensible array.
 
     If the unlimited axis is not the first one, HDF5 numbers the slots of the array as if it were
     (H5Dearray.c), so that the array can grow; but when it lists the chunks, it takes slots for
     places in row-major order. With P chunks before that axis and S after it in the maximum shape,
     the chunk at (p, u, s) has the slot u * P * S + p * S + s, and is listed at
     (0, slot // S, slot % S).
-
-    Returns:
-        The slots, int64 (n,), and the places in the chunk grid, int64 (n, axes), of the chunks that
-        are listed at int64 (n, axes).
     """
     if listed[:, :axis].any():
         raise DamagedTableError("some chunks are outside the dataset")
@@ -201,10 +191,7 @@ def _reordered_axis(dataset: Any) -> int | None:
 
 
 def _has_extensible_array(dataset: Any) -> bool:
-    """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D).
-
-    h5py has no function for it, so HDF5 is asked: the library that h5py itself is linked to.
-    """
+    """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D)."""
     kind = ctypes.c_int(-1)
     try:
         function = ctypes.CDLL(h5py.h5d.__file__).H5Dget_chunk_index_type

@@ -1,8 +1,6 @@
 """File descriptors: opened, cached, and freed when the process has no more.
 
-A set may have more files than the process may have open. Easy to miss: HDF5 takes the source file
-of a virtual dataset that it cannot open for lack of a descriptor as missing, and returns the fill
-value; `open_identities` shows that.
+A set may have more files than the process may have open.
 """
 
 from __future__ import annotations
@@ -74,11 +72,7 @@ def check_openable(path: str) -> None:
 
 
 def open_identities() -> set[tuple[int, int]] | None:
-    """Returns device and inode of all files that the process has open; None without /proc.
-
-    Raises:
-        UnavailableError: /proc cannot be read, for example for lack of a descriptor.
-    """
+    """Returns device and inode of all files that the process has open; None without /proc."""
     found = set()
     try:
         numbers = os.listdir("/proc/self/fd")

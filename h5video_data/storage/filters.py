@@ -35,10 +35,7 @@ def undecodable(filters: Sequence[Filter]) -> list[Filter]:
 
 
 def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes) -> None:
-    """Decodes a chunk.
-
-    As in HDF5, the first bytes are used if there are more than the chunk has; but most codecs
-    reject such a chunk.
+    """Decodes a chunk. As in HDF5, bytes beyond those that the chunk has are ignored.
 
     Args:
         filters: The dataset's filter pipeline, in the order of writing, none of them `undecodable`.

@@ -1,8 +1,7 @@
 """Opens HDF5 files for reading, and turns what h5py raises into errors of this package.
 
-Easy to miss: another process may replace or write a file while it is read, so its identity is
-compared before opening, after opening and after reading. HDF5 identifies open files by device and
-inode: opening one that this process has open for writing returns that one, with unwritten changes.
+Easy to miss: another process may replace or write a file while it is read; and opening one that
+this process has open for writing returns that one, with unwritten changes.
 """
 
 from __future__ import annotations

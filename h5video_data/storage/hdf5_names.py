@@ -1,9 +1,8 @@
 """Names in an HDF5 file: lists datasets, follows links, finds a dataset by its name.
 
-Easy to miss: names are bytes, usually but not always UTF-8. Here they are `str`, with the other
-bytes as Python has them in file names (the error handler "surrogateescape"), so that each can be
-shown, compared and passed as an argument. Soft and external links are not followed while names are
-listed, as they may form cycles.
+Easy to miss: names are bytes, usually but not always UTF-8. Here they are `str`, with other bytes
+as in Python's file names ("surrogateescape"). Soft and external links are not followed while names
+are listed, as they may form cycles.
 """
 
 from __future__ import annotations
@@ -41,11 +40,9 @@ def open_item(file: Any, name: str) -> Any:
 
 
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
-    """Lists all names in an open `h5py.File` or `h5py.Group`, of each object the first one only.
+    """Yields each object's first name, where a link of that name points to, and the object.
 
-    Yields:
-        A name; where it points to, in words, if it is that of a soft or external link; and the
-        dataset, group or named type, or None if it cannot be opened.
+    The second is None for a hard link; the last is None for what cannot be opened.
     """
     seen = set()
     with contextlib.suppress(*HDF5_ERRORS):

@@ -2,12 +2,8 @@
 
 All that positioned reads need later (offsets, stored sizes, filters) is read here once, into
 arrays; after that the file can be closed. What positioned reads cannot do is an `obstacle`, a
-reason in words, and the dataset is read by h5py. Byte-level facts are those of the HDF5 File Format
-Specification, version 3.0, as h5py's low-level API reports them.
-
-Easy to miss: h5py returns some types as plain integers whose bytes in the file differ from those in
-memory (`_type_obstacle`); chunks that were never written have the fill value, which may be
-undefined; edge chunks may be stored without filters, which neither h5py nor their masks show.
+reason in words, and the dataset is read by h5py. Sections are those of the HDF5 File Format
+Specification, version 3.0.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Errors of the operating system: whether the file or the machine is at fault.
 
-`on_error="skip"` skips a sample whose bytes are damaged. It must not skip one because the process
-ran out of descriptors or a network mount is down, so the two are told apart by `errno`. HDF5 puts
-that number into its message instead of raising an error that has it.
+`on_error="skip"` skips a sample whose bytes are damaged, but not one that could not be read because
+descriptors ran out or a network mount is down: `errno` tells, which HDF5 has in its message.
 """
 
 from __future__ import annotations

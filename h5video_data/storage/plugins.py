@@ -1,7 +1,6 @@
 """Makes sure that HDF5 has the filters that a dataset needs, those of hdf5plugin included.
 
-hdf5plugin registers its filters when it is imported, which takes time: so it is imported only if a
-filter is missing. This package decodes most filters itself, without either.
+hdf5plugin takes time to import, so it is imported only if a filter is missing.
 """
 
 from __future__ import annotations

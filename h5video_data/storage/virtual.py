@@ -1,9 +1,9 @@
 """Virtual and external datasets: finds the other files that contain their values.
 
 Easy to miss: where HDF5 does not find a source or cannot open it, it returns the fill value without
-an error, just as for a part that no source is mapped to. So each source is searched for, opened and
-measured when the set is opened (`find_source_files`), and after the first read from it HDF5 must
-have it open (`UnopenedSources`). External files that are too short give zeros (`check_external`).
+an error, just as for a part that no source is mapped to; and zeros beyond the end of an external
+file. So each source is opened and measured when the set is opened (`find_source_files`), and after
+the first read from it HDF5 must have it open (`UnopenedSources`).
 """
 
 from __future__ import annotations
@@ -63,11 +63,8 @@ def find_source_files(dataset: Any) -> SourceFiles:
     """Finds and checks the files other than its own that contain values of an `h5py.Dataset`.
 
     Raises:
-        VideoFileNotFoundError: A file does not exist.
-        DatasetNotFoundError: A source file does not contain the source dataset.
-        FileFormatError: A source has fewer values than are mapped, or the dataset maps to itself.
-        MissingFilterError: A source needs a filter that is not installed.
-        H5VideoError: A file cannot be opened.
+        H5VideoError: A file does not exist or cannot be opened; a source does not exist, has fewer
+            values than are mapped, needs a filter that is not installed, or is the dataset itself.
     """
     search = _Search()
     try:
@@ -209,12 +206,8 @@ class _Search:
 def check_external(dataset: Any, num_rows: int) -> None:
     """Raises a FileFormatError if the external files of a dataset do not contain its first rows.
 
-    HDF5 returns zeros for what is beyond the end of an external file. Only the rows in use count:
-    the others may never have been written.
-
-    Args:
-        dataset: The open `h5py.Dataset`, external or not.
-        num_rows: Rows in use, the first ones.
+    HDF5 returns zeros for what is beyond their end. Rows that are not in use may never have been
+    written.
     """
     num_bytes_left = num_rows * math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
     for path, offset, size in _external_segments(dataset):
