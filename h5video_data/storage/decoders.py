@@ -102,7 +102,6 @@ def zstd(params: Params, data: Data, target: Bytes) -> Data:
 
 # H5Zlz4.c: decoded bytes of the chunk, of a block; then each block behind its stored bytes.
 _LZ4_HEADER = struct.Struct(">QI")
-_SIZE = struct.Struct(">I")
 
 
 def lz4(params: Params, data: Data, target: Bytes) -> Data:
@@ -113,22 +112,26 @@ def lz4(params: Params, data: Data, target: Bytes) -> Data:
     if not block_nbytes:
         raise ValueError("blocks of 0 bytes")
     # imagecodecs reads beyond the end of a truncated chunk.
-    blocks, start, stop, stored_nbytes = view(data), 0, _LZ4_HEADER.size, 0
-    for _ in range(-(-size // block_nbytes)):
-        start = stop + _SIZE.size
-        if start > len(blocks):
-            raise ValueError(f"cut short: {len(blocks)} bytes, and there should be more blocks")
-        (stored_nbytes,) = _SIZE.unpack_from(blocks, stop)
-        stop = start + stored_nbytes
-    if stop > len(blocks):
-        raise ValueError(f"cut short: {len(blocks)} bytes instead of {stop}")
-    if block_nbytes < size:
+    blocks, _ = _split_blocks(view(data)[_LZ4_HEADER.size :], -(-size // block_nbytes))
+    if len(blocks) > 1:
         return decoded(lz4h5_decode(data, out=target), target)
-    # A single block. imagecodecs rejects block sizes above 2 GiB, however short the chunk is.
-    if stored_nbytes != size:
-        return decoded(lz4_decode(blocks[start:stop], out=target), target)
-    target[:] = blocks[start:stop]
+    # imagecodecs rejects block sizes above 2 GiB, however short the chunk is.
+    if len(blocks[0]) != size:
+        return decoded(lz4_decode(blocks[0], out=target), target)
+    target[:] = blocks[0]
     return target
+
+
+def _split_blocks(data: memoryview, count: int) -> tuple[list[memoryview], memoryview]:
+    """Returns blocks that are stored behind 4 bytes with their size each, and what follows them."""
+    blocks = []
+    for _ in range(count):
+        stop = 4 + int.from_bytes(data[:4], "big")
+        if stop > len(data):
+            raise ValueError(f"cut short by {stop - len(data)} bytes")
+        blocks.append(data[4:stop])
+        data = data[stop:]
+    return blocks, data
 
 
 def fletcher32(params: Params, data: Data, target: Bytes) -> Data:
@@ -192,31 +195,20 @@ def bitshuffle(params: Params, data: Data, target: Bytes) -> Data:
         block_items = block_nbytes // item_size
         if block_items % 8:
             raise ValueError(f"blocks of {block_items} items, which is no multiple of 8")
-        blocks, body = scratch("blocks", len(target)), shuffled[_LZ4_HEADER.size :]
         block_nbytes = (block_items or default_items) * item_size
-        _decode_blocks(codec, body, blocks, block_nbytes, 8 * item_size)
-        shuffled = blocks.data
+        # Bytes beyond a multiple of eight items are stored as they are.
+        whole = len(target) // (8 * item_size) * 8 * item_size
+        starts = range(0, whole, block_nbytes)
+        blocks, rest = _split_blocks(shuffled[_LZ4_HEADER.size :], len(starts))
+        buffer = scratch("blocks", len(target))
+        for start, block in zip(starts, blocks, strict=True):
+            out = buffer[start : min(start + block_nbytes, whole)]
+            if len(codec(block, out=out)) != len(out):
+                raise ValueError("a block of it decodes to another size")
+        if len(rest) < len(target) - whole:
+            raise ValueError("cut short")
+        buffer[whole:] = rest[: len(target) - whole]
+        shuffled = buffer.data
     block_items = block_items or default_items
     result = bitshuffle_decode(shuffled, itemsize=item_size, blocksize=block_items, out=target)
     return decoded(result, target)
-
-
-def _decode_blocks(
-    codec: Callable[..., Any], data: memoryview, out: Bytes, block_nbytes: int, unit: int
-) -> None:
-    """Decodes the blocks; the bytes beyond a multiple of eight items are stored as they are."""
-    whole = len(out) // unit * unit
-    begin = 0
-    for start in range(0, whole, block_nbytes):
-        (size,) = unpack(_SIZE, data, begin)
-        begin += _SIZE.size
-        stop = min(start + block_nbytes, whole)
-        if len(data) < begin + size:
-            raise ValueError("cut short")
-        if len(codec(data[begin : begin + size], out=out[start:stop])) != stop - start:
-            raise ValueError("a block of it decodes to another size")
-        begin += size
-    rest = data[begin : begin + len(out) - whole]
-    if len(rest) < len(out) - whole:
-        raise ValueError("cut short")
-    out[whole:] = rest

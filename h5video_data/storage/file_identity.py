@@ -30,8 +30,7 @@ class FileIdentity:
     device: int
     inode: int
     num_bytes: int
-    modified_ns: int
-    """Modification time, nanoseconds since the epoch."""
+    modified_ns: int  # since the epoch
 
     @classmethod
     def of(cls, found: os.stat_result) -> FileIdentity:

@@ -7,7 +7,6 @@ this process has open for writing returns that one, with unwritten changes.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -79,15 +78,12 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
         check_identity(path, identity)
 
 
+@with_free_descriptors
 def connect(path: str, **options: Any) -> Any:
     """Opens an HDF5 file as `open_file` does, and returns the `h5py.File`, which the caller closes.
 
     Changes of the file while it is open are not noticed.
     """
-    return with_free_descriptors(functools.partial(_connect, path, options))
-
-
-def _connect(path: str, options: dict[str, Any]) -> Any:
     before = identity_of(path)
     try:
         # The driver whose handle is a descriptor, whatever HDF5_DRIVER says.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -135,6 +134,7 @@ def dataset_location(dataset: Any) -> str:
     return f"{os.path.abspath(dataset.file.filename)}: dataset {name_text(dataset.name)!r}"
 
 
+@with_free_descriptors
 def find_dataset(file: Any, name: str) -> Any:
     """Opens the `h5py.Dataset` of that name.
 
@@ -143,10 +143,6 @@ def find_dataset(file: Any, name: str) -> Any:
             leads nowhere. The message lists the datasets of the file.
         UnavailableError: There is no descriptor for another file that a link leads to.
     """
-    return with_free_descriptors(functools.partial(_find_dataset, file, name))
-
-
-def _find_dataset(file: Any, name: str) -> Any:
     try:
         item = open_item(file, name)
     except HDF5_ERRORS as error:
@@ -157,8 +153,8 @@ def _find_dataset(file: Any, name: str) -> Any:
             raise DatasetNotFoundError(message) from None
         raise DatasetNotFoundError(f"{message} HDF5 error: {error}") from error
     if not isinstance(item, h5py.Dataset):
-        names = all_names(item) if isinstance(item, h5py.Group) else []
-        names = [f"{name.rstrip('/')}/{key}" for key in names]
+        keys = all_names(item) if isinstance(item, h5py.Group) else []
+        names = [f"{name.rstrip('/')}/{key}" for key in keys]
         raise DatasetNotFoundError(
             f"{file.filename}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
             + (f" It contains {_listed(names)}." if names else "")

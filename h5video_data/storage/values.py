@@ -66,6 +66,7 @@ class Values:
         if dataset.shape:
             check_external(dataset, dataset.shape[0] if num_rows is None else num_rows)
 
+    @with_free_descriptors
     def read(self, *selection: slice) -> NDArray[Any]:
         """Reads a selection: a slice with a start and a stop for each of the first axes.
 
@@ -77,13 +78,8 @@ class Values:
             FileChangedError: A file was changed or replaced.
             UnavailableError: The machine cannot read them: descriptors, memory, permissions.
         """
-
-        def attempt() -> NDArray[Any]:
-            with self.reading(selection):
-                values: NDArray[Any] = np.asarray(self.dataset[selection])
-            return values
-
-        values = with_free_descriptors(attempt)
+        with self.reading(selection):
+            values: NDArray[Any] = np.asarray(self.dataset[selection])
         self.check_files()
         return values
 

@@ -41,10 +41,9 @@ _UNLIMITED = h5py.h5s.UNLIMITED
 
 
 class SourceMapping(NamedTuple):
-    """A part of a virtual dataset, and the file that contains its values."""
+    """A part of a virtual dataset, an `h5py.h5s.SpaceID`, and the file that contains its values."""
 
     part: Any
-    """The selection in the virtual dataset, an `h5py.h5s.SpaceID`."""
     path: str
     identity: FileIdentity
 
@@ -107,7 +106,7 @@ class UnopenedSources:
         if not near:
             return
         ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
-        ranges += [range(length) for length in dataset.shape[len(ranges) :]]
+        ranges += map(range, dataset.shape[len(ranges) :])
         if not all(map(len, ranges)):
             return
         starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
@@ -122,11 +121,9 @@ class UnopenedSources:
             _, path, identity = self._mappings[number]
             if opened is not None and (identity.device, identity.inode) not in opened:
                 check_identity(path, identity)
+                what = f"{dataset_location(dataset)}: HDF5 could not open the source file {path}"
                 cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                raise unavailable(
-                    f"{dataset_location(dataset)}: HDF5 could not open the source file {path}",
-                    cause,
-                ) from cause
+                raise unavailable(what, cause) from cause
         self._is_unopened[wanted] = False
 
 
