@@ -57,10 +57,9 @@ def blosc2(params: Params, data: Data, target: Bytes) -> Data:
         raise ValueError(f"{len(data)} bytes instead of {frame_nbytes}")
     frame = view(data)
     body = frame[header_nbytes:]
-    shapes = _b2nd_shapes(bytes(frame[:header_nbytes]))
     size = len(target)
+    shapes = _b2nd_shapes(bytes(frame[:header_nbytes]), params, item_size, size)
     if shapes is not None:
-        _check_b2nd(params, *shapes, item_size, size)
         # All blocks, of which those at the ends are padded.
         axes = zip(*shapes, strict=True)
         size = math.prod(-(-whole // part) * part for whole, part in axes) * item_size
@@ -104,7 +103,9 @@ def _check_flags(chunk: memoryview) -> None:
         raise ValueError("a special chunk without values")
 
 
-def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
+def _b2nd_shapes(
+    header: bytes, params: Params, item_size: int, size: int
+) -> tuple[list[int], list[int]] | None:
     """Returns the shapes of an array, which is one chunk, and of its blocks; None: plain bytes."""
     found = header.find(b"\xa4b2nd\xd2")
     if found < 0:
@@ -122,12 +123,6 @@ def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
     shape, chunk, block = shapes
     if shape != chunk:
         raise ValueError(f"an array of shape {shape} in chunks of shape {chunk}")
-    return shape, block
-
-
-def _check_b2nd(
-    params: Params, shape: list[int], block: list[int], item_size: int, size: int
-) -> None:
     # blosc2_filter.c: the shape follows the rank among the filter's parameters, if they are there.
     expected = list(params[8 : 8 + params[7]]) if len(params) > 7 else shape
     if not 0 < len(shape) <= _MAX_RANK or shape != expected:
@@ -136,6 +131,7 @@ def _check_b2nd(
         raise ValueError(f"blocks of shape {block} in an array of shape {shape}")
     if math.prod(shape) * item_size != size:
         raise wrong_size(math.prod(shape) * item_size, size)
+    return shape, block
 
 
 def _join_blocks(

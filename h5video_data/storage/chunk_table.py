@@ -39,10 +39,6 @@ class UnreadableTableError(Exception):
     """The chunk table cannot be read or trusted; only HDF5 can read the dataset."""
 
 
-class DamagedTableError(ValueError):
-    """The chunk table cannot be that of any dataset; HDF5 itself would not find all its chunks."""
-
-
 def grid_shape(dataset: Any) -> tuple[int, ...]:
     """Returns the number of chunks along each axis of a chunked `h5py.Dataset`."""
     return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
@@ -61,11 +57,11 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
 
     Raises:
         UnreadableTableError: Only HDF5 can read the dataset.
-        DamagedTableError: The chunk index is damaged.
+        ValueError: The chunk index is damaged.
     """
     chunk = np.array(dataset.chunks, np.int64)
     if len(chunk) != dataset.ndim:
-        raise DamagedTableError(f"its chunk shape is {dataset.chunks}")
+        raise ValueError(f"its chunk shape is {dataset.chunks}")
     grid = grid_shape(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
@@ -88,17 +84,17 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         found.clear()
         place, inside = np.divmod(rows[:, :-3], chunk)
         if inside.any():
-            raise DamagedTableError("some chunks are not on the chunk grid")
+            raise ValueError("some chunks are not on the chunk grid")
         slots = None
         if reordered_axis is not None:
             slots, place = _undo_reordering(dataset, reordered_axis, place)
         if (place < 0).any() or (place >= grid).any():
-            raise DamagedTableError("some chunks are outside the dataset")
+            raise ValueError("some chunks are outside the dataset")
         index = np.ravel_multi_index(tuple(place.T), grid)
         # Each kind of index lists its chunks in order, and HDF5 searches for a chunk by that order.
         order = np.concatenate([[last], index if slots is None else slots])
         if (np.diff(order) <= 0).any():
-            raise DamagedTableError("some chunks are listed twice or out of order")
+            raise ValueError("some chunks are listed twice or out of order")
         last = int(order[-1])
         offsets[index], sizes[index], masks[index] = rows[:, -3:].T
 
@@ -132,7 +128,7 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
     if (np.diff(begins) < lengths[:-1]).any():  # most files need no sorting
         order = np.argsort(begins)
         if (np.diff(begins[order]) < lengths[order][:-1]).any():
-            raise DamagedTableError("some chunks overlap in the file")
+            raise ValueError("some chunks overlap in the file")
 
 
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
@@ -165,7 +161,7 @@ def _undo_reordering(dataset: Any, axis: int, listed: Ints) -> tuple[Ints, Ints]
     (0, slot // S, slot % S).
     """
     if listed[:, :axis].any():
-        raise DamagedTableError("some chunks are outside the dataset")
+        raise ValueError("some chunks are outside the dataset")
     max_grid = _max_grid(dataset)
     before, after = max_grid[:axis], max_grid[axis + 1 :]
     slots = listed[:, axis]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import h5py
 import numpy as np
@@ -109,16 +109,16 @@ class Values:
             try:
                 yield
             except HDF5_ERRORS as error:
-                self._raise_failure(error, selection[0])
+                self.check_files()
+                for path, _ in self.files:
+                    check_openable(path)
+                first, stop = selection[0].start, selection[0].stop
+                samples = (
+                    f"samples {first} to {stop - 1}" if stop > first + 1 else f"sample {first}"
+                )
+                location = f"{dataset_location(self.dataset)}, {samples}"
+                raise read_failure(location, error) from error
             self._unopened.check(self.dataset, selection)
-
-    def _raise_failure(self, error: BaseException, rows: slice) -> NoReturn:
-        self.check_files()
-        for path, _ in self.files:
-            check_openable(path)
-        is_one = rows.stop == rows.start + 1
-        samples = f"sample {rows.start}" if is_one else f"samples {rows.start} to {rows.stop - 1}"
-        raise read_failure(f"{dataset_location(self.dataset)}, {samples}", error) from error
 
     def check_files(self) -> None:
         """Raises an error if a file changed, so that what was just read may be from another."""
