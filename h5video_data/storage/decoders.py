@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -111,27 +111,28 @@ def lz4(params: Params, data: Data, target: Bytes) -> Data:
         raise wrong_size(size, len(target))
     if not block_nbytes:
         raise ValueError("blocks of 0 bytes")
-    # imagecodecs reads beyond the end of a truncated chunk.
-    blocks, _ = _split_blocks(view(data)[_LZ4_HEADER.size :], -(-size // block_nbytes))
-    if len(blocks) > 1:
+    blocks = _split_blocks(view(data)[_LZ4_HEADER.size :], -(-size // block_nbytes))
+    if block_nbytes < size:
+        for _ in blocks:  # imagecodecs reads beyond the end of a truncated chunk
+            pass
         return decoded(lz4h5_decode(data, out=target), target)
     # imagecodecs rejects block sizes above 2 GiB, however short the chunk is.
-    if len(blocks[0]) != size:
-        return decoded(lz4_decode(blocks[0], out=target), target)
-    target[:] = blocks[0]
+    block = next(blocks)
+    if len(block) != size:
+        return decoded(lz4_decode(block, out=target), target)
+    target[:] = block
     return target
 
 
-def _split_blocks(data: memoryview, count: int) -> tuple[list[memoryview], memoryview]:
-    """Returns blocks that are stored behind 4 bytes with their size each, and what follows them."""
-    blocks = []
+def _split_blocks(data: memoryview, count: int) -> Iterator[memoryview]:
+    """Yields blocks, each stored behind 4 bytes with its size, and then what follows them."""
     for _ in range(count):
         stop = 4 + int.from_bytes(data[:4], "big")
         if stop > len(data):
             raise ValueError(f"cut short by {stop - len(data)} bytes")
-        blocks.append(data[4:stop])
+        yield data[4:stop]
         data = data[stop:]
-    return blocks, data
+    yield data
 
 
 def fletcher32(params: Params, data: Data, target: Bytes) -> Data:
@@ -199,12 +200,13 @@ def bitshuffle(params: Params, data: Data, target: Bytes) -> Data:
         # Bytes beyond a multiple of eight items are stored as they are.
         whole = len(target) // (8 * item_size) * 8 * item_size
         starts = range(0, whole, block_nbytes)
-        blocks, rest = _split_blocks(shuffled[_LZ4_HEADER.size :], len(starts))
+        blocks = _split_blocks(shuffled[_LZ4_HEADER.size :], len(starts))
         buffer = scratch("blocks", len(target))
-        for start, block in zip(starts, blocks, strict=True):
+        for start, block in zip(starts, blocks, strict=False):
             out = buffer[start : min(start + block_nbytes, whole)]
             if len(codec(block, out=out)) != len(out):
                 raise ValueError("a block of it decodes to another size")
+        rest = next(blocks)
         if len(rest) < len(target) - whole:
             raise ValueError("cut short")
         buffer[whole:] = rest[: len(target) - whole]
