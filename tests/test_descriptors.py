@@ -42,10 +42,12 @@ def test_all_that_are_kept_open_give_way():
         return "opened"
 
     kept("a"), other("b")
-    assert with_free_descriptors(call) == "opened"
+    assert with_free_descriptors(call)() == "opened"
     assert calls == [(1, 1), (0, 0)]
     with pytest.raises(UnavailableError, match="Permission"):
-        with_free_descriptors(lambda: (_ for _ in ()).throw(UnavailableError("Permission denied")))
+        with_free_descriptors(
+            lambda: (_ for _ in ()).throw(UnavailableError("Permission denied"))
+        )()
 
 
 def test_a_file_that_was_deleted_has_no_descriptor(tmp_path):

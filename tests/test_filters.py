@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import h5py
+import hdf5plugin  # noqa: F401 - registers the filters that HDF5 reads with here
 import numpy as np
 import pytest
 from filters_helpers import (

@@ -174,7 +174,7 @@ class LocalFile:
         self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
         # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
         check_identity(path, identity)
-        self._fd = with_free_descriptors(functools.partial(open_descriptor, path))
+        self._fd = with_free_descriptors(open_descriptor)(path)
         check_identity(path, identity, self._fd)
 
     def __del__(self) -> None:

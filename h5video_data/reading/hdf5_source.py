@@ -6,7 +6,6 @@ never comes here.
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Any
 
@@ -69,11 +68,9 @@ class Hdf5Source:
         self._clip = clip
         self._files = files
 
+    @with_free_descriptors
     def read(self, request: RowRequest, stats: ReadStats) -> None:
         """Reads rows in the order of the file, each once, into their places."""
-        with_free_descriptors(functools.partial(self._read, request, stats))
-
-    def _read(self, request: RowRequest, stats: ReadStats) -> None:
         begin = time.perf_counter()
         _, values = self._files.open(self._stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.

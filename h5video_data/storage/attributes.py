@@ -1,7 +1,6 @@
 """Reads the attributes `sample_count` and `class_names`.
 
-Easy to miss: the nearest group that has a `sample_count` decides, and h5py raises the same KeyError
-for an attribute that cannot be read as for one that does not exist.
+Easy to miss: the nearest group that has a `sample_count` decides.
 """
 
 from __future__ import annotations
@@ -25,12 +24,10 @@ def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
     Args:
         file: The open `h5py.File`.
         name: Name of the dataset of samples.
-        length: Length of its first axis.
+        length: Length of its first axis, and the number of samples if no group has the attribute.
 
     Returns:
         The number of samples, and the name of the group that has the attribute or would have it.
-        Without one, the number is `length`. For a dataset in a group, a larger `sample_count` of
-        the file is that of other datasets, and is ignored.
 
     Raises:
         FileFormatError: The attribute cannot be read, is not a whole number, or is not in the range
@@ -62,11 +59,7 @@ def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
 
 
 def read_class_names(file: Any) -> tuple[str, ...] | None:
-    """Reads the attribute `class_names` of an open `h5py.File`; None if there is none.
-
-    Raises:
-        FileFormatError: It cannot be read.
-    """
+    """Reads the attribute `class_names` of an open `h5py.File`; None if there is none."""
     found = read_attribute(file, "/", "class_names")
     if found is None or isinstance(found, h5py.Empty):
         return None
@@ -80,8 +73,7 @@ def read_attribute(file: Any, group: str, name: str) -> Any:
     """Reads an attribute of a group; None if there is none of that name.
 
     Raises:
-        FileFormatError: It cannot be read, or another attribute is damaged so that HDF5 cannot list
-            them.
+        FileFormatError: The attributes of the group are damaged.
     """
     try:
         attributes = open_item(file, group).attrs

@@ -40,9 +40,12 @@ _FRAME = struct.Struct(">2x8sxIxQ6xQxQxi")
 
 # The highest byte of a chunk's offset if the chunk is all zeros and not stored (frame.c).
 _ALL_ZEROS = 0x81
+_MAX_RANK = 8  # B2ND_MAX_DIM in b2nd.h
 
-# The maximal number of axes of an array of Blosc2 (b2nd.h).
-B2ND_MAX_DIM = 8
+
+def is_valid_blosc2(params: Params) -> bool:
+    """Returns whether `blosc2` handles these parameters; the eighth is the rank of a shape."""
+    return len(params) >= 4 and (len(params) < 8 or len(params) >= 8 + params[7])
 
 
 def blosc2(params: Params, data: Data, target: Bytes) -> Data:
@@ -54,10 +57,12 @@ def blosc2(params: Params, data: Data, target: Bytes) -> Data:
         raise ValueError(f"{len(data)} bytes instead of {frame_nbytes}")
     frame = view(data)
     body = frame[header_nbytes:]
-    shapes = _b2nd_shapes(bytes(frame[:header_nbytes]))
+    size = len(target)
+    shapes = _b2nd_shapes(bytes(frame[:header_nbytes]), params, item_size, size)
     if shapes is not None:
-        _check_b2nd(params, *shapes, item_size, len(target))
-    size = len(target) if shapes is None else _blocks_nbytes(*shapes, item_size)
+        # All blocks, of which those at the ends are padded.
+        axes = zip(*shapes, strict=True)
+        size = math.prod(-(-whole // part) * part for whole, part in axes) * item_size
     if nbytes != size:
         raise wrong_size(nbytes, size)
     chunk, offset = body[:chunk_nbytes], np.empty(8, np.uint8)
@@ -98,7 +103,9 @@ def _check_flags(chunk: memoryview) -> None:
         raise ValueError("a special chunk without values")
 
 
-def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
+def _b2nd_shapes(
+    header: bytes, params: Params, item_size: int, size: int
+) -> tuple[list[int], list[int]] | None:
     """Returns the shapes of an array, which is one chunk, and of its blocks; None: plain bytes."""
     found = header.find(b"\xa4b2nd\xd2")
     if found < 0:
@@ -116,41 +123,27 @@ def _b2nd_shapes(header: bytes) -> tuple[list[int], list[int]] | None:
     shape, chunk, block = shapes
     if shape != chunk:
         raise ValueError(f"an array of shape {shape} in chunks of shape {chunk}")
-    return shape, block
-
-
-def _check_b2nd(
-    params: Params, shape: list[int], block: list[int], item_size: int, size: int
-) -> None:
     # blosc2_filter.c: the shape follows the rank among the filter's parameters, if they are there.
     expected = list(params[8 : 8 + params[7]]) if len(params) > 7 else shape
-    if not 0 < len(shape) <= B2ND_MAX_DIM or shape != expected:
+    if not 0 < len(shape) <= _MAX_RANK or shape != expected:
         raise ValueError(f"an array of shape {shape} instead of {expected}")
     if not all(0 < part <= whole for part, whole in zip(block, shape, strict=True)):
         raise ValueError(f"blocks of shape {block} in an array of shape {shape}")
     if math.prod(shape) * item_size != size:
         raise wrong_size(math.prod(shape) * item_size, size)
-
-
-def _blocks_nbytes(shape: list[int], block: list[int], item_size: int) -> int:
-    """Returns the bytes of all blocks, of which those at the ends are padded."""
-    axes = zip(shape, block, strict=True)
-    return math.prod(-(-whole // part) * part for whole, part in axes) * item_size
+    return shape, block
 
 
 def _join_blocks(
     blocks: Bytes, shape: list[int], block: list[int], item_size: int, target: Bytes
 ) -> None:
     """Copies blocks, which follow each other, to their places in the array."""
-    if shape[1:] == block[1:]:
-        target[:] = blocks[: len(target)]
-        return
     rank = len(shape)
     grid = [-(-whole // part) for whole, part in zip(shape, block, strict=True)]
     # (grid..., block..., bytes of an item) -> (grid, block, grid, block, ..., bytes of an item)
     axes = [axis for pair in zip(range(rank), range(rank, 2 * rank), strict=True) for axis in pair]
     apart = blocks.reshape(*grid, *block, item_size).transpose(*axes, 2 * rank)
-    if all(whole % part == 0 for whole, part in zip(shape, block, strict=True)):
+    if len(blocks) == len(target):  # no block is padded
         target.reshape(apart.shape)[...] = apart
         return
     joined = apart.reshape(*(g * b for g, b in zip(grid, block, strict=True)), item_size)

@@ -1,11 +1,9 @@
-"""Reads the chunk table of an open dataset: where each chunk is stored, and checks it.
+"""Reads the chunk table of an open dataset, where each chunk is stored, and checks it.
 
 The fast path trusts this table, so what cannot be true is found here, once. One call of HDF5's
-`chunk_iter` lists all chunks; asking for them one by one takes a search of the index each.
-
-Easy to miss: the list is in the order of the index, and holds written chunks only; HDF5 lists some
-extensible arrays at wrong places (`_ReorderedArray`); and its releases differ in whether an offset
-includes the userblock (`_userblock_correction`).
+`chunk_iter` lists the written chunks, in the order of the index; asking for them one by one takes a
+search of the index each. HDF5's own mistakes are undone by `_undo_reordering` and
+`_userblock_correction`.
 """
 
 from __future__ import annotations
@@ -41,10 +39,6 @@ class UnreadableTableError(Exception):
     """The chunk table cannot be read or trusted; only HDF5 can read the dataset."""
 
 
-class DamagedTableError(ValueError):
-    """The chunk table cannot be that of any dataset; HDF5 itself would not find all its chunks."""
-
-
 def grid_shape(dataset: Any) -> tuple[int, ...]:
     """Returns the number of chunks along each axis of a chunked `h5py.Dataset`."""
     return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
@@ -63,17 +57,17 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
 
     Raises:
         UnreadableTableError: Only HDF5 can read the dataset.
-        DamagedTableError: The chunk index is damaged.
+        ValueError: The chunk index is damaged.
     """
     chunk = np.array(dataset.chunks, np.int64)
     if len(chunk) != dataset.ndim:
-        raise DamagedTableError(f"its chunk shape is {dataset.chunks}")
+        raise ValueError(f"its chunk shape is {dataset.chunks}")
     grid = grid_shape(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
     if not hasattr(dataset.id, "chunk_iter"):
         raise UnreadableTableError("this h5py cannot list chunks (built with HDF5 < 1.14)")
-    reordered = _reordered_array(dataset)
+    reordered_axis = _reordered_axis(dataset)
     offsets = np.full(math.prod(grid), -1, np.int64)
     sizes = np.zeros(offsets.shape, np.int64)
     masks = np.zeros(offsets.shape, np.uint32)
@@ -90,18 +84,17 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         found.clear()
         place, inside = np.divmod(rows[:, :-3], chunk)
         if inside.any():
-            raise DamagedTableError("some chunks are not on the chunk grid")
+            raise ValueError("some chunks are not on the chunk grid")
         slots = None
-        if reordered is not None:
-            slots = reordered.slots(place)
-            place = reordered.places(slots)
+        if reordered_axis is not None:
+            slots, place = _undo_reordering(dataset, reordered_axis, place)
         if (place < 0).any() or (place >= grid).any():
-            raise DamagedTableError("some chunks are outside the dataset")
+            raise ValueError("some chunks are outside the dataset")
         index = np.ravel_multi_index(tuple(place.T), grid)
         # Each kind of index lists its chunks in order, and HDF5 searches for a chunk by that order.
         order = np.concatenate([[last], index if slots is None else slots])
         if (np.diff(order) <= 0).any():
-            raise DamagedTableError("some chunks are listed twice or out of order")
+            raise ValueError("some chunks are listed twice or out of order")
         last = int(order[-1])
         offsets[index], sizes[index], masks[index] = rows[:, -3:].T
 
@@ -135,26 +128,18 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
     if (np.diff(begins) < lengths[:-1]).any():  # most files need no sorting
         order = np.argsort(begins)
         if (np.diff(begins[order]) < lengths[order][:-1]).any():
-            raise DamagedTableError("some chunks overlap in the file")
+            raise ValueError("some chunks overlap in the file")
 
 
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
-    """Returns the bytes to add to the reported offsets in a file with a userblock.
-
-    Releases of HDF5 differ in whether the offset of a chunk includes the userblock, so one chunk is
-    read both ways and compared with what HDF5 reads.
-    """
+    """Returns the bytes to add to the reported offsets in a file with a userblock."""
     written = np.flatnonzero((offsets >= 0) & (sizes > 0))
     if not written.size:
         return 0
     number = int(written[0])
-    grid = grid_shape(dataset)
-    corner = tuple(
-        int(place) * length
-        for place, length in zip(np.unravel_index(number, grid), dataset.chunks, strict=True)
-    )
+    corner = np.array(np.unravel_index(number, grid_shape(dataset))) * dataset.chunks
     with phil:  # h5py does not take its own lock for this call
-        _, expected = dataset.id.read_direct_chunk(corner)
+        _, expected = dataset.id.read_direct_chunk(tuple(corner.tolist()))
     fd = dataset.file.id.get_vfd_handle()  # another file may be at its path by now
     candidates = [
         correction
@@ -166,79 +151,58 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     return candidates[0]
 
 
-class _ReorderedArray:
-    """Places of the chunks in an extensible array whose unlimited axis k is not the first.
+def _undo_reordering(dataset: Any, axis: int, listed: Ints) -> tuple[Ints, Ints]:
+    """Returns slots, int64 (n,), and places, int64 (n, axes), of chunks of an extensible array.
 
-    HDF5 numbers the slots of such an array as if axis k came first (H5Dearray.c), so that it can
-    grow; but when it lists the chunks, it takes slots for places in row-major order. With P chunks
-    before axis k and S after it in the maximum shape, the chunk at (p, u, s) has slot
-    u * P * S + p * S + s, and is listed at (0, slot // S, slot % S).
-
-    Args:
-        max_grid: Chunks along each axis of the maximum shape; that of axis k is not used.
-        axis: The unlimited axis k.
+    If the unlimited axis is not the first one, HDF5 numbers the slots of the array as if it were
+    (H5Dearray.c), so that the array can grow; but when it lists the chunks, it takes slots for
+    places in row-major order. With P chunks before that axis and S after it in the maximum shape,
+    the chunk at (p, u, s) has the slot u * P * S + p * S + s, and is listed at
+    (0, slot // S, slot % S).
     """
-
-    def __init__(self, max_grid: tuple[int, ...], axis: int) -> None:
-        self._axis = axis
-        self._before, self._after = max_grid[:axis], max_grid[axis + 1 :]
-
-    def slots(self, listed: Ints) -> Ints:
-        """Returns the slots, int64 (n,), of chunks that HDF5 lists at int64 (n, axes)."""
-        if listed[:, : self._axis].any():
-            raise DamagedTableError("some chunks are outside the dataset")
-        slots: Ints = listed[:, self._axis]
-        for axis, count in enumerate(self._after, self._axis + 1):
-            slots = slots * count + listed[:, axis]
-        return slots
-
-    def places(self, slots: Ints) -> Ints:
-        """Returns the places in the chunk grid, int64 (n, axes), of the chunks in these slots."""
-        along, rest = np.divmod(slots, math.prod(self._before) * math.prod(self._after))
-        before, after = np.divmod(rest, math.prod(self._after))
-        places = (
-            *(np.unravel_index(before, self._before) if self._before else ()),
-            along,
-            *(np.unravel_index(after, self._after) if self._after else ()),
-        )
-        return np.stack(places, axis=1).astype(np.int64)
+    if listed[:, :axis].any():
+        raise ValueError("some chunks are outside the dataset")
+    max_grid = _max_grid(dataset)
+    before, after = max_grid[:axis], max_grid[axis + 1 :]
+    slots = listed[:, axis]
+    for number, length in enumerate(after, axis + 1):
+        slots = slots * length + listed[:, number]
+    no_limit = np.iinfo(np.int64).max // math.prod(before + after)
+    along, *others = np.unravel_index(slots, (no_limit, *before, *after))
+    others.insert(axis, along)
+    return slots, np.stack(others, axis=1)
 
 
-def _reordered_array(dataset: Any) -> _ReorderedArray | None:
-    """Returns what corrects the places of a dataset's chunks; None: HDF5 lists the right ones."""
+def _max_grid(dataset: Any) -> tuple[int, ...]:
+    """Returns the chunks along each axis of the maximum shape; 1 for an unlimited axis."""
+    return tuple(-(-(n or 1) // c) for n, c in zip(dataset.maxshape, dataset.chunks, strict=True))
+
+
+def _reordered_axis(dataset: Any) -> int | None:
+    """Returns the axis for `_undo_reordering`; None: HDF5 lists the right places."""
     unlimited = [axis for axis, length in enumerate(dataset.maxshape) if length is None]
-    if len(unlimited) != 1:
+    if len(unlimited) != 1 or math.prod(_max_grid(dataset)[: unlimited[0]]) == 1:
         return None
-    (axis,) = unlimited
-    max_grid = tuple(
-        -(-(n or 0) // c) for n, c in zip(dataset.maxshape, dataset.chunks, strict=True)
-    )
-    if math.prod(max_grid[:axis]) == 1 or not _has_extensible_array(dataset):
-        return None
-    return _ReorderedArray(max_grid, axis) if _lists_slots_as_places() else None
+    return unlimited[0] if _has_extensible_array(dataset) and _lists_slots_as_places() else None
 
 
 def _has_extensible_array(dataset: Any) -> bool:
-    """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D).
-
-    h5py has no function for it, so HDF5 is asked: the library that h5py itself is linked to.
-    """
+    """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D)."""
+    kind = ctypes.c_int(-1)
     try:
         function = ctypes.CDLL(h5py.h5d.__file__).H5Dget_chunk_index_type
-    except (OSError, AttributeError):
-        function = None
-    kind = ctypes.c_int(-1)
-    if function is not None:
         with phil:
             failed = function(ctypes.c_int64(dataset.id.id), ctypes.byref(kind)) < 0
-    if function is None or failed:
+    except (OSError, AttributeError):
+        failed = True
+    if failed:
         raise UnreadableTableError("HDF5 does not report how its chunks are indexed")
     return kind.value == _EXTENSIBLE_ARRAY
 
 
 @functools.cache
 def _lists_slots_as_places() -> bool:
-    """Returns whether this HDF5 has the fault of `_ReorderedArray`; all releases up to 2.0 do."""
+    """Returns whether HDF5 lists chunks at wrong places, as all releases up to 2.0 do."""
     listed: list[tuple[int, ...]] = []
     options = {"driver": "core", "backing_store": False, "libver": "latest"}
     with h5py.File("h5video_data_chunk_order", "w", **options) as file:

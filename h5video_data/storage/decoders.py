@@ -10,9 +10,10 @@ bytes if the decoded bytes have another length.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,12 @@ Params = tuple[int, ...]
 
 # Length of the checksum that fletcher32 appends.
 CHECKSUM_NBYTES = 4
+# A deflate stream may decode to this many bytes more than twice the bytes of its chunk.
+_MORE_BYTES = 1 << 16
+# Up to this item size, copying column by column is three times as fast as one transposed copy.
+_MAX_COLUMNS = 16
+# Of the blocks of bitshuffle, by number (bshuf_h5filter.c); 0: not compressed.
+_BLOCK_CODECS: dict[int, Callable[..., Any] | None] = {0: None, 2: lz4_decode, 3: zstd_decode}
 
 
 def wrong_size(found: int, expected: int) -> ValueError:
@@ -65,25 +72,18 @@ def decoded(result: Bytes, target: Bytes) -> Bytes:
 
 def deflate(params: Params, data: Data, target: Bytes) -> Data:
     """Decodes a zlib stream, HDF5's own compression."""
-    try:
-        result = deflate_decode(data, out=target)
-        if len(result) == len(target):
+    with contextlib.suppress(RuntimeError):
+        if len(deflate_decode(data, out=target)) == len(target):
             return target
-    except RuntimeError:
-        pass
     # Another number of bytes than expected, perhaps more: HDF5 accepts any number (H5Zdeflate.c).
     stream = zlib.decompressobj()
     try:
-        found = stream.decompress(view(data), 2 * len(target) + MORE_BYTES)
+        found = stream.decompress(view(data), 2 * len(target) + _MORE_BYTES)
     except zlib.error as error:
         raise ValueError(error) from error
     if not stream.eof:
         raise ValueError(f"incomplete, or decodes to more than {len(found)} bytes")
     return found
-
-
-# A deflate stream may decode to this many bytes more than twice the bytes of its chunk.
-MORE_BYTES = 1 << 16
 
 
 def lzf(params: Params, data: Data, target: Bytes) -> Data:
@@ -102,7 +102,6 @@ def zstd(params: Params, data: Data, target: Bytes) -> Data:
 
 # H5Zlz4.c: decoded bytes of the chunk, of a block; then each block behind its stored bytes.
 _LZ4_HEADER = struct.Struct(">QI")
-_SIZE = struct.Struct(">I")
 
 
 def lz4(params: Params, data: Data, target: Bytes) -> Data:
@@ -112,23 +111,28 @@ def lz4(params: Params, data: Data, target: Bytes) -> Data:
         raise wrong_size(size, len(target))
     if not block_nbytes:
         raise ValueError("blocks of 0 bytes")
-    # imagecodecs reads beyond the end of a truncated chunk.
-    blocks, start, stop, stored_nbytes = view(data), 0, _LZ4_HEADER.size, 0
-    for _ in range(-(-size // block_nbytes)):
-        start = stop + _SIZE.size
-        if start > len(blocks):
-            raise ValueError(f"cut short: {len(blocks)} bytes, and there should be more blocks")
-        (stored_nbytes,) = _SIZE.unpack_from(blocks, stop)
-        stop = start + stored_nbytes
-    if stop > len(blocks):
-        raise ValueError(f"cut short: {len(blocks)} bytes instead of {stop}")
+    blocks = _split_blocks(view(data)[_LZ4_HEADER.size :], -(-size // block_nbytes))
     if block_nbytes < size:
+        for _ in blocks:  # imagecodecs reads beyond the end of a truncated chunk
+            pass
         return decoded(lz4h5_decode(data, out=target), target)
-    # A single block. imagecodecs rejects block sizes above 2 GiB, however short the chunk is.
-    if stored_nbytes != size:
-        return decoded(lz4_decode(blocks[start:stop], out=target), target)
-    target[:] = blocks[start:stop]
+    # imagecodecs rejects block sizes above 2 GiB, however short the chunk is.
+    block = next(blocks)
+    if len(block) != size:
+        return decoded(lz4_decode(block, out=target), target)
+    target[:] = block
     return target
+
+
+def _split_blocks(data: memoryview, count: int) -> Iterator[memoryview]:
+    """Yields blocks, each stored behind 4 bytes with its size, and then what follows them."""
+    for _ in range(count):
+        stop = 4 + int.from_bytes(data[:4], "big")
+        if stop > len(data):
+            raise ValueError(f"cut short by {stop - len(data)} bytes")
+        yield data[4:stop]
+        data = data[stop:]
+    yield data
 
 
 def fletcher32(params: Params, data: Data, target: Bytes) -> Data:
@@ -150,28 +154,29 @@ def shuffle(params: Params, data: Data, target: Bytes) -> Data:
     item_size = params[0]
     count = len(shuffled) // item_size
     body = count * item_size
-    columns = target[:body].reshape(count, item_size)
-    if item_size <= MAX_COLUMNS:
-        for k in range(item_size):
-            columns[:, k] = shuffled[k * count : (k + 1) * count]
+    items = target[:body].reshape(count, item_size)
+    planes = shuffled[:body].reshape(item_size, count)
+    if item_size <= _MAX_COLUMNS:
+        for k, plane in enumerate(planes):
+            items[:, k] = plane
     else:
-        columns[...] = shuffled[:body].reshape(item_size, count).T
+        items[...] = planes.T
     target[body:] = shuffled[body:]
     return target
 
 
-# Up to this item size, copying column by column is three times as fast as one transposed copy.
-MAX_COLUMNS = 16
-
-
 def bitshuffle_params(params: Params) -> tuple[int, int, int]:
-    """Returns the item size, the items of a block (0: the default), and the blocks' codec.
-
-    bshuf_h5filter.c: two version numbers stand before them. Codecs are 0 (none), 2 (LZ4) and 3
-    (Zstandard).
-    """
+    """Returns the item size, the items of a block (0: the default), and the blocks' codec."""
+    # bshuf_h5filter.c: two version numbers come first.
     item_size, block_items, codec = (*params[2:5], 0, 0, 0)[:3]
     return item_size, block_items, codec
+
+
+def is_valid_bitshuffle(params: Params) -> bool:
+    """Returns whether `bitshuffle` handles these parameters."""
+    item_size, block_items, codec = bitshuffle_params(params)
+    # imagecodecs has only these sizes. At 0, HDF5's filter ends the process: an error of ours.
+    return item_size in (0, 1, 2, 4, 8) and block_items % 8 == 0 and codec in _BLOCK_CODECS
 
 
 def bitshuffle(params: Params, data: Data, target: Bytes) -> Data:
@@ -183,47 +188,29 @@ def bitshuffle(params: Params, data: Data, target: Bytes) -> Data:
         raise ValueError(f"{len(target)} bytes are not a whole number of items of {item_size}")
     # bitshuffle_core.c, bshuf_default_block_size
     default_items = max(8192 // item_size // 8 * 8, 128)
-    codec = BLOCK_CODECS[codec_id]
-    if codec is None:
-        shuffled, block_items = view(data), block_items or default_items
-    else:
+    codec, shuffled = _BLOCK_CODECS[codec_id], view(data)
+    if codec is not None:
         size, block_nbytes = unpack(_LZ4_HEADER, data)
         if size != len(target):
             raise wrong_size(size, len(target))
-        block_items = block_nbytes // item_size or default_items
+        block_items = block_nbytes // item_size
         if block_items % 8:
             raise ValueError(f"blocks of {block_items} items, which is no multiple of 8")
-        whole = scratch("blocks", len(target))
-        shuffled = whole.data
-        body = view(data)[_LZ4_HEADER.size :]
-        _bitshuffle_blocks(codec, body, whole, block_items * item_size, 8 * item_size)
+        block_nbytes = (block_items or default_items) * item_size
+        # Bytes beyond a multiple of eight items are stored as they are.
+        whole = len(target) // (8 * item_size) * 8 * item_size
+        starts = range(0, whole, block_nbytes)
+        blocks = _split_blocks(shuffled[_LZ4_HEADER.size :], len(starts))
+        buffer = scratch("blocks", len(target))
+        for start, block in zip(starts, blocks, strict=False):
+            out = buffer[start : min(start + block_nbytes, whole)]
+            if len(codec(block, out=out)) != len(out):
+                raise ValueError("a block of it decodes to another size")
+        rest = next(blocks)
+        if len(rest) < len(target) - whole:
+            raise ValueError("cut short")
+        buffer[whole:] = rest[: len(target) - whole]
+        shuffled = buffer.data
+    block_items = block_items or default_items
     result = bitshuffle_decode(shuffled, itemsize=item_size, blocksize=block_items, out=target)
     return decoded(result, target)
-
-
-def _bitshuffle_blocks(
-    codec: Callable[..., Any], data: memoryview, out: Bytes, block_nbytes: int, unit: int
-) -> None:
-    """Decodes the blocks; the bytes beyond a multiple of eight items are stored as they are."""
-    whole = len(out) // unit * unit
-    begin = 0
-    for start in range(0, whole, block_nbytes):
-        (size,) = unpack(_SIZE, data, begin)
-        begin += _SIZE.size
-        stop = min(start + block_nbytes, whole)
-        if len(data) < begin + size:
-            raise ValueError("cut short")
-        if len(codec(data[begin : begin + size], out=out[start:stop])) != stop - start:
-            raise ValueError("a block of it decodes to another size")
-        begin += size
-    rest = data[begin : begin + len(out) - whole]
-    if len(rest) < len(out) - whole:
-        raise ValueError("cut short")
-    out[whole:] = rest
-
-
-BLOCK_CODECS: dict[int, Callable[..., Any] | None] = {
-    0: None,
-    2: lz4_decode,
-    3: zstd_decode,
-}

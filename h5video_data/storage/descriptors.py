@@ -1,8 +1,6 @@
 """File descriptors: opened, cached, and freed when the process has no more.
 
-A set may have more files than the process may have open. Easy to miss: HDF5 takes the source file
-of a virtual dataset that it cannot open for lack of a descriptor as missing, and returns the fill
-value; `open_identities` shows that.
+A set may have more files than the process may have open.
 """
 
 from __future__ import annotations
@@ -12,13 +10,14 @@ import os
 import resource
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from h5video_data.errors import UnavailableError
 
 from .file_identity import no_longer_exists
 from .os_errors import TOO_MANY_OPEN, error_number, unavailable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _caches: set[weakref.ref[Any]] = set()
@@ -40,17 +39,22 @@ def keep_open(open_one: Callable[..., T], maxsize: int) -> Any:
     return cached
 
 
-def with_free_descriptors(call: Callable[[], T]) -> T:
-    """Calls a function; if no descriptor is free, empties all caches of open files and retries."""
-    try:
-        return call()
-    except UnavailableError as error:
-        if error_number(error.__cause__) not in TOO_MANY_OPEN:
-            raise
-    for cached in [weak() for weak in list(_caches)]:
-        if cached is not None:
-            cached.cache_clear()
-    return call()
+def with_free_descriptors(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function: if no descriptor is free, empties all caches of files and retries."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except UnavailableError as error:
+            if error_number(error.__cause__) not in TOO_MANY_OPEN:
+                raise
+        for cached in [weak() for weak in list(_caches)]:
+            if cached is not None:
+                cached.cache_clear()
+        return function(*args, **kwargs)
+
+    return call
 
 
 def open_descriptor(path: str) -> int:
@@ -74,11 +78,7 @@ def check_openable(path: str) -> None:
 
 
 def open_identities() -> set[tuple[int, int]] | None:
-    """Returns device and inode of all files that the process has open; None without /proc.
-
-    Raises:
-        UnavailableError: /proc cannot be read, for example for lack of a descriptor.
-    """
+    """Returns device and inode of all files that the process has open; None without /proc."""
     found = set()
     try:
         numbers = os.listdir("/proc/self/fd")

@@ -1,9 +1,8 @@
 """Whether a file is still the one whose layout was read.
 
 After a set is opened, its bytes are read without asking HDF5 again. So each file's identity is
-compared whenever an epoch begins and after each read: what was read in between may otherwise mix
-the bytes of two files. Easy to miss: an open descriptor outlives its name, so the identity of what
-is read is that of the descriptor, not of the path.
+compared whenever an epoch begins and after each read, by its descriptor if it is open: an open
+descriptor outlives its name.
 """
 
 from __future__ import annotations
@@ -22,18 +21,16 @@ from .os_errors import unavailable
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """What tells a file from another of the same name: see `stat(2)`.
+    """Identity of a file: what tells it from another of the same name, see `stat(2)`.
 
     The time of the last status change is left out: `chmod`, `mv` and backups that make hard links
-    set it and leave every byte as it is, in the middle of a training. It would only show a file
-    that was overwritten in place and whose modification time was then reset.
+    set it and leave every byte as it is, in the middle of a training.
     """
 
     device: int
     inode: int
     num_bytes: int
-    modified_ns: int
-    """Modification time, nanoseconds since the epoch."""
+    modified_ns: int  # since the epoch
 
     @classmethod
     def of(cls, found: os.stat_result) -> FileIdentity:
@@ -64,11 +61,7 @@ Files = tuple[tuple[str, FileIdentity], ...]
 
 
 def identity_of(path: str, fd: int | None = None) -> FileIdentity:
-    """Returns the identity of a regular file.
-
-    Args:
-        path: The file's path.
-        fd: Its descriptor, if it is open: the identity is then that of the open file.
+    """Returns the identity of a regular file, or of the open file if its descriptor is given.
 
     Raises:
         VideoFileNotFoundError: The file does not exist.
@@ -90,12 +83,7 @@ def identity_of(path: str, fd: int | None = None) -> FileIdentity:
 
 
 def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> None:
-    """Raises an error if a file is not the one whose layout was read.
-
-    Args:
-        path: The file's path.
-        expected: Its identity when its layout was read.
-        fd: Its descriptor, if it is open.
+    """Raises an error if a file, or the open file of a descriptor, has another identity.
 
     Raises:
         FileChangedError: The file was changed or replaced.
@@ -134,11 +122,7 @@ def no_longer_exists(path: str) -> VideoFileNotFoundError:
 
 
 def absolute_path(path: str) -> str:
-    """Returns the absolute form of a path.
-
-    Raises:
-        UnavailableError: The path is relative and the working directory no longer exists.
-    """
+    """Returns the absolute form of a path, or raises an UnavailableError."""
     try:
         return os.path.abspath(path)
     except OSError as error:

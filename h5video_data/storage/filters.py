@@ -20,11 +20,9 @@ _MAX_CHUNK_BYTES = 2**32 - 1  # HDF5 file format, section IV.A.2.i: chunk sizes 
 
 
 def undecodable(filters: Sequence[Filter]) -> list[Filter]:
-    """Returns the filters among these that `decode_chunk` leaves to HDF5.
-
-    `decode_chunk` has to know the number of bytes between two steps. Permutations and checksums add
-    a fixed number of bytes; so one filter may add any number, in any place.
-    """
+    """Returns the filters among these that `decode_chunk` leaves to HDF5."""
+    # `decode_chunk` has to know the number of bytes between two steps. Permutations and checksums
+    # add a fixed number of bytes; so one filter may add any number, in any place.
     found = []
     is_compressed = False
     for item in filters:
@@ -37,10 +35,7 @@ def undecodable(filters: Sequence[Filter]) -> list[Filter]:
 
 
 def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes) -> None:
-    """Decodes a chunk.
-
-    As in HDF5, the first bytes are used if there are more than the chunk has; but most codecs
-    reject such a chunk.
+    """Decodes a chunk. As in HDF5, bytes beyond those that the chunk has are ignored.
 
     Args:
         filters: The dataset's filter pipeline, in the order of writing, none of them `undecodable`.
@@ -87,16 +82,12 @@ def may_be_raw(
 
     Args:
         filters: The dataset's filter pipeline.
-        masks: uint32 (n,), the chunks' filter masks.
-        sizes: int64 (n,), their bytes in the file.
+        masks: The chunks' filter masks, (n,).
+        sizes: Their bytes in the file, (n,).
         nbytes: The bytes of a chunk in memory.
-
-    Returns:
-        bool (n,).
     """
-    if [item.id for item in filters] != [COMPRESSIONS["lz4"].id]:
-        return np.zeros(len(masks), np.bool_)
-    may_be: NDArray[np.bool_] = (masks == 0) & (sizes == nbytes + RAW_PREFIX.itemsize)
+    is_lz4 = [item.id for item in filters] == [COMPRESSIONS["lz4"].id]
+    may_be: NDArray[np.bool_] = (masks == 0) & (sizes == nbytes + RAW_PREFIX.itemsize) & is_lz4
     return may_be
 
 
@@ -130,12 +121,15 @@ def sample_chunks(
             f"A sample in a chunk of its own must be smaller than 4 GiB, and has {nbytes} bytes: "
             f"shape {sample_shape}. Received: compression={compression!r}"
         )
-    chunks = {"chunks": (1, *sample_shape)}
+    options: dict[str, Any] = {"chunks": (1, *sample_shape)}
     if compression is None:
-        return chunks
+        return options
     codec = COMPRESSIONS[compression]
-    options = dict(codec.options)
-    if codec.plugin is not None:
+    if not codec.shuffles:
+        options["shuffle"] = item_size > 1
+    if codec.plugin is None:
+        options |= codec.options
+    else:
         try:
             import hdf5plugin
         except ImportError as error:
@@ -143,9 +137,8 @@ def sample_chunks(
                 f"hdf5plugin encodes {codec.plugin}, and cannot be imported ({error}). "
                 "Install it with: pip install 'h5video_data[filters]'"
             ) from error
-        options = dict(getattr(hdf5plugin, codec.plugin)())
-    shuffle = {} if codec.shuffles else {"shuffle": item_size > 1}
-    return {**chunks, **options, **shuffle}
+        options |= getattr(hdf5plugin, codec.plugin)()
+    return options
 
 
 def encode_chunk(compression: str, values: NDArray[Any]) -> tuple[Data, int]:
@@ -161,9 +154,7 @@ def encode_chunk(compression: str, values: NDArray[Any]) -> tuple[Data, int]:
     encode = COMPRESSIONS[compression].encode
     if encode is None:
         raise ValueError(f"HDF5 has to encode {compression}")
-    data: Data = values.reshape(-1).view(np.uint8)
     is_shuffled = values.itemsize > 1
-    if is_shuffled:
-        data = np.frombuffer(data, np.uint8).reshape(-1, values.itemsize).T.tobytes()
+    data = np.ascontiguousarray(values.reshape(-1, 1).view(np.uint8).T).reshape(-1)
     encoded = encode(data)
     return (encoded, 0) if len(encoded) < values.nbytes else (data, 1 << is_shuffled)

@@ -1,14 +1,12 @@
 """Opens HDF5 files for reading, and turns what h5py raises into errors of this package.
 
-Easy to miss: another process may replace or write a file while it is read, so its identity is
-compared before opening, after opening and after reading. HDF5 identifies open files by device and
-inode: opening one that this process has open for writing returns that one, with unwritten changes.
+Easy to miss: another process may replace or write a file while it is read; and opening one that
+this process has open for writing returns that one, with unwritten changes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +14,6 @@ from typing import Any
 import h5py
 
 from h5video_data.errors import (
-    FileChangedError,
     FileInUseError,
     H5VideoError,
     NotHDF5Error,
@@ -25,7 +22,7 @@ from h5video_data.errors import (
 )
 
 from .descriptors import with_free_descriptors
-from .file_identity import FileIdentity, check_identity, identity_of
+from .file_identity import FileIdentity, check_identity, identity_of, require_identity
 from .os_errors import error_number, unavailable
 
 if h5py.version.version_tuple < (3, 14):
@@ -69,38 +66,24 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
         UnavailableError: The machine cannot open it: permissions, descriptors, memory.
         ReadError: HDF5 cannot open it.
     """
-    file = connect(path, **options)
-    try:
+    with connect(path, **options) as file:
         identity = file_identity(file)
-        if expected is not None and identity != expected:
-            check_identity(path, expected, file.id.get_vfd_handle())
+        require_identity(path, expected or identity, identity)
         try:
             yield file
-        except HDF5_ERRORS as error:
-            _check_unchanged(path, identity, error)
+        except HDF5_ERRORS:
+            check_identity(path, identity)
             raise
         # What was read so far may come from before a change and after it.
-        _check_unchanged(path, identity)
-    finally:
-        file.close()
-
-
-def _check_unchanged(path: str, identity: FileIdentity, error: BaseException | None = None) -> None:
-    try:
         check_identity(path, identity)
-    except (FileChangedError, VideoFileNotFoundError) as changed:
-        raise changed from error
 
 
+@with_free_descriptors
 def connect(path: str, **options: Any) -> Any:
     """Opens an HDF5 file as `open_file` does, and returns the `h5py.File`, which the caller closes.
 
     Changes of the file while it is open are not noticed.
     """
-    return with_free_descriptors(functools.partial(_connect, path, options))
-
-
-def _connect(path: str, options: dict[str, Any]) -> Any:
     before = identity_of(path)
     try:
         # The driver whose handle is a descriptor, whatever HDF5_DRIVER says.

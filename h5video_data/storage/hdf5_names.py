@@ -1,19 +1,17 @@
 """Names in an HDF5 file: lists datasets, follows links, finds a dataset by its name.
 
-Easy to miss: names are bytes, usually but not always UTF-8. Here they are `str`, with the other
-bytes as Python has them in file names (the error handler "surrogateescape"), so that each can be
-shown, compared and passed as an argument. Soft and external links are not followed while names are
-listed, as they may form cycles.
+Easy to miss: names are bytes, usually but not always UTF-8. Here they are `str`, with other bytes
+as in Python's file names ("surrogateescape"). Soft and external links are not followed while names
+are listed, as they may form cycles.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 
@@ -22,8 +20,7 @@ from h5video_data.errors import DatasetNotFoundError
 from .descriptors import check_openable, with_free_descriptors
 from .hdf5_files import HDF5_ERRORS
 
-# Datasets that an error message lists.
-_MAX_NAMES_SHOWN = 20
+_MAX_NAMES_SHOWN = 20  # in an error message
 
 
 def name_text(name: str | bytes | None) -> str:
@@ -41,18 +38,11 @@ def open_item(file: Any, name: str) -> Any:
     return file[name_bytes(name)]
 
 
-class _Entry(NamedTuple):
-    """A name in a file, and what it leads to."""
+def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
+    """Yields each object's first name, where a link of that name points to, and the object.
 
-    name: str
-    target: str | None
-    """Where a soft or external link points to, in words; None: a hard link."""
-    item: Any
-    """The dataset, group or named type; None: it cannot be opened."""
-
-
-def _walk(file: Any) -> Iterator[_Entry]:
-    """Lists all names in an open `h5py.File` or `h5py.Group`, of each object the first one only."""
+    The second is None for a hard link; the last is None for what cannot be opened.
+    """
     seen = set()
     with contextlib.suppress(*HDF5_ERRORS):
         seen.add(file["/"] if isinstance(file, h5py.File) else file)
@@ -69,10 +59,11 @@ def _walk(file: Any) -> Iterator[_Entry]:
             name, target, item = prefix + link, _link_target(group, link), None
             with contextlib.suppress(*HDF5_ERRORS):
                 item = open_item(group, link)
-                if target is None and item in seen:
-                    continue
-                seen |= {item} if target is None else set()
-            yield _Entry(name, target, item)
+                if target is None:
+                    if item in seen:
+                        continue
+                    seen.add(item)
+            yield name, target, item
             if target is None and isinstance(item, h5py.Group):
                 groups.append((f"{name}/", item))
         pending += reversed(groups)
@@ -94,9 +85,9 @@ def _link_target(file: Any, name: str) -> str | None:
 def dataset_names(file: Any) -> list[str]:
     """Lists the datasets of an open `h5py.File`, such as "group/X", without those behind links."""
     return [
-        entry.name
-        for entry in _walk(file)
-        if entry.target is None and isinstance(entry.item, h5py.Dataset)
+        name
+        for name, target, item in _walk(file)
+        if target is None and isinstance(item, h5py.Dataset)
     ]
 
 
@@ -126,18 +117,11 @@ def all_names(file: Any) -> list[str]:
     return [*dataset_names(file), *linked_names(file)[0]]
 
 
-def object_name(item: Any) -> str:
-    """Returns the name by which an `h5py.Dataset` or `h5py.Group` was opened, in its own file."""
-    return name_text(item.name)
-
-
 def own_name(dataset: Any) -> str:
-    """Returns a name of an `h5py.Dataset` in the file that contains it.
-
-    If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
-    which is one of another file.
-    """
-    name, file = object_name(dataset), dataset.file
+    """Returns a name of an `h5py.Dataset` in the file that contains it."""
+    # If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
+    # which is one of another file.
+    name, file = name_text(dataset.name), dataset.file
     with contextlib.suppress(*HDF5_ERRORS):
         if open_item(file, name) == dataset:
             return name
@@ -147,9 +131,10 @@ def own_name(dataset: Any) -> str:
 
 def dataset_location(dataset: Any) -> str:
     """Returns file and name of an `h5py.Dataset`, for messages."""
-    return f"{os.path.abspath(dataset.file.filename)}: dataset {object_name(dataset)!r}"
+    return f"{os.path.abspath(dataset.file.filename)}: dataset {name_text(dataset.name)!r}"
 
 
+@with_free_descriptors
 def find_dataset(file: Any, name: str) -> Any:
     """Opens the `h5py.Dataset` of that name.
 
@@ -158,10 +143,6 @@ def find_dataset(file: Any, name: str) -> Any:
             leads nowhere. The message lists the datasets of the file.
         UnavailableError: There is no descriptor for another file that a link leads to.
     """
-    return with_free_descriptors(functools.partial(_find_dataset, file, name))
-
-
-def _find_dataset(file: Any, name: str) -> Any:
     try:
         item = open_item(file, name)
     except HDF5_ERRORS as error:
@@ -172,8 +153,8 @@ def _find_dataset(file: Any, name: str) -> Any:
             raise DatasetNotFoundError(message) from None
         raise DatasetNotFoundError(f"{message} HDF5 error: {error}") from error
     if not isinstance(item, h5py.Dataset):
-        names = all_names(item) if isinstance(item, h5py.Group) else []
-        names = [f"{name.rstrip('/')}/{key}" for key in names]
+        keys = all_names(item) if isinstance(item, h5py.Group) else []
+        names = [f"{name.rstrip('/')}/{key}" for key in keys]
         raise DatasetNotFoundError(
             f"{file.filename}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
             + (f" It contains {_listed(names)}." if names else "")

@@ -2,12 +2,8 @@
 
 All that positioned reads need later (offsets, stored sizes, filters) is read here once, into
 arrays; after that the file can be closed. What positioned reads cannot do is an `obstacle`, a
-reason in words, and the dataset is read by h5py. Byte-level facts are those of the HDF5 File Format
-Specification, version 3.0, as h5py's low-level API reports them.
-
-Easy to miss: h5py returns some types as plain integers whose bytes in the file differ from those in
-memory (`_type_obstacle`); chunks that were never written have the fill value, which may be
-undefined; edge chunks may be stored without filters, which neither h5py nor their masks show.
+reason in words, and the dataset is read by h5py. Sections are those of the HDF5 File Format
+Specification, version 3.0.
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -23,7 +19,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeError
 
-from .chunk_table import DamagedTableError, UnreadableTableError, grid_shape, read_chunk_table
+from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, file_identity
 from .hdf5_names import dataset_location, own_name
@@ -134,11 +130,6 @@ def describe(dataset: Any) -> StoredArray:
         return _describe(dataset, identity, location)
     except H5VideoError:
         raise
-    except DamagedTableError as error:
-        raise FileFormatError(
-            f"{location} has a damaged chunk index: {error}. Restore the file from a backup. h5py "
-            "may return the values of other samples, or the fill value."
-        ) from error
     except HDF5_ERRORS as error:
         raise FileFormatError(
             f"{location} is damaged, or stored in a way that h5py cannot read. h5py error: {error}"
@@ -151,13 +142,15 @@ def _describe(dataset: Any, identity: FileIdentity, location: str) -> StoredArra
         raise FileFormatError(f"{location} is {kind}. Its first axis must be the samples.")
     file_dtype, inner_shape = _file_dtype(dataset, location)
     plist = dataset.id.get_create_plist()
-    storage = _storage(plist)
+    # External storage is contiguous to HDF5.
+    storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
     chunks = _Chunks()
     if storage == "contiguous":
         chunks = _contiguous(dataset, identity, location)
     elif storage == "chunked":
-        chunks = _chunked(dataset, plist, file_dtype.newbyteorder("="))
+        chunks = _chunked(dataset, plist, file_dtype.newbyteorder("="), location)
     type_obstacle = _type_obstacle(dataset.id.get_type(), file_dtype)
+    obstacle = type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle
     return StoredArray(
         path=os.path.abspath(dataset.file.filename),
         identity=identity,
@@ -168,22 +161,17 @@ def _describe(dataset: Any, identity: FileIdentity, location: str) -> StoredArra
         storage=storage,
         chunk_shape=dataset.chunks and (*dataset.chunks, *inner_shape),
         filters=_filters(plist),
-        fill_value=chunks.fill_value,
-        offsets=chunks.offsets,
-        sizes=chunks.sizes,
-        masks=chunks.masks,
-        obstacle=type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle,
         sources=find_source_files(dataset),
+        **chunks._replace(obstacle=obstacle)._asdict(),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Chunks:
+class _Chunks(NamedTuple):
     """The part of a StoredArray that depends on the kind of storage."""
 
-    offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    masks: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    offsets: NDArray[np.int64] = np.zeros(0, np.int64)
+    sizes: NDArray[np.int64] = np.zeros(0, np.int64)
+    masks: NDArray[np.uint32] = np.zeros(0, np.uint32)
     fill_value: Any = None
     obstacle: str | None = None
 
@@ -207,15 +195,16 @@ def _contiguous(dataset: Any, identity: FileIdentity, location: str) -> _Chunks:
     )
 
 
-def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any]) -> _Chunks:
+def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], location: str) -> _Chunks:
     try:
         offsets, sizes, masks = read_chunk_table(dataset)
     except UnreadableTableError as error:
         return _Chunks(obstacle=str(error))
-    except DamagedTableError:
-        raise
     except HDF5_ERRORS as error:
-        raise DamagedTableError(error) from error
+        raise FileFormatError(
+            f"{location} has a damaged chunk index: {error}. Restore the file from a backup. h5py "
+            "may return the values of other samples, or the fill value."
+        ) from error
     fill_value, obstacle = None, None
     if (offsets < 0).any():
         fill_value, obstacle = _fill_value(dataset, plist, dtype)
@@ -256,17 +245,12 @@ def _filters(plist: Any) -> tuple[Filter, ...]:
     )
 
 
-def _storage(plist: Any) -> str:
-    """Returns the layout class (specification, IV.A.2.i); "external" is contiguous to HDF5."""
-    if plist.get_layout() == h5py.h5d.CONTIGUOUS and plist.get_external_count():
-        return "external"
-    return {
-        h5py.h5d.COMPACT: "compact",
-        h5py.h5d.CONTIGUOUS: "contiguous",
-        h5py.h5d.CHUNKED: "chunked",
-    }.get(plist.get_layout(), "virtual")
-
-
+_STORAGES = {
+    h5py.h5d.COMPACT: "compact",
+    h5py.h5d.CONTIGUOUS: "contiguous",
+    h5py.h5d.CHUNKED: "chunked",
+    h5py.h5d.VIRTUAL: "virtual",
+}
 _STORAGE_OBSTACLES = {
     "compact": "it is stored in its object header (compact)",
     "external": "its values are in external files",

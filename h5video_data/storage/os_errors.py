@@ -1,8 +1,7 @@
 """Errors of the operating system: whether the file or the machine is at fault.
 
-`on_error="skip"` skips a sample whose bytes are damaged. It must not skip one because the process
-ran out of descriptors or a network mount is down, so the two are told apart by `errno`. HDF5 puts
-that number into its message instead of raising an error that has it.
+`on_error="skip"` skips a sample whose bytes are damaged, but not one that could not be read because
+descriptors ran out or a network mount is down: `errno` tells, which HDF5 has in its message.
 """
 
 from __future__ import annotations
@@ -17,11 +16,9 @@ from h5video_data.errors import H5VideoError, ReadError, UnavailableError
 # a disk gives. (So does a lost network mount, but then `stat`, which follows each read, fails too.)
 # EBADMSG and EUCLEAN are checksum errors of file systems, ENODATA and EILSEQ of a medium; EINVAL,
 # EOVERFLOW and EFBIG stand for an offset that no file can have.
-_DAMAGED_BYTES = frozenset(
-    {
-        *(errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EILSEQ),
-        *(errno.EINVAL, errno.EOVERFLOW, errno.EFBIG),
-    }
+_DAMAGED_BYTES = (
+    *(errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EILSEQ),
+    *(errno.EINVAL, errno.EOVERFLOW, errno.EFBIG),
 )
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
@@ -35,12 +32,7 @@ def error_number(error: BaseException | None) -> int | None:
 
 
 def unavailable(what: str, error: BaseException) -> UnavailableError:
-    """Returns the error to raise if the machine is at fault.
-
-    Args:
-        what: What failed: "cannot open a.h5".
-        error: The error of the operating system or of HDF5.
-    """
+    """Returns the error to raise if the machine is at fault; `what` is as "cannot open a.h5"."""
     number = error_number(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return UnavailableError(f"{what}: not enough memory ({error})")
@@ -52,14 +44,11 @@ def unavailable(what: str, error: BaseException) -> UnavailableError:
 
 
 def read_failure(location: str, error: BaseException) -> H5VideoError:
-    """Returns the error to raise if a read failed.
+    """Returns the error to raise if a read failed: an UnavailableError if the machine is at fault.
 
     Args:
         location: What was read: "a.h5: dataset '/X', sample 3".
         error: Why it failed.
-
-    Returns:
-        A ReadError if the bytes are at fault, an UnavailableError if the machine is.
     """
     number = error_number(error)
     if isinstance(error, MemoryError) or (number and number not in _DAMAGED_BYTES):

@@ -1,8 +1,4 @@
-"""Paths: those of a set's files, and those of other files that an HDF5 file names.
-
-Easy to miss: Python's `glob` passes over directories that it cannot read, so that a set would have
-fewer files without an error.
-"""
+"""Paths: those of a set's files, and those of other files that an HDF5 file names."""
 
 from __future__ import annotations
 
@@ -67,7 +63,7 @@ def hdf5_search_path(path: str, name: str, prefix_variable: str) -> list[str]:
 
 
 def _check_folders(pattern: str) -> None:
-    """Raises an UnavailableError if `glob` would pass over a directory that it cannot read."""
+    """Raises an UnavailableError for a directory that cannot be read: `glob` passes over it."""
     parts = pattern.split(os.sep)
     for number, part in enumerate(parts):
         above = os.sep.join([*parts[:number], ""])

@@ -1,7 +1,6 @@
 """Makes sure that HDF5 has the filters that a dataset needs, those of hdf5plugin included.
 
-hdf5plugin registers its filters when it is imported, which takes time: so it is imported only if a
-filter is missing. This package decodes most filters itself, without either.
+hdf5plugin takes time to import, so it is imported only if a filter is missing.
 """
 
 from __future__ import annotations
@@ -18,14 +17,7 @@ from .hdf5_names import dataset_location, name_text
 
 def require_filters(dataset: Any) -> None:
     """Raises a MissingFilterError if HDF5 cannot undo the filters of an `h5py.Dataset`."""
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
-    missing = [
-        (position, number, name)
-        for position, (number, _, _, name) in enumerate(filters)
-        if not h5py.h5z.filter_avail(number)
-    ]
-    if not missing:
+    if not _missing_filters(dataset):
         return
     advice = "Try: pip install hdf5plugin"
     with contextlib.suppress(ImportError):
@@ -36,16 +28,23 @@ def require_filters(dataset: Any) -> None:
             "writing program used and set HDF5_PLUGIN_PATH, or have that program write the file "
             "without this filter."
         )
-    names = ", ".join(
-        f"{name_text(name) or 'filter'} (number {number})"
-        for position, number, name in missing
-        if not h5py.h5z.filter_avail(number) and _is_applied(dataset, position)
-    )
+    names = [name for position, name in _missing_filters(dataset) if _is_applied(dataset, position)]
     if names:
         raise MissingFilterError(
-            f"{dataset_location(dataset)} needs an HDF5 filter that is not installed: {names}. "
-            f"{advice}"
+            f"{dataset_location(dataset)} needs an HDF5 filter that is not installed: "
+            f"{', '.join(names)}. {advice}"
         )
+
+
+def _missing_filters(dataset: Any) -> list[tuple[int, str]]:
+    """Returns the positions in the pipeline, and the names, of the filters that HDF5 lacks."""
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    return [
+        (position, f"{name_text(name) or 'filter'} (number {number})")
+        for position, (number, _, _, name) in enumerate(filters)
+        if not h5py.h5z.filter_avail(number)
+    ]
 
 
 def _is_applied(dataset: Any, position: int) -> bool:

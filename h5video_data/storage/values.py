@@ -1,17 +1,11 @@
-"""Reads the values of a dataset with h5py.
-
-All values that h5py reads for this package are read here. Easy to miss: HDF5 needs plugins for some
-filters; it returns the fill value where it cannot open a source of a virtual dataset, and zeros
-beyond the end of an external file; and each file may be replaced while it is read.
-"""
+"""Reads the values of a dataset with h5py: all that h5py reads for this package."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,7 +15,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileChangedError
 
 from .descriptors import check_openable, with_free_descriptors
-from .file_identity import Files, check_files, check_identity
+from .file_identity import check_files, check_identity
 from .hdf5_files import HDF5_ERRORS, file_identity
 from .hdf5_names import dataset_location
 from .layout import StoredArray
@@ -31,7 +25,7 @@ from .virtual import UnopenedSources, check_external, find_source_files
 
 
 class Values:
-    """The values of an open dataset.
+    """Values of an open dataset.
 
     What HDF5 would replace by other values without an error is an error here: see `virtual`.
 
@@ -45,8 +39,8 @@ class Values:
         expected: Its description from when its layout was read; None: it is not compared.
 
     Raises:
-        MissingFilterError: It needs a filter that is not installed.
-        H5VideoError: A file with its values does not exist, cannot be opened, or is truncated.
+        H5VideoError: A file with its values cannot be opened or is truncated, or a filter that it
+            needs is not installed.
     """
 
     def __init__(
@@ -56,28 +50,25 @@ class Values:
         require_filters(dataset)
         self._fd = dataset.file.id.get_vfd_handle()
         own = os.path.abspath(dataset.file.filename), file_identity(dataset.file)
-        self.files: Files
-        if expected is None:
-            sources = find_source_files(dataset)
-            self.files = (own, *sources.files)
-        else:
-            sources, self.files = expected.sources, expected.files
-            if own != self.files[0]:
-                check_files(self.files[:1])
+        sources = find_source_files(dataset) if expected is None else expected.sources
+        self.files = (own, *sources.files)
+        if expected is not None:
+            check_files(expected.files)
+            if own != expected.files[0]:
                 raise FileChangedError(
                     f"{dataset_location(dataset)} is in another file than when it was opened. "
                     "Recreate the dataset."
                 )
-            check_files(sources.files)
+        kind = dataset.id.get_type().get_class()
+        # HDF5 converts neither array types nor big-endian bit fields to plain numbers.
+        self._is_converted = kind not in (h5py.h5t.ARRAY, h5py.h5t.BITFIELD)
         self._unopened = UnopenedSources(sources.mappings)
         if dataset.shape:
             check_external(dataset, dataset.shape[0] if num_rows is None else num_rows)
 
+    @with_free_descriptors
     def read(self, *selection: slice) -> NDArray[Any]:
-        """Reads a selection.
-
-        Args:
-            *selection: A slice with a start and a stop for each of the first axes.
+        """Reads a selection: a slice with a start and a stop for each of the first axes.
 
         Returns:
             The values, of the dataset's dtype as h5py reads it.
@@ -87,31 +78,22 @@ class Values:
             FileChangedError: A file was changed or replaced.
             UnavailableError: The machine cannot read them: descriptors, memory, permissions.
         """
-
-        def read() -> NDArray[Any]:
-            with self.reading(selection):
-                values: NDArray[Any] = np.asarray(self.dataset[selection])
-            return values
-
-        values = with_free_descriptors(read)
+        with self.reading(selection):
+            values: NDArray[Any] = np.asarray(self.dataset[selection])
         self.check_files()
         return values
 
     def read_into(self, out: NDArray[Any], selection: Sequence[slice]) -> None:
-        """Reads a selection into an array; the caller then calls `check_files`.
+        """Reads a selection into an array, and raises as `read`; the caller calls `check_files`.
 
         Args:
             out: Array to fill, C-contiguous, of the values' dtype in the machine's byte order.
             selection: A slice with a start and a stop for each of the first axes; the axes of an
                 array type follow those of the dataset.
-
-        Raises:
-            H5VideoError: As `read`.
         """
         dataset, rank = self.dataset, len(self.dataset.shape)
         with self.reading(selection[:rank]):
-            # HDF5 converts neither array types nor big-endian bit fields to plain numbers.
-            if self._has_plain_numbers:
+            if self._is_converted:
                 # Without the last argument, a virtual dataset of many sources takes 1.6 times as
                 # long to read.
                 dataset.read_direct(out, tuple(selection), np.s_[: len(out)])
@@ -120,33 +102,23 @@ class Values:
                     (slice(None),) * rank + tuple(selection[rank:])
                 ]
 
-    @functools.cached_property
-    def _has_plain_numbers(self) -> bool:
-        stored_type = self.dataset.id.get_type()
-        return stored_type.get_class() not in (h5py.h5t.ARRAY, h5py.h5t.BITFIELD)
-
     @contextlib.contextmanager
     def reading(self, selection: Sequence[slice]) -> Iterator[None]:
-        """Returns a context in which to read a selection; the caller then calls `check_files`.
-
-        Raises:
-            H5VideoError: As `read`.
-        """
+        """Returns a context in which to read a selection; the caller then calls `check_files`."""
         with phil:
             try:
                 yield
             except HDF5_ERRORS as error:
-                self._raise_failure(error, selection[0])
+                self.check_files()
+                for path, _ in self.files:
+                    check_openable(path)
+                first, stop = selection[0].start, selection[0].stop
+                samples = (
+                    f"samples {first} to {stop - 1}" if stop > first + 1 else f"sample {first}"
+                )
+                location = f"{dataset_location(self.dataset)}, {samples}"
+                raise read_failure(location, error) from error
             self._unopened.check(self.dataset, selection)
-
-    def _raise_failure(self, error: BaseException, rows: slice) -> NoReturn:
-        self.check_files()
-        for path, _ in self.files:
-            check_openable(path)
-        samples = f"samples {rows.start} to {rows.stop - 1}"
-        if rows.stop == rows.start + 1:
-            samples = f"sample {rows.start}"
-        raise read_failure(f"{dataset_location(self.dataset)}, {samples}", error) from error
 
     def check_files(self) -> None:
         """Raises an error if a file changed, so that what was just read may be from another."""

@@ -1,9 +1,9 @@
 """Virtual and external datasets: finds the other files that contain their values.
 
 Easy to miss: where HDF5 does not find a source or cannot open it, it returns the fill value without
-an error, just as for a part that no source is mapped to. So each source is searched for, opened and
-measured when the set is opened (`find_source_files`), and after the first read from it HDF5 must
-have it open (`UnopenedSources`). External files that are too short give zeros (`check_external`).
+an error, just as for a part that no source is mapped to; and zeros beyond the end of an external
+file. So each source is opened and measured when the set is opened (`find_source_files`), and after
+the first read from it HDF5 must have it open (`UnopenedSources`).
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ from .plugins import require_filters
 
 # HDF5's value for the count or the block of a selection that grows with its dataset.
 _UNLIMITED = h5py.h5s.UNLIMITED
-_PREFIX = "HDF5_VDS_PREFIX"
 
 
 class SourceMapping(NamedTuple):
-    """A part of a virtual dataset, and the file that contains its values."""
+    """A part of a virtual dataset, an `h5py.h5s.SpaceID`, and the file that contains its values."""
 
     part: Any
-    """The selection in the virtual dataset, an `h5py.h5s.SpaceID`."""
     path: str
     identity: FileIdentity
 
@@ -61,26 +59,20 @@ class SourceFiles:
 
 
 def find_source_files(dataset: Any) -> SourceFiles:
-    """Finds and checks the files other than its own that contain values of a dataset.
-
-    Args:
-        dataset: The open `h5py.Dataset`, virtual, external or neither.
+    """Finds and checks the files other than its own that contain values of an `h5py.Dataset`.
 
     Raises:
-        VideoFileNotFoundError: A file does not exist.
-        DatasetNotFoundError: A source file does not contain the source dataset.
-        FileFormatError: A source has fewer values than are mapped, or the dataset maps to itself.
-        MissingFilterError: A source needs a filter that is not installed.
-        H5VideoError: A file cannot be opened.
+        H5VideoError: A file does not exist or cannot be opened; a source does not exist, has fewer
+            values than are mapped, needs a filter that is not installed, or is the dataset itself.
     """
     search = _Search()
     try:
         # A file that this opens must not be taken for one that a read in another thread opened.
         with phil:
             search.collect(dataset)
+    except H5VideoError:
+        raise
     except HDF5_ERRORS as error:
-        if isinstance(error, H5VideoError):
-            raise
         raise FileFormatError(
             f"{dataset_location(dataset)} has a damaged list of source or external files. "
             f"HDF5 error: {error}"
@@ -99,7 +91,6 @@ class UnopenedSources:
         self._mappings = mappings
         self._is_unopened = np.ones(len(mappings), np.bool_)
         bounds = [mapping.part.get_select_bounds() for mapping in mappings]
-        # The first and the last row of each.
         self._first_rows = np.array([first[0] for first, _ in bounds], np.int64)
         self._last_rows = np.array([last[0] for _, last in bounds], np.int64)
 
@@ -107,14 +98,7 @@ class UnopenedSources:
         """Raises an error if HDF5 could not open a source of what was just read.
 
         The caller holds `phil` since before the read: nobody else may open one of these files
-        before this check.
-
-        Args:
-            dataset: The open `h5py.Dataset`.
-            selection: What was read: a slice with a start and a stop for each of the first axes.
-
-        Raises:
-            UnavailableError: HDF5 could not open a source, and returned the fill value instead.
+        before this check. Each slice of `selection` has a start and a stop.
         """
         rows = selection[0]
         is_near = (self._first_rows < rows.stop) & (self._last_rows >= rows.start)
@@ -122,7 +106,7 @@ class UnopenedSources:
         if not near:
             return
         ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
-        ranges += [range(length) for length in dataset.shape[len(ranges) :]]
+        ranges += map(range, dataset.shape[len(ranges) :])
         if not all(map(len, ranges)):
             return
         starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
@@ -137,11 +121,9 @@ class UnopenedSources:
             _, path, identity = self._mappings[number]
             if opened is not None and (identity.device, identity.inode) not in opened:
                 check_identity(path, identity)
+                what = f"{dataset_location(dataset)}: HDF5 could not open the source file {path}"
                 cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                raise unavailable(
-                    f"{dataset_location(dataset)}: HDF5 could not open the source file {path}",
-                    cause,
-                ) from cause
+                raise unavailable(what, cause) from cause
         self._is_unopened[wanted] = False
 
 
@@ -168,42 +150,25 @@ class _Search:
         self._above.pop()
 
     def _collect_sources(self, dataset: Any) -> None:
-        by_file: dict[str, list[Any]] = {}
+        # The sources by file: the mappings, each with the numbers of its blocks in that file.
+        by_file: dict[str, list[tuple[Any, range]]] = {}
         for item in dataset.virtual_sources():
-            by_file.setdefault(item.file_name, []).append(item)
-        for pattern, items in by_file.items():
-            if not _is_pattern(pattern):
-                self._collect_from(dataset, _numbered(pattern, 0), items)
-                continue
-            for item in items:
-                count = _num_blocks(dataset, item)
-                # To HDF5, the dataset ends where the file of the next number does not exist.
-                next_places = hdf5_search_path(
-                    _path_of(dataset), _numbered(pattern, count), _PREFIX
-                )
-                if dataset.shape != dataset.maxshape and any(map(os.path.exists, next_places)):
-                    count += 1
-                for number in range(count):
-                    self._collect_from(dataset, _numbered(pattern, number), [item], number)
-                for place in hdf5_search_path(_path_of(dataset), pattern, _PREFIX):
-                    folder, name = os.path.split(place)
-                    if os.path.isdir(folder or "."):
-                        _check_no_gap(dataset, name, os.listdir(folder or "."), count)
-
-    def _collect_from(
-        self, dataset: Any, name: str, items: Sequence[Any], number: int | None = None
-    ) -> None:
-        """Collects the sources in one file, of all blocks or of the block of that number."""
-        with _source_file(dataset, name) as file:
-            self.found[os.path.abspath(file.filename)] = file_identity(file)
-            for item in items:
-                numbers: Iterable[int] = [0] if number is None else [number]
-                if number is None and _is_pattern(item.dset_name):
-                    count = _num_blocks(dataset, item)
-                    numbers = range(count)
-                    _check_no_gap(dataset, item.dset_name.lstrip("/"), all_names(file), count)
-                for block in numbers:
-                    self._collect_source(dataset, item, file, _numbered(item.dset_name, block))
+            if _is_pattern(item.file_name):
+                blocks = [range(k, k + 1) for k in range(_num_files(dataset, item))]
+            else:
+                blocks = [range(_num_blocks(dataset, item) if _is_pattern(item.dset_name) else 1)]
+            for number, numbers in enumerate(blocks):
+                name = _numbered(item.file_name, number)
+                by_file.setdefault(name, []).append((item, numbers))
+        for file_name, items in by_file.items():
+            with _source_file(dataset, file_name) as file:
+                self.found[os.path.abspath(file.filename)] = file_identity(file)
+                for item, numbers in items:
+                    if _is_pattern(item.dset_name) and not _is_pattern(item.file_name):
+                        pattern = item.dset_name.lstrip("/")
+                        _check_no_gap(dataset, pattern, all_names(file), len(numbers))
+                    for number in numbers:
+                        self._collect_source(dataset, item, file, _numbered(item.dset_name, number))
 
     def _collect_source(self, dataset: Any, item: Any, file: Any, name: str) -> None:
         try:
@@ -238,12 +203,8 @@ class _Search:
 def check_external(dataset: Any, num_rows: int) -> None:
     """Raises a FileFormatError if the external files of a dataset do not contain its first rows.
 
-    HDF5 returns zeros for what is beyond the end of an external file. Only the rows in use count:
-    the others may never have been written.
-
-    Args:
-        dataset: The open `h5py.Dataset`, external or not.
-        num_rows: Rows in use, the first ones.
+    HDF5 returns zeros for what is beyond their end. Rows that are not in use may never have been
+    written.
     """
     num_bytes_left = num_rows * math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
     for path, offset, size in _external_segments(dataset):
@@ -276,12 +237,16 @@ def _path_of(dataset: Any) -> str:
 # The sources of virtual datasets
 
 
+def _places(dataset: Any, name: str) -> list[str]:
+    """Lists where HDF5 looks for a source file of a virtual dataset."""
+    return hdf5_search_path(_path_of(dataset), name, "HDF5_VDS_PREFIX")
+
+
 def _source_file(dataset: Any, name: str) -> AbstractContextManager[Any]:
     """Returns a context that opens the file of a source; "." is the dataset's own."""
     if name == ".":
         return nullcontext(dataset.file)
-    places = filter(os.path.exists, hdf5_search_path(_path_of(dataset), name, _PREFIX))
-    if (place := next(places, None)) is not None:
+    for place in filter(os.path.exists, _places(dataset, name)):
         return open_file(os.path.abspath(place))
     raise VideoFileNotFoundError(
         f"{dataset_location(dataset)} maps to the source file {name!r}, which does not exist. "
@@ -298,7 +263,7 @@ def _is_pattern(name: str) -> bool:
     return "%b" in _PLACEHOLDER.findall(name)
 
 
-def _numbered(name: str, number: int) -> str:
+def _numbered(name: str, number: int | str) -> str:
     return _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else str(number), name)
 
 
@@ -310,19 +275,29 @@ def _num_blocks(dataset: Any, item: Any) -> int:
     return max(0, count)
 
 
+def _num_files(dataset: Any, item: Any) -> int:
+    """Returns how many source files a mapping has whose file name is a pattern."""
+    count = _num_blocks(dataset, item)
+    # To HDF5, the dataset ends where the file of the next number does not exist.
+    is_growing = dataset.shape != dataset.maxshape
+    if is_growing and any(map(os.path.exists, _places(dataset, _numbered(item.file_name, count)))):
+        count += 1
+    for place in _places(dataset, item.file_name):
+        folder, name = os.path.split(place)
+        # The number may be in the name of the directory instead.
+        if _is_pattern(name) and os.path.isdir(folder or "."):
+            _check_no_gap(dataset, name, os.listdir(folder or "."), count)
+    return count
+
+
 def _check_no_gap(dataset: Any, pattern: str, names: Iterable[str], count: int) -> None:
     """Raises an error if the source of the next block is missing, but a later one exists.
 
     To HDF5, a missing source is the end of the dataset.
     """
-    if not _is_pattern(pattern):  # the number is in the name of a directory
-        return
-    literal = {"%%": "%", "%b": "(?P<number>[0-9]+)"}
-    expression, seen = "", False
-    for part in _PLACEHOLDER.split(pattern):
-        again = part == "%b" and seen
-        seen = seen or part == "%b"
-        expression += "(?P=number)" if again else literal.get(part, re.escape(part))
+    group = "(?P<number>[0-9]+)"
+    head, tail = _numbered(re.escape(pattern), group).split(group, 1)
+    expression = head + group + tail.replace(group, "(?P=number)")
     found = (re.fullmatch(expression, name) for name in names)
     later = [int(item["number"]) for item in found if item and int(item["number"]) >= count]
     if later and count not in later:
@@ -349,36 +324,31 @@ def _is_growing_whole(axis: tuple[int, ...]) -> bool:
     return block == _UNLIMITED or (count == _UNLIMITED and stride == block)
 
 
+def _end(start: int, stride: int, count: int, block: int) -> int:
+    """Returns the end of a selection along an axis; 0 if it grows."""
+    return 0 if _UNLIMITED in (count, block) else start + (count - 1) * stride + block
+
+
 def _unmet_shape(dataset: Any, item: Any, source: Any) -> str | None:
     """Returns in words what a source must have, if it has less than is mapped; otherwise None."""
     shape, part, selected = source.shape or (), _regular(item.vspace), _regular(item.src_space)
     if item.src_space.get_select_type() == h5py.h5s.SEL_ALL:
         if part is None or _is_growing(item.vspace):
             return None
-        wanted = item.vspace.get_select_npoints()
-        return f"{wanted} values" if math.prod(shape) < wanted else None
+        num_values = item.vspace.get_select_npoints()
+        return f"{num_values} values" if math.prod(shape) < num_values else None
     if selected is None:
-        return _unmet(shape, tuple(end + 1 for end in item.src_space.get_select_bounds()[1]))
-    if len(shape) != len(selected):
-        return f"{len(selected)} dimensions"
-    wanted = tuple(
-        0 if _UNLIMITED in (count, block) else start + (count - 1) * stride + block
-        for start, stride, count, block in selected
-    )
-    if part is not None:
+        wanted = tuple(end + 1 for end in item.src_space.get_select_bounds()[1])
+    else:
         # As many rows as the virtual dataset has, which the longest of its sources decides.
         rows = [
             length - axis[0]
-            for length, axis in zip(dataset.shape, part, strict=True)
+            for length, axis in zip(dataset.shape, part or (), strict=False)
             if _is_growing_whole(axis)
         ]
         wanted = tuple(
-            axis[0] + rows[0] if rows and _is_growing_whole(axis) else end
-            for axis, end in zip(selected, wanted, strict=True)
+            axis[0] + rows[0] if rows and _is_growing_whole(axis) else _end(*axis)
+            for axis in selected
         )
-    return _unmet(shape, wanted)
-
-
-def _unmet(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
     is_met = len(shape) == len(wanted) and all(map(int.__ge__, shape, wanted))
     return None if is_met else f"shape {wanted} or larger"
