@@ -94,12 +94,13 @@ class Output(io.FileIO):
 
     def truncate(self, size: int | None = None, /) -> int:
         """Changes the length of the file."""
+        size = self.tell() if size is None else size
         try:
             if self.error is None:
-                os.ftruncate(self.fileno(), size or 0)
+                os.ftruncate(self.fileno(), size)
         except BaseException as error:
             self.error = error
-        return size or 0
+        return size
 
 
 @contextmanager

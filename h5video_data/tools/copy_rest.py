@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,7 @@ class Copier:
         video_set: The files; its components are the datasets that get a new layout.
         source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
-        folder: The folder of the new file.
-        create: Creates a component's new dataset in the new file, under no name.
+        layouts: By name, the arguments of `create_dataset` for the layout of each component.
     """
 
     def __init__(
@@ -79,16 +78,14 @@ class Copier:
         video_set: VideoSet,
         source: h5py.File,
         target: h5py.File,
-        folder: str,
-        create: Callable[[h5py.File, Component], h5py.Dataset],
+        layouts: Mapping[str, dict[str, Any]],
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
         self._set = video_set
         self._source = source
         self._target = target
-        self._folder = folder
-        self._create = create
+        self._layouts = layouts
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
@@ -155,30 +152,32 @@ class Copier:
                             "does not hold a value for each sample; the first file's is used",
                         )
 
-    def _skip(self, name: str, reason: str, error: Exception | None = None) -> None:
-        reason += "" if error is None else f": {transfer.reason_of(error)}"
+    def _skip(self, name: str, reason: str) -> None:
         self.skipped.append(SkippedItem(name, reason))
+
+    @contextlib.contextmanager
+    def _skipping(self, name: str, reason: str) -> Iterator[None]:
+        """Skips something if HDF5 raises an error."""
+        try:
+            yield
+        except HDF5_ERRORS as error:
+            self._skip(name, f"{reason}: {transfer.reason_of(error)}")
 
     def _copy_members(self, source: Any, target: Any, path: bytes) -> list[tuple[Any, Any, bytes]]:
         """Copies what is in a group; returns the groups in it, whose members are not copied yet."""
         names: list[bytes] = []
         groups = []
-        try:
+        with self._skipping(f"something in {_shown(path)}", "cannot be listed"):
             order = transfer.order(source.get_create_plist().get_link_creation_order())
             if path == b"/" and order == h5py.h5.INDEX_CRT_ORDER:
                 self._skip("the order in which '/' was filled", "is that of names in the new file")
             source.links.iterate(names.append, idx_type=order)
-        except HDF5_ERRORS as error:
-            self._skip(f"something in {_shown(path)}", "cannot be listed", error)
         for name in names:
-            where, link = posixpath.join(path, name), transfer.link_properties(name)
-            try:
+            where, link, key = posixpath.join(path, name), transfer.link_properties(name), None
+            with self._skipping(f"link {_shown(where)}", "cannot be opened"):
                 item = self._copy_link(source, target, name, where, link)
-                if item is None:
-                    continue
-                key = transfer.identity(item)
-            except HDF5_ERRORS as error:
-                self._skip(f"link {_shown(where)}", "cannot be opened", error)
+                key = None if item is None else transfer.identity(item)
+            if key is None:
                 continue
             if key in self._copies:
                 target.links.create_hard(name, self._target["/"].id, self._copies[key], link)
@@ -188,7 +187,7 @@ class Copier:
                 if is_dataset:
                     new = self._copy_dataset(item, target, name, where, link)
                 else:
-                    with _skipping():
+                    with _reading():
                         new = transfer.copy_object(item, target, name, link)
             except _SkipError as error:
                 self._skip(f"{'dataset' if is_dataset else 'object'} {_shown(where)}", str(error))
@@ -214,7 +213,8 @@ class Copier:
                     if dataset in self._components or self._has_other_rows(dataset, path):
                         return item
             filename, where = source.links.get_val(name)
-            filename = moved_link(self._source.filename, filename, self._folder)
+            folder = os.path.dirname(os.path.abspath(self._target.filename))
+            filename = moved_link(self._source.filename, filename, folder)
             target.links.create_external(name, filename, where, link)
         else:
             self._skip(f"link {_shown(path)}", "is of a kind that only its writer knows")
@@ -231,7 +231,7 @@ class Copier:
     def _copy_dataset(self, item: Any, target: Any, name: bytes, path: bytes, link: Any) -> Any:
         """Copies a dataset without its attributes; a component's, without its values."""
         dataset = h5py.Dataset(item)
-        with _skipping():
+        with _reading():
             is_component = dataset in self._components
             is_joined = not is_component and self._has_other_rows(dataset, path)
             if transfer.holds_references(item.get_type()):
@@ -248,7 +248,9 @@ class Copier:
                 )
         if is_component:
             components = self._components[dataset]
-            new = self._create(self._target, components[0])
+            shape = (self._set.num_samples, *components[0].sample_shape)
+            layout = self._layouts[components[0].name]
+            new = self._target.create_dataset(None, shape, components[0].dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
             new = self._join(dataset, path) if is_joined else self._copy_values(dataset)
@@ -260,7 +262,7 @@ class Copier:
 
     def _copy_values(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Copies a dataset by reading and writing its values."""
-        with _skipping():
+        with _reading():
             new = transfer.make_like(dataset, self._target)
         try:
             transfer.copy_rows(dataset, new)
@@ -297,11 +299,9 @@ class Copier:
     def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
         names: list[bytes] = []
         copied = self._attributes[path] = []
-        try:
+        with self._skipping(f"some or all attributes of {_shown(path)}", "cannot be listed"):
             order = transfer.order(source.get_create_plist().get_attr_creation_order())
             h5py.h5a.iterate(source, names.append, index_type=order)
-        except HDF5_ERRORS as error:
-            self._skip(f"some or all attributes of {_shown(path)}", "cannot be listed", error)
         for name in names:
             problem = transfer.copy_attribute(source, target, name)
             if problem is None:
@@ -368,7 +368,8 @@ class _SkipError(Exception):
 
 
 @contextlib.contextmanager
-def _skipping() -> Iterator[None]:
+def _reading() -> Iterator[None]:
+    """Raises a _SkipError for errors of h5py."""
     try:
         yield
     except HDF5_ERRORS as error:

@@ -33,6 +33,9 @@ CACHE_BYTES = 64 << 20
 # Deflate decodes one byte to at most this many.
 _MAX_RATIO = 1032
 
+# A part of an array: a slice for each axis, with a start and a stop.
+_Piece = tuple[slice, ...]
+
 REFERENCES = "holds references, which lead into their own file"
 """The reason why something is not copied."""
 
@@ -106,17 +109,7 @@ def link_properties(name: bytes) -> Any:
 
 
 def copy_object(item: Any, group: Any, name: bytes, link: Any) -> Any:
-    """Copies a group without its members, or a committed type; neither's attributes.
-
-    Args:
-        item: The low-level id of the object.
-        group: The low-level id of the group to copy it to.
-        name: The name there.
-        link: The property list of the new link.
-
-    Returns:
-        The id of the copy.
-    """
+    """Copies a group without its members, or a committed type; neither's attributes."""
     if not isinstance(item, h5py.h5g.GroupID):
         new = item.copy()
         new.commit(group, name, link)
@@ -132,17 +125,11 @@ def copy_object(item: Any, group: Any, name: bytes, link: Any) -> Any:
 
 
 def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
-    """Creates a dataset of the same type, and with the same chunks and filters, if any.
-
-    Args:
-        dataset: The `h5py.Dataset` to imitate.
-        file: Where to create it, without a name.
-        num_rows: The number of its rows; None: its shape is the same.
-    """
+    """Creates a dataset without a name, of the same type, chunks and filters."""
     with reading(dataset_location(dataset)):
         plist, space = dataset.id.get_create_plist(), dataset.id.get_space()
         stored_type = dataset.id.get_type().copy()
-        shape = dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
+        shape = _shape(dataset, num_rows)
         if dataset.chunks is None:
             # A contiguous dataset cannot grow.
             space = h5py.h5s.create_simple(shape) if shape else space
@@ -158,12 +145,6 @@ def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
 
 def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
     """Copies a dataset as it is stored, without its attributes, by H5Ocopy.
-
-    Args:
-        dataset: An `h5py.Dataset`.
-        group: The low-level id of the group to copy it to.
-        name: The name there.
-        link: The property list of the new link.
 
     Returns:
         False if HDF5 cannot copy it, or would copy it without its values, or with a fill value that
@@ -196,13 +177,7 @@ def _has_chunks_beyond_the_end(dataset: Any) -> bool:
 
 
 def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> None:
-    """Copies the first rows of a dataset.
-
-    Args:
-        source: The `h5py.Dataset` to read; of the same type as `target`.
-        target: The `h5py.Dataset` to write to.
-        begin: Where to write the first row.
-        num_rows: How many; None: all values, of a scalar too.
+    """Copies the first rows of a dataset (all, if None) to another of its type, from row `begin`.
 
     Raises:
         MissingFilterError: They were written with a filter that is not installed.
@@ -213,10 +188,9 @@ def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
     stored = Values(source, num_rows)
     with reading(dataset_location(source)):
         form = _form(source.id.get_type())
-        shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
-    for corner, size in _pieces(shape, form.dtype):
-        values = _read(source, corner, size, form, stored)
-        target.id.write(*_selection(target, _shifted(corner, begin), size), values, form.in_memory)
+    for piece in _pieces(_shape(source, num_rows), form.dtype):
+        values = _read(source, piece, form, stored)
+        target.id.write(*_spaces(target, _shifted(piece, begin)), values, form.in_memory)
     stored.check_files()
 
 
@@ -228,13 +202,9 @@ def same_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
     """
     with reading(dataset_location(source)):
         form = _form(source.id.get_type(), is_read_only=True)
-        shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
     return all(
-        _same(
-            _read(source, corner, size, form),
-            _read(target, _shifted(corner, begin), size, form),
-        )
-        for corner, size in _pieces(shape, form.dtype)
+        _same(_read(source, piece, form), _read(target, _shifted(piece, begin), form))
+        for piece in _pieces(_shape(source, num_rows), form.dtype)
     )
 
 
@@ -341,47 +311,48 @@ def _is_exact(dtype: np.dtype[Any], stored_type: Any) -> bool:
     return item is not None and np.dtype(item).isnative and not np.dtype(item).hasobject
 
 
-def _pieces(
-    shape: tuple[int, ...] | None, dtype: np.dtype[Any]
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cuts an array into pieces: their corners and sizes, in row-major order."""
+def _shape(dataset: Any, num_rows: int | None) -> Any:
+    """Returns the shape of a dataset's first rows; None: of all of it."""
+    return dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
+
+
+def _pieces(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Iterator[_Piece]:
+    """Cuts an array into pieces, in row-major order."""
     if shape is None or 0 in shape:
         return
     most = PIECE_OBJECTS if dtype.hasobject else max(1, PIECE_BYTES // dtype.itemsize)
-    piece = list(shape)
+    sizes = list(shape)
     for axis in range(len(shape)):
-        piece[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
-        if piece[axis] > 1:
+        sizes[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
+        if sizes[axis] > 1:
             break
-    for corner in itertools.product(*map(range, [0] * len(shape), shape, piece)):
-        stops = zip(corner, piece, shape, strict=True)
-        yield corner, tuple(min(start + step, n) - start for start, step, n in stops)
+    yield from itertools.product(
+        *(
+            [slice(start, min(start + size, length)) for start in range(0, length, size)]
+            for length, size in zip(shape, sizes, strict=True)
+        )
+    )
 
 
-def _shifted(corner: tuple[int, ...], num_rows: int) -> tuple[int, ...]:
-    return (corner[0] + num_rows, *corner[1:]) if corner else ()
+def _shifted(piece: _Piece, num_rows: int) -> _Piece:
+    rows = [slice(item.start + num_rows, item.stop + num_rows) for item in piece[:1]]
+    return (*rows, *piece[1:])
 
 
-def _read(
-    dataset: Any,
-    corner: tuple[int, ...],
-    size: tuple[int, ...],
-    form: _Form,
-    stored: Values | None = None,
-) -> NDArray[Any]:
-    selection = [slice(start, start + n) for start, n in zip(corner, size, strict=True)]
-    with stored.reading(selection) if stored and selection else reading(dataset_location(dataset)):
-        values = np.zeros(size, form.dtype)
-        dataset.id.read(*_selection(dataset, corner, size), values, form.in_memory)
+def _read(dataset: Any, piece: _Piece, form: _Form, stored: Values | None = None) -> NDArray[Any]:
+    with stored.reading(piece) if stored and piece else reading(dataset_location(dataset)):
+        values = np.zeros([item.stop - item.start for item in piece], form.dtype)
+        dataset.id.read(*_spaces(dataset, piece), values, form.in_memory)
     return values
 
 
-def _selection(dataset: Any, corner: tuple[int, ...], size: tuple[int, ...]) -> tuple[Any, Any]:
+def _spaces(dataset: Any, piece: _Piece) -> tuple[Any, Any]:
     """Returns the data spaces of a piece, in memory and in the dataset."""
-    if not size:
+    if not piece:
         return h5py.h5s.ALL, h5py.h5s.ALL
+    size = tuple(item.stop - item.start for item in piece)
     space = dataset.id.get_space()
-    space.select_hyperslab(corner, size)
+    space.select_hyperslab(tuple(item.start for item in piece), size)
     return h5py.h5s.create_simple(size), space
 
 
