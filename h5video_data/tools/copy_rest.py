@@ -156,25 +156,26 @@ class Copier:
         self.skipped.append(SkippedItem(name, reason))
 
     @contextlib.contextmanager
-    def _skipping(self, name: str, reason: str) -> Iterator[None]:
-        """Skips something if HDF5 raises an error."""
+    def _skipping(self, name: str) -> Iterator[None]:
+        """Adds something to `skipped` if a SkipError is raised."""
         try:
             yield
-        except HDF5_ERRORS as error:
-            self._skip(name, f"{reason}: {transfer.reason_of(error)}")
+        except transfer.SkipError as error:
+            self._skip(name, str(error))
 
     def _copy_members(self, source: Any, target: Any, path: bytes) -> list[tuple[Any, Any, bytes]]:
         """Copies what is in a group; returns the groups in it, whose members are not copied yet."""
         names: list[bytes] = []
         groups = []
-        with self._skipping(f"something in {_shown(path)}", "cannot be listed"):
+        with self._skipping(f"something in {_shown(path)}"), transfer.skipping("cannot be listed"):
             order = transfer.order(source.get_create_plist().get_link_creation_order())
             if path == b"/" and order == h5py.h5.INDEX_CRT_ORDER:
                 self._skip("the order in which '/' was filled", "is that of names in the new file")
             source.links.iterate(names.append, idx_type=order)
         for name in names:
-            where, link, key = posixpath.join(path, name), transfer.link_properties(name), None
-            with self._skipping(f"link {_shown(where)}", "cannot be opened"):
+            where, link = posixpath.join(path, name), transfer.link_properties(name)
+            key = new = None
+            with self._skipping(f"link {_shown(where)}"), transfer.skipping("cannot be opened"):
                 item = self._copy_link(source, target, name, where, link)
                 key = None if item is None else transfer.identity(item)
             if key is None:
@@ -183,14 +184,13 @@ class Copier:
                 target.links.create_hard(name, self._target["/"].id, self._copies[key], link)
                 continue
             is_dataset = isinstance(item, h5py.h5d.DatasetID)
-            try:
+            with self._skipping(f"{'dataset' if is_dataset else 'object'} {_shown(where)}"):
                 if is_dataset:
                     new = self._copy_dataset(item, target, name, where, link)
                 else:
-                    with _reading():
+                    with transfer.skipping():
                         new = transfer.copy_object(item, target, name, link)
-            except _SkipError as error:
-                self._skip(f"{'dataset' if is_dataset else 'object'} {_shown(where)}", str(error))
+            if new is None:
                 continue
             self._copies[key] = where
             self._copy_attributes(item, new, where)
@@ -217,7 +217,7 @@ class Copier:
             filename = moved_link(self._source.filename, filename, folder)
             target.links.create_external(name, filename, where, link)
         else:
-            self._skip(f"link {_shown(path)}", "is of a kind that only its writer knows")
+            raise transfer.SkipError("is of a kind that only its writer knows")
         return None
 
     def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
@@ -231,23 +231,21 @@ class Copier:
     def _copy_dataset(self, item: Any, target: Any, name: bytes, path: bytes, link: Any) -> Any:
         """Copies a dataset without its attributes; a component's, without its values."""
         dataset = h5py.Dataset(item)
-        with _reading():
-            is_component = dataset in self._components
-            is_joined = not is_component and self._has_other_rows(dataset, path)
-            if transfer.holds_references(item.get_type()):
-                raise _SkipError(transfer.REFERENCES)
-            is_copyable = self._is_copied_by_hdf5 and not (is_component or is_joined)
+        with transfer.skipping():
+            components = self._components.get(dataset, [])
+            is_joined = not components and self._has_other_rows(dataset, path)
+            transfer.check_copyable(item.get_type())
+            is_copyable = self._is_copied_by_hdf5 and not (components or is_joined)
             if is_copyable and transfer.copy_by_hdf5(dataset, target, name, link):
                 self._datasets.append(path)
                 return h5py.h5o.open(target, name)
-            if not is_component and transfer.is_sparse(dataset, self._most_nbytes):
+            if not components and transfer.is_sparse(dataset, self._most_nbytes):
                 size = size_text(transfer.nbytes_of(dataset))
-                raise _SkipError(
+                raise transfer.SkipError(
                     f"has {size} of values, most of which are not stored; to have them, repack it "
                     f"by itself: x={dataset.name!r}"
                 )
-        if is_component:
-            components = self._components[dataset]
+        if components:
             shape = (self._set.num_samples, *components[0].sample_shape)
             layout = self._layouts[components[0].name]
             new = self._target.create_dataset(None, shape, components[0].dtype, **layout)
@@ -255,20 +253,20 @@ class Copier:
         else:
             new = self._join(dataset, path) if is_joined else self._copy_values(dataset)
             self._datasets.append(path)
-        if is_component or is_joined:
+        if components or is_joined:
             self._joined.add(path)
         h5py.h5o.link(new.id, target, name, link)
         return new.id
 
     def _copy_values(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Copies a dataset by reading and writing its values."""
-        with _reading():
+        with transfer.skipping():
             new = transfer.make_like(dataset, self._target)
         try:
             transfer.copy_rows(dataset, new)
         except (MissingFilterError, ReadError) as error:
             reason = transfer.reason_of(error.__cause__ or error)
-            raise _SkipError(f"cannot be read: {reason}") from error
+            raise transfer.SkipError(f"cannot be read: {reason}") from error
         return new
 
     def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
@@ -299,15 +297,14 @@ class Copier:
     def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
         names: list[bytes] = []
         copied = self._attributes[path] = []
-        with self._skipping(f"some or all attributes of {_shown(path)}", "cannot be listed"):
+        what = f"some or all attributes of {_shown(path)}"
+        with self._skipping(what), transfer.skipping("cannot be listed"):
             order = transfer.order(source.get_create_plist().get_attr_creation_order())
             h5py.h5a.iterate(source, names.append, index_type=order)
         for name in names:
-            problem = transfer.copy_attribute(source, target, name)
-            if problem is None:
+            with self._skipping(f"attribute {_shown(name)} of {_shown(path)}"):
+                transfer.copy_attribute(source, target, name)
                 copied.append(name)
-            else:
-                self._skip(f"attribute {_shown(name)} of {_shown(path)}", problem)
 
     def check(self, path: Path) -> None:
         """Compares all that was copied with what HDF5 reads in the complete file.
@@ -361,19 +358,6 @@ class Copier:
         if transfer.is_sparse(old, self._most_nbytes):
             return old.chunks is None  # nothing of it is stored
         return transfer.same_rows(old, new)
-
-
-class _SkipError(Exception):
-    """Raised if an object cannot be copied; the message is the reason."""
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Raises a _SkipError for errors of h5py."""
-    try:
-        yield
-    except HDF5_ERRORS as error:
-        raise _SkipError(f"cannot be read: {transfer.reason_of(error)}") from error
 
 
 def _shown(name: bytes) -> str:

@@ -36,8 +36,9 @@ _MAX_RATIO = 1032
 # A part of an array: a slice for each axis, with a start and a stop.
 _Piece = tuple[slice, ...]
 
-REFERENCES = "holds references, which lead into their own file"
-"""The reason why something is not copied."""
+
+class SkipError(Exception):
+    """Raised for something that cannot be copied; the message is the reason."""
 
 
 @contextlib.contextmanager
@@ -47,6 +48,15 @@ def reading(what: str) -> Iterator[None]:
         yield
     except HDF5_ERRORS as error:
         raise ReadError(f"{what} cannot be read: {reason_of(error)}") from error
+
+
+@contextlib.contextmanager
+def skipping(reason: str = "cannot be read") -> Iterator[None]:
+    """Raises a SkipError for errors of h5py."""
+    try:
+        yield
+    except HDF5_ERRORS as error:
+        raise SkipError(f"{reason}: {reason_of(error)}") from error
 
 
 def reason_of(error: BaseException) -> str:
@@ -60,9 +70,10 @@ def identity(item: Any) -> Any:
     return info.fileno, info.objno
 
 
-def holds_references(stored_type: Any) -> bool:
-    """Tells if values of an HDF5 type are references, or have a part that is."""
-    return bool(stored_type.detect_class(h5py.h5t.REFERENCE))
+def check_copyable(stored_type: Any) -> None:
+    """Raises a SkipError if values of an HDF5 type are references, or have a part that is."""
+    if stored_type.detect_class(h5py.h5t.REFERENCE):
+        raise SkipError("holds references, which lead into their own file")
 
 
 def has_variable_length(stored_type: Any) -> bool:
@@ -236,25 +247,22 @@ def same_chunks(source: Any, target: Any) -> bool:
 # Attributes
 
 
-def copy_attribute(source: Any, target: Any, name: bytes) -> str | None:
-    """Copies an attribute from one object (a low-level id) to another, or returns why not.
+def copy_attribute(source: Any, target: Any, name: bytes) -> None:
+    """Copies an attribute from one object (a low-level id) to another.
 
     Raises:
+        SkipError: HDF5 cannot read it, or it holds references.
         OSError, RuntimeError: HDF5 cannot write it.
     """
-    try:
+    with skipping():
         attribute = h5py.h5a.open(source, name)
         stored_type, space = attribute.get_type(), attribute.get_space()
-        if holds_references(stored_type):
-            return REFERENCES
+        check_copyable(stored_type)
         form = _form(stored_type)
         values = _attribute_values(attribute, form)
-    except HDF5_ERRORS as error:
-        return f"cannot be read: {reason_of(error)}"
     new = h5py.h5a.create(target, name, stored_type.copy(), space)
     if values is not None:
         new.write(values, mtype=form.in_memory)
-    return None
 
 
 def same_attribute(source: Any, target: Any, name: bytes) -> bool:
