@@ -254,8 +254,9 @@ def _to_picture(
     (rows, columns), box = crop_box(frame.height, frame.width, size)
     # AREA averages all pixels that a smaller pixel covers, and is bilinear for enlarging.
     scaled = reformatter.reformat(frame, columns, rows, "rgb24", interpolation="AREA")
-    pixels: NDArray[np.uint8] = np.moveaxis(scaled.to_ndarray()[box], -1, 0)
-    return pixels.copy()  # a view would keep the cropped pixels in memory
+    pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)[box]
+    # A view would keep the cropped pixels in memory.
+    return np.array(np.moveaxis(pixels, -1, 0), order="C")
 
 
 def count_frames(path: Path, size: tuple[int, int]) -> tuple[int, float]:
