@@ -43,7 +43,7 @@ class SkipError(Exception):
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Raises a ReadError, which says that `what` cannot be read, for errors of h5py."""
+    """Raises a ReadError for errors of h5py."""
     try:
         yield
     except HDF5_ERRORS as error:
@@ -92,10 +92,7 @@ def nbytes_of(dataset: Any) -> int:
 
 
 def is_sparse(dataset: Any, most_nbytes: int) -> bool:
-    """Tells if a dataset has more values than that, most of which are not stored.
-
-    A dataset that is virtual, or hardly written, may have any shape.
-    """
+    """Tells if a dataset (virtual, hardly written) has more values than that, mostly not stored."""
     is_elsewhere = dataset.is_virtual or dataset.external
     stored_nbytes = 0 if is_elsewhere else dataset.id.get_storage_size()
     return nbytes_of(dataset) > max(most_nbytes, _MAX_RATIO * stored_nbytes)
