@@ -23,21 +23,13 @@ Item = TypeVar("Item")
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Checks that a file can be written under that name.
-
-    Raises:
-        VideoFileNotFoundError: The folder to write it to does not exist.
-        ArgumentError: It is not a file, or exists and `overwrite` is false.
-    """
+    """Raises an error if no file can be written under that name."""
     received = f"Received: out={str(out)!r}"
     if not out.parent.is_dir():
         raise VideoFileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
-    if out.is_dir():
-        raise ArgumentError(f"`out` must be a file, and is a folder. {received}")
     if out.exists() and not out.is_file():
-        raise ArgumentError(
-            f"`out` must be a file, and is a pipe, a socket or a device. {received}"
-        )
+        kind = "a folder" if out.is_dir() else "a pipe, a socket or a device"
+        raise ArgumentError(f"`out` must be a file, and is {kind}. {received}")
     if out.exists() and not overwrite:
         raise ArgumentError(f"`out` exists. Use overwrite=True to replace it. {received}")
 
@@ -48,9 +40,6 @@ class Output(io.FileIO):
     If HDF5 itself meets a full or failing disk, it cannot close the file any more, and the process
     may end with a signal. So the first error is kept for `check`, and everything written after it
     is discarded. HDF5 seeks before it reads or writes.
-
-    Args:
-        path: The file, which must not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,15 +103,11 @@ def file_when_complete(
     Args:
         out: The final path of the file.
         error_type: Raised if the file cannot be written: no space, or a failing disk.
-        check: Called with the path of the complete, closed file before it is renamed. If it raises,
-            the file is removed.
+        check: Called with the path of the complete, closed file before it is renamed; may raise.
 
     Yields:
         The `h5py.File`, open for writing, and the `Output` behind it. Long loops of writes should
         be `watched`.
-
-    Raises:
-        H5VideoError: Of the given type.
     """
     partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
     try:

@@ -26,10 +26,7 @@ from .repack import repack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        arguments: The arguments behind the command's name; None: the process's own.
+    """Runs the command with these arguments; None: those of the process.
 
     Returns:
         The exit code: 0, or 1 on an error. A usage error exits with 2.
@@ -74,9 +71,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
         "`out` exists. Use overwrite=True to replace it. Received: out='a.h5'"
         "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=a.h5"
 
-    Args:
-        message: The message of an error. It names arguments as `name` and name=value.
-        flags: By the name of each argument, its flag, or the placeholder of a positional argument.
+    `flags` has the flag of each argument, or the placeholder of a positional one, by its name.
     """
 
     def translate(found: re.Match[str]) -> str:

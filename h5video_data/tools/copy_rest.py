@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,7 @@ class Copier:
     """
 
     def __init__(
-        self,
-        video_set: VideoSet,
-        source: h5py.File,
-        target: h5py.File,
-        layouts: Mapping[str, dict[str, Any]],
+        self, video_set: VideoSet, source: h5py.File, target: h5py.File, layouts: dict[str, Any]
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
@@ -143,14 +139,12 @@ class Copier:
             counted.attrs[SAMPLE_COUNT] = self._set.num_samples
             names = self._attributes[self._copies[transfer.identity(self._source[self._group].id)]]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
+        reason = "does not hold a value for each sample; the first file's is used"
         for path in self._set.paths[1:]:
             with open_file(path) as file:
-                for where in (b"/" + name_bytes(name_text(name)) for name in dataset_names(file)):
+                for where in (b"/" + name_bytes(name) for name in dataset_names(file)):
                     if where not in self._joined:
-                        self._skip(
-                            f"dataset {_shown(where)} of {path}",
-                            "does not hold a value for each sample; the first file's is used",
-                        )
+                        self._skip(f"dataset {_shown(where)} of {path}", reason)
 
     def _skip(self, name: str, reason: str) -> None:
         self.skipped.append(SkippedItem(name, reason))

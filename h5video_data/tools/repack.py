@@ -190,12 +190,7 @@ def repack(
         raise
     except HDF5_ERRORS as error:
         raise RepackingError(not_written(out, error)) from error
-    return RepackReport(
-        path=out,
-        num_samples=video_set.num_samples,
-        names=names,
-        skipped=tuple(copier.skipped),
-    )
+    return RepackReport(out, video_set.num_samples, names, tuple(copier.skipped))
 
 
 # Arguments

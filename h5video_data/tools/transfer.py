@@ -203,11 +203,7 @@ def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
 
 
 def same_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> bool:
-    """Tells if the rows that `copy_rows` copied are the same, byte by byte.
-
-    Raises:
-        ReadError: HDF5 cannot read them.
-    """
+    """Tells if the rows that `copy_rows` copied are the same, byte by byte."""
     with reading(dataset_location(source)):
         form = _form(source.id.get_type(), is_read_only=True)
     return all(
@@ -220,9 +216,6 @@ def same_chunks(source: Any, target: Any) -> bool:
     """Tells if two chunked datasets of a type are stored in the same chunks, byte by byte.
 
     Nothing is decoded: a chunk may be damaged, or its filter not installed.
-
-    Raises:
-        OSError, RuntimeError: HDF5 does not find a chunk that it lists.
     """
     plists = [dataset.id.get_create_plist() for dataset in (source, target)]
     filters = [[p.get_filter(i) for i in range(p.get_nfilters())] for p in plists]
@@ -245,12 +238,7 @@ def same_chunks(source: Any, target: Any) -> bool:
 
 
 def copy_attribute(source: Any, target: Any, name: bytes) -> None:
-    """Copies an attribute from one object (a low-level id) to another.
-
-    Raises:
-        SkipError: HDF5 cannot read it, or it holds references.
-        OSError, RuntimeError: HDF5 cannot write it.
-    """
+    """Copies an attribute from one object (a low-level id) to another; may raise a SkipError."""
     with skipping():
         attribute = h5py.h5a.open(source, name)
         stored_type, space = attribute.get_type(), attribute.get_space()

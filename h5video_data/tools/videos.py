@@ -59,12 +59,6 @@ def list_videos(
     Returns:
         The class names; (path, label) of each file that may be a video, the paths relative to
         `folder`; and the files that are none, without having been opened.
-
-    Raises:
-        VideoFileNotFoundError: The folder does not exist.
-        ArgumentError: It is a file.
-        PackingError: It has no sub-folders, or a name that is not valid UTF-8.
-        ReadError: It, or a folder below it, cannot be read.
     """
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -87,11 +81,10 @@ def list_videos(
     files: list[tuple[str, int]] = []
     for label, name in enumerate(class_names):
         for path in sorted(_visible_files(folder, name)):
-            problem = _problem(folder / path)
-            if problem is None:
-                files.append((path, label))
-            else:
+            if problem := _problem(folder / path):
                 skipped.append(SkippedVideo(path, problem))
+            else:
+                files.append((path, label))
     for text in (*class_names, *(item.path for item in skipped), *(path for path, _ in files)):
         try:
             text.encode()
