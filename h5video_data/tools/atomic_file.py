@@ -110,37 +110,27 @@ def file_when_complete(
         be `watched`.
     """
     partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
+    # In the format before 1.8 an attribute has at most 64 KiB, some 4,000 class names.
+    options = {"driver": "fileobj", "libver": ("v108", "latest")}
     try:
-        with _reported(out, error_type):
-            output = Output(partial)
-        # In the format before 1.8 an attribute has at most 64 KiB, some 4,000 class names.
-        options = {"driver": "fileobj", "fileobj": output, "libver": ("v108", "latest")}
-        with output:
-            with h5py.File(partial, "w", **options) as file:
+        with Output(partial) as output:
+            with h5py.File(partial, "w", fileobj=output, **options) as file:
                 try:
                     yield file, output
                 except Exception:
-                    # The reason may be that data were discarded after an error of writing.
-                    with _reported(out, error_type):
-                        output.check()
+                    output.check()  # data that were discarded may be the reason
                     raise
-            with _reported(out, error_type):
-                output.check()
-                os.fsync(output.fileno())
+            output.check()
+            os.fsync(output.fileno())
         if check is not None:
             check(partial)
-        with _reported(out, error_type):
-            os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _reported(out: Path, error_type: type[H5VideoError]) -> Iterator[None]:
-    try:
-        yield
+        os.replace(partial, out)
+    except H5VideoError:
+        raise
     except OSError as error:
         raise error_type(not_written(out, error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def not_written(out: Path, error: Exception) -> str:

@@ -205,6 +205,10 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    return run_demo(options.folder, small=options.small)
+
+
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of the Python function that were given on the command line."""
     others = {"run", "flags", "debug", "quiet"}
@@ -213,7 +217,3 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(options).items()
         if name not in others and value is not None and (name, value) != ("compression", "none")
     }
-
-
-def _demo(options: argparse.Namespace) -> int:
-    return run_demo(options.folder, small=options.small)

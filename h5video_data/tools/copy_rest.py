@@ -70,7 +70,7 @@ class Copier:
         video_set: The files; its components are the datasets that get a new layout.
         source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
-        layouts: By name, the arguments of `create_dataset` for the layout of each component.
+        layouts: By name, the arguments of `create_dataset` for components that are chunked.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class Copier:
                 )
         if components:
             shape = (self._set.num_samples, *components[0].sample_shape)
-            layout = self._layouts[components[0].name]
+            layout = self._layouts.get(components[0].name, {})
             new = self._target.create_dataset(None, shape, components[0].dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:

@@ -169,8 +169,13 @@ def pack(
         clips_per_video=int(clips_per_video),
     )
     skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
+    if not skipped and not videos:
+        raise PackingError(f"Nothing to pack: the class folders in {folder} hold no files.")
     if not videos:
-        raise PackingError(_nothing_packed(folder, skipped))
+        reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
+        raise PackingError(
+            f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
+        )
     labels = np.repeat([v.label for v in videos], [len(v.clips) for v in videos])
     with file_when_complete(out, PackingError) as (file, output):
         file.attrs["sample_count"] = len(labels)
@@ -194,13 +199,6 @@ def pack(
         num_videos=len(videos),
         skipped=skipped,
     )
-
-
-def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
-    if not skipped:
-        return f"Nothing to pack: the class folders in {folder} hold no files."
-    reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
-    return f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
 
 
 def _plan_videos(

@@ -147,11 +147,10 @@ def repack(
     video_set = open_video_set(path, {name: name for name in names}, None)
     _check_not_read(out, video_set)
     check_out(out, overwrite=overwrite)
-    is_chunked = compression is not None or chunks is not None
-    if not is_chunked:
+    layouts = {}
+    if compression is None and chunks is None:
         _check_space(out, video_set)
-    layouts: dict[str, dict[str, Any]] = {item.name: {} for item in video_set.components}
-    if is_chunked:
+    else:
         for item in video_set.components:
             layout = sample_chunks(item.sample_shape, item.dtype.itemsize, compression)
             layouts[item.name] = {**layout, "maxshape": (None, *item.sample_shape)}
