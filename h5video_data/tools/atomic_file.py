@@ -34,6 +34,15 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         raise ArgumentError(f"`out` exists. Use overwrite=True to replace it. {received}")
 
 
+def check_not_read(out: Path, paths: Iterable[str | Path]) -> None:
+    """Raises an ArgumentError if a new file would replace one of the files that are read."""
+    for path in paths:
+        if out.exists() and os.path.exists(path) and out.samefile(path):
+            raise ArgumentError(
+                f"`out` must not be a file that is read, and is {path}. Received: out={str(out)!r}"
+            )
+
+
 class Output(io.FileIO):
     """New file that HDF5 writes to, and that hides write errors from HDF5.
 

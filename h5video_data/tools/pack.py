@@ -22,10 +22,9 @@ from h5video_data.errors import ArgumentError, PackingError, ReadError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
 from h5video_data.storage.filters import sample_chunks
 
-from .atomic_file import check_out, file_when_complete, with_progress
+from .atomic_file import check_not_read, check_out, file_when_complete, with_progress
 from .videos import (
     SkippedVideo,
-    check_not_packed,
     clip_starts,
     count_frames,
     list_videos,
@@ -159,7 +158,9 @@ def pack(
     folder, out = Path(folder), Path(out)
     check_out(out, overwrite=overwrite)
     class_names, files, strays = list_videos(folder)
-    check_not_packed(out, folder, [*(path for path, _ in files), *(item.path for item in strays)])
+    if not h5py.is_hdf5(out):  # the result of an earlier call may be in the folder
+        paths = [*(path for path, _ in files), *(item.path for item in strays)]
+        check_not_read(out, (folder / path for path in paths))
     videos, unreadable = _plan_videos(
         folder,
         with_progress(files, "counting frames", unit="video", progress=progress),

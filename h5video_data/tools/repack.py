@@ -33,7 +33,7 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import check_out, file_when_complete, not_written, with_progress
+from .atomic_file import check_not_read, check_out, file_when_complete, not_written, with_progress
 from .copy_rest import Copier, SkippedItem
 from .inspection import size_text
 from .links import linked_files
@@ -145,7 +145,8 @@ def repack(
     check_choice("chunks", chunks, None, "sample")
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     video_set = open_video_set(path, {name: name for name in names}, None)
-    _check_not_read(out, video_set)
+    if out.exists():
+        check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
     check_out(out, overwrite=overwrite)
     layouts = {}
     if compression is None and chunks is None:
@@ -202,17 +203,6 @@ def _checked_names(x: Any) -> tuple[str, ...]:
             f"`x` must be the name of a dataset, or a list of names. Received: x={x!r}"
         )
     return tuple(dict.fromkeys(names))
-
-
-def _check_not_read(out: Path, video_set: VideoSet) -> None:
-    """Raises an ArgumentError if the new file would replace one that is read."""
-    if not out.exists():
-        return
-    for path in sorted(set().union(*map(linked_files, video_set.paths))):
-        if os.path.exists(path) and out.samefile(path):
-            raise ArgumentError(
-                f"`out` must not be a file that is read, and is {path}. Received: out={str(out)!r}"
-            )
 
 
 def _check_space(out: Path, video_set: VideoSet) -> None:

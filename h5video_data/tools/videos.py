@@ -10,13 +10,12 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,18 +123,6 @@ def _problem(path: Path) -> str | None:
         return "is a link to a folder, which is not followed"
     # FFmpeg would wait for a pipe indefinitely.
     return None if stat.S_ISREG(mode) else "is not a file, but a pipe, a socket or a device"
-
-
-def check_not_packed(out: Path, folder: Path, paths: Iterable[str]) -> None:
-    """Raises an ArgumentError if `out` is one of the files of a folder, packed or skipped."""
-    if not out.exists() or h5py.is_hdf5(out):  # the result of an earlier call
-        return
-    for path in paths:
-        if (folder / path).exists() and out.samefile(folder / path):
-            raise ArgumentError(
-                f"`out` must not be one of the files that are packed, and is {folder / path}. "
-                f"Received: out={str(out)!r}"
-            )
 
 
 def shown(texts: Sequence[str]) -> str:
