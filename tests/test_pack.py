@@ -62,17 +62,15 @@ STARTS = {
 @pytest.mark.parametrize("case", STARTS.values(), ids=STARTS)
 def test_clip_starts(case):
     num_video_frames, num_clips, num_frames, stride, expected = case
-    starts = clip_starts(
-        num_video_frames, num_clips=num_clips, num_frames=num_frames, stride=stride
-    )
+    span = (num_frames - 1) * stride + 1
+    starts = clip_starts(num_video_frames, num_clips=num_clips, span=span)
     assert starts == expected
 
 
 @given(st.integers(0, 300), st.integers(1, 40), st.integers(1, 20), st.integers(1, 5))
 def test_clip_starts_laws(num_video_frames, num_clips, num_frames, stride):
-    starts = clip_starts(
-        num_video_frames, num_clips=num_clips, num_frames=num_frames, stride=stride
-    )
+    span = (num_frames - 1) * stride + 1
+    starts = clip_starts(num_video_frames, num_clips=num_clips, span=span)
     room = num_video_frames - (num_frames - 1) * stride
     assert len(starts) == max(0, min(num_clips, room))
     assert list(starts) == sorted(set(starts))

@@ -132,7 +132,7 @@ def test_no_video_is_replaced(videos, case):
     if prepare is not None:
         prepare(videos)
     before = (videos / name).read_bytes()
-    with pytest.raises(ArgumentError, match=r"`out` must not be one of the files .*Received: out="):
+    with pytest.raises(ArgumentError, match=r"`out` must not be a file that is read.*: out="):
         pack(videos, videos / name, num_frames=3, overwrite=True)
     assert (videos / name).read_bytes() == before
 

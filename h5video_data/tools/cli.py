@@ -12,19 +12,21 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from h5video_data import __version__
 from h5video_data.errors import H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 
+from .demo import run_demo
+from .inspection import inspect
+from .pack import pack
+from .repack import repack
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        arguments: The arguments behind the command's name; None: the process's own.
+    """Runs the command with these arguments; None: those of the process.
 
     Returns:
         The exit code: 0, or 1 on an error. A usage error exits with 2.
@@ -69,9 +71,7 @@ def in_flags(message: str, flags: Mapping[str, str]) -> str:
         "`out` exists. Use overwrite=True to replace it. Received: out='a.h5'"
         "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=a.h5"
 
-    Args:
-        message: The message of an error. It names arguments as `name` and name=value.
-        flags: By the name of each argument, its flag, or the placeholder of a positional argument.
+    `flags` has the flag of each argument, or the placeholder of a positional one, by its name.
     """
 
     def translate(found: re.Match[str]) -> str:
@@ -97,103 +97,73 @@ def _typed(flag: str, value: Any) -> str:
 
 # Arguments
 
-_Run = Callable[[argparse.Namespace], int]
-
-
-class _Command:
-    """A subcommand. Its arguments have the names of those of the Python function that it runs."""
-
-    def __init__(self, parser: argparse.ArgumentParser, run: _Run) -> None:
-        self._parser = parser
-        self._flags: dict[str, str] = {}
-        parser.set_defaults(run=run, flags=self._flags)
-
-    def add(self, flag: str, **options: Any) -> None:
-        """Adds an argument."""
-        action = self._parser.add_argument(flag, **options)
-        self._flags[action.dest] = flag if flag.startswith("-") else options["metavar"]
-
-    def add_output(self, compressions: Sequence[str]) -> None:
-        """Adds the arguments that `repack` and `pack` share."""
-        self.add(
-            "--compression",
-            choices=["none", *compressions],
-            default="none",
-            help="compression of each sample (default: none, which is read fastest)",
-        )
-        self.add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
-        self.add("--quiet", action="store_true", help="show no progress bar")
-
 
 def _parser() -> argparse.ArgumentParser:
+    """Returns the parser, whose arguments have the names of those of the Python functions."""
     # `--debug` may stand before or behind the subcommand; there, it has no default of its own.
     debug = argparse.ArgumentParser(add_help=False)
-    help_text = "show the traceback of an error"
-    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=help_text)
-    parser = argparse.ArgumentParser(
-        prog="h5video-data", description="Train tf.keras models on video in HDF5."
-    )
+    text = "show the traceback of an error"
+    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=text)
+    description = "Train tf.keras models on video in HDF5."
+    parser = argparse.ArgumentParser(prog="h5video-data", description=description)
     parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("--debug", action="store_true", help=help_text)
+    parser.add_argument("--debug", action="store_true", help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add_command(name: str, run: _Run, summary: str, description: str | None = None) -> _Command:
-        return _Command(
-            commands.add_parser(name, parents=[debug], help=summary, description=description), run
-        )
+    def command(name: str, run: Callable[[argparse.Namespace], int], **options: Any) -> Any:
+        new = commands.add_parser(name, parents=[debug], **options)
+        new.set_defaults(run=run)
+        return new.add_argument
 
-    inspect = add_command("inspect", _inspect, "show how a file is stored and will be read")
-    inspect.add("path", metavar="FILE")
-    inspect.add("--json", action="store_true", help="print JSON")
+    add = command("inspect", _inspect, help="show how a file is stored and will be read")
+    add("path", metavar="FILE")
+    add("--json", action="store_true", help="print JSON")
 
-    repack = add_command(
+    add = command(
         "repack",
         _repack,
-        "write a file in the layout that trains fastest",
-        "Several files are joined, in the order given. The files are only read.",
+        help="write a file in the layout that trains fastest",
+        description="Several files are joined, in the order given. The files are only read.",
     )
-    repack.add("path", metavar="FILE", nargs="+")
-    repack.add("out", metavar="OUT.h5")
-    repack.add(
-        "--x",
-        action="append",
-        metavar="NAME",
-        help="a dataset of samples, to be stored in the new layout; may be given several times "
-        "(default: X)",
-    )
-    repack.add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
-    repack.add_output(tuple(COMPRESSIONS))
+    add("path", metavar="FILE", nargs="+")
+    add("out", metavar="OUT.h5")
+    text = "a dataset of samples, to be stored in the new layout; may be given several times"
+    add("--x", action="append", metavar="NAME", help=f"{text} (default: X)")
+    add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
+    _add_output(add, COMPRESSIONS)
 
-    pack = add_command(
+    add = command(
         "pack",
         _pack,
-        "write a folder of video files as an HDF5 file",
-        "FOLDER holds one folder per class, with video files in it.",
+        help="write a folder of video files as an HDF5 file",
+        description="FOLDER holds one folder per class, with video files in it.",
     )
-    pack.add("folder", metavar="FOLDER")
-    pack.add("out", metavar="OUT.h5")
-    pack.add(
-        "--frames", dest="num_frames", type=int, default=16, help="frames of a clip (default: 16)"
-    )
-    pack.add(
-        "--stride", type=int, default=1, help="distance between two frames of a clip (default: 1)"
-    )
-    pack.add(
-        "--size",
-        type=_size,
-        default=(112, 112),
-        metavar="N|ROWSxCOLUMNS",
-        help="size of a frame (default: 112)",
-    )
-    pack.add("--clips-per-video", type=int, default=1, help="clips of each video (default: 1)")
-    pack.add_output(BUILT_IN_COMPRESSIONS)
+    add("folder", metavar="FOLDER")
+    add("out", metavar="OUT.h5")
+    add("--frames", dest="num_frames", type=int, help="frames of a clip (default: 16)")
+    add("--stride", type=int, help="distance between two frames of a clip (default: 1)")
+    text = "size of a frame (default: 112)"
+    add("--size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
+    add("--clips-per-video", type=int, help="clips of each video (default: 1)")
+    _add_output(add, BUILT_IN_COMPRESSIONS)
 
-    demo = add_command(
-        "demo", _demo, "pack real video, train on it, compare the speed with a plain generator"
-    )
-    demo.add("--folder", default="h5video_demo", help="where to write (default: h5video_demo)")
-    demo.add("--small", action="store_true", help="a quick run: fewer clips, fewer epochs")
+    text = "pack real video, train on it, compare the speed with a plain generator"
+    add = command("demo", _demo, help=text)
+    add("--folder", default="h5video_demo", help="where to write (default: h5video_demo)")
+    add("--small", action="store_true", help="a quick run: fewer clips, fewer epochs")
+
+    for new in commands.choices.values():
+        flags = {item.dest: [*item.option_strings, item.metavar][0] for item in new._actions}
+        new.set_defaults(flags=flags)
     return parser
+
+
+def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
+    """Adds the arguments that `repack` and `pack` share."""
+    text = "compression of each sample (default: none, which is read fastest)"
+    add("--compression", choices=["none", *compressions], help=text)
+    add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
+    add("--quiet", action="store_true", help="show no progress bar")
 
 
 def _size(value: str) -> tuple[int, int]:
@@ -208,16 +178,12 @@ def _size(value: str) -> tuple[int, int]:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from .inspection import inspect
-
     report = inspect(options.path)
     print(json.dumps(report.to_dict(), indent=2) if options.json else report)
     return 0
 
 
 def _repack(options: argparse.Namespace) -> int:
-    from .repack import repack
-
     has_tqdm = importlib.util.find_spec("tqdm") is not None
     report = repack(**_arguments(options), progress=has_tqdm and not options.quiet)
     for skipped in report.skipped:
@@ -228,8 +194,6 @@ def _repack(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
-    from .pack import pack
-
     report = pack(**_arguments(options), progress=not options.quiet)
     for skipped in report.skipped:
         print(f"skipped {skipped.path}: it {skipped.reason}", file=sys.stderr)
@@ -241,16 +205,15 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    return run_demo(options.folder, small=options.small)
+
+
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of the Python function that were given on the command line."""
-    names = options.flags.keys() - {"quiet"}
-    found = {name: value for name, value in vars(options).items() if name in names}
-    if found["compression"] == "none":
-        del found["compression"]
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from .demo import run_demo
-
-    return run_demo(options.folder, small=options.small)
+    others = {"run", "flags", "debug", "quiet"}
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in others and value is not None and (name, value) != ("compression", "none")
+    }

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,25 +70,18 @@ class Copier:
         video_set: The files; its components are the datasets that get a new layout.
         source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
-        folder: The folder of the new file.
-        create: Creates a component's new dataset in the new file, under no name.
+        layouts: By name, the arguments of `create_dataset` for components that are chunked.
     """
 
     def __init__(
-        self,
-        video_set: VideoSet,
-        source: h5py.File,
-        target: h5py.File,
-        folder: str,
-        create: Callable[[h5py.File, Component], h5py.Dataset],
+        self, video_set: VideoSet, source: h5py.File, target: h5py.File, layouts: dict[str, Any]
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
         self._set = video_set
         self._source = source
         self._target = target
-        self._folder = folder
-        self._create = create
+        self._layouts = layouts
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
@@ -146,52 +139,52 @@ class Copier:
             counted.attrs[SAMPLE_COUNT] = self._set.num_samples
             names = self._attributes[self._copies[transfer.identity(self._source[self._group].id)]]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
+        reason = "does not hold a value for each sample; the first file's is used"
         for path in self._set.paths[1:]:
             with open_file(path) as file:
-                for where in (b"/" + name_bytes(name_text(name)) for name in dataset_names(file)):
+                for where in (b"/" + name_bytes(name) for name in dataset_names(file)):
                     if where not in self._joined:
-                        self._skip(
-                            f"dataset {_shown(where)} of {path}",
-                            "does not hold a value for each sample; the first file's is used",
-                        )
+                        self._skip(f"dataset {_shown(where)} of {path}", reason)
 
-    def _skip(self, name: str, reason: str, error: Exception | None = None) -> None:
-        reason += "" if error is None else f": {transfer.reason_of(error)}"
+    def _skip(self, name: str, reason: str) -> None:
         self.skipped.append(SkippedItem(name, reason))
+
+    @contextlib.contextmanager
+    def _skipping(self, name: str) -> Iterator[None]:
+        """Adds something to `skipped` if a SkipError is raised."""
+        try:
+            yield
+        except transfer.SkipError as error:
+            self._skip(name, str(error))
 
     def _copy_members(self, source: Any, target: Any, path: bytes) -> list[tuple[Any, Any, bytes]]:
         """Copies what is in a group; returns the groups in it, whose members are not copied yet."""
         names: list[bytes] = []
         groups = []
-        try:
+        with self._skipping(f"something in {_shown(path)}"), transfer.skipping("cannot be listed"):
             order = transfer.order(source.get_create_plist().get_link_creation_order())
             if path == b"/" and order == h5py.h5.INDEX_CRT_ORDER:
                 self._skip("the order in which '/' was filled", "is that of names in the new file")
             source.links.iterate(names.append, idx_type=order)
-        except HDF5_ERRORS as error:
-            self._skip(f"something in {_shown(path)}", "cannot be listed", error)
         for name in names:
             where, link = posixpath.join(path, name), transfer.link_properties(name)
-            try:
+            key = new = None
+            with self._skipping(f"link {_shown(where)}"), transfer.skipping("cannot be opened"):
                 item = self._copy_link(source, target, name, where, link)
-                if item is None:
-                    continue
-                key = transfer.identity(item)
-            except HDF5_ERRORS as error:
-                self._skip(f"link {_shown(where)}", "cannot be opened", error)
+                key = None if item is None else transfer.identity(item)
+            if key is None:
                 continue
             if key in self._copies:
                 target.links.create_hard(name, self._target["/"].id, self._copies[key], link)
                 continue
             is_dataset = isinstance(item, h5py.h5d.DatasetID)
-            try:
+            with self._skipping(f"{'dataset' if is_dataset else 'object'} {_shown(where)}"):
                 if is_dataset:
                     new = self._copy_dataset(item, target, name, where, link)
                 else:
-                    with _skipping():
+                    with transfer.skipping():
                         new = transfer.copy_object(item, target, name, link)
-            except _SkipError as error:
-                self._skip(f"{'dataset' if is_dataset else 'object'} {_shown(where)}", str(error))
+            if new is None:
                 continue
             self._copies[key] = where
             self._copy_attributes(item, new, where)
@@ -214,10 +207,11 @@ class Copier:
                     if dataset in self._components or self._has_other_rows(dataset, path):
                         return item
             filename, where = source.links.get_val(name)
-            filename = moved_link(self._source.filename, filename, self._folder)
+            folder = os.path.dirname(os.path.abspath(self._target.filename))
+            filename = moved_link(self._source.filename, filename, folder)
             target.links.create_external(name, filename, where, link)
         else:
-            self._skip(f"link {_shown(path)}", "is of a kind that only its writer knows")
+            raise transfer.SkipError("is of a kind that only its writer knows")
         return None
 
     def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
@@ -231,42 +225,42 @@ class Copier:
     def _copy_dataset(self, item: Any, target: Any, name: bytes, path: bytes, link: Any) -> Any:
         """Copies a dataset without its attributes; a component's, without its values."""
         dataset = h5py.Dataset(item)
-        with _skipping():
-            is_component = dataset in self._components
-            is_joined = not is_component and self._has_other_rows(dataset, path)
-            if transfer.holds_references(item.get_type()):
-                raise _SkipError(transfer.REFERENCES)
-            is_copyable = self._is_copied_by_hdf5 and not (is_component or is_joined)
+        with transfer.skipping():
+            components = self._components.get(dataset, [])
+            is_joined = not components and self._has_other_rows(dataset, path)
+            transfer.check_copyable(item.get_type())
+            is_copyable = self._is_copied_by_hdf5 and not (components or is_joined)
             if is_copyable and transfer.copy_by_hdf5(dataset, target, name, link):
                 self._datasets.append(path)
                 return h5py.h5o.open(target, name)
-            if not is_component and transfer.is_sparse(dataset, self._most_nbytes):
+            if not components and transfer.is_sparse(dataset, self._most_nbytes):
                 size = size_text(transfer.nbytes_of(dataset))
-                raise _SkipError(
+                raise transfer.SkipError(
                     f"has {size} of values, most of which are not stored; to have them, repack it "
                     f"by itself: x={dataset.name!r}"
                 )
-        if is_component:
-            components = self._components[dataset]
-            new = self._create(self._target, components[0])
+        if components:
+            shape = (self._set.num_samples, *components[0].sample_shape)
+            layout = self._layouts.get(components[0].name, {})
+            new = self._target.create_dataset(None, shape, components[0].dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
             new = self._join(dataset, path) if is_joined else self._copy_values(dataset)
             self._datasets.append(path)
-        if is_component or is_joined:
+        if components or is_joined:
             self._joined.add(path)
         h5py.h5o.link(new.id, target, name, link)
         return new.id
 
     def _copy_values(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Copies a dataset by reading and writing its values."""
-        with _skipping():
+        with transfer.skipping():
             new = transfer.make_like(dataset, self._target)
         try:
             transfer.copy_rows(dataset, new)
         except (MissingFilterError, ReadError) as error:
             reason = transfer.reason_of(error.__cause__ or error)
-            raise _SkipError(f"cannot be read: {reason}") from error
+            raise transfer.SkipError(f"cannot be read: {reason}") from error
         return new
 
     def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
@@ -297,17 +291,14 @@ class Copier:
     def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
         names: list[bytes] = []
         copied = self._attributes[path] = []
-        try:
+        what = f"some or all attributes of {_shown(path)}"
+        with self._skipping(what), transfer.skipping("cannot be listed"):
             order = transfer.order(source.get_create_plist().get_attr_creation_order())
             h5py.h5a.iterate(source, names.append, index_type=order)
-        except HDF5_ERRORS as error:
-            self._skip(f"some or all attributes of {_shown(path)}", "cannot be listed", error)
         for name in names:
-            problem = transfer.copy_attribute(source, target, name)
-            if problem is None:
+            with self._skipping(f"attribute {_shown(name)} of {_shown(path)}"):
+                transfer.copy_attribute(source, target, name)
                 copied.append(name)
-            else:
-                self._skip(f"attribute {_shown(name)} of {_shown(path)}", problem)
 
     def check(self, path: Path) -> None:
         """Compares all that was copied with what HDF5 reads in the complete file.
@@ -361,18 +352,6 @@ class Copier:
         if transfer.is_sparse(old, self._most_nbytes):
             return old.chunks is None  # nothing of it is stored
         return transfer.same_rows(old, new)
-
-
-class _SkipError(Exception):
-    """Raised if an object cannot be copied; the message is the reason."""
-
-
-@contextlib.contextmanager
-def _skipping() -> Iterator[None]:
-    try:
-        yield
-    except HDF5_ERRORS as error:
-        raise _SkipError(f"cannot be read: {transfer.reason_of(error)}") from error
 
 
 def _shown(name: bytes) -> str:

@@ -40,14 +40,9 @@ COMPARED_SECONDS = 1.0
 
 
 def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
-    """Runs the demonstration and prints its steps.
+    """Runs the demonstration; `small` for a quick check.
 
-    Args:
-        folder: Where to write: the scenes, the packed file, and the picture.
-        small: Smaller frames and fewer epochs, for a quick check.
-
-    Returns:
-        The exit code: 0, or 1 if the classifier is no better than chance.
+    Returns the exit code: 0, or 1 if the classifier is no better than chance.
     """
     # TensorFlow's messages about its start would hide those printed here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -122,17 +117,13 @@ def _train(path: str, *, epochs: int) -> tuple[Any, float]:
         **SPLIT,
     )
     layers = tf.keras.layers
-    model = tf.keras.Sequential(
-        [
-            layers.Input(train.element_spec[0].shape[1:], dtype="uint8"),
-            layers.Rescaling(1 / 255),
-            layers.Conv3D(8, 3, strides=2, activation="relu"),
-            layers.Conv3D(16, 3, strides=2, activation="relu"),
-            layers.Conv3D(32, 3, strides=2, padding="same", activation="relu"),
-            layers.GlobalMaxPooling3D(),
-            layers.Dense(len(train.class_names), activation="softmax"),
-        ]
-    )
+    model = tf.keras.Sequential([layers.Input(train.element_spec[0].shape[1:], dtype="uint8")])
+    model.add(layers.Rescaling(1 / 255))
+    model.add(layers.Conv3D(8, 3, strides=2, activation="relu"))
+    model.add(layers.Conv3D(16, 3, strides=2, activation="relu"))
+    model.add(layers.Conv3D(32, 3, strides=2, padding="same", activation="relu"))
+    model.add(layers.GlobalMaxPooling3D())
+    model.add(layers.Dense(len(train.class_names), activation="softmax"))
     model.compile(
         tf.keras.optimizers.Adam(0.003), loss="categorical_crossentropy", metrics=["accuracy"]
     )
@@ -172,8 +163,8 @@ def _compare(path: str, *, rounds: int) -> tuple[float, float]:
         return num_bytes / seconds
 
     speeds = [(speed(plain), speed(ours.repeat())) for _ in range(rounds + 1)]
-    # The first round warms up.
-    return statistics.median(s[0] for s in speeds[1:]), statistics.median(s[1] for s in speeds[1:])
+    of_plain, of_ours = zip(*speeds[1:], strict=True)  # the first round warms up
+    return statistics.median(of_plain), statistics.median(of_ours)
 
 
 def _draw(model: Any, path: str, class_names: tuple[str, ...], picture: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from h5video_data.errors import ArgumentError, FileFormatError, H5VideoError, UnsupportedDtypeError
+from h5video_data.errors import ArgumentError, H5VideoError, UnsupportedDtypeError
 from h5video_data.planning.access import Access, AccessKind, decide_access
 from h5video_data.reading.memory_budget import small_samples_budget
 from h5video_data.storage.attributes import (
@@ -126,22 +127,24 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
     with open_file(name) as file:
         linked, problems = linked_names(file)
         names = dataset_names(file) + linked
-        found = [_report_if_possible(file, item, problems) for item in names]
-        reports = [report for report in found if report is not None]
+        reports = []
+        for item in names:
+            try:
+                reports.append(_report(find_dataset(file, item), item, problems))
+            except HDF5_ERRORS as error:
+                problems.append(f"the dataset {item!r} is damaged: {error}")
         lengths = [report.shape[0] for report in reports if report.name == "X" and report.shape]
         sample_count = class_names = None
-        try:
+        with _noting(problems):
             if read_attribute(file, "/", SAMPLE_COUNT) is not None:
-                sample_count = read_sample_count(file, "X", max(lengths, default=2**63))[0]
-        except FileFormatError as error:
-            problems.append(str(error))
-        try:
+                sample_count, _ = read_sample_count(file, "X", max(lengths, default=2**63))
+        with _noting(problems):
             class_names = read_class_names(file)
-        except FileFormatError as error:
-            problems.append(str(error))
         for report in reports:
             if report.storage == "external" and report.path != "none":
-                _check_rows(file, report, problems)
+                with _noting(problems):  # external files may lack rows that are in use
+                    count, _ = read_sample_count(file, report.name, report.shape[0])
+                    check_external(find_dataset(file, report.name), count)
         if not names:
             problems.append("it holds no dataset")
         return FileReport(
@@ -154,20 +157,11 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         )
 
 
-def _report_if_possible(file: Any, name: str, problems: list[str]) -> DatasetReport | None:
-    """A dataset's report; None: what h5py says of it is an error, which is among the problems."""
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Adds an error to the problems instead of raising it."""
     try:
-        return _report(find_dataset(file, name), name, problems)
-    except HDF5_ERRORS as error:
-        problems.append(f"the dataset {name!r} is damaged: {error}")
-        return None
-
-
-def _check_rows(file: Any, report: DatasetReport, problems: list[str]) -> None:
-    """Notes it down if the external files of a dataset lack rows that are in use."""
-    try:
-        count, _ = read_sample_count(file, report.name, report.shape[0])
-        check_external(find_dataset(file, report.name), count)
+        yield
     except H5VideoError as error:
         problems.append(str(error))
 
@@ -204,7 +198,9 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
     num_samples, budget = stored.shape[0], small_samples_budget(None)
     (access,) = decide_access((stored,), num_samples, stored.shape[1:], budget_nbytes=budget)
     is_decoded = access.kind == "h5py" or (stored.filters and access.kind != "memory")
-    amplification = _amplification(stored) if is_decoded else 1.0
+    amplification = 1.0
+    if is_decoded and stored.row_nbytes:
+        amplification = stored.row_decoded_nbytes / stored.row_nbytes
     return DatasetReport(
         name=name,
         shape=stored.shape,
@@ -235,23 +231,21 @@ def _storage(dataset: Any) -> str:
     return "chunked" if dataset.chunks else "contiguous"
 
 
-def _amplification(stored: StoredArray) -> float:
-    return stored.row_decoded_nbytes / stored.row_nbytes if stored.row_nbytes else 1.0
-
-
 def _advice(access: Access, amplification: float) -> list[str]:
     advice, stored = [], access.stored
-    is_video = len(stored.shape) > 2
-    if is_video and access.kind == "h5py":
-        advice.append(f"store it anew to have it read directly: {_repack_command(stored)}")
-    elif is_video and stored.filters and (stored.chunk_shape or (1,))[0] > 1:
+    if len(stored.shape) <= 2:  # no video
+        return []
+    command = _repack_command(stored)
+    if access.kind == "h5py":
+        advice.append(f"store it anew to have it read directly: {command}")
+    elif stored.filters and (stored.chunk_shape or (1,))[0] > 1:
         advice.append(
             f"read_ahead_bytes={stored.nbytes} or more decodes each chunk once an epoch; stored "
-            f"anew, no memory is needed: {_repack_command(stored)}"
+            f"anew, no memory is needed: {command}"
         )
-    elif is_video and amplification >= BAD_AMPLIFICATION:
-        advice.append(f"store it anew: {_repack_command(stored)}")
-    if is_video and stored.dtype.kind == "f":
+    elif amplification >= BAD_AMPLIFICATION:
+        advice.append(f"store it anew: {command}")
+    if stored.dtype.kind == "f":
         advice.append(
             f"if these are pixels, uint8 takes a {stored.dtype.itemsize}th of the bytes; cast on "
             "the accelerator"

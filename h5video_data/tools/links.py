@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import h5py
 
 from h5video_data.errors import H5VideoError
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.paths import hdf5_search_path
 
 from .transfer import identity
 
@@ -21,16 +23,10 @@ _LINK, _SOURCE, _RAW = "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFI
 
 
 def moved_link(path: str, filename: bytes, folder: str) -> bytes:
-    """Returns the file name for a copy of an external link in another folder.
-
-    Args:
-        path: The file with the link.
-        filename: The file name in the link.
-        folder: The folder of the file with the copy.
-    """
+    """Returns the file name in an external link of the file `path`, for a copy in `folder`."""
     if os.path.isabs(filename):
         return filename
-    found = filter(os.path.exists, _places(path, os.fsdecode(filename), _LINK))
+    found = filter(os.path.exists, hdf5_search_path(path, os.fsdecode(filename), _LINK))
     return next((os.fsencode(os.path.relpath(place, folder)) for place in found), filename)
 
 
@@ -77,30 +73,22 @@ def _names(file: Any) -> Iterator[tuple[str, str]]:
                 if isinstance(item, h5py.h5g.GroupID):
                     groups.append(item)
                 elif isinstance(item, h5py.h5d.DatasetID):
-                    yield from _names_of_sources(item.get_create_plist())
-
-
-def _names_of_sources(plist: Any) -> Iterator[tuple[str, str]]:
-    if plist.get_layout() == h5py.h5d.VIRTUAL:
-        for number in range(plist.get_virtual_count()):
-            yield plist.get_virtual_filename(number), _SOURCE
-    for number in range(plist.get_external_count()):
-        yield os.fsdecode(plist.get_external(number)[0]), _RAW
+                    plist = item.get_create_plist()
+                    if plist.get_layout() == h5py.h5d.VIRTUAL:
+                        for number in range(plist.get_virtual_count()):
+                            yield plist.get_virtual_filename(number), _SOURCE
+                    for number in range(plist.get_external_count()):
+                        yield os.fsdecode(plist.get_external(number)[0]), _RAW
 
 
 def _places(path: str, name: str, kind: str) -> list[str]:
-    """Returns the paths at which HDF5 looks for a file that the file `path` refers to."""
-    folder = os.path.dirname(os.path.abspath(path))
-    prefixes = os.environ.get(kind, "").replace("${ORIGIN}", folder).split(":")
-    folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
-    # A file that is not where an absolute name says is looked up by its last component.
-    first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
-    places = [*first, *(os.path.join(item, relative) for item in folders)]
+    """Lists the paths at which HDF5 looks for a file that the file `path` refers to."""
+    places = hdf5_search_path(path, name, kind)
     if kind != _SOURCE:
         return places
-    # `%b` stands for the number of a part, and `%%` for a percent sign.
+    # `%b` stands for the number of a block, and `%%` for a percent sign (H5Pset_virtual).
     patterns = (
-        "*".join(glob.escape(part.replace("%%", "%")) for part in place.split("%b"))
+        re.sub("%%|%b", lambda found: "%" if found[0] == "%%" else "*", glob.escape(place))
         for place in places
     )
     return [found for pattern in patterns for found in glob.glob(pattern)]

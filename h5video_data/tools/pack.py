@@ -9,23 +9,22 @@ known before anything is written; the second one writes the clips, one at a time
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
 from h5video_data.errors import ArgumentError, PackingError, ReadError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
 from h5video_data.storage.filters import sample_chunks
 
-from .atomic_file import Output, check_out, file_when_complete, with_progress
+from .atomic_file import check_not_read, check_out, file_when_complete, with_progress
 from .videos import (
     SkippedVideo,
-    check_not_packed,
     clip_starts,
     count_frames,
     list_videos,
@@ -61,26 +60,14 @@ class PackReport:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """Checked arguments of `pack`: the form of a sample and how it is stored."""
-
-    num_frames: int
-    stride: int
-    size: tuple[int, int]  # rows, columns
-    clips_per_video: int
-    sample_shape: tuple[int, int, int, int]  # frames, channels, rows, columns
-    layout: dict[str, Any]  # arguments of `create_dataset`
-
-
-@dataclass(frozen=True)
 class _PlannedVideo:
-    """A readable video and its clips: `starts` are their first frames, in rising order."""
+    """A readable video, and the numbers of the frames of each of its clips."""
 
     path: str
     label: int
     num_frames: int
     frame_rate: float  # frames per second, nan if unknown
-    starts: tuple[int, ...]
+    clips: tuple[range, ...]
 
 
 def pack(
@@ -157,38 +144,55 @@ def pack(
     check_whole_number("stride", stride, 1)
     check_whole_number("clips_per_video", clips_per_video, 1)
     check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
-    if not (isinstance(size, Sequence) and len(size) == 2 and all(map(_is_positive, size))):
+    if not (
+        isinstance(size, Sequence)
+        and len(size) == 2
+        and all(is_whole_number(item) and item > 0 for item in size)
+    ):
         raise ArgumentError(
             f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
         )
     rows, columns = map(int, size)
     shape = (int(num_frames), 3, rows, columns)
     layout = {} if compression is None else sample_chunks(shape, 1, compression)
-    clips = int(clips_per_video)
-    settings = _Settings(int(num_frames), int(stride), (rows, columns), clips, shape, layout)
     folder, out = Path(folder), Path(out)
     check_out(out, overwrite=overwrite)
     class_names, files, strays = list_videos(folder)
-    check_not_packed(out, folder, [*(path for path, _ in files), *(item.path for item in strays)])
-    videos, unreadable = _plan_videos(folder, files, settings, progress=progress)
+    if not h5py.is_hdf5(out):  # the result of an earlier call may be in the folder
+        paths = [*(path for path, _ in files), *(item.path for item in strays)]
+        check_not_read(out, (folder / path for path in paths))
+    videos, unreadable = _plan_videos(
+        folder,
+        with_progress(files, "counting frames", unit="video", progress=progress),
+        num_frames=int(num_frames),
+        stride=int(stride),
+        size=(rows, columns),
+        clips_per_video=int(clips_per_video),
+    )
     skipped = tuple(sorted(strays + unreadable, key=lambda video: video.path))
+    if not skipped and not videos:
+        raise PackingError(f"Nothing to pack: the class folders in {folder} hold no files.")
     if not videos:
-        raise PackingError(_nothing_packed(folder, skipped))
-    labels = np.repeat([v.label for v in videos], [len(v.starts) for v in videos])
+        reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
+        raise PackingError(
+            f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
+        )
+    labels = np.repeat([v.label for v in videos], [len(v.clips) for v in videos])
     with file_when_complete(out, PackingError) as (file, output):
         file.attrs["sample_count"] = len(labels)
         file.attrs["class_names"] = np.array(class_names, dtype=h5py.string_dtype())
-        file.attrs["num_frames"], file.attrs["stride"] = settings.num_frames, settings.stride
+        file.attrs["num_frames"], file.attrs["stride"] = int(num_frames), int(stride)
         X = file.create_dataset("X", (len(labels), *shape), np.uint8, **layout)
         file["Y"] = np.eye(len(class_names), dtype=np.float32)[labels]
-        sources = [v.path for v in videos for _ in v.starts]
+        sources = [v.path for v in videos for _ in v.clips]
         file.create_dataset("source", data=sources, dtype=h5py.string_dtype())
-        file["start_frame"] = np.array([start for v in videos for start in v.starts], np.int64)
-        file["frame_rate"] = np.array([v.frame_rate for v in videos for _ in v.starts])
+        file["start_frame"] = np.array([clip.start for v in videos for clip in v.clips], np.int64)
+        file["frame_rate"] = np.array([v.frame_rate for v in videos for _ in v.clips])
         begin = 0
         for video in with_progress(videos, "packing", unit="video", progress=progress):
-            _write_clips(X, output, begin, folder / video.path, video, settings)
-            begin += len(video.starts)
+            clips = read_clips(folder / video.path, video.clips, (rows, columns))
+            _write_clips(X, begin, output.watched(clips), folder / video.path, video)
+            begin += len(video.clips)
     return PackReport(
         path=out,
         class_names=class_names,
@@ -198,19 +202,14 @@ def pack(
     )
 
 
-def _is_positive(value: Any) -> bool:
-    return is_whole_number(value) and value > 0
-
-
-def _nothing_packed(folder: Path, skipped: Sequence[SkippedVideo]) -> str:
-    if not skipped:
-        return f"Nothing to pack: the class folders in {folder} hold no files."
-    reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
-    return f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
-
-
 def _plan_videos(
-    folder: Path, files: Sequence[tuple[str, int]], settings: _Settings, *, progress: bool
+    folder: Path,
+    files: Iterable[tuple[str, int]],
+    *,
+    num_frames: int,
+    stride: int,
+    size: tuple[int, int],
+    clips_per_video: int,
 ) -> tuple[list[_PlannedVideo], list[SkippedVideo]]:
     """Chooses the clips of each file, and the files to skip."""
     # Every video is decoded here just to count its frames. Nothing cheaper is exact: the number in
@@ -221,52 +220,40 @@ def _plan_videos(
     # H.264: 39 ms to count, 31 ms to read the middle clip, 113 ms to use all.
     planned: list[_PlannedVideo] = []
     skipped: list[SkippedVideo] = []
-    for path, label in with_progress(files, "counting frames", unit="video", progress=progress):
+    span = (num_frames - 1) * stride + 1
+    for path, label in files:
         try:
-            num_frames, frame_rate = count_frames(folder / path, settings.size)
+            count, frame_rate = count_frames(folder / path, size)
         except ReadError as error:
             skipped.append(SkippedVideo(path, str(error)))
             continue
-        starts = clip_starts(
-            num_frames,
-            num_clips=settings.clips_per_video,
-            num_frames=settings.num_frames,
-            stride=settings.stride,
-        )
-        if starts:
-            planned.append(_PlannedVideo(path, label, num_frames, frame_rate, starts))
+        starts = clip_starts(count, num_clips=clips_per_video, span=span)
+        clips = tuple(range(start, start + span, stride) for start in starts)
+        if clips:
+            planned.append(_PlannedVideo(path, label, count, frame_rate, clips))
         else:
-            span = (settings.num_frames - 1) * settings.stride + 1
-            reason = f"is too short: it has {num_frames} frames, and a clip spans {span}"
+            reason = f"is too short: it has {count} frames, and a clip spans {span}"
             skipped.append(SkippedVideo(path, reason))
     return planned, skipped
 
 
 def _write_clips(
     dataset: h5py.Dataset,
-    output: Output,
     begin: int,
+    clips: Iterable[NDArray[np.uint8]],
     path: Path,
     video: _PlannedVideo,
-    settings: _Settings,
 ) -> None:
-    clips = read_clips(
-        path,
-        video.starts,
-        num_frames=settings.num_frames,
-        stride=settings.stride,
-        size=settings.size,
-    )
     written, problem = 0, None
     try:
-        for clip in output.watched(clips):
+        for clip in clips:
             dataset[begin + written] = clip
             written += 1
     except ReadError as error:
         problem = error
-    if written < len(video.starts):
+    if written < len(video.clips):
         raise ReadError(
-            f"{path}: expected {len(video.starts)} clips from {video.num_frames} frames, and the "
+            f"{path}: expected {len(video.clips)} clips from {video.num_frames} frames, and the "
             f"second reading found only {written} ({problem or 'it ended early'}). The file must "
             "not change while it is packed. Nothing was written."
         ) from problem

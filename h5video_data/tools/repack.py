@@ -9,10 +9,9 @@ bounded memory; they are written in large batches.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,7 @@ from h5py._objects import phil
 from numpy.typing import NDArray
 
 from h5video_data.arguments import check_choice, check_whole_number
-from h5video_data.errors import (
-    ArgumentError,
-    H5VideoError,
-    RepackingError,
-)
+from h5video_data.errors import ArgumentError, H5VideoError, RepackingError
 from h5video_data.opening import Paths, open_video_set
 from h5video_data.reading.one_pass import read_once
 from h5video_data.reading.threads import Task, Threads
@@ -36,9 +31,9 @@ from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
-from h5video_data.video_set import Component, VideoSet
+from h5video_data.video_set import VideoSet
 
-from .atomic_file import check_out, file_when_complete, not_written, with_progress
+from .atomic_file import check_not_read, check_out, file_when_complete, not_written, with_progress
 from .copy_rest import Copier, SkippedItem
 from .inspection import size_text
 from .links import linked_files
@@ -150,35 +145,27 @@ def repack(
     check_choice("chunks", chunks, None, "sample")
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     video_set = open_video_set(path, {name: name for name in names}, None)
-    _check_not_read(out, video_set)
+    if out.exists():
+        check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
     check_out(out, overwrite=overwrite)
-    is_chunked = compression is not None or chunks is not None
-    if not is_chunked:
+    layouts = {}
+    if compression is None and chunks is None:
         _check_space(out, video_set)
-    layouts = {
-        item.name: {
-            **sample_chunks(item.sample_shape, item.dtype.itemsize, compression),
-            "maxshape": (None, *item.sample_shape),
-        }
-        for item in video_set.components
-        if is_chunked
-    }
-
-    def create(file: h5py.File, component: Component) -> h5py.Dataset:
-        shape = (video_set.num_samples, *component.sample_shape)
-        return file.create_dataset(None, shape, component.dtype, **layouts.get(component.name, {}))
+    else:
+        for item in video_set.components:
+            layout = sample_chunks(item.sample_shape, item.dtype.itemsize, compression)
+            layouts[item.name] = {**layout, "maxshape": (None, *item.sample_shape)}
 
     def check(partial: Path) -> None:
         copier.check(partial)
         _check_samples(video_set, partial)
 
     num_threads = len(os.sched_getaffinity(0))
-    samples, size = np.arange(video_set.num_samples), _batch_size(video_set)
-    datasets = [item.name for item in video_set.components]
+    samples, batch_size = np.arange(video_set.num_samples), _batch_size(video_set)
     batches = read_once(
         video_set,
         samples,
-        batch_size=size,
+        batch_size=batch_size,
         read_ahead_bytes=read_ahead_bytes,
         num_threads=num_threads,
     )
@@ -188,26 +175,22 @@ def repack(
             open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
             file_when_complete(out, RepackingError, check) as (target, output),
         ):
+            copier = Copier(video_set, source, target, layouts)
+            copier.copy()
+            datasets = [copier.new_datasets[item.name] for item in video_set.components]
             shown = with_progress(
-                (dict(zip(datasets, arrays, strict=True)) for _, arrays in batches),
+                (arrays for _, arrays in batches),
                 "repacking",
                 unit="batch",
-                total=-(-len(samples) // size),
+                total=-(-len(samples) // batch_size),
                 progress=progress,
             )
-            copier = Copier(video_set, source, target, os.path.abspath(out.parent), create)
-            copier.copy()
-            _write_samples(output.watched(shown), copier.new_datasets, compression, num_threads)
+            _write_samples(output.watched(shown), datasets, compression, num_threads)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
         raise RepackingError(not_written(out, error)) from error
-    return RepackReport(
-        path=out,
-        num_samples=video_set.num_samples,
-        names=names,
-        skipped=tuple(copier.skipped),
-    )
+    return RepackReport(out, video_set.num_samples, names, tuple(copier.skipped))
 
 
 # Arguments
@@ -220,17 +203,6 @@ def _checked_names(x: Any) -> tuple[str, ...]:
             f"`x` must be the name of a dataset, or a list of names. Received: x={x!r}"
         )
     return tuple(dict.fromkeys(names))
-
-
-def _check_not_read(out: Path, video_set: VideoSet) -> None:
-    """Raises an ArgumentError if the new file would replace one that is read."""
-    if not out.exists():
-        return
-    for path in sorted(set().union(*map(linked_files, video_set.paths))):
-        if os.path.exists(path) and out.samefile(path):
-            raise ArgumentError(
-                f"`out` must not be a file that is read, and is {path}. Received: out={str(out)!r}"
-            )
 
 
 def _check_space(out: Path, video_set: VideoSet) -> None:
@@ -257,20 +229,22 @@ def _batch_size(video_set: VideoSet) -> int:
 
 
 def _write_samples(
-    batches: Iterable[dict[str, NDArray[Any]]],
-    datasets: Mapping[str, h5py.Dataset],
+    batches: Iterable[Sequence[NDArray[Any]]],
+    datasets: Sequence[h5py.Dataset],
     compression: str | None,
     num_threads: int,
 ) -> None:
-    write: Callable[[h5py.Dataset, int, NDArray[Any]], None] = _write_plain
+    """Writes batches, each an array of samples for each dataset."""
+    encodes = compression is not None and COMPRESSIONS[compression].encode is not None
+    begin = 0
     with contextlib.closing(Threads(num_threads, "h5video_data_encode")) as threads:
-        if compression is not None and COMPRESSIONS[compression].encode is not None:
-            encode = functools.partial(threads.submit, encode_chunk, compression)
-            write = functools.partial(_write_encoded, encode)
-        begin = 0
         for batch in batches:
-            for name, values in batch.items():
-                write(datasets[name], begin, values)
+            for dataset, values in zip(datasets, batch, strict=True):
+                if encodes:
+                    tasks = [threads.submit(encode_chunk, compression, value) for value in values]
+                    _write_encoded(dataset, begin, tasks)
+                else:
+                    _write_plain(dataset, begin, values)
             begin += len(values)
 
 
@@ -279,13 +253,10 @@ def _write_plain(dataset: h5py.Dataset, begin: int, values: NDArray[Any]) -> Non
 
 
 def _write_encoded(
-    encode: Callable[[NDArray[Any]], Task[tuple[Any, int]]],
-    dataset: h5py.Dataset,
-    begin: int,
-    values: NDArray[Any],
+    dataset: h5py.Dataset, begin: int, tasks: Iterable[Task[tuple[Any, int]]]
 ) -> None:
-    zeros = (0,) * (values.ndim - 1)
-    for row, task in enumerate([encode(value) for value in values], begin):
+    zeros = (0,) * (dataset.ndim - 1)
+    for row, task in enumerate(tasks, begin):
         data, mask = task.result()
         # h5py (3.14) does not take its own lock for this call, and the loader's threads may call
         # h5py at the same time.

@@ -33,17 +33,30 @@ CACHE_BYTES = 64 << 20
 # Deflate decodes one byte to at most this many.
 _MAX_RATIO = 1032
 
-REFERENCES = "holds references, which lead into their own file"
-"""The reason why something is not copied."""
+# A part of an array: a slice for each axis, with a start and a stop.
+_Piece = tuple[slice, ...]
+
+
+class SkipError(Exception):
+    """Raised for something that cannot be copied; the message is the reason."""
 
 
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Raises a ReadError, which says that `what` cannot be read, for errors of h5py."""
+    """Raises a ReadError for errors of h5py."""
     try:
         yield
     except HDF5_ERRORS as error:
         raise ReadError(f"{what} cannot be read: {reason_of(error)}") from error
+
+
+@contextlib.contextmanager
+def skipping(reason: str = "cannot be read") -> Iterator[None]:
+    """Raises a SkipError for errors of h5py."""
+    try:
+        yield
+    except HDF5_ERRORS as error:
+        raise SkipError(f"{reason}: {reason_of(error)}") from error
 
 
 def reason_of(error: BaseException) -> str:
@@ -57,9 +70,10 @@ def identity(item: Any) -> Any:
     return info.fileno, info.objno
 
 
-def holds_references(stored_type: Any) -> bool:
-    """Tells if values of an HDF5 type are references, or have a part that is."""
-    return bool(stored_type.detect_class(h5py.h5t.REFERENCE))
+def check_copyable(stored_type: Any) -> None:
+    """Raises a SkipError if values of an HDF5 type are references, or have a part that is."""
+    if stored_type.detect_class(h5py.h5t.REFERENCE):
+        raise SkipError("holds references, which lead into their own file")
 
 
 def has_variable_length(stored_type: Any) -> bool:
@@ -78,10 +92,7 @@ def nbytes_of(dataset: Any) -> int:
 
 
 def is_sparse(dataset: Any, most_nbytes: int) -> bool:
-    """Tells if a dataset has more values than that, most of which are not stored.
-
-    A dataset that is virtual, or hardly written, may have any shape.
-    """
+    """Tells if a dataset (virtual, hardly written) has more values than that, mostly not stored."""
     is_elsewhere = dataset.is_virtual or dataset.external
     stored_nbytes = 0 if is_elsewhere else dataset.id.get_storage_size()
     return nbytes_of(dataset) > max(most_nbytes, _MAX_RATIO * stored_nbytes)
@@ -106,17 +117,7 @@ def link_properties(name: bytes) -> Any:
 
 
 def copy_object(item: Any, group: Any, name: bytes, link: Any) -> Any:
-    """Copies a group without its members, or a committed type; neither's attributes.
-
-    Args:
-        item: The low-level id of the object.
-        group: The low-level id of the group to copy it to.
-        name: The name there.
-        link: The property list of the new link.
-
-    Returns:
-        The id of the copy.
-    """
+    """Copies a group without its members, or a committed type; neither's attributes."""
     if not isinstance(item, h5py.h5g.GroupID):
         new = item.copy()
         new.commit(group, name, link)
@@ -132,17 +133,11 @@ def copy_object(item: Any, group: Any, name: bytes, link: Any) -> Any:
 
 
 def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
-    """Creates a dataset of the same type, and with the same chunks and filters, if any.
-
-    Args:
-        dataset: The `h5py.Dataset` to imitate.
-        file: Where to create it, without a name.
-        num_rows: The number of its rows; None: its shape is the same.
-    """
+    """Creates a dataset without a name, of the same type, chunks and filters."""
     with reading(dataset_location(dataset)):
         plist, space = dataset.id.get_create_plist(), dataset.id.get_space()
         stored_type = dataset.id.get_type().copy()
-        shape = dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
+        shape = _shape(dataset, num_rows)
         if dataset.chunks is None:
             # A contiguous dataset cannot grow.
             space = h5py.h5s.create_simple(shape) if shape else space
@@ -158,12 +153,6 @@ def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
 
 def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
     """Copies a dataset as it is stored, without its attributes, by H5Ocopy.
-
-    Args:
-        dataset: An `h5py.Dataset`.
-        group: The low-level id of the group to copy it to.
-        name: The name there.
-        link: The property list of the new link.
 
     Returns:
         False if HDF5 cannot copy it, or would copy it without its values, or with a fill value that
@@ -196,13 +185,7 @@ def _has_chunks_beyond_the_end(dataset: Any) -> bool:
 
 
 def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> None:
-    """Copies the first rows of a dataset.
-
-    Args:
-        source: The `h5py.Dataset` to read; of the same type as `target`.
-        target: The `h5py.Dataset` to write to.
-        begin: Where to write the first row.
-        num_rows: How many; None: all values, of a scalar too.
+    """Copies the first rows of a dataset (all, if None) to another of its type, from row `begin`.
 
     Raises:
         MissingFilterError: They were written with a filter that is not installed.
@@ -213,28 +196,19 @@ def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
     stored = Values(source, num_rows)
     with reading(dataset_location(source)):
         form = _form(source.id.get_type())
-        shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
-    for corner, size in _pieces(shape, form.dtype):
-        values = _read(source, corner, size, form, stored)
-        target.id.write(*_selection(target, _shifted(corner, begin), size), values, form.in_memory)
+    for piece in _pieces(_shape(source, num_rows), form.dtype):
+        values = _read(source, piece, form, stored)
+        target.id.write(*_spaces(target, _shifted(piece, begin)), values, form.in_memory)
     stored.check_files()
 
 
 def same_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> bool:
-    """Tells if the rows that `copy_rows` copied are the same, byte by byte.
-
-    Raises:
-        ReadError: HDF5 cannot read them.
-    """
+    """Tells if the rows that `copy_rows` copied are the same, byte by byte."""
     with reading(dataset_location(source)):
         form = _form(source.id.get_type(), is_read_only=True)
-        shape = source.shape if num_rows is None else (num_rows, *source.shape[1:])
     return all(
-        _same(
-            _read(source, corner, size, form),
-            _read(target, _shifted(corner, begin), size, form),
-        )
-        for corner, size in _pieces(shape, form.dtype)
+        _same(_read(source, piece, form), _read(target, _shifted(piece, begin), form))
+        for piece in _pieces(_shape(source, num_rows), form.dtype)
     )
 
 
@@ -242,9 +216,6 @@ def same_chunks(source: Any, target: Any) -> bool:
     """Tells if two chunked datasets of a type are stored in the same chunks, byte by byte.
 
     Nothing is decoded: a chunk may be damaged, or its filter not installed.
-
-    Raises:
-        OSError, RuntimeError: HDF5 does not find a chunk that it lists.
     """
     plists = [dataset.id.get_create_plist() for dataset in (source, target)]
     filters = [[p.get_filter(i) for i in range(p.get_nfilters())] for p in plists]
@@ -266,25 +237,17 @@ def same_chunks(source: Any, target: Any) -> bool:
 # Attributes
 
 
-def copy_attribute(source: Any, target: Any, name: bytes) -> str | None:
-    """Copies an attribute from one object (a low-level id) to another, or returns why not.
-
-    Raises:
-        OSError, RuntimeError: HDF5 cannot write it.
-    """
-    try:
+def copy_attribute(source: Any, target: Any, name: bytes) -> None:
+    """Copies an attribute from one object (a low-level id) to another; may raise a SkipError."""
+    with skipping():
         attribute = h5py.h5a.open(source, name)
         stored_type, space = attribute.get_type(), attribute.get_space()
-        if holds_references(stored_type):
-            return REFERENCES
+        check_copyable(stored_type)
         form = _form(stored_type)
         values = _attribute_values(attribute, form)
-    except HDF5_ERRORS as error:
-        return f"cannot be read: {reason_of(error)}"
     new = h5py.h5a.create(target, name, stored_type.copy(), space)
     if values is not None:
         new.write(values, mtype=form.in_memory)
-    return None
 
 
 def same_attribute(source: Any, target: Any, name: bytes) -> bool:
@@ -341,47 +304,48 @@ def _is_exact(dtype: np.dtype[Any], stored_type: Any) -> bool:
     return item is not None and np.dtype(item).isnative and not np.dtype(item).hasobject
 
 
-def _pieces(
-    shape: tuple[int, ...] | None, dtype: np.dtype[Any]
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cuts an array into pieces: their corners and sizes, in row-major order."""
+def _shape(dataset: Any, num_rows: int | None) -> Any:
+    """Returns the shape of a dataset's first rows; None: of all of it."""
+    return dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
+
+
+def _pieces(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Iterator[_Piece]:
+    """Cuts an array into pieces, in row-major order."""
     if shape is None or 0 in shape:
         return
     most = PIECE_OBJECTS if dtype.hasobject else max(1, PIECE_BYTES // dtype.itemsize)
-    piece = list(shape)
+    sizes = list(shape)
     for axis in range(len(shape)):
-        piece[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
-        if piece[axis] > 1:
+        sizes[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
+        if sizes[axis] > 1:
             break
-    for corner in itertools.product(*map(range, [0] * len(shape), shape, piece)):
-        stops = zip(corner, piece, shape, strict=True)
-        yield corner, tuple(min(start + step, n) - start for start, step, n in stops)
+    yield from itertools.product(
+        *(
+            [slice(start, min(start + size, length)) for start in range(0, length, size)]
+            for length, size in zip(shape, sizes, strict=True)
+        )
+    )
 
 
-def _shifted(corner: tuple[int, ...], num_rows: int) -> tuple[int, ...]:
-    return (corner[0] + num_rows, *corner[1:]) if corner else ()
+def _shifted(piece: _Piece, num_rows: int) -> _Piece:
+    rows = [slice(item.start + num_rows, item.stop + num_rows) for item in piece[:1]]
+    return (*rows, *piece[1:])
 
 
-def _read(
-    dataset: Any,
-    corner: tuple[int, ...],
-    size: tuple[int, ...],
-    form: _Form,
-    stored: Values | None = None,
-) -> NDArray[Any]:
-    selection = [slice(start, start + n) for start, n in zip(corner, size, strict=True)]
-    with stored.reading(selection) if stored and selection else reading(dataset_location(dataset)):
-        values = np.zeros(size, form.dtype)
-        dataset.id.read(*_selection(dataset, corner, size), values, form.in_memory)
+def _read(dataset: Any, piece: _Piece, form: _Form, stored: Values | None = None) -> NDArray[Any]:
+    with stored.reading(piece) if stored and piece else reading(dataset_location(dataset)):
+        values = np.zeros([item.stop - item.start for item in piece], form.dtype)
+        dataset.id.read(*_spaces(dataset, piece), values, form.in_memory)
     return values
 
 
-def _selection(dataset: Any, corner: tuple[int, ...], size: tuple[int, ...]) -> tuple[Any, Any]:
+def _spaces(dataset: Any, piece: _Piece) -> tuple[Any, Any]:
     """Returns the data spaces of a piece, in memory and in the dataset."""
-    if not size:
+    if not piece:
         return h5py.h5s.ALL, h5py.h5s.ALL
+    size = tuple(item.stop - item.start for item in piece)
     space = dataset.id.get_space()
-    space.select_hyperslab(corner, size)
+    space.select_hyperslab(tuple(item.start for item in piece), size)
     return h5py.h5s.create_simple(size), space
 
 

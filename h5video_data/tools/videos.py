@@ -10,13 +10,12 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,24 +58,18 @@ def list_videos(
     Returns:
         The class names; (path, label) of each file that may be a video, the paths relative to
         `folder`; and the files that are none, without having been opened.
-
-    Raises:
-        VideoFileNotFoundError: The folder does not exist.
-        ArgumentError: It is a file.
-        PackingError: It has no sub-folders, or a name that is not valid UTF-8.
-        ReadError: It, or a folder below it, cannot be read.
     """
-    with _reading_folder(folder):
-        exists, is_folder = folder.exists(), folder.is_dir()
-    if not exists:
-        raise VideoFileNotFoundError(f"There is no folder {folder}.")
-    if not is_folder:
-        raise ArgumentError(
-            f"`folder` must be a folder, and is a file. Received: folder={str(folder)!r}"
-        )
-    with _reading_folder(folder):
+    try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         class_names = tuple(path.name for path in entries if path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists():
+            raise VideoFileNotFoundError(f"There is no folder {folder}.") from None
+        raise ArgumentError(
+            f"`folder` must be a folder, and is a file. Received: folder={str(folder)!r}"
+        ) from None
+    except OSError as error:
+        _raise_unreadable(error)
     strays = [path.name for path in entries if path.name not in class_names]
     if not class_names:
         raise PackingError(
@@ -87,25 +80,22 @@ def list_videos(
     files: list[tuple[str, int]] = []
     for label, name in enumerate(class_names):
         for path in sorted(_visible_files(folder, name)):
-            problem = _problem(folder / path)
-            if problem is None:
-                files.append((path, label))
-            else:
+            if problem := _problem(folder / path):
                 skipped.append(SkippedVideo(path, problem))
+            else:
+                files.append((path, label))
     for text in (*class_names, *(item.path for item in skipped), *(path for path, _ in files)):
-        _check_utf8(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            # HDF5 and FFmpeg accept nothing else. Checked first, since packing can take hours.
+            raise PackingError(f"The name {text!a} is not valid UTF-8. Rename it.") from error
     return class_names, files, skipped
 
 
-@contextlib.contextmanager
-def _reading_folder(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ReadError(
-            f"{error.filename or folder} cannot be read: {error.strerror or error}. Nothing was "
-            "written."
-        ) from error
+def _raise_unreadable(error: OSError) -> NoReturn:
+    reason = error.strerror or error
+    raise ReadError(f"{error.filename} cannot be read: {reason}. Nothing was written.") from error
 
 
 def _visible_files(folder: Path, name: str) -> Iterator[str]:
@@ -113,17 +103,12 @@ def _visible_files(folder: Path, name: str) -> Iterator[str]:
 
     Links to folders are among them: they are not followed, since they may be circular.
     """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    with _reading_folder(folder / name):
-        for parent, folders, files in os.walk(folder / name, onerror=fail):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-            for file in [*files, *links]:
-                if not file.startswith("."):
-                    yield (Path(parent) / file).relative_to(folder).as_posix()
+    for parent, folders, files in os.walk(folder / name, onerror=_raise_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for file in [*files, *links]:
+            if not file.startswith("."):
+                yield (Path(parent) / file).relative_to(folder).as_posix()
 
 
 def _problem(path: Path) -> str | None:
@@ -140,26 +125,6 @@ def _problem(path: Path) -> str | None:
     return None if stat.S_ISREG(mode) else "is not a file, but a pipe, a socket or a device"
 
 
-def check_not_packed(out: Path, folder: Path, paths: Iterable[str]) -> None:
-    """Raises an ArgumentError if `out` is one of the files of a folder, packed or skipped."""
-    if not out.exists() or h5py.is_hdf5(out):  # the result of an earlier call
-        return
-    for path in paths:
-        if (folder / path).exists() and out.samefile(folder / path):
-            raise ArgumentError(
-                f"`out` must not be one of the files that are packed, and is {folder / path}. "
-                f"Received: out={str(out)!r}"
-            )
-
-
-def _check_utf8(name: str) -> None:
-    # HDF5 and FFmpeg accept nothing else. Checked first, since packing can take hours.
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise PackingError(f"The name {name!a} is not valid UTF-8. Rename it.") from error
-
-
 def shown(texts: Sequence[str]) -> str:
     """Returns the first few of some names, for a message."""
     more = len(texts) - _MAX_NAMES_SHOWN
@@ -169,27 +134,19 @@ def shown(texts: Sequence[str]) -> str:
 # Frames and clips
 
 
-def clip_starts(
-    num_video_frames: int, *, num_clips: int, num_frames: int, stride: int
-) -> tuple[int, ...]:
-    """Picks the first frames of evenly spaced clips.
+def clip_starts(num_video_frames: int, *, num_clips: int, span: int) -> tuple[int, ...]:
+    """Picks the first frames of evenly spaced clips of `span` frames.
 
-        video     0 1 2 3 4 5 6 7 8 9      num_clips=2, num_frames=3, stride=2: a span of 5 frames
+        video     0 1 2 3 4 5 6 7 8 9      num_clips=2, span=5, here with a stride of 2
         clip 0    x . x . x
         clip 1              x . x . x
-
-    Args:
-        num_video_frames: The number of frames of the video.
-        num_clips: The number of clips, at least 1.
-        num_frames: The number of frames of a clip, at least 1.
-        stride: The distance between two frames of a clip, at least 1.
 
     Returns:
         Different frame numbers in rising order, `num_clips` of them or as many as there are. The
         first is 0 and the last is the last that fits; a single one is in the middle (the earlier
         one, where there are two). Empty if the video is shorter than a clip's span.
     """
-    last = num_video_frames - ((num_frames - 1) * stride + 1)
+    last = num_video_frames - span
     if last < 0:
         return ()
     num_clips = min(num_clips, last + 1)
@@ -202,11 +159,6 @@ def crop_box(
     rows: int, columns: int, size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[slice, slice]]:
     """Computes how to scale and crop a picture to a size, keeping its aspect ratio.
-
-    Args:
-        rows: The height of the picture, in pixels.
-        columns: The width of the picture, in pixels.
-        size: (rows, columns) of the result, in pixels.
 
     Returns:
         The (rows, columns) to scale to, of which one is that of `size` and the other is not
@@ -282,10 +234,9 @@ def _to_picture(
     (rows, columns), box = crop_box(frame.height, frame.width, size)
     # AREA averages all pixels that a smaller pixel covers, and is bilinear for enlarging.
     scaled = reformatter.reformat(frame, columns, rows, "rgb24", interpolation="AREA")
-    pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
-    # A copy: a view would keep the cropped pixels in memory.
-    picture: NDArray[np.uint8] = np.moveaxis(pixels[box], -1, 0).copy()
-    return picture
+    pixels: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), np.uint8)[box]
+    # A view would keep the cropped pixels in memory.
+    return np.array(np.moveaxis(pixels, -1, 0), order="C")
 
 
 def count_frames(path: Path, size: tuple[int, int]) -> tuple[int, float]:
@@ -302,39 +253,37 @@ def count_frames(path: Path, size: tuple[int, int]) -> tuple[int, float]:
 
 
 def read_clips(
-    path: Path, starts: Sequence[int], *, num_frames: int, stride: int, size: tuple[int, int]
+    path: Path, clips: Sequence[range], size: tuple[int, int]
 ) -> Iterator[NDArray[np.uint8]]:
     """Decodes a video once and yields its clips, uint8 (frames, 3, rows, columns) each.
 
     Ends early if the video does. Only the pictures of clips that have begun are in memory.
+
+    Args:
+        path: The video.
+        clips: The numbers of the frames of each clip; the clips in rising order.
+        size: (rows, columns) to scale and crop to, in pixels.
     """
     reformatter = _import_av().video.reformatter.VideoReformatter()
-    offsets = range(0, num_frames * stride, stride)
-    needed = {start + offset for start in starts for offset in offsets}
-    waiting = list(reversed(starts))
+    needed = set(itertools.chain(*clips))
     pictures: dict[int, NDArray[np.uint8]] = {}
+    waiting = list(reversed(clips))
     with _open_video(path) as (_, frames):
         for number, frame in enumerate(frames):
             if number in needed:
                 pictures[number] = _to_picture(frame, reformatter, size)
-            if number == waiting[-1] + offsets[-1]:
-                start = waiting.pop()
-                yield np.stack([pictures[start + offset] for offset in offsets])
+            if number == waiting[-1][-1]:
+                yield np.stack([pictures[n] for n in waiting.pop()])
                 if not waiting:
                     return
-                pictures = {n: pictures[n] for n in pictures if n >= waiting[-1]}
+                pictures = {n: pictures[n] for n in pictures if n >= waiting[-1].start}
 
 
 def cut_scenes(path: Path, folder: Path, num_frames: int) -> int:
     """Cuts a video into short ones without loss, at a height of 144 pixels.
 
-    Args:
-        path: The video.
-        folder: Where to write `scene_00.mkv`, `scene_01.mkv`, ...; created if necessary.
-        num_frames: Frames of each; the rest at the end is left out.
-
-    Returns:
-        The number of files written.
+    They are `scene_00.mkv`, `scene_01.mkv`, ... of `num_frames` frames each; the rest at the end is
+    left out. Returns their number.
     """
     av = _import_av()
     folder.mkdir(parents=True, exist_ok=True)
