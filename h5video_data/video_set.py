@@ -152,7 +152,9 @@ class VideoSet:
         """
         found = []
         for item in self.components:
-            lengths = [1 if a.chunk_rows is None else a.chunk_rows.num_rows for a in item.accesses]
+            # An order must not depend on what is kept in memory, which is a matter of the machine.
+            layouts = [(access.without_memory or access).chunk_rows for access in item.accesses]
+            lengths = [1 if layout is None else layout.num_rows for layout in layouts]
             found.append((max(lengths) * item.row_nbytes, np.array(lengths, np.int64), item.index))
         nbytes, num_rows, index = max(found, key=lambda entry: entry[0])
         counts = -(-index.num_rows // num_rows)

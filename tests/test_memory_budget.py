@@ -81,12 +81,28 @@ def test_what_is_kept_counts(path, monkeypatch):
     assert 0 < kept < 3 * nbytes // CACHED_ITEM_NBYTES
 
 
-def test_a_sample_that_cannot_be_read_does_not_spoil_the_others(tmp_path):
+@pytest.mark.parametrize("shuffle", [True, "blocks"])
+def test_the_order_does_not_depend_on_what_is_kept(path, shuffle, monkeypatch):
+    monkeypatch.setattr("h5video_data.planning.access.MEMORY_BYTES", 0)
+    assert is_kept(path, "columns")
+    assert not is_kept(path, "columns", 0)
+    orders = [
+        VideoLoader(
+            path, x="columns", y=None, batch_size=NUM, shuffle=shuffle, seed=3, **options
+        ).batch_indices(epoch=1, step=0)
+        for options in ({}, {"read_ahead_bytes": 0}, {"on_error": "skip"})
+    ]
+    for order in orders[1:]:
+        np.testing.assert_array_equal(order, orders[0])
+
+
+@pytest.mark.parametrize("num_rows", [1, 100])
+def test_a_sample_that_cannot_be_read_does_not_spoil_the_others(tmp_path, num_rows):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         features = np.arange(8.0 * NUM, dtype="f4").reshape(NUM, 2, 4)
-        file.create_dataset("X", data=features, chunks=(1, 2, 4), compression="gzip")
-        place = file["X"].id.get_chunk_info(NUM - 1).byte_offset
+        file.create_dataset("X", data=features, chunks=(num_rows, 2, 4), compression="gzip")
+        place = file["X"].id.get_chunk_info(NUM // num_rows - 1).byte_offset
     with open(path, "r+b") as file:
         file.seek(place)
         file.write(b"\xff" * 8)
@@ -94,5 +110,5 @@ def test_a_sample_that_cannot_be_read_does_not_spoil_the_others(tmp_path):
     with VideoLoader(path, y=None, batch_size=5, shuffle=False) as loader:
         batches = iter(loader)
         np.testing.assert_array_equal(next(batches), features[:5])
-        with pytest.raises(ReadError, match=f"dataset '/X', sample {NUM - 1}: deflate"):
+        with pytest.raises(ReadError, match=f"dataset '/X', sample {NUM - num_rows}: deflate"):
             list(batches)

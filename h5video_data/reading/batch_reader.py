@@ -62,11 +62,12 @@ class BatchReader:
         self._hdf5_files = Hdf5Files()
         self.check_files()
         components = video_set.components
-        rows = [
-            RowComponent(number, item.index, self._sources(item))
-            for number, item in enumerate(components)
-        ]
-        self._decoders = [self._chunk_decoders(item) for item in components]
+        rows = []
+        self._decoders: list[list[ChunkRowDecoder | None]] = []
+        for number, item in enumerate(components):
+            sources, decoders = self._open_component(item)
+            rows.append(RowComponent(number, item.index, sources))
+            self._decoders.append(decoders)
         self._pools = [
             BufferPool(bundle_size * item.sample_nbytes, max_kept=max_kept) for item in components
         ]
@@ -76,13 +77,19 @@ class BatchReader:
         self._threads = Threads(num_threads, "h5video_data")
         self._row_filler = RowFiller(rows, tasks_per_bundle, self._threads.submit)
 
-    def _sources(self, item: Component) -> list[Source | None]:
-        """Makes what reads each part row by row; None for parts that are read by chunks."""
+    def _open_component(
+        self, item: Component
+    ) -> tuple[list[Source | None], list[ChunkRowDecoder | None]]:
+        """Makes what reads each part row by row, and what decodes its chunk rows: one of the two.
+
+        The other one is None.
+        """
         accesses = item.accesses
         if item.is_in_memory:
             try:
                 parts = zip(item.parts, item.index.num_rows.tolist(), strict=True)
-                return [MemorySource(read_rows(part, num_rows)) for part, num_rows in parts]
+                values = [read_rows(part, num_rows) for part, num_rows in parts]
+                return [*map(MemorySource, values)], [None] * len(values)
             except FileChangedError:
                 raise
             except ReadError:
@@ -90,7 +97,10 @@ class BatchReader:
                 accesses = tuple(access.without_memory or access for access in accesses)
                 if accesses == item.accesses:
                     raise
-        return [self._source(access, item.clip) for access in accesses]
+        return (
+            [self._source(access, item.clip) for access in accesses],
+            [self._chunk_row_decoder(access, item.clip) for access in accesses],
+        )
 
     def _source(self, access: Access, clip: Clip | None) -> Source | None:
         if access.chunk_rows is not None:
@@ -102,14 +112,10 @@ class BatchReader:
             return DirectSource(access.ranges.of_clips(clip), self._byte_sources)
         return Hdf5Source(access.stored, clip, self._hdf5_files)
 
-    def _chunk_decoders(self, item: Component) -> list[ChunkRowDecoder | None]:
-        """Makes what decodes each part's chunk rows; None for parts that are read row by row."""
-        return [
-            None
-            if access.chunk_rows is None
-            else ChunkRowDecoder(access.chunk_rows, item.clip, self._byte_sources)
-            for access in item.accesses
-        ]
+    def _chunk_row_decoder(self, access: Access, clip: Clip | None) -> ChunkRowDecoder | None:
+        if access.chunk_rows is None:
+            return None
+        return ChunkRowDecoder(access.chunk_rows, clip, self._byte_sources)
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
