@@ -58,9 +58,10 @@ def open_video_set(
     wanted = _checked_names(x, y, sample_weight)
     datasets = list(dict.fromkeys(name for names in wanted for name in _listed(names)))
     files = []
+    named: dict[tuple[str, ...], str] = {}
     for file_path in map(absolute_path, expand_paths(path)):
         files.append(_open(file_path, datasets, x, sample_weight))
-        _check_class_names(files)
+        _check_class_names(files[-1], named)
     paths = tuple(file.path for file in files)
     num_rows = np.array([file.num_samples for file in files], np.int64)
     num_samples = int(num_rows.sum())
@@ -143,12 +144,15 @@ def _checked_names(x: Names, y: Names | None, sample_weight: str | None) -> list
     return wanted
 
 
-def _check_class_names(files: Sequence[_File]) -> None:
-    """Raises a FileFormatError if files name different classes."""
-    named: dict[tuple[str, ...], str] = {}
-    for file in files:
-        if file.class_names is not None:
-            named.setdefault(file.class_names, file.path)
+def _check_class_names(file: _File, named: dict[tuple[str, ...], str]) -> None:
+    """Raises a FileFormatError if a file names other classes than those before it.
+
+    Args:
+        file: The file.
+        named: By the names of the classes, the first file that has them; takes those of this one.
+    """
+    if file.class_names is not None:
+        named.setdefault(file.class_names, file.path)
     if len(named) > 1:
         raise FileFormatError(
             "The attribute `class_names` must be the same in all files. Received: "
