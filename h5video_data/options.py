@@ -125,18 +125,17 @@ def options_of(function: str, arguments: Mapping[str, Any]) -> LoaderOptions:
 def lists_options(function: _Function) -> _Function:
     """Decorator: has `help` and `inspect.signature` show the options in place of `**options`."""
     signature = inspect.signature(function)
-    own = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    ]
-    options = [
-        inspect.Parameter(
+    own = signature.parameters
+    options = {
+        field.name: inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
         )
         for field in fields(LoaderOptions)
-    ]
-    listed = signature.replace(parameters=[*own, *options])
+    }
+    # What the function says itself of an argument counts.
+    options |= {name: own[name] for name in options if name in own}
+    first = [item for item in own.values() if item.kind is item.POSITIONAL_OR_KEYWORD]
+    listed = signature.replace(parameters=[*first, *options.values()])
     function.__signature__ = listed  # type: ignore[attr-defined]
     return function
 

@@ -6,6 +6,7 @@ A new kind of place (an object store, say) is another `ByteSource`, and a line i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -192,8 +193,9 @@ class LocalFile:
         cache, this would only cost time.
         """
         if self.is_slow:
-            for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
-                os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
+            with contextlib.suppress(OSError):  # reading the ranges tells what is wrong
+                for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+                    os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
 
     def read_ranges(
         self, offsets: Ranges, sizes: Ranges, starts: Ranges, target: NDArray[np.uint8]
@@ -201,12 +203,10 @@ class LocalFile:
         """Reads them by one system call where that can be. See `ByteSource.read_ranges`."""
         begin = time.perf_counter()
         queue = self._queues.queue if len(offsets) > 1 else None
-        if queue is None:
-            missing, done = range(len(offsets)), np.zeros(len(offsets), np.int64)
-        else:
+        done = np.zeros(len(offsets), np.int64)
+        if queue is not None:
             done = queue.read(self._fd, offsets, sizes, target.ctypes.data + starts)
-            missing = np.flatnonzero(done < sizes).tolist()
-        for number in missing:
+        for number in np.flatnonzero(done < sizes).tolist():
             offset, size, got = int(offsets[number]), int(sizes[number]), int(done[number])
             start = int(starts[number])
             try:

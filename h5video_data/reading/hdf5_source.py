@@ -60,7 +60,7 @@ def _cache_bytes(stored: StoredArray) -> int:
 class Hdf5Source:
     """Reads samples of one dataset of one file, or clips of them, through h5py.
 
-    See `sources.Source`.
+    See `sample_sources.Source`.
     """
 
     def __init__(self, stored: StoredArray, clip: Clip | None, files: Hdf5Files) -> None:
