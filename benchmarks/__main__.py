@@ -69,6 +69,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cold", action="store_true", help="drop the page cache before each turn")
     step_text = f"STEP: seconds, or {', '.join(STEPS)}"
     add("--accelerator", default="none", metavar="none|emulated:STEP", help=step_text)
+    add("--json", type=Path, metavar="OUT", help="write all figures")
     add("--plot", type=Path, metavar="OUT.png", help="draw the report")
     add("--tfio", default=".venv-tfio", metavar="FOLDER", help="the environment of tfio")
     text = "a turn lasts MIN at least and MAX at most, the epoch that is checked CHECK"

@@ -300,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--batch-sizes", nargs="+", type=positive_integer, default=[32, 128])
     add("--models", nargs="+", choices=MODELS, default=["small", "large"])
     add("--rounds", type=positive_integer, default=3)
+    add("--json", type=Path, metavar="OUT", help="write all figures")
     add("--cpu", action="store_true", help="a rehearsal, without a GPU")
     options = parser.parse_args(arguments)
     try:

@@ -16,6 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -148,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what is asked for, and prints a line for each point."""
     parser = make_parser("benchmarks.scaling", __doc__, ["contiguous", "gzip"])
     parser.set_defaults(samples=1000)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
     options = parser.parse_args(arguments)
     rows = []
 

@@ -114,7 +114,6 @@ def make_parser(prog: str, text: str | None, layouts: list[str]) -> argparse.Arg
     shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
     add("--sample-shape", nargs=4, type=positive_integer, default=SAMPLE_SHAPE, metavar=shape_text)
     add("--temporary", type=Path, metavar="FOLDER", help="make the temporary folder here")
-    add("--json", type=Path, metavar="OUT", help="write all figures")
     return parser
 
 
