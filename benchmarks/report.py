@@ -116,7 +116,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
     for axes, layout, measured in zip(grid.flat, layouts, rows, strict=False):
         measured.sort(key=lambda row: row["bytes_per_second"][0])
         names = [row["contender"] for row in measured]
-        values, halves = np.array([row["bytes_per_second"] for row in measured]).T / 1e6
+        # Of two columns also where none was measured.
+        figures = np.array([row["bytes_per_second"] for row in measured]).reshape(-1, 2)
+        values, halves = figures.T / 1e6
         colours = {"h5video_data": "#2a7f62", "plain": "#c08a3e"}
         colour = [colours.get(name.split("-")[0], "#9aa5b1") for name in names]
         bars = axes.barh(names, values, xerr=halves, color=colour, ecolor="#333333")
