@@ -18,21 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .contenders import CONTENDERS, INSTALL, parse
-from .facts import UsageError, machine, num_processors, versions
+from .facts import UsageError, machine, versions
 from .report import draw, table
 from .suite import STEPS, measure_layout, step_seconds
-from .video_set import NUM_SAMPLES, add_options, open_sets
+from .video_set import NUM_SAMPLES, make_parser, open_sets, positive_integer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, and prints a table for each layout.
-
-    Returns:
-        The exit code: 0; 1 if a contender failed; 2 if what was asked for cannot be measured.
-    """
+    """Measures; returns 1 if a contender failed, 2 if what is asked for cannot be measured."""
     options = _parse(arguments)
     begin = time.perf_counter()
 
@@ -65,30 +59,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parses the command line, and checks what would otherwise be found out at the end."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks", __doc__, ["contiguous", "chunked", "gzip", "lzf"])
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="an HDF5 file with X and Y; default: sets are made")
     names = ", ".join(CONTENDERS)
     add("--contenders", nargs="+", default=[*CONTENDERS], metavar="NAME[:WORKERS]", help=names)
-    add_options(parser, ["contiguous", "chunked", "gzip", "lzf"])
-    add("--batch-size", type=int, default=32)
-    add("--threads", type=int, default=num_processors(), help="of h5video_data and of the limits")
-    add("--epochs", type=int, default=5, metavar="N", help="timed turns of each contender")
+    add("--batch-size", type=positive_integer, default=32, metavar="N")
+    add("--epochs", type=positive_integer, default=5, metavar="N", help="timed turns of each")
     add("--cold", action="store_true", help="drop the page cache before each turn")
     step_text = f"STEP: seconds, or {', '.join(STEPS)}"
     add("--accelerator", default="none", metavar="none|emulated:STEP", help=step_text)
-    add("--json", type=Path, metavar="OUT", help="write the report, with every run")
-    add("--plot", metavar="OUT.png", help="draw the report")
-    add("--temporary", metavar="FOLDER", help="make the temporary folder here, on this disk")
+    add("--json", type=Path, metavar="OUT", help="write all figures")
+    add("--plot", type=Path, metavar="OUT.png", help="draw the report")
     add("--tfio", default=".venv-tfio", metavar="FOLDER", help="the environment of tfio")
     text = "a turn lasts MIN at least and MAX at most, the epoch that is checked CHECK"
     add("--seconds", nargs=3, type=float, default=(1.0, 5.0, 20.0), metavar=("MIN", "MAX", "CHECK"),
         help=text)  # fmt: skip
-    add("--one-process", action="store_true", help="run all contenders in this process")
     options = parser.parse_args(arguments)
     options.contenders = list(dict.fromkeys(options.contenders))
     try:
@@ -97,13 +83,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         step_seconds(options.accelerator, 1)
     except ValueError as error:
         parser.error(str(error))
-    for name in ("samples", "batch_size", "threads", "epochs", "sample_shape"):
-        given = getattr(options, name)
-        if given is not None and np.min(given) < 1:
-            parser.error(f"--{name.replace('_', '-')} is 1 or more. Received: {given}")
-    for name in filter(None, (options.json, options.plot)):
-        if not Path(name).absolute().parent.is_dir():
-            parser.error(f"there is no folder for {name}")
+    for path in filter(None, (options.json, options.plot)):
+        if not path.absolute().parent.is_dir():
+            parser.error(f"there is no folder for {path}")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error(f"--plot needs matplotlib: {INSTALL}")
     if not options.file:

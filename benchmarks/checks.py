@@ -44,15 +44,9 @@ def stored_digests(path: str, num_samples: int) -> list[int]:
 
 
 def compare(delivered: Sequence[int], stored: Sequence[int], *, is_whole_epoch: bool) -> None:
-    """Raises unless each sample of the file came once, in another order than the file's.
+    """Raises WrongSamplesError unless each sample came once, in another order than the file's.
 
-    Args:
-        delivered: Checksums in the order of delivery.
-        stored: The file's, in its order.
-        is_whole_epoch: Whether each sample of the file must have come: the epoch was not stopped.
-
-    Raises:
-        WrongSamplesError: Says how many samples are missing, repeated or not the file's.
+    In an epoch that was stopped, samples may be missing.
     """
     expected, found = Counter(stored), Counter(delivered)
     changed = sum(count for digest, count in found.items() if digest not in expected)

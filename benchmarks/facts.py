@@ -67,16 +67,7 @@ def sample_bytes(dataset: Any) -> int:
 
 
 def file_facts(path: str, batch_size: int, max_samples: int | None) -> dict[str, Any]:
-    """Checks that a file can be measured, and describes it.
-
-    Args:
-        path: A file with `X` and `Y`, (samples, ...).
-        batch_size: Samples of a batch; `num_samples` of the result is a multiple of it.
-        max_samples: Samples that take part at most; None: those of the first 4 GiB.
-
-    Raises:
-        UsageError: The file cannot be measured.
-    """
+    """Describes a file; raises UsageError if it cannot be measured."""
     try:
         file = open_file(path)
     except OSError as error:

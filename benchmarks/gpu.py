@@ -1,7 +1,6 @@
 """Measures on a GPU: the utilisation of a real model, and copies to the device.
 
-    python -m benchmarks.gpu
-    python -m benchmarks.gpu --layouts gzip --batch-sizes 128 --json gpu.json
+    python -m benchmarks.gpu --json gpu.json
 
 `fit` trains 3-D convolutional classifiers from each feed, and with the batch on the device already:
 utilisation (AU) is the one step time over the other. Copies are of a batch and of a feed's batches,
@@ -32,7 +31,7 @@ from .facts import UsageError, machine, open_file, versions, warm_cache
 from .measure import Feed, in_turns, spread
 from .pinned import Cuda, CudaError, pin_buffers
 from .report import head, megabytes
-from .video_set import add_options, open_sets
+from .video_set import make_parser, open_sets, positive_integer
 
 # Channels of the stages of a 3-D convolutional classifier, and convolutions of each stage.
 MODELS = {"tiny": ((4,), 1), "small": ((16, 32, 64), 1), "large": ((64, 128, 256, 512), 2)}
@@ -47,20 +46,14 @@ PINNED = "h5video_data, pinned"
 class Device(NamedTuple):
     """Where Keras trains."""
 
-    backend: str
-    """`tensorflow` or `jax`: Keras's backend, which may see a GPU where the other does not."""
+    backend: str  # tensorflow or jax: one may see a GPU where the other does not
     name: str
     is_gpu: bool
-    put: Callable[[Any], Any]
-    """Copies an array there, and waits."""
+    put: Callable[[Any], Any]  # copies an array there, and waits
 
 
 def find_device(*, cpu: bool = False) -> Device:
-    """Returns the GPU that Keras trains on; a CPU will do for a rehearsal.
-
-    Raises:
-        UsageError: There is none; the text says what was looked for.
-    """
+    """Returns the GPU that Keras trains on, for a rehearsal the CPU; raises UsageError if none."""
     import keras
     import tensorflow as tf
 
@@ -98,17 +91,10 @@ def find_device(*, cpu: bool = False) -> Device:
 
 
 def make_models(name: str, batch: tuple[Any, Any], policy: str) -> dict[str, Any]:
-    """Makes a classifier that is given its video in two ways.
+    """Makes a classifier that is given its video in two ways: compiled models of shared layers.
 
-    Args:
-        name: A key of `MODELS`.
-        batch: (batch, frames, channels, rows, columns), and one-hot labels (batch, classes).
-        policy: The layers' dtype policy, such as `mixed_float16`.
-
-    Returns:
-        Compiled models with the same weights. `fed` takes video as it is stored. `resident` takes
-        numbers (batch, 1), which it ignores, for its first layer holds the batch: `fit` runs in the
-        same way, but has nothing to copy.
+    `fed` takes video as it is stored. `resident` takes numbers (batch, 1), which it ignores, for
+    its first layer holds the batch: `fit` runs in the same way, but has nothing to copy.
     """
     import keras
 
@@ -135,17 +121,19 @@ def make_models(name: str, batch: tuple[Any, Any], policy: str) -> dict[str, Any
             shared.append(layers.Conv3D(width, 3, strides=strides, **options))
     shared.append(layers.GlobalAveragePooling3D(dtype=policy))
     shared.append(layers.Dense(labels.shape[1], "softmax", dtype="float32"))
-    models = {
-        "fed": [layers.Input(clips.shape[1:], batch_size=size, dtype=dtype), *shared],
-        "resident": [layers.Input((1,), batch_size=size), Resident(dtype=dtype), *shared],
-    }
-    made = {name: keras.Sequential(stack) for name, stack in models.items()}
-    for model in made.values():
+
+    def compiled(*first: Any) -> Any:
         optimizer: Any = keras.optimizers.SGD(0.001)
         if policy == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model = keras.Sequential([*first, *shared])
         model.compile(optimizer, "categorical_crossentropy")
-    return made
+        return model
+
+    return {
+        "fed": compiled(layers.Input(clips.shape[1:], batch_size=size, dtype=dtype)),
+        "resident": compiled(layers.Input((1,), batch_size=size), Resident(dtype=dtype)),
+    }
 
 
 class Clock(Callback):
@@ -175,12 +163,7 @@ class Clock(Callback):
 def train(
     model: str, batch: tuple[Any, Any], feeds: dict[str, Feed], device: Device, rounds: int
 ) -> list[dict[str, Any]]:
-    """Measures steps of a model, with its batch on the device already, and from each feed.
-
-    Returns:
-        A row a feed, with `step_seconds`, `resident_step_seconds` and `utilisation`, each a median
-        and half the range of the middle half.
-    """
+    """Measures steps of a model, with its batch on the device, and from each feed: a row a feed."""
     import keras
     import tensorflow as tf
 
@@ -216,11 +199,7 @@ def train(
 def measure_copies(
     batch: NDArray[Any], feeds: dict[str, Feed], device: Device, cuda: Cuda | None, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Measures bytes per second to the device, of a batch and of this package's feeds.
-
-    Returns:
-        By way, the median and half the range of the middle half.
-    """
+    """Measures bytes per second to the device, of a batch and of this package's feeds, by way."""
 
     def deliver(feed: Feed, put: Callable[[Any], Any] | None) -> float:
         num_batches = 0
@@ -260,26 +239,26 @@ def measure(
     with open_file(path) as file:
         batch = file["X"][:batch_size], file["Y"][:batch_size]
     job = Job.of_file(path, folder, batch_size)
-    feeds: dict[str, Feed] = {}
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
 
-        def add(name: str, **arguments: Any) -> LoaderFeed:
-            feed = feeds[name] = LoaderFeed(job, **arguments)
+        def ours(**arguments: Any) -> LoaderFeed:
+            feed = LoaderFeed(job, **arguments)
             stack.enter_context(feed.loader)
             return feed
 
-        add("h5video_data")
+        feeds: dict[str, Feed] = {"h5video_data": ours()}
         if device.backend == "tensorflow":
-            add("h5video_data, device=", device="/GPU:0" if device.is_gpu else "/CPU:0")
+            feeds["h5video_data, device="] = ours(device="/GPU:0" if device.is_gpu else "/CPU:0")
         cuda = None
         try:
             cuda = Cuda()
-            pin_buffers(add(PINNED).loader, cuda)
+            pinned = ours()
+            pin_buffers(pinned.loader, cuda)
+            feeds[PINNED] = pinned
         except CudaError as error:
             print(f"pinned memory: skipped: {error}")
             cuda = None
-            feeds.pop(PINNED, None)
         feeds["plain"] = stack.enter_context(CONTENDERS["plain"].open(job))
         warm_cache(path)
         copies = measure_copies(batch[0], feeds, device, cuda, options.rounds)
@@ -315,16 +294,12 @@ def _print(found: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures; the exit code is 1 if a model failed, 2 if there is no GPU."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, ["contiguous", "chunked", "gzip"])
+    layouts = ["contiguous", "chunked", "gzip"]
+    parser = make_parser("benchmarks.gpu", __doc__, layouts)
     add = parser.add_argument
-    add("--batch-sizes", nargs="+", type=int, default=[32, 128])
+    add("--batch-sizes", nargs="+", type=positive_integer, default=[32, 128])
     add("--models", nargs="+", choices=MODELS, default=["small", "large"])
-    add("--rounds", type=int, default=3)
+    add("--rounds", type=positive_integer, default=3)
     add("--json", type=Path, metavar="OUT", help="write all figures")
     add("--cpu", action="store_true", help="a rehearsal, without a GPU")
     options = parser.parse_args(arguments)

@@ -30,31 +30,24 @@ MIN_STEPS = 10
 class Turn:
     """How long a feed runs in one turn."""
 
-    min_seconds: float = 0.0
-    """Epochs follow each other until this much time has passed."""
-    max_seconds: float = 5.0
-    """An epoch is stopped at a batch after this much time."""
-    step_seconds: float = 0.0
-    """How long an emulated accelerator computes on each batch."""
-    with_digests: bool = False
-    """Whether to compute the checksum of each sample, in one epoch; its time says nothing."""
+    min_seconds: float = 0.0  # epochs follow each other until then
+    max_seconds: float = 5.0  # an epoch is stopped at a batch after it
+    step_seconds: float = 0.0  # how long an emulated accelerator computes on each batch
+    with_digests: bool = False  # one epoch with the checksum of each sample; its time says nothing
 
 
 @dataclass
 class Result:
     """Figures of one turn."""
 
+    # From asking for an epoch's iterator to its last batch, over all epochs.
     seconds: float = 0.0
-    """From asking for an epoch's iterator to its last batch, over all epochs. The time to take an
-    iterator down is left out."""
-    first_batch_seconds: float = 0.0
-    """Of the first epoch."""
+    first_batch_seconds: float = 0.0  # of the first epoch
     num_samples: int = 0
     num_batches: int = 0
-    is_whole: bool = True
-    """Whether no epoch was stopped early."""
+    is_whole: bool = True  # no epoch was stopped early
+    # Compute time over total time, the first step left out; None: too few steps.
     utilisation: float | None = None
-    """Compute time over total time, the first step left out; None: too few steps."""
     digests: list[int] = field(default_factory=list)
 
 
@@ -136,17 +129,9 @@ def in_turns(
     warm_up: bool = True,
     failed: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, list[T]]:
-    """Measures several things in turns: forwards and backwards, so that none follows the same one.
+    """Calls functions in turns, forwards and backwards, so that none follows the same one.
 
-    Args:
-        measures: By name, functions that measure once.
-        rounds: How often each is called.
-        warm_up: Whether there is one more round, the first one, which does not count.
-        failed: Is told the name and the error of one that fails, which then takes no more turns and
-            is left out. None: the error is raised.
-
-    Returns:
-        By name, the figures of all rounds.
+    One that raises is left out from then on, and `failed` is told its name and the error.
     """
     found: dict[str, list[T]] = {name: [] for name in measures}
     for number in range(rounds + warm_up):

@@ -1,7 +1,7 @@
 """Contenders in processes of their own: they share no threads, no memory and no crash.
 
 `PYTHON -m benchmarks.processes FD` is such a process, maybe of another environment: it answers what
-comes through a connection, and prints to its log.
+comes through a connection. What it prints is shown if it fails.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -49,20 +50,8 @@ class RemoteFeed(Feed):
 
 
 @contextlib.contextmanager
-def open_process(name: str, job: Job, python: str, log: Path) -> Iterator[RemoteFeed]:
-    """Opens a contender in a process of its own, which ends with the context.
-
-    Args:
-        name: A key of `CONTENDERS`.
-        job: The job.
-        python: The interpreter.
-        log: Where what the process prints goes.
-
-    Raises:
-        SkippedError: It cannot take part.
-        ContenderError: It failed.
-    """
-    here, there = multiprocessing.Pipe()
+def open_process(name: str, job: Job, python: str) -> Iterator[RemoteFeed]:
+    """Opens a contender in a process of an interpreter, which ends with the context."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
@@ -71,38 +60,41 @@ def open_process(name: str, job: Job, python: str, log: Path) -> Iterator[Remote
         "CUDA_VISIBLE_DEVICES": "",
         "KERAS_BACKEND": "tensorflow",
     }
-    with log.open("ab") as output, there:
-        process = subprocess.Popen(
-            [python, "-m", "benchmarks.processes", str(there.fileno())],
-            stdout=output, stderr=output, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()],
-            env=environment, cwd=ROOT,
-            # Its own worker processes can then be ended with it.
-            start_new_session=True,
-        )  # fmt: skip
+    here, there = multiprocessing.Pipe()
+    with tempfile.TemporaryFile() as log:
+        with there:
+            process = subprocess.Popen(
+                [python, "-m", "benchmarks.processes", str(there.fileno())],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()],
+                env=environment, cwd=ROOT,
+                # Its own worker processes can then be ended with it.
+                start_new_session=True,
+            )  # fmt: skip
 
-    def ask(request: Any, seconds: float) -> Any:
+        def ask(request: Any, seconds: float) -> Any:
+            try:
+                here.send(request)
+                text = f"no answer within {seconds:.0f} s: its process was ended"
+                answer = here.recv() if here.poll(seconds) else ContenderError(text)
+            except (OSError, EOFError):
+                answer = ContenderError(f"its process ended with code {process.wait()}")
+            if isinstance(answer, ContenderError):
+                # The child's position in the file is this one's as well: no seek.
+                printed = os.pread(log.fileno(), 1 << 20, 0)
+                print(printed.decode(errors="replace"), file=sys.stderr, flush=True)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
         try:
-            here.send(request)
-            if not here.poll(seconds):
-                raise ContenderError(f"no answer within {seconds:.0f} s: its process was ended")
-            answer = here.recv()
-        except (OSError, EOFError):
-            lines = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-            text = f"its process ended with code {process.wait()}; its last words: {lines[-1]}"
-            raise ContenderError(text) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    try:
-        yield RemoteFeed(process.pid, ask, *ask((name, job), 10 * PATIENCE_SECONDS))
-    finally:
-        here.close()  # which has it clean up
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            yield RemoteFeed(process.pid, ask, *ask((name, job), 10 * PATIENCE_SECONDS))
+        finally:
+            here.close()  # which has it clean up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def serve(connection: Connection) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 WIDTH = 100
 
@@ -26,12 +29,15 @@ def table(report: dict[str, Any]) -> str:
 def head(report: dict[str, Any]) -> str:
     """Returns the lines on the machine and the versions."""
     machine = report["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return (
         f"{machine['processors']} processors ({machine['processor']}), "
         f"{machine['memory_gib']} GiB, {machine['file_system']}, Linux {machine['kernel']}, "
-        f"Python {machine['python']}\n{versions}"
+        f"Python {machine['python']}\n{_names(report['versions'])}"
     )
+
+
+def _names(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _layout_lines(layout: dict[str, Any]) -> Iterator[str]:
@@ -74,11 +80,12 @@ def _layout_lines(layout: dict[str, Any]) -> Iterator[str]:
                 f"{name}{megabytes(row['bytes_per_second']):>16}{_text(row['times_plain'], '9.1f')}"
                 f"{_text(row['of_limit'], '10.2f')}{_text(used, '6.0%')}"
                 f"{row['first_batch_seconds'] * 1000:6,.0f} ms  {row['checked_samples']}"
-                f"{'' if row['checked_whole_epoch'] else ' (not all)'}"
+                f"{'' if row['checked_all'] else ' (not all)'}"
             )
         if row.get("versions"):
-            versions = ", ".join(f"{name} {version}" for name, version in row["versions"].items())
-            last.append(f"{row['contender']} has an environment of its own: {versions}")
+            last.append(
+                f"{row['contender']} has an environment of its own: {_names(row['versions'])}"
+            )
     yield from last
 
 
@@ -91,7 +98,7 @@ def _text(value: float | None, form: str) -> str:
     return "-".rjust(int(form.split(".")[0])) if value is None else format(value, form)
 
 
-def draw(report: dict[str, Any], path: str) -> None:
+def draw(report: dict[str, Any], path: Path) -> None:
     """Draws bars by contender and layout, the limit as a line, on a logarithmic scale."""
     import matplotlib as mpl
 
@@ -108,13 +115,15 @@ def draw(report: dict[str, Any], path: str) -> None:
         axes.axis("off")
     for axes, layout, measured in zip(grid.flat, layouts, rows, strict=False):
         measured.sort(key=lambda row: row["bytes_per_second"][0])
-        for height, row in enumerate(measured):
-            value, half = (figure / 1e6 for figure in row["bytes_per_second"])
-            colours = {"h5video_data": "#2a7f62", "plain": "#c08a3e"}
-            colour = colours.get(row["contender"].split("-")[0], "#9aa5b1")
-            axes.barh(height, value, xerr=half, color=colour, height=0.72, ecolor="#333333")
-            axes.text(value + half, height, f" {value:,.0f}", va="center", fontsize=8)
-        axes.set_yticks(range(len(measured)), [row["contender"] for row in measured], fontsize=8)
+        names = [row["contender"] for row in measured]
+        # Of two columns also where none was measured.
+        figures = np.array([row["bytes_per_second"] for row in measured]).reshape(-1, 2)
+        values, halves = figures.T / 1e6
+        colours = {"h5video_data": "#2a7f62", "plain": "#c08a3e"}
+        colour = [colours.get(name.split("-")[0], "#9aa5b1") for name in names]
+        bars = axes.barh(names, values, xerr=halves, color=colour, ecolor="#333333")
+        axes.bar_label(bars, fmt=" {:,.0f}", fontsize=8)
+        axes.tick_params("y", labelsize=8)
         axes.set(xscale="log", xlabel="MB/s of samples, logarithmic")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_title(layout["layout"], fontsize=10, fontweight="bold", loc="left")

@@ -1,7 +1,6 @@
 """Measures how the feed's speed depends on what it is asked for, and how its time grows with it.
 
-    python -m benchmarks.scaling
-    python -m benchmarks.scaling --only threads samples --json scaling.json
+    python -m benchmarks.scaling --json scaling.json
 
 `batch`: batch sizes. `sample`: samples of 64 KiB to 64 MiB. `threads`: 1 to all. `work`: epochs of
 an eighth of the set up to all of it. `samples`: sets of 10^2 to 10^7 samples, and what it takes to
@@ -11,10 +10,8 @@ one that warms up.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +27,8 @@ from .contenders.ours import LoaderFeed
 from .facts import machine, num_processors, versions, warm_cache
 from .limits import limit_of
 from .measure import Turn, in_turns, spread
-from .video_set import add_options, open_sets
+from .report import megabytes
+from .video_set import make_parser, open_sets, temporary_folder
 
 ROUNDS = 5
 TURN = Turn(1.0, 10.0)
@@ -49,46 +47,44 @@ NUM_SAMPLES = (100, 1000, 10_000, 100_000, 1_000_000, 10_000_000)
 MAX_CHUNKS = 100_000
 TINY_SHAPE = (1, 1, 2, 2)
 
-AXES = ("batch", "threads", "work", "sample", "samples")
-
 # An axis, a layout, a value on the axis, and the figures there.
 Point = tuple[str, str, int, dict[str, Any]]
 
 
-def of_a_set(layout: str, path: str, only: Sequence[str]) -> Iterator[Point]:
+def of_a_set(layout: str, path: str) -> Iterator[Point]:
     """Measures batch sizes, numbers of threads, and the work of an epoch."""
     job = Job.of_file(path, "", 32)
-    if "batch" in only:
-        for size in BATCH_SIZES:
-            if 2 * size <= job.num_samples:
-                yield "batch", layout, size, _speed(Job.of_file(path, "", size))
-    if "threads" in only:
-        for count in sorted({*(1 << i for i in range(10)), num_processors()}):
-            if count <= num_processors():
-                figures = _speed(replace(job, num_threads=count), with_limit=True)
-                yield "threads", layout, count, figures
-    if "work" in only:
-        for part in (8, 4, 2, 1):
-            smaller = Job.of_file(path, "", 32, job.num_samples // part)
-            yield "work", layout, smaller.num_samples, _speed(smaller, turn=Turn(0.0, 10.0))
+    for size in BATCH_SIZES:
+        if 2 * size <= job.num_samples:
+            yield "batch", layout, size, _speed(Job.of_file(path, "", size))
+    for count in sorted({*(1 << i for i in range(10)), num_processors()}):
+        if count <= num_processors():
+            figures = _speed(replace(job, num_threads=count), with_limit=True)
+            yield "threads", layout, count, figures
+    for part in (8, 4, 2, 1):
+        smaller = Job.of_file(path, "", 32, job.num_samples // part)
+        yield "work", layout, smaller.num_samples, _speed(smaller, turn=Turn(0.0, 10.0))
 
 
-def of_samples(folder: Path, only: Sequence[str]) -> Iterator[Point]:
-    """Measures samples of several sizes, and sets of many small ones."""
-    path = folder / "set.h5"
-    for frames in FRAMES if "sample" in only else ():
+def of_sample_sizes(path: str) -> Iterator[Point]:
+    """Measures samples of several sizes."""
+    for frames in FRAMES:
         shape = (frames, *FRAME_SHAPE)
         num_bytes = int(np.prod(shape))
         batch_size = max(1, BATCH_BYTES // num_bytes)
+        num_samples = max(4 * batch_size, SET_BYTES // num_bytes)
         with h5py.File(path, "w") as file:
-            num_samples = max(4 * batch_size, SET_BYTES // num_bytes)
             X = file.create_dataset("X", (num_samples, *shape), np.uint8)
             for i in range(num_samples):
                 X[i] = np.random.default_rng(i).integers(0, 256, shape, np.uint8)
             file["Y"] = np.zeros((num_samples, 10), np.float32)
-        yield "sample", "contiguous", num_bytes, _speed(Job.of_file(str(path), "", batch_size))
+        yield "sample", "contiguous", num_bytes, _speed(Job.of_file(path, "", batch_size))
+
+
+def of_numbers_of_samples(path: str) -> Iterator[Point]:
+    """Measures the opening of sets of many small samples, and their first batches."""
     for layout, chunks in {"contiguous": None, "a chunk a sample": (1, *TINY_SHAPE)}.items():
-        for count in NUM_SAMPLES if "samples" in only else ():
+        for count in NUM_SAMPLES:
             if chunks is not None and count > MAX_CHUNKS:
                 continue
             with h5py.File(path, "w") as file:
@@ -105,12 +101,12 @@ def of_samples(folder: Path, only: Sequence[str]) -> Iterator[Point]:
             yield "samples", layout, count, {**figures, "peak_bytes": peak}
 
 
-def _open(path: Path) -> tuple[float, float]:
+def _open(path: str) -> tuple[float, float]:
     """Seconds to open a set, and from there to its first batch."""
     from h5video_data import VideoLoader
 
     begin = time.perf_counter()
-    with VideoLoader(str(path), batch_size=32, seed=0) as loader:
+    with VideoLoader(path, batch_size=32, seed=0) as loader:
         opened = time.perf_counter()
         # The whole epoch's order is drawn before its first batch is read.
         next(iter(loader))
@@ -120,7 +116,7 @@ def _open(path: Path) -> tuple[float, float]:
 def _speed(job: Job, *, turn: Turn | None = None, with_limit: bool = False) -> dict[str, Any]:
     """The figures of the feed; a turn is an epoch or more."""
     feed, batch_bytes = LoaderFeed(job), job.batch_bytes
-    limit = limit_of(job.path, job.batches(0), num_threads=job.num_threads)
+    limit = limit_of(job) if with_limit else None
     warm_cache(job.path)
 
     def measure() -> tuple[float, float]:
@@ -129,8 +125,8 @@ def _speed(job: Job, *, turn: Turn | None = None, with_limit: bool = False) -> d
         return batch_bytes / batch_seconds, batch_seconds * job.steps
 
     measures: dict[str, Callable[[], Any]] = {"feed": measure}
-    if with_limit and limit is not None:
-        measures["limit"] = limit.measure
+    if limit is not None:
+        measures["limit"] = limit[1]
     with feed.loader:
         found = in_turns(measures, ROUNDS)
     speeds, seconds = np.array(found["feed"]).T
@@ -144,26 +140,17 @@ def _text(row: dict[str, Any]) -> str:
         opening, first = (1000 * row[name][0] for name in ("open_seconds", "first_batch_seconds"))
         peak = f"peak {row['peak_bytes'] / 1e6:8.1f} MB"
         return f"{head}  opening {opening:9.2f} ms, first batch {first:9.2f} ms, {peak}"
-    middle, half = row["bytes_per_second"]
     epoch = row["epoch_seconds"][0] * 1000
     share = f", {row['of_limit'][0]:.2f} of the limit" if "of_limit" in row else ""
-    return f"{head}  {middle / 1e6:9,.0f} ±{half / 1e6:5,.0f} MB/s, {epoch:9.1f} ms an epoch{share}"
+    return f"{head}  {megabytes(row['bytes_per_second']):>16} MB/s, {epoch:9.1f} ms an epoch{share}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what is asked for, and prints a line for each point."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, ["contiguous", "gzip"])
+    parser = make_parser("benchmarks.scaling", __doc__, ["contiguous", "gzip"])
     parser.set_defaults(samples=1000)
-    parser.add_argument("--only", nargs="+", choices=AXES, default=AXES)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
     options = parser.parse_args(arguments)
-    if options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
 
     def add(points: Iterator[Point]) -> None:
@@ -171,12 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append({"axis": axis, "layout": layout, "value": value, **figures})
             print(_text(rows[-1]), flush=True)
 
-    if {"batch", "threads", "work"}.intersection(options.only):
-        for layout, path, _ in open_sets(options):
-            add(of_a_set(layout, path, options.only))
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        add(of_samples(Path(temporary), options.only))
-        report = {"machine": machine(Path(temporary)), "versions": versions(), "rows": rows}
+    for layout, path, _ in open_sets(options):
+        add(of_a_set(layout, path))
+    with temporary_folder(options) as folder:
+        add(of_sample_sizes(str(folder / "set.h5")))
+        add(of_numbers_of_samples(str(folder / "set.h5")))
+        report = {"machine": machine(folder), "versions": versions(), "rows": rows}
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0

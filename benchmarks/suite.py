@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .checks import WrongSamplesError, compare, stored_digests
 from .contenders import CONTENDERS, Job, SkippedError, parse
 from .facts import UsageError, cached_share, drop_cache, file_facts, warm_cache
 from .limits import limit_of
 from .measure import Feed, Turn, in_turns, spread
-from .processes import ContenderError, open_process
+from .processes import ContenderError, RemoteFeed, open_process
 
 # Steps of an accelerator, (bytes, seconds): `configs/dlio/workload` of MLPerf Storage
 # (https://github.com/mlcommons/storage), which emulates it by a pause of that time.
@@ -48,16 +49,7 @@ Runs = list[dict[str, Any]]
 
 
 def step_seconds(accelerator: str, batch_bytes: int) -> float:
-    """Parses an accelerator: how long it computes on a batch.
-
-    Args:
-        accelerator: `none`, `emulated:SECONDS`, or `emulated:NAME` for a step in which that one
-            would use as many bytes.
-        batch_bytes: Bytes of a batch.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """Parses an accelerator: how long it computes on a batch; raises ValueError if it is none."""
     kind, _, step = accelerator.partition(":")
     if accelerator == "none":
         return 0.0
@@ -75,14 +67,9 @@ def step_seconds(accelerator: str, batch_bytes: int) -> float:
 
 def open_feed(
     entry: str, job: Job, options: argparse.Namespace
-) -> contextlib.AbstractContextManager[Feed]:
-    """Opens a contender, `NAME` or `NAME:WORKERS`, in a process of its own.
-
-    Raises:
-        SkippedError: It cannot take part, now or when the context is entered.
-    """
+) -> contextlib.AbstractContextManager[RemoteFeed]:
+    """Opens a contender, `NAME` or `NAME:WORKERS`, in a process of its own."""
     name, workers = parse(entry)
-    job = replace(job, workers=workers)
     python = sys.executable
     if CONTENDERS[name].has_environment:
         python = str(Path(options.tfio).absolute() / "bin" / "python")
@@ -91,29 +78,23 @@ def open_feed(
                 "it needs an environment of its own, which this makes: "
                 f"python -m benchmarks.tfio.setup {options.tfio}"
             )
-    elif options.one_process:
-        return CONTENDERS[name].open(job)
-    return open_process(name, job, python, Path(job.folder) / f"{entry.replace(':', '_')}.log")
+    return open_process(name, replace(job, workers=workers), python)
 
 
 def measure_layout(
     layout: str, path: str, folder: str, options: argparse.Namespace, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measures all contenders on one file; `folder` is for copies and logs.
-
-    Raises:
-        UsageError: The file cannot be measured.
-    """
+    """Measures all contenders on one file; `folder` is for copies."""
     facts = {"layout": layout, **file_facts(path, options.batch_size, options.samples)}
     facts["is_cold"] = options.cold
-    job = Job(path, folder, facts["num_samples"], options.batch_size, options.threads)
+    job = Job(path, folder, facts["num_samples"], options.batch_size)
     try:
         stored = stored_digests(path, job.num_samples)
     except OSError as error:
         raise UsageError(
             f"{path}: h5py cannot read it: {error}. If it needs a filter: pip install '.[filters]'"
         ) from error
-    step = step_seconds(options.accelerator, job.batch_size * facts["sample_bytes"])
+    step = step_seconds(options.accelerator, job.batch_bytes)
     # A second epoch would not be cold any more.
     turns = [Turn(0.0 if options.cold else options.seconds[0], options.seconds[1])]
     if step:
@@ -125,7 +106,7 @@ def measure_layout(
     def fail(entry: str, error: Exception) -> None:
         is_plain = isinstance(error, (ContenderError, WrongSamplesError))
         text = str(error) if is_plain else f"{type(error).__name__}: {error}"
-        # TensorFlow's errors are pages long; whole tracebacks are in the process's log.
+        # TensorFlow's errors are pages long.
         text = textwrap.shorten(text, MAX_ERROR_CHARACTERS, placeholder=" ...")
         say(f"{layout}: {entry}: FAILED: {text}")
         if entry in rows:
@@ -148,34 +129,35 @@ def measure_layout(
             runs.append(run)
         return runs
 
+    def measure_limit() -> Runs:
+        settle()
+        assert limit is not None
+        return [{"contender": "limit", "bytes_per_second": limit[1]()}]
+
     measures: dict[str, Callable[[], Runs]] = {}
-    limit = limit_of(path, job.batches(0), num_threads=options.threads, cold=options.cold)
+    limit = limit_of(job, cold=options.cold)
     if limit is not None:
-
-        def measure_limit(measure: Callable[[], float] = limit.measure) -> Runs:
-            settle()
-            return [{"bytes_per_second": measure()}]
-
         measures["limit"] = measure_limit
     if step:
         measures["resident"] = functools.partial(measure, "resident", _resident(facts), turns[1:])
     with contextlib.ExitStack() as stack:
         for entry in options.contenders:
-            contender = CONTENDERS[parse(entry)[0]]
-            row = rows[entry] = {"contender": entry, "settings": contender.settings}
-            row |= {"skipped": None, "failed": None}
+            row = rows[entry] = {"contender": entry, "skipped": None, "failed": None}
             try:
                 feed = stack.enter_context(open_feed(entry, job, options))
-                row |= _check(feed, stored, options.seconds[2])
+                # Warms the feed up as well.
+                result = feed.take_turn(Turn(max_seconds=options.seconds[2], with_digests=True))
+                compare(result.digests, stored, is_whole_epoch=result.is_whole)
             except SkippedError as error:
                 row["skipped"] = str(error)
                 say(f"{layout}: {entry}: skipped: {error}")
             except Exception as error:
                 fail(entry, error)
             else:
-                say(f"{layout}: {entry}: {row['checked_samples']} samples are right")
-                if contender.has_environment:
-                    row["versions"] = getattr(feed, "versions", {})
+                row |= {"checked_samples": result.num_samples, "checked_all": result.is_whole}
+                say(f"{layout}: {entry}: {result.num_samples} samples are right")
+                if CONTENDERS[parse(entry)[0]].has_environment:
+                    row["versions"] = feed.versions
                 files += feed.files
                 measures[entry] = functools.partial(measure, entry, feed, turns)
         if options.cold:
@@ -186,29 +168,20 @@ def measure_layout(
         found = in_turns(measures, options.epochs, warm_up=False, failed=fail)
     for entry in found.keys() & rows.keys():
         rows[entry] |= _summary(entry, found, facts)
-    limits = [run["bytes_per_second"] for (run,) in found.get("limit", [])]
     return {
         **facts,
-        "limit_name": limit and limit.name,
-        "limit": spread(limits) if limits else None,
-        "limit_runs": limits,
+        "limit_name": limit and limit[0],
+        "limit": spread(_speeds(found["limit"])) if "limit" in found else None,
         "step_seconds": step or None,
         "resident_utilisation": _utilisation(found.get("resident", [])),
         "rows": list(rows.values()),
         "runs": [
             {"round": number, **run}
-            for entry in rows
-            for number, runs in enumerate(found.get(entry, []))
+            for rounds in found.values()
+            for number, runs in enumerate(rounds)
             for run in runs
         ],
     }
-
-
-def _check(feed: Feed, stored: list[int], max_seconds: float) -> dict[str, Any]:
-    """Checks the samples of an epoch, which also warms the feed up."""
-    result = feed.take_turn(Turn(max_seconds=max_seconds, with_digests=True))
-    compare(result.digests, stored, is_whole_epoch=result.is_whole)
-    return {"checked_samples": len(result.digests), "checked_whole_epoch": result.is_whole}
 
 
 def _resident(facts: dict[str, Any]) -> Feed:
@@ -219,6 +192,10 @@ def _resident(facts: dict[str, Any]) -> Feed:
     return Feed(tf.data.Dataset.from_tensors((clips, tf.zeros(()))).repeat(1000))
 
 
+def _speeds(rounds: list[Runs]) -> NDArray[np.float64]:
+    return np.array([runs[0]["bytes_per_second"] for runs in rounds])
+
+
 def _utilisation(rounds: list[Runs]) -> tuple[float, float] | None:
     shares = [run["utilisation"] for runs in rounds for run in runs]
     shares = [share for share in shares if share is not None]
@@ -227,12 +204,8 @@ def _utilisation(rounds: list[Runs]) -> tuple[float, float] | None:
 
 def _summary(entry: str, found: dict[str, list[Runs]], facts: dict[str, Any]) -> dict[str, Any]:
     """The figures of a contender's row."""
-    speeds = {
-        name: np.array([runs[0]["bytes_per_second"] for runs in rounds])
-        for name, rounds in found.items()
-    }
+    speeds = {name: _speeds(rounds) for name, rounds in found.items()}
     own = speeds[entry]
-    baseline = next((name for name in ("plain", "plain-prefetch") if name in speeds), None)
     # A copy in a format of its own has nothing to do with chunks of many samples.
     comparable = facts["has_single_samples"] or not CONTENDERS[parse(entry)[0]].is_copy
     has_limit = comparable and "limit" in speeds
@@ -240,6 +213,8 @@ def _summary(entry: str, found: dict[str, list[Runs]], facts: dict[str, Any]) ->
         "bytes_per_second": spread(own),
         "utilisation": _utilisation(found[entry]),
         "first_batch_seconds": spread([runs[0]["first_batch_seconds"] for runs in found[entry]])[0],
-        "times_plain": float(np.median(own) / np.median(speeds[baseline])) if baseline else None,
+        "times_plain": (
+            float(np.median(own) / np.median(speeds["plain"])) if "plain" in speeds else None
+        ),
         "of_limit": float(np.median(own / speeds["limit"])) if has_limit else None,
     }

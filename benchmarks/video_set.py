@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .facts import UsageError, drop_cache
+from .facts import UsageError, drop_cache, sample_bytes
 
 SAMPLE_SHAPE = (16, 3, 112, 112)
 NUM_CLASSES = 10
@@ -23,11 +23,7 @@ NUM_SAMPLES = 2000
 # Bytes that are written at once, so that chunks of many samples are written once.
 BLOCK_BYTES = 64 << 20
 
-
-LAYOUTS = (
-    "contiguous", "chunked", "gzip", "lzf", "zstd", "lz4", "blosc", "bitshuffle", "float32", "many",
-    "auto",
-)  # fmt: skip
+GZIP = {"compression": "gzip", "compression_opts": 4}
 
 # Filters of hdf5plugin, and their arguments.
 PLUGINS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,41 +33,21 @@ PLUGINS: dict[str, tuple[str, dict[str, Any]]] = {
     "bitshuffle": ("Bitshuffle", {"cname": "lz4"}),
 }
 
-
-def storage(layout: str, sample_shape: tuple[int, ...]) -> dict[str, Any]:
-    """Returns the arguments of `create_dataset` for a layout, but for the name and the shape.
-
-    Raises:
-        UsageError: hdf5plugin is needed, and not installed.
-    """
-    gzip = {"compression": "gzip", "compression_opts": 4}
-    own: dict[str, dict[str, Any]] = {
-        "contiguous": {"chunks": None},
-        "gzip": gzip,
-        "lzf": {"compression": "lzf"},
-        "float32": {"dtype": "float32", "shuffle": True, **gzip},
-        "many": {"chunks": (16, min(4, sample_shape[0]), *sample_shape[1:]), **gzip},
-        "auto": {"chunks": True},
-    }
-    options = own.get(layout, {})
-    if layout in PLUGINS:
-        name, arguments = PLUGINS[layout]
-        try:
-            import hdf5plugin
-        except ImportError as error:
-            text = f"the filter {name} needs hdf5plugin: pip install '.[filters]'"
-            raise UsageError(text) from error
-        options = getattr(hdf5plugin, name)(**arguments)
-    return {"dtype": "uint8", "chunks": (1, *sample_shape), **options}
+# Arguments of `create_dataset`; those that are missing: uint8, a chunk a sample.
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "contiguous": {"chunks": None},
+    "chunked": {},
+    "gzip": GZIP,
+    "lzf": {"compression": "lzf"},
+    **{name: {} for name in PLUGINS},
+    "float32": {"dtype": "float32", "shuffle": True, **GZIP},
+    "many": GZIP,  # chunks of 16 samples, 4 frames
+    "auto": {"chunks": True},
+}
 
 
 def sample(index: int, shape: tuple[int, ...] = SAMPLE_SHAPE) -> NDArray[np.uint8]:
-    """Makes one sample: a smooth gradient that drifts, a bright shape that moves, light noise.
-
-    Args:
-        index: Its number in the set.
-        shape: (frames, channels, rows, columns).
-    """
+    """Makes one sample: a smooth gradient that drifts, a bright shape that moves, light noise."""
     frames, channels, rows, columns = shape
     rng = np.random.default_rng([7, index])
     t, c, y, x = np.ogrid[:frames, :channels, :rows, :columns]
@@ -87,60 +63,84 @@ def sample(index: int, shape: tuple[int, ...] = SAMPLE_SHAPE) -> NDArray[np.uint
 def make_set(
     folder: Path, layout: str, num_samples: int, sample_shape: tuple[int, ...] = SAMPLE_SHAPE
 ) -> str:
-    """Writes the set in a layout, unless it is there already; returns its path."""
-    shape_text = "" if sample_shape == SAMPLE_SHAPE else "_" + "x".join(map(str, sample_shape))
-    path = folder / f"{layout}_{num_samples}{shape_text}.h5"
-    if path.exists():
-        return str(path)
-    arguments = storage(layout, sample_shape)
-    partial = path.with_suffix(".partial")
-    with h5py.File(partial, "w") as file:
-        X = file.create_dataset("X", (num_samples, *sample_shape), **arguments)
+    """Writes the set in a layout; returns its path."""
+    path = folder / f"{layout}.h5"
+    options = {"dtype": "uint8", "chunks": (1, *sample_shape), **LAYOUTS[layout]}
+    if layout == "many":
+        options["chunks"] = (16, min(4, sample_shape[0]), *sample_shape[1:])
+    if layout in PLUGINS:
+        try:
+            import hdf5plugin
+        except ImportError as error:
+            text = f"the layout {layout} needs hdf5plugin: pip install '.[filters]'"
+            raise UsageError(text) from error
+        name, arguments = PLUGINS[layout]
+        options |= getattr(hdf5plugin, name)(**arguments)
+    with h5py.File(path, "w") as file:
+        X = file.create_dataset("X", (num_samples, *sample_shape), **options)
         chunk = X.chunks[0] if X.chunks else 1
-        block = chunk * max(1, BLOCK_BYTES // (chunk * math.prod(sample_shape) * X.dtype.itemsize))
+        block = chunk * max(1, BLOCK_BYTES // (chunk * sample_bytes(X)))
         for first in range(0, num_samples, block):
             numbers = range(first, min(first + block, num_samples))
             pixels = np.stack([sample(i, sample_shape) for i in numbers])
             X[first : numbers.stop] = pixels if X.dtype == np.uint8 else pixels / X.dtype.type(255)
         file["Y"] = np.eye(NUM_CLASSES, dtype=np.float32)[np.arange(num_samples) % NUM_CLASSES]
         file.attrs["sample_count"] = num_samples
-    partial.replace(path)
+    # Otherwise the system might write it to the disk while something is measured.
+    drop_cache([path])
     return str(path)
 
 
-def add_options(parser: argparse.ArgumentParser, layouts: list[str]) -> None:
-    """Adds the options about sets to a command line, with these layouts as default."""
+def positive_integer(text: str) -> int:
+    """Parses an argument of the command line."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def make_parser(prog: str, text: str | None, layouts: list[str]) -> argparse.ArgumentParser:
+    """Makes a command line's parser with the options about sets, `layouts` as default."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {prog}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     names = [*LAYOUTS, "all"]
     add("--layouts", nargs="+", default=layouts, choices=names, metavar="NAME", help=str(names))
-    add("--samples", type=int, metavar="N", help="of a set, or of a given file at most")
+    add(
+        "--samples", type=positive_integer, metavar="N", help="of a set, or of a given file at most"
+    )
     shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
-    add("--sample-shape", nargs=4, type=int, default=SAMPLE_SHAPE, metavar=shape_text)
-    add("--folder", type=Path, help="make the sets here and keep them (default: temporary)")
+    add("--sample-shape", nargs=4, type=positive_integer, default=SAMPLE_SHAPE, metavar=shape_text)
+    add("--temporary", type=Path, metavar="FOLDER", help="make the temporary folder here")
+    return parser
+
+
+@contextlib.contextmanager
+def temporary_folder(options: argparse.Namespace) -> Iterator[Path]:
+    """Makes a temporary folder where a command line wants it."""
+    if options.temporary:
+        options.temporary.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.temporary) as folder:
+        # Other processes have other working folders.
+        yield Path(folder).absolute()
 
 
 def open_sets(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
-    """Makes the sets that a command line asks for; without `--folder`, each for its turn only.
+    """Makes the sets that a command line asks for, each for its turn only.
 
     Yields:
         A layout, the path of its set, and a folder for more files.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    given, place = (getattr(options, name, None) for name in ("file", "temporary"))
-    if place:
-        Path(place).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place) as temporary:
-        # Other processes have other working folders.
-        folder = (options.folder or Path(temporary)).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
+    given = getattr(options, "file", None)
+    with temporary_folder(options) as folder:
         if given:
             yield Path(given).name, os.path.abspath(given), str(folder)
             return
         for layout in LAYOUTS if "all" in options.layouts else dict.fromkeys(options.layouts):
             shape = tuple(options.sample_shape)
             path = make_set(folder, layout, options.samples or NUM_SAMPLES, shape)
-            # Otherwise the system might write it to the disk while something is measured.
-            drop_cache([path])
             yield layout, path, str(folder)
-            if not options.folder:
-                Path(path).unlink()
+            os.unlink(path)

@@ -35,6 +35,11 @@ def hurry(monkeypatch):
     monkeypatch.setattr(suite, "PAUSE_SECONDS", 0.0)
 
 
+@pytest.fixture
+def one_process(monkeypatch):
+    monkeypatch.setattr(suite, "open_process", lambda name, job, _: CONTENDERS[name].open(job))
+
+
 def job_of(path, folder, **options):
     return Job(path, str(folder), NUM, BATCH, num_threads=2, **options)
 
@@ -95,7 +100,7 @@ def test_a_package_that_is_broken_or_not_there_is_a_reason(tmp_path, monkeypatch
         "broken_peer": "OSError: libcudnn.so.9: cannot open",
         "missing_peer": "ModuleNotFoundError: No module named 'missing_peer'",
     }.items():
-        contender = Contender(open_wrong, "", needs=name)
+        contender = Contender(open_wrong, needs=name)
         with pytest.raises(SkippedError) as caught, contender.open(None):
             pass
         assert str(caught.value) == f"{name} cannot be imported: {error}: {INSTALL}"
@@ -143,12 +148,13 @@ def open_wrong(job, fault):
     yield Feed([(clips[i], labels[i]) for i in order.reshape(-1, BATCH)])
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.tf
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_contender_is_an_exit_code(fault, monkeypatch, capsys):
-    wrong = Contender(lambda job: open_wrong(job, fault), "")
+    wrong = Contender(lambda job: open_wrong(job, fault))
     monkeypatch.setitem(CONTENDERS, "wrong", wrong)
-    options = ["--contenders", "wrong", "read_direct", "--layouts", "contiguous", "--one-process"]
+    options = ["--contenders", "wrong", "read_direct", "--layouts", "contiguous"]
     assert run_tiny(*options) == 1
     out, err = capsys.readouterr()
     assert re.search(rf"wrong FAILED: .*{FAULTS[fault]}", " ".join(out.split()))
@@ -157,6 +163,7 @@ def test_a_wrong_contender_is_an_exit_code(fault, monkeypatch, capsys):
     assert re.search(r"read_direct +[\d,]+ ±", out)
 
 
+@pytest.mark.usefixtures("one_process")
 def test_one_that_fails_later_is_an_exit_code(monkeypatch, capsys):
     class Failing(Feed):
         def take_turn(self, turn):
@@ -169,8 +176,8 @@ def test_one_that_fails_later_is_an_exit_code(monkeypatch, capsys):
         with open_wrong(job, "") as feed:
             yield Failing(feed.batches)
 
-    monkeypatch.setitem(CONTENDERS, "wrong", Contender(open_feed, ""))
-    assert run_tiny("--contenders", "wrong", "--layouts", "gzip", "--one-process") == 1
+    monkeypatch.setitem(CONTENDERS, "wrong", Contender(open_feed))
+    assert run_tiny("--contenders", "wrong", "--layouts", "gzip") == 1
     assert re.search(r"wrong +FAILED: its process ended", capsys.readouterr().out)
 
 
@@ -183,12 +190,13 @@ def run_tiny(*options):
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.tf
 def test_the_whole_suite(tmp_path, capsys):
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     code = run_tiny(
         "--contenders", "h5video_data", "h5video_data-blocks", "plain", "plain-keras",
-        "--layouts", "contiguous", "many", "--accelerator", "emulated:0.001", "--one-process",
+        "--layouts", "contiguous", "many", "--accelerator", "emulated:0.001",
         "--json", str(out), "--plot", str(picture),
     )  # fmt: skip
     text = capsys.readouterr().out
@@ -209,8 +217,11 @@ def test_the_whole_suite(tmp_path, capsys):
         assert (blocks["skipped"] is None) == (layout["layout"] == "many")
         measured = [row for row in rows.values() if not row["skipped"]]
         # Two rounds, each with a turn at full speed and one with the accelerator.
-        assert len(layout["runs"]) == 2 * 2 * len(measured)
-        assert all(run["seconds"] > 0 for run in layout["runs"])
+        runs = [run for run in layout["runs"] if run["contender"] in rows]
+        assert len(runs) == 2 * 2 * len(measured)
+        assert all(run["seconds"] > 0 for run in runs)
+        names = [run["contender"] for run in layout["runs"]]
+        assert names.count("limit") == names.count("resident") == 2
     assert re.search(
         r"^h5video_data +[\d,]+ ± +[\d,]+ +\d+\.\d +\d\.\d\d +\d+% +\d+ ms", text, re.M
     )
@@ -218,6 +229,7 @@ def test_the_whole_suite(tmp_path, capsys):
     assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("one_process")
 def test_a_run_that_is_stopped_keeps_what_it_has_measured(tmp_path, monkeypatch):
     def measure(layout, *arguments):
         if layout == "many":
@@ -226,7 +238,7 @@ def test_a_run_that_is_stopped_keeps_what_it_has_measured(tmp_path, monkeypatch)
 
     monkeypatch.setattr(command, "measure_layout", measure)
     out = tmp_path / "out.json"
-    options = ["--contenders", "plain", "--layouts", "contiguous", "many", "--one-process"]
+    options = ["--contenders", "plain", "--layouts", "contiguous", "many"]
     with pytest.raises(SystemExit):
         run_tiny(*options, "--json", str(out))
     (layout,) = json.loads(out.read_text())["layouts"]
@@ -237,17 +249,18 @@ def test_a_run_that_is_stopped_keeps_what_it_has_measured(tmp_path, monkeypatch)
 def test_contenders_in_processes_of_their_own(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["--contenders", "h5video_data", "tfio", "--layouts", "gzip", "--cold"]
-    assert run_tiny(*options, "--folder", "kept", "--tfio", "none") == 0
+    assert run_tiny(*options, "--temporary", "made", "--tfio", "none") == 0
     text = capsys.readouterr().out
     assert "page cache dropped" in text
     assert "skipped: tfio: it needs an environment of its own, which this makes: python -m" in text
-    assert sorted(item.suffix for item in (tmp_path / "kept").iterdir()) == [".h5", ".log"]
+    assert not list((tmp_path / "made").iterdir())
 
 
+@pytest.mark.usefixtures("one_process")
 @pytest.mark.tf
 def test_a_file_of_the_users(tmp_path, capsys):
     path = make_set(tmp_path, "lzf", NUM + 3, SHAPE)
-    options = ["--contenders", "plain", "h5video_data", "--one-process"]
+    options = ["--contenders", "plain", "h5video_data"]
     assert run_tiny(path, *options, "--temporary", str(tmp_path / "made")) == 0
     text = capsys.readouterr().out
     assert f"{NUM} samples (of {NUM + 3}) of (2, 3, 16, 16) uint8" in text
@@ -270,7 +283,7 @@ def test_a_file_that_cannot_be_measured(tmp_path, capsys, lengths, text):
     with h5py.File(path, "w") as file:
         for name, length in lengths.items():
             file[name] = np.zeros((length, 2), np.float32)
-    assert run_tiny(str(path), "--one-process") == 2
+    assert run_tiny(str(path)) == 2
     assert re.search(text, capsys.readouterr().err)
 
 
@@ -299,18 +312,17 @@ def test_options_that_make_no_sense(options, capsys):
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_process_that_fails_says_so(tmp_path):
+def test_a_process_that_fails_says_so(tmp_path, capsys):
     path = make_set(tmp_path, "contiguous", NUM, SHAPE)
-    log = tmp_path / "log"
     with (
         pytest.raises(ContenderError, match="KeyError: 'nobody'"),
-        open_process("nobody", job_of(path, tmp_path), sys.executable, log),
+        open_process("nobody", job_of(path, tmp_path), sys.executable),
     ):
         pass
-    assert "Traceback" in log.read_text()
+    assert "Traceback" in capsys.readouterr().err
     with (
-        pytest.raises(ContenderError, match=r"ended with code 1; its last words: .*Error"),
-        open_process("plain", "no job", "/bin/false", log),
+        pytest.raises(ContenderError, match="its process ended with code 1"),
+        open_process("plain", "no job", "/bin/false"),
     ):
         pass
 
@@ -318,8 +330,7 @@ def test_a_process_that_fails_says_so(tmp_path):
 @pytest.mark.slow
 def test_a_process_that_hangs_is_ended(tmp_path, monkeypatch):
     path = make_set(tmp_path, "contiguous", NUM, SHAPE)
-    job, log = job_of(path, tmp_path), tmp_path / "log"
-    with open_process("read_direct", job, sys.executable, log) as feed:
+    with open_process("read_direct", job_of(path, tmp_path), sys.executable) as feed:
         monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.02)
         os.killpg(feed.pid, signal.SIGSTOP)
         with pytest.raises(ContenderError, match="no answer within 0 s"):
@@ -336,20 +347,22 @@ def test_tfio_needs_a_python_that_it_has_wheels_for(monkeypatch, capsys, tmp_pat
     assert not (tmp_path / "env").exists()
 
 
-def test_half_an_environment_is_removed(capsys, tmp_path):
+def test_half_an_environment_is_removed(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "env"
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\nmkdir -p "$4" && touch "$4/pyvenv.cfg"')
     python.chmod(0o755)
-    assert setup.main([str(folder), "--python", str(python)]) == 1
+    monkeypatch.setattr(setup, "find_python", lambda: str(python))
+    assert setup.main([str(folder)]) == 1
     text = capsys.readouterr().out
     assert f"+ {python} -m venv --clear {folder}" in text
     assert "that failed" in text
     assert not folder.exists()
 
 
-def test_another_folder_is_left_alone(capsys, tmp_path):
+def test_another_folder_is_left_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(setup, "find_python", lambda: sys.executable)
     (tmp_path / "thesis.tex").write_text("all of it")
-    assert setup.main([str(tmp_path), "--python", sys.executable]) == 1
+    assert setup.main([str(tmp_path)]) == 1
     assert "is no virtual environment" in capsys.readouterr().out
     assert (tmp_path / "thesis.tex").read_text() == "all of it"

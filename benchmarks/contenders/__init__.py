@@ -1,25 +1,20 @@
-"""Contenders, a file each: its `CONTENDERS` has the names that it adds to the command line."""
+"""Contenders by their names on the command line."""
 
 from __future__ import annotations
 
-from . import grain_loader, ours, plain, tensorflow_io, tensorstore_copy, tfrecord, torch_loader
-from . import zea_reader as zea
+from . import copies, ours, plain, readers, workers
 from .base import INSTALL as INSTALL
 from .base import Contender as Contender
 from .base import Job as Job
 from .base import SkippedError as SkippedError
 
-CONTENDERS: dict[str, Contender] = {**ours.CONTENDERS, **plain.CONTENDERS, **tfrecord.CONTENDERS}
-for module in (torch_loader, grain_loader, zea, tensorstore_copy, tensorflow_io):
+CONTENDERS: dict[str, Contender] = {}
+for module in (ours, plain, copies, workers, readers):
     CONTENDERS |= module.CONTENDERS
 
 
 def parse(name: str) -> tuple[str, int | None]:
-    """Splits `NAME` or `NAME:WORKERS`.
-
-    Raises:
-        ValueError: There is no such contender, or WORKERS is not a number.
-    """
+    """Splits `NAME` or `NAME:WORKERS`; raises ValueError if it is neither."""
     contender, colon, workers = name.partition(":")
     if contender not in CONTENDERS or (colon and not workers.isdigit()):
         raise ValueError(

@@ -26,17 +26,12 @@ class SkippedError(Exception):
 class Job:
     """The samples and batches that all contenders deliver."""
 
-    path: str
-    """The HDF5 file, with `X` (samples, ...) and `Y` (samples, ...)."""
-    folder: str
-    """Where to make copies."""
-    num_samples: int
-    """The first samples of the file take part, these many: a multiple of `batch_size`."""
+    path: str  # an HDF5 file with X and Y, (samples, ...)
+    folder: str  # for copies
+    num_samples: int  # the first of the file take part; a multiple of batch_size
     batch_size: int
     num_threads: int = field(default_factory=num_processors)
-    workers: int | None = None
-    """Worker processes or threads of a contender that has them; None: its own default."""
-    seed: int = 0
+    workers: int | None = None  # processes or threads, if it has them; None: its own default
 
     @classmethod
     def of_file(cls, path: str, folder: str, batch_size: int, num_samples: int = 0) -> Job:
@@ -53,7 +48,7 @@ class Job:
 
     def batches(self, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch, int64 (steps, batch_size), for contenders that are given one."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+        order = np.random.default_rng([0, epoch]).permutation(self.num_samples)
         return order.reshape(self.steps, self.batch_size)
 
     @property
@@ -84,27 +79,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Contender:
-    """A feed to compare with."""
+    """A feed to compare with; `open_feed` raises SkippedError if it cannot take part."""
 
     open_feed: Callable[[Job], AbstractContextManager[Feed]]
-    """Opens what it needs, makes its copy of the data if it works on one, and closes it at the end.
-    Raises `SkippedError` if it cannot take part."""
-    settings: str
-    """How it is set up, for people."""
-    needs: str = ""
-    """A package beyond those that this package needs."""
-    is_copy: bool = False
-    """Whether it works on a copy in another format."""
-    has_environment: bool = False
-    """Whether it runs in an environment of its own, because of what it needs."""
+    needs: str = ""  # a package beyond those that this package needs
+    is_copy: bool = False  # it works on a copy in another format
+    has_environment: bool = False  # it runs in an environment of its own, because of what it needs
 
     @contextmanager
     def open(self, job: Job) -> Iterator[Feed]:
-        """Opens it in this process.
-
-        Raises:
-            SkippedError: It cannot take part.
-        """
+        """Opens it in this process."""
         try:
             importlib.import_module(self.needs or "numpy")
         except Exception as error:  # it is not installed, or broken
@@ -115,13 +99,7 @@ class Contender:
 
 
 def from_generator(job: Job, generator: Callable[[], Iterator[Any]], *, prefetch: bool) -> Any:
-    """Makes a `tf.data.Dataset` of a generator, as users write it, with TensorFlow's own options.
-
-    Args:
-        job: The job.
-        generator: Returns a new iterator over batches (x, y), of which an epoch's are taken.
-        prefetch: Whether to prefetch.
-    """
+    """Makes a `tf.data.Dataset` of a generator of batches (x, y), as users write it."""
     import tensorflow as tf
 
     signature = tuple(tf.TensorSpec(shape, dtype) for shape, dtype in job.array_specs())
@@ -141,32 +119,3 @@ def from_reader(job: Job, read: Callable[[NDArray[np.int64]], Any]) -> Any:
             yield read(batch), labels[batch]
 
     return from_generator(job, generate, prefetch=True)
-
-
-class Samples:
-    """A sequence of (sample, label) by h5py; another process that it is sent to opens the file."""
-
-    def __init__(self, job: Job) -> None:
-        self._path = job.path
-        self._labels = job.labels()
-        (shape, self._dtype), _ = job.array_specs()
-        self._shape = shape[1:]
-        self._file: Any = None
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        if self._file is None:
-            self._file = open_file(self._path)
-        clip = np.empty(self._shape, self._dtype)
-        self._file["X"].read_direct(clip, np.s_[index])
-        return clip, self._labels[index]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
-    def close(self) -> None:
-        """Closes the file, if this process has opened it."""
-        if self._file is not None:
-            self._file.close()

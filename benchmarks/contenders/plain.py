@@ -101,14 +101,5 @@ def open_feed(job: Job, name: str) -> Iterator[Feed]:
             yield Feed(from_generator(job, generate, prefetch=name == "plain-prefetch"))
 
 
-SETTINGS = {
-    "plain": "from_generator, no prefetch",
-    "plain-prefetch": "from_generator, prefetch(AUTOTUNE)",
-    "plain-keras": "the generator given to fit",
-    "read_direct": "from_generator, prefetch(AUTOTUNE)",
-    "pydataset": "a worker thread a processor",
-}
-CONTENDERS = {
-    name: Contender(functools.partial(open_feed, name=name), text)
-    for name, text in SETTINGS.items()
-}
+NAMES = ("plain", "plain-prefetch", "plain-keras", "read_direct", "pydataset")
+CONTENDERS = {name: Contender(functools.partial(open_feed, name=name)) for name in NAMES}

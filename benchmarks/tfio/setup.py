@@ -29,16 +29,10 @@ TIMEOUT_SECONDS = 1200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Makes it.
-
-    Returns:
-        The exit code: 0; 3 if no suitable Python was found; 1 if it could not be made.
-    """
+    """Makes it; returns 3 if no suitable Python was found, 1 if it could not be made."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tfio.setup")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(".venv-tfio"))
-    parser.add_argument("--python", help="the interpreter; default: this one, or one on the path")
-    options = parser.parse_args(arguments)
-    python, folder = options.python or find_python(), options.folder
+    folder, python = parser.parse_args(arguments).folder, find_python()
     if python is None:
         print(f"no Python of {', '.join(PYTHONS)}, which tensorflow-io has wheels for, was found")
         return NO_PYTHON

@@ -1,19 +1,20 @@
-"""tensorflow-io's HDF5 reader, by its raw op: its datasets abort at the rank of video.
+"""Other readers of HDF5: zea's chunk reader, a batch at a time, and tensorflow-io's raw op.
 
-0.37.1 is its last release, and works with TensorFlow 2.16 and 2.17 only. `benchmarks/tfio` makes an
-environment for it.
+zea hands reads below a MiB, contiguous datasets and filters that it does not know to h5py.
+tensorflow-io's datasets abort at the rank of video. Its last release, 0.37.1, works with TensorFlow
+2.16 and 2.17 only; `benchmarks/tfio` makes an environment for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from benchmarks.facts import open_file
 from benchmarks.measure import Feed
 
-from .base import Contender, Job, SkippedError
+from .base import Contender, Job, SkippedError, from_reader
 
 # More at once gain nothing: one lock covers reading and decompressing.
 PARALLEL_CALLS = 8
@@ -23,7 +24,16 @@ FILTERS = frozenset({1, 2, 3, 6})
 
 
 @contextmanager
-def open_feed(job: Job) -> Iterator[Feed]:
+def open_zea(job: Job) -> Iterator[Feed]:
+    """Opens the file, and its bytes a second time for the chunk reader."""
+    from zea.data import chunk_reader
+
+    with open_file(job.path) as file, closing(chunk_reader.fetcher_for(file)) as fetcher:
+        yield Feed(from_reader(job, lambda batch: chunk_reader.read(file["X"], batch, fetcher)))
+
+
+@contextmanager
+def open_tfio(job: Job) -> Iterator[Feed]:
     """A call of the op a sample; the labels are kept in memory."""
     import tensorflow as tf
     from tensorflow_io.python.ops import core_ops
@@ -51,11 +61,13 @@ def open_feed(job: Job) -> Iterator[Feed]:
         return tf.reshape(clip, stored_shape[1:]), tf.gather(labels, index)
 
     dataset = tf.data.Dataset.range(job.num_samples)
-    dataset = dataset.shuffle(job.num_samples, seed=job.seed)
+    dataset = dataset.shuffle(job.num_samples, seed=0)
     dataset = dataset.map(read, num_parallel_calls=PARALLEL_CALLS)
     dataset = dataset.batch(job.batch_size, drop_remainder=True)
     yield Feed(dataset.prefetch(tf.data.AUTOTUNE))
 
 
-TEXT = "its raw op, 8 parallel calls, TensorFlow 2.16"
-CONTENDERS = {"tfio": Contender(open_feed, TEXT, "tensorflow_io", has_environment=True)}
+CONTENDERS = {
+    "zea": Contender(open_zea, needs="zea"),
+    "tfio": Contender(open_tfio, needs="tensorflow_io", has_environment=True),
+}
