@@ -198,17 +198,7 @@ class BalancedSampler(WeightedSampler):
 def checked_positions(
     sampler: Sampler, epoch: int, num_samples: int, promised: int | None = None
 ) -> Positions:
-    """Returns an epoch's positions from a sampler, checked.
-
-    Args:
-        sampler: The sampler.
-        epoch: Number of the epoch.
-        num_samples: Positions must be below this.
-        promised: Number of positions that is expected; None: any but 0.
-
-    Raises:
-        SamplerError: The positions are not valid.
-    """
+    """Returns an epoch's positions from a sampler, checked: `promised` of them, if not None."""
     name = f"{type(sampler).__name__}.epoch({epoch})"
     result = sampler.epoch(epoch)
     try:

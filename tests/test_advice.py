@@ -8,8 +8,15 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data.callbacks.advice import Measurements, advise
+from h5video_data.reading.prefetcher import LoaderStats
 from h5video_data.testing import write_video_file
 
+STATS = LoaderStats(
+    read_bytes=19_000_000_000,
+    num_reads=30_000,
+    read_seconds=19.0,
+    delivered_bytes=20_000_000_000,
+)
 MEASURED = Measurements(
     num_steps=100,
     num_samples=3200,
@@ -21,10 +28,7 @@ MEASURED = Measurements(
     hand_over=0.0,
     first_wait=0.0,
     is_first=False,
-    read_bytes=19_000_000_000,
-    num_reads=30_000,
-    read_seconds=19.0,
-    decoded_bytes=20_000_000_000,
+    stats=STATS,
 )
 
 
@@ -61,19 +65,19 @@ def _two_processors(monkeypatch):
             id="disk",
         ),
         pytest.param(
-            {"wait": 0.96, "read": 0.96, "read_bytes": 19_000_000},
+            {"wait": 0.96, "read": 0.96, "stats": replace(STATS, read_bytes=19_000_000)},
             "the disk is the limit: waited 96.0% of 10 s, 1.9 MB/s read. Use a faster disk, or "
             "read fewer bytes (`clip`, a smaller dtype, compression)",
             id="hardly any step",
         ),
         pytest.param(
-            {"wait": 0.5, "read": 0.5, "read_seconds": 9.5},
+            {"wait": 0.5, "read": 0.5, "stats": replace(STATS, read_seconds=9.5)},
             "copying from the page cache is the limit: waited 50.0% of 10 s, 1.9 GB/s read of "
             "3.8 GB/s needed by 2 threads. Read fewer bytes (`clip`, a smaller dtype, compression)",
             id="page cache",
         ),
         pytest.param(
-            {"wait": 0.5, "read": 0.5, "num_reads": 20_000_000},
+            {"wait": 0.5, "read": 0.5, "stats": replace(STATS, num_reads=20_000_000)},
             "reading in small pieces is the limit: waited 50.0% of 10 s, 1.9 GB/s read of 3.8 GB/s "
             "needed in pieces of 950 bytes. Store whole samples in a chunk: `h5video-data inspect` "
             "says how",
@@ -130,7 +134,7 @@ def test_more_threads_come_first(make):
     assert "Set num_threads=2 (now 1), or move it" in advise(measured, loader)
     measured = replace(MEASURED, wait=0.5, decode=0.5)
     assert "Set num_threads=2 (now 1), or a lighter codec" in advise(measured, loader)
-    measured = replace(MEASURED, wait=0.5, read=0.5, read_seconds=1)
+    measured = replace(MEASURED, wait=0.5, read=0.5, stats=replace(STATS, read_seconds=1))
     assert advise(measured, loader).endswith("by 1 thread. Set num_threads=2 (now 1)")
 
 

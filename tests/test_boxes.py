@@ -57,7 +57,7 @@ def test_what_is_in_a_box(data_format):
         clips = clips.transpose(0, 1, 3, 4, 2)
     boxes = Boxes(*(tf.constant(v) for v in ([0, 2, 1], [5, 0, 3], [2, 2, 2], [3, 3, 3])))
     mask = inside(boxes, 5, 8, axes).numpy()
-    cut = tf.function(lambda: for_each_box(tf.constant(clips), boxes, 2, 3, axes, tf.identity))()
+    cut = tf.function(lambda: for_each_box(tf.constant(clips), boxes, (2, 3), axes, tf.identity))()
     for number, (top, left) in enumerate([(0, 5), (2, 0), (1, 3)]):
         part = [number, ..., slice(top, top + 2), slice(left, left + 3)]
         part += [slice(None)] * (data_format == "channels_last")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from h5video_data.loader import VideoLoader
 from h5video_data.options import function_name
 from h5video_data.reading.byte_sources import BYTES_PER_READ
-from h5video_data.reading.sample_sources import ReadStats
+from h5video_data.reading.prefetcher import LoaderStats
 
 # A training that waits for a smaller fraction of its time has little to gain from a faster feed.
 _NOTEWORTHY_WAIT = 0.03
@@ -16,7 +16,7 @@ _NOTEWORTHY_WAIT = 0.03
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measurements of one epoch of a training."""
+    """Measurements of one epoch of a training. Fractions are of its `seconds`, from 0 to 1."""
 
     num_steps: int
     num_samples: int
@@ -24,36 +24,21 @@ class Measurements:
     seconds: float
     """Duration of the epoch without its validation."""
     wait: float
-    """Fraction of `seconds` that the training waited for data, 0 to 1."""
+    """Fraction that the training waited for data: the sum of the next four."""
     read: float
-    """Fraction of `seconds` that it waited for reading."""
     decode: float
-    """Fraction of `seconds` that it waited for decoding."""
     map: float
-    """Fraction of `seconds` that it waited for map functions."""
     hand_over: float
-    """Fraction of `seconds` that it waited for batches to be handed to TensorFlow."""
     first_wait: float
-    """Fraction of `seconds` that the first step waited."""
+    """Fraction that the first step waited."""
     is_first: bool
     """Whether this is the first epoch of the training."""
-    read_bytes: int
-    """Stored bytes that were read."""
-    num_reads: int
-    """Byte ranges that they were read in."""
-    read_seconds: float
-    """Seconds of reading, summed over the threads."""
-    decoded_bytes: int
-    """Bytes of the batches."""
+    stats: LoaderStats
+    """Cost of the batches that were read during the epoch."""
 
 
 def advise(measured: Measurements, loader: VideoLoader) -> str:
-    """Returns one line that says where the time goes, and what to do next.
-
-    Args:
-        measured: Measurements of an epoch.
-        loader: The loader that it was fed by.
-    """
+    """Returns one line that says where the time of an epoch goes, and what to do next."""
     if not measured.num_samples:
         return "the dataset was not read: the batches came from elsewhere, such as a cache"
     waited = f"waited {measured.wait:.1%} of {measured.seconds:.3g} s"
@@ -84,9 +69,10 @@ def _starting(measured: Measurements, loader: VideoLoader, waited: str) -> str:
 
 
 def _reading(measured: Measurements, loader: VideoLoader, waited: str) -> str:
-    speed = f"{_rate(measured.read_bytes, measured.seconds)} read"
+    stats = measured.stats
+    speed = f"{_rate(stats.read_bytes, measured.seconds)} read"
     if measured.wait < 0.95:
-        needed = _rate(measured.read_bytes, measured.seconds * (1 - measured.wait))
+        needed = _rate(stats.read_bytes, measured.seconds * (1 - measured.wait))
         speed += f" of {needed} needed"
     fewer = "read fewer bytes (`clip`, a smaller dtype, compression)"
     obstacle = _obstacle(loader)
@@ -95,29 +81,24 @@ def _reading(measured: Measurements, loader: VideoLoader, waited: str) -> str:
             f"reading by HDF5, one read at a time, is the limit: {waited}, {speed}. {obstacle}: "
             "`h5video-data inspect` says how to store it"
         )
-    cost = ReadStats(
-        read_bytes=measured.read_bytes,
-        num_reads=measured.num_reads,
-        read_seconds=measured.read_seconds,
-    )
-    if cost.is_slow:
+    if stats.is_slow:
         return f"the disk is the limit: {waited}, {speed}. Use a faster disk, or {fewer}"
-    if measured.read_bytes < measured.num_reads * BYTES_PER_READ:
+    if stats.read_bytes < stats.num_reads * BYTES_PER_READ:
         return (
             f"reading in small pieces is the limit: {waited}, {speed} in pieces of "
-            f"{measured.read_bytes // measured.num_reads:,} bytes. Store whole samples in a chunk: "
+            f"{stats.read_bytes // stats.num_reads:,} bytes. Store whole samples in a chunk: "
             "`h5video-data inspect` says how"
         )
     return (
         f"copying from the page cache is the limit: {waited}, {speed} by "
-        f"{_count(loader._num_threads, 'thread')}. {_more_threads(loader) or _sentence(fewer)}"
+        f"{_count(loader._num_threads, 'thread')}. {_more_threads(loader) or fewer.capitalize()}"
     )
 
 
 def _decoding(measured: Measurements, loader: VideoLoader, waited: str) -> str:
     return (
         f"decoding is the limit: {waited}, {_count(loader._num_threads, 'thread')} decoded "
-        f"{_rate(measured.decoded_bytes, measured.seconds)}. "
+        f"{_rate(measured.stats.delivered_bytes, measured.seconds)}. "
         f"{_more_threads(loader) or 'Use more processors'}, or a lighter codec "
         "(`h5video-data repack`)"
     )
@@ -162,10 +143,6 @@ def _more_threads(loader: VideoLoader) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _rate(num_bytes: float, seconds: float) -> str:

@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 def loader_of(feed: tf.data.Dataset | VideoLoader) -> VideoLoader:
-    """Returns the loader behind a dataset of this package, or the loader itself.
-
-    Raises:
-        ArgumentError: `feed` is neither.
-    """
+    """Returns the loader behind a dataset of this package, or the loader itself."""
     loader = getattr(feed, "loader", feed)
     if not isinstance(loader, VideoLoader):
         raise ArgumentError(

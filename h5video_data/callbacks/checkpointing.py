@@ -22,14 +22,8 @@ if TYPE_CHECKING:
 _MAX_RECORDS = 1000
 
 
-class _EndOfEpoch:
-    """Value of `model.stop_training` that ends the epoch, but not the training."""
-
-    def __bool__(self) -> bool:
-        return True
-
-
-_END_OF_EPOCH = _EndOfEpoch()
+# True value of `model.stop_training` that ends the epoch, but not the training.
+_END_OF_EPOCH = object()
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.loader import VideoLoader
+from h5video_data.reading.prefetcher import LoaderStats
 
 from .advice import Measurements, advise
 from .base import Callback, loader_of
@@ -56,15 +57,9 @@ class EpochReport:
 
     def logs(self) -> dict[str, float]:
         """Returns the entries that are added to the logs of the epoch."""
-        return {
-            "feed_steps_per_second": self.steps_per_second,
-            "feed_samples_per_second": self.samples_per_second,
-            "feed_wait": self.wait,
-            "feed_read": self.read,
-            "feed_decode": self.decode,
-            "feed_map": self.map,
-            "feed_hand_over": self.hand_over,
-        }
+        rates = ("steps_per_second", "samples_per_second")
+        waits = ("wait", "read", "decode", "map", "hand_over")
+        return {f"feed_{name}": getattr(self, name) for name in rates + waits}
 
 
 class FeedMonitor(Callback):
@@ -190,9 +185,6 @@ class _EpochMeter:
 
     Steps begin in one thread. They may end in other threads, out of order, and after later steps
     have begun.
-
-    Args:
-        loader: The loader that feeds the training.
     """
 
     def __init__(self, loader: VideoLoader) -> None:
@@ -304,30 +296,26 @@ class _EpochMeter:
         return Intervals(waits)
 
     def measurements(self, *, is_first: bool) -> Measurements | None:
-        """Returns the measurements of the epoch; None if it had no steps.
-
-        Args:
-            is_first: Whether this is the first epoch of the training.
-        """
+        """Returns the measurements of the epoch; None if it had no steps."""
         with self._lock:
             self._evaluate()
         seconds = self._end - self._begin
         if not self._num_steps or seconds <= 0:
             return None
-        before, after = self._stats_before, self._stats
-        read_seconds = after.read_seconds - before.read_seconds
-        decode_seconds = after.decode_seconds - before.decode_seconds
-        both = read_seconds + decode_seconds
-        decode_fraction = decode_seconds / both if both > 0 else 0.0
+        now, before = astuple(self._stats), astuple(self._stats_before)
+        stats = LoaderStats(*(value - old for value, old in zip(now, before, strict=True)))
+        both = stats.read_seconds + stats.decode_seconds
+        decode_fraction = stats.decode_seconds / both if both > 0 else 0.0
         # The rest of the wait belongs to the stages after the generator.
         reading = min(self._reading, self._waited)
         handing_over = min(self._handing_over, self._waited - reading)
         rest = self._waited - reading - handing_over
-        mapping, handing_over = (
-            (rest, handing_over) if self._loader._options.map_fns else (0.0, handing_over + rest)
-        )
-        num_batches = max(1, after.num_batches - before.num_batches)
-        samples_per_element = (after.num_samples - before.num_samples) / num_batches
+        mapping = 0.0
+        if self._loader._options.map_fns:
+            mapping = rest
+        else:
+            handing_over += rest
+        samples_per_element = stats.num_samples / max(1, stats.num_batches)
         return Measurements(
             num_steps=self._num_steps,
             num_samples=round(self._num_given * samples_per_element),
@@ -339,8 +327,5 @@ class _EpochMeter:
             hand_over=handing_over / seconds,
             first_wait=(self._first_wait or 0.0) / seconds,
             is_first=is_first,
-            read_bytes=after.read_bytes - before.read_bytes,
-            num_reads=after.num_reads - before.num_reads,
-            read_seconds=read_seconds,
-            decoded_bytes=after.delivered_bytes - before.delivered_bytes,
+            stats=stats,
         )

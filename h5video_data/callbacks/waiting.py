@@ -18,13 +18,8 @@ def waits_of_steps(begin: float, end: float, given: Sequence[float]) -> list[tup
         |---waited--|--step--|     |              |
                              |-waited-|---step----|
 
-    Args:
-        begin: When the first step asked for its element.
-        end: When the last step ended.
-        given: When the feed gave each step its element, ascending.
-
-    Returns:
-        (begin, end) of each wait.
+    The first step asks for its element at `begin`, and the last one ends at `end`. The feed gives
+    each step its element at a time in `given`, ascending. Returns (begin, end) of each wait.
     """
     steps = len(given)
     # After the last element that was waited for, steps follow each other without a wait.
@@ -40,11 +35,7 @@ def waits_of_steps(begin: float, end: float, given: Sequence[float]) -> list[tup
 
 
 class Intervals:
-    """A union of time intervals, as disjoint intervals in ascending order.
-
-    Args:
-        intervals: (begin, end) of each, in any order; they may overlap.
-    """
+    """A union of time intervals (begin, end), as disjoint intervals in ascending order."""
 
     def __init__(self, intervals: Sequence[tuple[float, float]] | Times) -> None:
         begins, ends = np.array(intervals, np.float64).reshape(-1, 2).T

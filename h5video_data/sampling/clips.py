@@ -57,16 +57,7 @@ class Clip:
             )
 
     def of_samples(self, name: str, shape: tuple[int, ...]) -> Clip:
-        """Returns the clip of a dataset's samples, with `axis` as a number from 0.
-
-        Args:
-            name: Name of the dataset.
-            shape: Shape of its samples, of two dimensions or more.
-
-        Raises:
-            ArgumentError: The samples have no such axis, or `axis` is None and the first axis may
-                be something other than frames.
-        """
+        """Returns the clip of a dataset's samples, with `axis` as a number from 0."""
         rank = len(shape)
         if self.axis is None:
             _check_frames_come_first(self, name, shape)
@@ -105,17 +96,9 @@ class Clip:
         indices: NDArray[np.int64],
         earlier: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
-        """Returns the first frame of each sample's clip.
+        """Returns the first frame of each sample's clip, int64 (n,).
 
-        Args:
-            num_frames_stored: Number of frames of a sample, `span` or more.
-            seed: The loader's seed.
-            epoch: Number of the epoch.
-            indices: int64 (n,), sample numbers.
-            earlier: int64 (n,), earlier uses of each sample in the epoch; None: none.
-
-        Returns:
-            int64 (n,).
+        The arguments are those of `sample_hash`, and the number of frames of a sample.
         """
         last = num_frames_stored - self.span
         if self.position == "random":

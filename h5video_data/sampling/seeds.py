@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 def earlier_uses(order: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """Counts, at each place of an epoch, how often its sample came before in the epoch.
 
-    Args:
-        order: int64 (n,), the epoch's samples in the order of their use, n >= 1.
-
     Returns:
-        int64 (n,), 0 where a sample comes for the first time; None if no sample comes twice.
+        int64 (n,), for `order`, int64 (n,) with n >= 1; None if no sample comes twice.
     """
     if np.bincount(order).max() == 1:
         return None
@@ -33,16 +30,9 @@ def earlier_uses(order: NDArray[np.int64]) -> NDArray[np.int64] | None:
 def sample_seeds(
     seed: int, epoch: int, indices: NDArray[np.int64], earlier: NDArray[np.int64] | None = None
 ) -> NDArray[np.int32]:
-    """Returns the seeds that random map functions get, one pair for each sample.
+    """Returns seeds for random map functions, int32 (n, 2), as `tf.random.stateless_*` takes.
 
-    Args:
-        seed: The loader's seed.
-        epoch: Number of the epoch.
-        indices: int64 (n,), sample numbers.
-        earlier: int64 (n,), earlier uses of each sample in the epoch; None: none.
-
-    Returns:
-        int32 (n, 2), as `tf.random.stateless_*` takes them.
+    The arguments are those of `sample_hash`.
     """
     bits = sample_hash(seed, epoch, indices, earlier, purpose=0x5EED)
     seeds: NDArray[np.int32] = bits.view(np.int32)
@@ -62,12 +52,8 @@ def sample_hash(
     The sample number goes through the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast
     splittable pseudorandom number generators", 2014), from a start value drawn for the epoch.
 
-    Args:
-        seed: The loader's seed.
-        epoch: Number of the epoch.
-        indices: int64 (n,), sample numbers.
-        earlier: int64 (n,), earlier uses of each sample in the epoch; None: none.
-        purpose: Bits drawn for different purposes are independent of each other.
+    `indices`, int64 (n,), are sample numbers, and `earlier`, int64 (n,), the earlier uses of each
+    in the epoch; None: none. Bits for different purposes are independent of each other.
 
     Returns:
         uint64 (n,).

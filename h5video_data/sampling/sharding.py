@@ -37,24 +37,14 @@ class ReplicaShard:
 
     def cut(
         self, num_samples: int, batch_size: int, *, drop_remainder: bool
-    ) -> tuple[NDArray[np.int64] | slice, NDArray[np.int64]]:
-        """Cuts an epoch into this worker's elements.
-
-        Args:
-            num_samples: Samples of the epoch, over all workers.
-            batch_size: Samples of a global batch, a multiple of `num_replicas`.
-            drop_remainder: Whether to leave out a smaller last batch.
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Cuts an epoch of all workers' samples, in global batches, into this worker's elements.
 
         Returns:
-            int64 (n,), positions in the epoch's order, or a slice of them; and int64 (elements,),
-            the ends (exclusive) of the elements among them.
+            int64 (n,), positions in the epoch's order; and int64 (elements,), the ends (exclusive)
+            of the elements among them.
         """
         whole, rest = divmod(num_samples, batch_size)
-        if self.num_replicas == 1:
-            ends = batch_size * np.arange(1, whole + 1, dtype=np.int64)
-            if rest and not drop_remainder:
-                ends = np.append(ends, num_samples)
-            return slice(0, int(ends[-1]) if len(ends) else 0), ends
         part = batch_size // self.num_replicas
         parts_of_whole = np.arange(whole * batch_size, dtype=np.int64).reshape(
             whole, self.num_replicas, part
@@ -74,16 +64,7 @@ class ReplicaShard:
 def replica_shard(
     context: tf.distribute.InputContext | None, batch_size: int | None
 ) -> ReplicaShard:
-    """Returns the shard of the worker that an `InputContext` describes.
-
-    Args:
-        context: The worker's context; None: there is one worker, with one replica.
-        batch_size: Samples of a global batch; None: elements are single samples.
-
-    Raises:
-        ArgumentError: The batch size is not a multiple of the number of replicas, or that not of
-            the number of workers.
-    """
+    """Returns the shard of the worker that an `InputContext` describes; None: the only one."""
     if context is None:
         return ReplicaShard()
     try:

@@ -26,25 +26,15 @@ def split_indices(
     labels: NDArray[Any] | None = None,
     ids: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Splits `range(num_samples)` at random.
+    """Splits `range(num_samples)` at random into training and validation.
 
-    Args:
-        num_samples: Number of samples.
-        validation_split: Fraction of the samples for validation, between 0 and 1. As in Keras, the
-            number of validation samples is rounded down.
-        seed: Seed of the split; None is 0.
-        labels: Class numbers (num_samples,) or (num_samples, 1), or one-hot labels (num_samples,
-            classes): each class is split in the same proportion, as nearly as whole samples allow.
-        ids: An id for each sample, (num_samples,) or (num_samples, 1), numbers or strings: samples
-            with the same id stay on one side. The fraction of validation samples is as near to
-            `validation_split` as a split between ids can be. Takes precedence over `labels`.
+    As in Keras, the number of validation samples is rounded down. With `labels`, each class is
+    split in the same proportion, as nearly as whole samples allow. With `ids`, one for each sample,
+    samples with the same id stay on one side, and the fraction is as near to `validation_split` as
+    that allows; `labels` then do not count. Seed None is 0.
 
     Returns:
         Sample numbers for training and for validation, int64, ascending.
-
-    Raises:
-        ArgumentError: `validation_split` is not between 0 and 1, the labels or ids are not of that
-            form, or a side would be empty.
     """
     check_fraction(validation_split)
     rng = np.random.default_rng([_STREAM, 0 if seed is None else seed])
@@ -77,11 +67,7 @@ def check_fraction(validation_split: float) -> None:
 
 
 def squeeze_column(values: ArrayLike) -> NDArray[Any]:
-    """Returns an array, and values of shape (samples, 1), as MATLAB writes them, as (samples,).
-
-    Raises:
-        ArgumentError: The values are lists of different lengths.
-    """
+    """Returns an array, and values of shape (samples, 1), as MATLAB writes them, as (samples,)."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -92,16 +78,9 @@ def squeeze_column(values: ArrayLike) -> NDArray[Any]:
 def find_distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Finds the distinct values of an array.
 
-    Args:
-        values: (n,).
-        what: Name of the values, for messages.
-
     Returns:
         int64 (n,), the number of each value among the distinct ones, in ascending order, and int64
         (distinct values,), how often each of them occurs.
-
-    Raises:
-        ArgumentError: The values cannot be sorted, such as numbers beside strings, or None.
     """
     try:
         _, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -114,11 +93,7 @@ def find_distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], N
 
 
 def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
-    """Returns the class numbers (num_samples,) of labels that are class numbers or one-hot.
-
-    Raises:
-        ArgumentError: They are neither.
-    """
+    """Returns the class numbers (num_samples,) of labels that are class numbers or one-hot."""
     labels = squeeze_column(labels)
     is_whole = labels.dtype.kind in "iub" or (
         labels.dtype.kind == "f"
@@ -131,10 +106,8 @@ def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
         raise ArgumentError(
             'split_by="label" needs class numbers of shape (samples,) or one-hot labels of shape '
             f"(samples, classes). Received: {labels.dtype} labels of shape {labels.shape}"
-            + {
-                1: ", not all of them whole",
-                2: ", some rows without exactly one non-zero value",
-            }.get(labels.ndim, "")
+            + (", not all of them whole" if labels.ndim == 1 else "")
+            + (", some rows without exactly one non-zero value" if labels.ndim == 2 else "")
         )
     _check_length(labels, num_samples, "labels")
     classes: NDArray[np.int64] = labels.argmax(axis=1)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from h5video_data.errors import ArgumentError
 
 from .draws import random_starts, uniform
-from .elements import check_pair
+from .elements import Range, check_pair
 from .selection import ClipAxes
 
 _ATTEMPTS = 10
@@ -26,14 +26,8 @@ class Boxes(NamedTuple):
     width: tf.Tensor
 
 
-def check_boxes(
-    scale: Sequence[float], ratio: Sequence[float]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Returns the arguments `scale` and `ratio` of a map function, checked.
-
-    Raises:
-        ArgumentError: One of them is not a range of positive numbers.
-    """
+def check_boxes(scale: Sequence[float], ratio: Sequence[float]) -> tuple[Range, Range]:
+    """Returns the arguments `scale` and `ratio` of a map function, ranges of positive numbers."""
     scales, ratios = check_pair("scale", scale, 0, 1), check_pair("ratio", ratio, 0)
     for name, (smallest, _) in (("scale", scales), ("ratio", ratios)):
         if smallest == 0:
@@ -44,40 +38,22 @@ def check_boxes(
 def place_boxes(
     seeds: tf.Tensor, draw: int, rows: int, columns: int, height: tf.Tensor, width: tf.Tensor
 ) -> Boxes:
-    """Places boxes of given sizes at random inside the frame.
-
-    Args:
-        seeds: int32 (batch, 2).
-        draw: Number of the draw of the row; the next one is that of the column.
-        rows: Rows of the frame.
-        columns: Columns of the frame.
-        height: int32 (batch,), from 0 to `rows`.
-        width: int32 (batch,), from 0 to `columns`.
-    """
+    """Places boxes of given sizes, int32 (batch,), at random in the frame, by two draws."""
     top = random_starts(seeds, draw, rows - height)
     left = random_starts(seeds, draw + 1, columns - width)
     return Boxes(top, left, height, width)
 
 
 def random_boxes(
-    seeds: tf.Tensor,
-    rows: int,
-    columns: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
+    seeds: tf.Tensor, rows: int, columns: int, scale: Range, ratio: Range
 ) -> tuple[Boxes, tf.Tensor]:
     """Draws boxes of random sizes, as torchvision does: the first of ten that fits into the frame.
 
-    Args:
-        seeds: int32 (batch, 2); draws 1 to 22 are used.
-        rows: Rows of the frame.
-        columns: Columns of the frame.
-        scale: Range of the area, as a fraction of the frame's, uniform.
-        ratio: Range of width / height, log-uniform.
+    The area, as a fraction of the frame's, is uniform in the range `scale`; width / height is
+    log-uniform in `ratio`. Draws 1 to 22 are used.
 
     Returns:
-        The boxes, and bool (batch,), whether one was found that fits. If not, the box is
-        meaningless.
+        The boxes, and bool (batch,), whether one fits; if not, the box is meaningless.
     """
     sizes = range(1, _ATTEMPTS + 1)
     shapes = range(_ATTEMPTS + 1, 2 * _ATTEMPTS + 1)
@@ -96,11 +72,7 @@ def random_boxes(
 
 
 def inside(boxes: Boxes, rows: int, columns: int, axes: ClipAxes) -> tf.Tensor:
-    """Returns a mask of the pixels inside each clip's box.
-
-    Returns:
-        bool (batch, 1, 1, rows, columns), or (batch, 1, rows, columns, 1) for channels last.
-    """
+    """Returns a mask of the pixels in each clip's box, which broadcasts against the clips."""
 
     def along(axis: int, count: int, start: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         place = tf.range(count)[tf.newaxis]
@@ -117,37 +89,27 @@ def inside(boxes: Boxes, rows: int, columns: int, axes: ClipAxes) -> tf.Tensor:
 def for_each_box(
     clips: tf.Tensor,
     boxes: Boxes,
-    height: int,
-    width: int,
+    size: tuple[int, int],
     axes: ClipAxes,
     function: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """Applies a function to the box of each clip.
+    """Applies a function to the box of each clip: (frames, ...) to frames of a size.
 
     It loops over the clips: slices copy row by row, whereas `tf.gather` copies pixel by pixel and
     takes several times as long. Callers must wrap it in a `tf.function`: the loop is slow in eager
     mode.
-
-    Args:
-        clips: (batch, frames, channels, rows, columns) or channels last.
-        boxes: A box for each clip.
-        height: Rows of the result.
-        width: Columns of the result.
-        axes: Axes of the clips.
-        function: Function from the pixels of one clip in its box, without the batch axis, to frames
-            of `height` x `width`.
     """
 
     def one(values: tuple[tf.Tensor, Boxes]) -> tf.Tensor:
         number, box = values
         begin = [number, 0, 0, 0, 0]
-        size = [1, *(-1 if length is None else length for length in clips.shape[1:])]
-        begin[axes.rows], size[axes.rows] = box.top, box.height
-        begin[axes.columns], size[axes.columns] = box.left, box.width
-        return function(tf.slice(clips, tf.stack(begin), tf.stack(size))[0])
+        lengths = [1, *(-1 if length is None else length for length in clips.shape[1:])]
+        begin[axes.rows], lengths[axes.rows] = box.top, box.height
+        begin[axes.columns], lengths[axes.columns] = box.left, box.width
+        return function(tf.slice(clips, tf.stack(begin), tf.stack(lengths))[0])
 
     shape = clips.shape.as_list()
-    shape[axes.rows], shape[axes.columns] = height, width
+    shape[axes.rows], shape[axes.columns] = size
     return tf.map_fn(
         one,
         (tf.range(tf.shape(clips)[0]), boxes),

@@ -13,9 +13,11 @@ from h5video_data.errors import ArgumentError
 from .draws import uniform
 from .elements import (
     MapFunction,
+    Range,
     as_dtype,
     as_float,
     check_axes,
+    check_channel_values,
     check_pair,
     check_rank,
     deterministic,
@@ -87,37 +89,26 @@ def normalize(
     """
     _check_floating(dtype)
     axes = axes_of(data_format)
-    numbers = {"mean": np.asarray(mean, np.float64), "std": np.asarray(std, np.float64)}
-    for name, values in numbers.items():
-        if values.ndim > 1 or not np.isfinite(values).all():
-            raise ArgumentError(
-                f"`{name}` must be a finite number, or one for each channel. "
-                f"Received: {name}={values.tolist()}"
-            )
-    if not (numbers["std"] > 0).all():
+    means, stds = check_channel_values("mean", mean), check_channel_values("std", std)
+    if not (stds > 0).all():
         raise ArgumentError(
             "`std` must be above 0; it is 0 for a channel whose values are all equal. "
-            f"Received: std={numbers['std'].tolist()}"
+            f"Received: std={stds.tolist()}"
         )
 
     def scale(clips: tf.Tensor) -> tf.Tensor:
         check_axes(clips, axes)
-        _check_units(clips, **numbers)
+        _check_units(clips, means, stds)
         values = as_float(clips)
-        centre, spread = (
-            tf.constant(per_channel(name, array, clips, axes), values.dtype)
-            for name, array in numbers.items()
-        )
+        centre = tf.constant(per_channel("mean", means, clips, axes), values.dtype)
+        spread = tf.constant(per_channel("std", stds, clips, axes), values.dtype)
         return tf.cast((values - centre) / spread, dtype)
 
     return deterministic(scale, key)
 
 
 def random_brightness(
-    factor: float | Sequence[float],
-    *,
-    value_range: Sequence[float] | None = None,
-    key: Key = None,
+    factor: float | Sequence[float], *, value_range: Sequence[float] | None = None, key: Key = None
 ) -> MapFunction:
     """Adds a random number to all values of a clip, as `keras.layers.RandomBrightness` does.
 
@@ -137,12 +128,11 @@ def random_brightness(
     """
     pair = (-factor, factor) if isinstance(factor, (int, float, np.number)) else factor
     lower, upper = check_pair("factor", pair, -1, 1)
-    _check_value_range(value_range)
+    limits = _check_value_range(value_range)
 
     def adjust(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         check_rank(clips)
-        low, high = _value_range(value_range, clips.dtype)
-        values = as_float(clips if value_range is not None else _inside(clips, low, high))
+        values, low, high = _with_range(clips, limits)
         added = tf.cast(uniform(seeds, 1, lower, upper), values.dtype) * (high - low)
         result = tf.clip_by_value(values + per_clip(added, clips), low, high)
         return as_dtype(result, clips.dtype)
@@ -176,13 +166,12 @@ def random_contrast(
         A map function that keeps shape and dtype; needs `seeds`.
     """
     lower, upper = _factors(factor)
-    _check_value_range(value_range)
+    limits = _check_value_range(value_range)
     axes = axes_of(data_format)
 
     def adjust(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         check_axes(clips, axes)
-        low, high = _value_range(value_range, clips.dtype)
-        values = as_float(clips if value_range is not None else _inside(clips, low, high))
+        values, low, high = _with_range(clips, limits)
         scale = tf.cast(uniform(seeds, 1, 1 - lower, 1 + upper), values.dtype)
         mean = tf.reduce_mean(values, [axes.rows, axes.columns], keepdims=True)
         result = tf.clip_by_value((values - mean) * per_clip(scale, clips) + mean, low, high)
@@ -192,10 +181,7 @@ def random_contrast(
 
 
 def random_saturation(
-    factor: float | Sequence[float],
-    *,
-    data_format: DataFormat | None = None,
-    key: Key = None,
+    factor: float | Sequence[float], *, data_format: DataFormat | None = None, key: Key = None
 ) -> MapFunction:
     """Scales the saturation of all pixels of a clip, as `tf.image.adjust_saturation` does.
 
@@ -225,7 +211,7 @@ def random_saturation(
                 "Saturation needs clips of three channels: red, green, blue. "
                 f"Received: clips of shape {clips.shape}, channels on axis {axis}"
             )
-        values = as_float(_inside(clips, 0, None))
+        values = as_float(_inside(clips, None))
         scale = per_clip(tf.cast(uniform(seeds, 1, 1 - lower, 1 + upper), values.dtype), clips)
         # With constant hue and value, the distance of each channel to the largest is proportional
         # to the saturation. At its maximum, 1, the smallest channel is 0.
@@ -242,55 +228,52 @@ def _check_floating(dtype: str) -> None:
         raise ArgumentError(f"`dtype` must be a float dtype. Received: dtype={dtype!r}")
 
 
-def _factors(factor: float | Sequence[float]) -> tuple[float, float]:
+def _factors(factor: float | Sequence[float]) -> Range:
     pair = (factor, factor) if isinstance(factor, (int, float, np.number)) else factor
     return check_pair("factor", pair, 0, 1, ascending=False)
 
 
-def _check_value_range(value_range: Sequence[float] | None) -> None:
-    if value_range is not None:
-        low, high = check_pair("value_range", value_range, float("-inf"))
-        if low == high:
-            raise ArgumentError(
-                "`value_range` must be two different numbers. "
-                f"Received: value_range={value_range!r}"
-            )
+def _check_value_range(value_range: Sequence[float] | None) -> Range | None:
+    if value_range is None:
+        return None
+    low, high = check_pair("value_range", value_range, float("-inf"))
+    if low == high:
+        raise ArgumentError(
+            f"`value_range` must be two different numbers. Received: value_range={value_range!r}"
+        )
+    return low, high
 
 
-def _value_range(value_range: Sequence[float] | None, dtype: tf.DType) -> tuple[float, float]:
+def _with_range(clips: tf.Tensor, value_range: Range | None) -> tuple[tf.Tensor, float, float]:
+    """Returns clips as floats, and their lowest and highest value."""
     if value_range is not None:
-        return float(value_range[0]), float(value_range[1])
+        return as_float(clips), *value_range
+    dtype = clips.dtype
     if not dtype.is_floating and dtype not in (tf.uint8, tf.uint16):
         raise ArgumentError(
             "`value_range` must be given for integers other than uint8 and uint16, such as "
             f"value_range=(0, 255). Received: clips of {dtype.name}"
         )
-    return 0.0, 1.0 if dtype.is_floating else float(dtype.max)
+    high = 1.0 if dtype.is_floating else float(dtype.max)
+    return as_float(_inside(clips, high)), 0.0, high
 
 
-def _inside(clips: tf.Tensor, low: float, high: float | None) -> tf.Tensor:
-    """Returns the clips; TensorFlow raises an error if they are far outside a range of values.
+def _inside(clips: tf.Tensor, high: float | None) -> tf.Tensor:
+    """Returns the clips; TensorFlow raises an error if values are far below 0 or above `high`.
 
     It checks the first frame of a batch, which costs little and is enough to tell 0..255 or
     normalised values from 0..1. A margin allows for the overshoot of bicubic interpolation.
-
-    Args:
-        clips: A batch of clips.
-        low: Lowest value.
-        high: Highest value; None: no limit.
     """
     if clips.dtype.is_unsigned:
         return clips
     first = as_float(clips[:1, :1])
-    # Black frames may have some noise around 0.
-    largest = tf.maximum(tf.reduce_max(first), 0.1) if high is None else high
-    slack = (largest - low) / 4
-    is_outside = first < low - slack
-    if high is not None:
-        is_outside |= first > largest + slack
-    wanted = "not be negative"
-    if high is not None:
-        wanted = f"be from {low:g} to {high:g}, or `value_range` must be given"
+    if high is None:
+        # Black frames may have some noise around 0.
+        is_outside = first < -tf.maximum(tf.reduce_max(first), 0.1) / 4
+        wanted = "not be negative"
+    else:
+        is_outside = (first < -high / 4) | (first > high + high / 4)
+        wanted = f"be from 0 to {high:g}, or `value_range` must be given"
     check = tf.debugging.Assert(
         tf.logical_not(tf.reduce_any(is_outside)),
         [f"Values must {wanted}. Received: from", tf.reduce_min(first), "to", tf.reduce_max(first)],

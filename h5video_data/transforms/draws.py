@@ -17,13 +17,8 @@ def random_bits(seeds: tf.Tensor, draw: int | Sequence[int]) -> tf.Tensor:
     `tf.random.stateless_uniform` takes one seed a call, not one a sample. So the seeds are mixed
     here, by the finalizer of MurmurHash3 (fmix32), in the low half of 64-bit integers.
 
-    Args:
-        seeds: int32 (batch, 2).
-        draw: Number of the draw within a map function, from 1; or several numbers. Different draws
-            are independent.
-
-    Returns:
-        (batch,), or (batch, draws) for several.
+    `draw` is the number of the draw within a map function, from 1; different draws are independent.
+    The result is (batch,), or (batch, draws) for several numbers.
     """
     low = tf.constant(0xFFFFFFFF, tf.int64)
     words = tf.bitwise.bitwise_and(tf.cast(seeds, tf.int64), low)
@@ -47,8 +42,7 @@ def uniform(
     """Returns uniform numbers in [low, high), float32 (batch,), or (batch, draws)."""
     # A float32 holds 24 bits exactly, so the result is below 1.
     bits = tf.bitwise.right_shift(random_bits(seeds, draw), 8)
-    numbers = tf.cast(bits, tf.float32) * 2.0**-24
-    return numbers if (low, high) == (0, 1) else low + numbers * (high - low)
+    return low + tf.cast(bits, tf.float32) * 2.0**-24 * (high - low)
 
 
 def random_starts(seeds: tf.Tensor, draw: int | Sequence[int], spare: int | tf.Tensor) -> tf.Tensor:

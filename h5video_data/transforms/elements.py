@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from h5video_data.errors import ArgumentError
 
 from .selection import ClipAxes, Key, Place, as_names, find_places
 
 MapFunction = Callable[..., Any]
+Range = tuple[float, float]
 # Function of clips and, if it makes random choices, of their seeds, int32 (batch, 2).
 Change = Callable[..., tf.Tensor]
 
@@ -23,7 +24,7 @@ FRAMES = 1
 def deterministic(
     change: Change | Sequence[Change], key: Key, *, alike: Mapping[str, int] | None = None
 ) -> MapFunction:
-    """Returns a map function that replaces the clips of an element.
+    """Returns a map function that replaces the clips that `key` names.
 
     Args:
         change: Function from clips to new clips; or one for each name of `key`.
@@ -41,14 +42,7 @@ def deterministic(
 def random(
     change: Change | Sequence[Change], key: Key, *, alike: Mapping[str, int] | None = None
 ) -> MapFunction:
-    """Returns a map function like `deterministic`, but with random choices.
-
-    Args:
-        change: Function from clips and seeds to new clips; or one for each name of `key`. All of
-            them get the same seeds, so they make the same choices.
-        key: Names of the values that are clips.
-        alike: Axes, by name, along which all of these values must have the same length.
-    """
+    """Returns a map function like `deterministic`, of clips and seeds, the same for all clips."""
     names = as_names(key)
 
     def apply(x: Any, *rest: Any, seeds: tf.Tensor) -> Any:
@@ -64,10 +58,9 @@ def _changed(
     alike: Mapping[str, int] | None,
     *seeds: tf.Tensor,
 ) -> Any:
-    places = find_places(element, names)
-    found = clips_at(element, places, alike)
+    found = find_clips(element, names, alike)
     changes = [change] * len(found) if callable(change) else change
-    for place, clips, function in zip(places, found, changes, strict=True):
+    for (place, clips), function in zip(found.items(), changes, strict=True):
         element = place.put(element, function(clips, *seeds))
     return as_element(element)
 
@@ -80,29 +73,21 @@ def _named(apply: MapFunction, change: Change | Sequence[Change]) -> MapFunction
     return apply
 
 
-def clips_at(
-    element: tuple[Any, ...], places: Sequence[Place], alike: Mapping[str, int] | None = None
-) -> list[tf.Tensor]:
-    """Returns the clips of an element.
-
-    Args:
-        element: x, y and sample_weight, as many as there are.
-        places: Places of the clips.
-        alike: Axes, by name, along which all clips must have the same length, so that one random
-            choice fits all of them.
-
-    Raises:
-        ArgumentError: A value is not a tensor, or the lengths differ.
-    """
-    found = [place.get(element) for place in places]
-    for clips in found:
+def find_clips(
+    element: tuple[Any, ...], names: Sequence[str], alike: Mapping[str, int] | None = None
+) -> dict[Place, tf.Tensor]:
+    """Finds the clips of an element, checked: tensors, of the same lengths along some axes."""
+    found = {place: place.get(element) for place in find_places(element, names)}
+    for clips in found.values():
         if not tf.is_tensor(clips):
             raise ArgumentError(f"Clips must be a tensor. Received: {clips!r}")
+        if alike and FRAMES not in alike.values():
+            check_rank(clips)
     for what, axis in (alike or {}).items():
-        if len({length(clips, axis, rank=None if axis == FRAMES else 5) for clips in found}) > 1:
+        if len({length(clips, axis) for clips in found.values()}) > 1:
             raise ArgumentError(
                 f"All values that `key` names must have the same number of {what}. "
-                f"Received: shapes {', '.join(str(clips.shape) for clips in found)}"
+                f"Received: shapes {', '.join(str(clips.shape) for clips in found.values())}"
             )
     return found
 
@@ -112,20 +97,8 @@ def as_element(items: tuple[Any, ...]) -> Any:
     return items if len(items) > 1 else items[0]
 
 
-def length(clips: tf.Tensor, axis: int, rank: int | None = 5) -> int:
-    """Returns the static length of clips along an axis.
-
-    Args:
-        clips: A batch of clips.
-        axis: Number of the axis.
-        rank: Rank that the clips must have; None: any.
-
-    Raises:
-        ArgumentError: The rank is another one, or the length is not known when the pipeline is
-            built.
-    """
-    if rank is not None:
-        check_rank(clips)
+def length(clips: tf.Tensor, axis: int) -> int:
+    """Returns the length of clips along an axis, which must be known to TensorFlow in advance."""
     if clips.shape.rank is None or clips.shape[axis] is None:
         raise ArgumentError(
             f"The length of axis {axis} must be known: after `tf.numpy_function`, call `set_shape` "
@@ -151,25 +124,31 @@ def check_axes(clips: tf.Tensor, axes: ClipAxes) -> None:
     axes.check(clips.shape.as_list())
 
 
+def frame_size(clips: tf.Tensor, axes: ClipAxes) -> tuple[int, int]:
+    """Returns the numbers of rows and columns of clips, whose axes are checked."""
+    check_axes(clips, axes)
+    return length(clips, axes.rows), length(clips, axes.columns)
+
+
 def per_clip(values: tf.Tensor, clips: tf.Tensor) -> tf.Tensor:
     """Reshapes values (batch,) to (batch, 1, 1, ...), which broadcasts against the clips."""
     return tf.reshape(values, [-1] + [1] * (clips.shape.rank - 1))
 
 
+def check_channel_values(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Returns an argument that is a number, or one for each channel: () or (channels,)."""
+    values = np.asarray(value, np.float64)
+    if values.ndim > 1 or not np.isfinite(values).all():
+        raise ArgumentError(
+            f"`{name}` must be a finite number, or one for each channel. Received: {name}={value!r}"
+        )
+    return values
+
+
 def per_channel(
     name: str, values: NDArray[np.float64], clips: tf.Tensor, axes: ClipAxes
 ) -> NDArray[np.float64]:
-    """Reshapes a number, or one for each channel, so that it broadcasts against the clips.
-
-    Args:
-        name: Name of the argument that the numbers come from.
-        values: () or (channels,).
-        clips: (batch, frames, channels, rows, columns) or channels last.
-        axes: Axes of the clips.
-
-    Raises:
-        ArgumentError: The clips have another number of channels.
-    """
+    """Reshapes the argument `name`, () or (channels,), to broadcast against the clips."""
     axis = axes.channels
     if values.ndim == 0:
         return values
@@ -214,18 +193,7 @@ def check_probability(probability: float) -> None:
 def check_pair(
     name: str, value: Any, least: float, most: float = float("inf"), *, ascending: bool = True
 ) -> tuple[float, float]:
-    """Returns an argument that is two finite numbers.
-
-    Args:
-        name: Name of the argument.
-        value: Its value.
-        least: Least value of both numbers.
-        most: Largest value of both numbers.
-        ascending: Whether the second number must not be below the first.
-
-    Raises:
-        ArgumentError: The argument is something else.
-    """
+    """Returns an argument that is two finite numbers from `least` to `most`, as floats."""
     is_pair = isinstance(value, (Sequence, np.ndarray)) and len(value) == 2
     if is_pair and all(is_number(item) for item in value):
         first, second = (float(item) for item in value)

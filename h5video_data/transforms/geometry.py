@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError
 
-from .boxes import Boxes, check_boxes, for_each_box, inside, random_boxes
-from .draws import random_starts, uniform
+from .boxes import check_boxes, for_each_box, inside, place_boxes, random_boxes
+from .draws import uniform
 from .elements import (
     MapFunction,
     as_dtype,
     check_axes,
+    check_channel_values,
     check_probability,
+    check_rank,
     deterministic,
+    frame_size,
     length,
     per_channel,
     per_clip,
@@ -39,8 +41,9 @@ def channels_last(*, key: Key = None) -> MapFunction:
     """
 
     def move(clips: tf.Tensor) -> tf.Tensor:
+        check_rank(clips)
         length(clips, 4)
-        if has_channels_last(clips.shape.as_list()):
+        if has_channels_last(*clips.shape[2:]):
             raise ArgumentError(
                 "The clips have their channels last already: leave `channels_last()` out (if they "
                 "do not, use `tf.transpose`). "
@@ -72,21 +75,15 @@ def random_crop(
     axes = axes_of(data_format)
 
     def crop(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        check_axes(clips, axes)
-        rows, columns = (length(clips, axis) for axis in axes.of_frames.values())
-        spare = rows - height, columns - width
-        if min(spare) < 0:
+        rows, columns = frame_size(clips, axes)
+        if rows < height or columns < width:
             raise ArgumentError(
                 f"A crop of {height} x {width} does not fit into the clips. "
                 f"Received: clips of shape {clips.shape}"
             )
-        top, left = (random_starts(seeds, draw, room) for draw, room in enumerate(spare, 1))
-        sizes = tf.fill(tf.shape(top), height), tf.fill(tf.shape(left), width)
-
-        def keep(box: tf.Tensor) -> tf.Tensor:
-            return box
-
-        return for_each_box(clips, Boxes(top, left, *sizes), height, width, axes, keep)
+        sizes = (tf.fill(tf.shape(seeds)[:1], size) for size in (height, width))
+        boxes = place_boxes(seeds, 1, rows, columns, *sizes)
+        return for_each_box(clips, boxes, (height, width), axes, lambda box: box)
 
     return random(tf.function(crop, autograph=False), key, alike=axes.of_frames)
 
@@ -155,16 +152,10 @@ def random_erasing(
     check_probability(probability)
     scales, ratios = check_boxes(scale, ratio)
     axes = axes_of(data_format)
-    fill = np.asarray(fill_value, np.float64)
-    if fill.ndim > 1 or not np.isfinite(fill).all():
-        raise ArgumentError(
-            "`fill_value` must be a finite number, or one for each channel. "
-            f"Received: fill_value={fill_value!r}"
-        )
+    fill = check_channel_values("fill_value", fill_value)
 
     def erase(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        check_axes(clips, axes)
-        rows, columns = (length(clips, axis) for axis in axes.of_frames.values())
+        rows, columns = frame_size(clips, axes)
         boxes, found = random_boxes(seeds, rows, columns, scales, ratios)
         chosen = found & (uniform(seeds, 23) < probability)
         cover = inside(boxes, rows, columns, axes) & per_clip(chosen, clips)

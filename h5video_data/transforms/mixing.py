@@ -17,14 +17,13 @@ from .elements import (
     as_dtype,
     as_element,
     as_float,
-    check_axes,
     check_rank,
-    clips_at,
+    find_clips,
+    frame_size,
     is_number,
-    length,
     per_clip,
 )
-from .selection import DataFormat, Key, Place, as_names, axes_of, find_places
+from .selection import DataFormat, Key, Place, all_places, as_names, axes_of
 
 # Function of clips, partners, ratios and seeds to the mixed clips and the ratios that labels are
 # mixed by. A ratio, float64 (batch,) from 0 to 1, is the fraction of a sample that it keeps.
@@ -90,8 +89,7 @@ def cutmix(
     def paste(
         clips: tf.Tensor, partners: tf.Tensor, ratios: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_axes(clips, axes)
-        rows, columns = (length(clips, axis) for axis in axes.of_frames.values())
+        rows, columns = frame_size(clips, axes)
         side = tf.sqrt(1 - ratios)
         height, width = (tf.cast(tf.round(n * side), tf.int32) for n in (rows, columns))
         boxes = place_boxes(seeds, 3, rows, columns, height, width)
@@ -117,18 +115,17 @@ def _mixing(
 
     def apply(x: Any, *rest: Any, seeds: tf.Tensor) -> Any:
         element = (x, *rest)
-        places = find_places(element, names)
-        found = clips_at(element, places, alike)
-        others = [place for place in _places_behind_x(element) if place not in places]
+        found = find_clips(element, names, alike)
+        others = [place for place in all_places(element) if place.item and place not in found]
         if blends:
-            for place, clips in zip(places, found, strict=True):
+            for place, clips in found.items():
                 _check_blendable(place, clips)
         for place in others:
             for values in tf.nest.flatten(place.get(element)):
                 _check_label(name, place, values)
         partners = _partners(seeds)
         ratios = symmetric_beta(seeds, 2, float(alpha))
-        for place, clips in zip(places, found, strict=True):
+        for place, clips in found.items():
             mixed, kept = mix(clips, partners, ratios, seeds)
             element = place.put(element, mixed)
         for place in others:
@@ -140,21 +137,18 @@ def _mixing(
     return apply
 
 
-def _places_behind_x(element: tuple[Any, ...]) -> list[Place]:
-    """Returns the places of labels and weights."""
-    return [
-        Place(number, name)
-        for number, item in enumerate(element)
-        if number > 0
-        for name in (item if isinstance(item, dict) else (None,))
-    ]
-
-
 def _check_label(function: str, place: Place, values: tf.Tensor) -> None:
     if place.item == 1:
-        _check_floats(f"{function} mixes labels: y", values, "(batch, classes)", 2)
+        rank, wanted = 2, "(batch, classes) (`tf.one_hot` converts class numbers)"
+        what = "labels: y"
     else:
-        _check_floats(f"{function} mixes weights: sample_weight", values, "(batch,)", 1)
+        rank, wanted = 1, "(batch,)"
+        what = "weights: sample_weight"
+    if not values.dtype.is_floating or values.shape.rank != rank:
+        raise ArgumentError(
+            f"{function} mixes {what} must be floats of shape {wanted}. "
+            f"Received: {values.dtype.name} of shape {values.shape}"
+        )
 
 
 def _check_blendable(place: Place, clips: tf.Tensor) -> None:
@@ -165,15 +159,6 @@ def _check_blendable(place: Place, clips: tf.Tensor) -> None:
             "(`to_float` for images, `tf.one_hot` for masks), or use `cutmix`; for y=x, put "
             "`lambda x: (x, x)` last. "
             f"Received: {clips.dtype.name} of shape {clips.shape}"
-        )
-
-
-def _check_floats(what: str, values: tf.Tensor, shape: str, rank: int) -> None:
-    if not values.dtype.is_floating or values.shape.rank != rank:
-        hint = " (`tf.one_hot` converts class numbers)" if rank == 2 else ""
-        raise ArgumentError(
-            f"{what} must be floats of shape {shape}{hint}. "
-            f"Received: {values.dtype.name} of shape {values.shape}"
         )
 
 

@@ -18,7 +18,7 @@ from .elements import (
     as_float,
     check_axes,
     deterministic,
-    length,
+    frame_size,
     random,
 )
 from .selection import ClipAxes, DataFormat, Key, as_names, axes_of
@@ -64,7 +64,7 @@ def resize(
     def resizing(method: Interpolation | None) -> Change:
         def resize_clips(clips: tf.Tensor) -> tf.Tensor:
             check_axes(clips, axes)
-            return _resized(clips, height, width, _known(method, clips), antialias, axes)
+            return _resized(clips, (height, width), _known(method, clips), antialias, axes)
 
         return resize_clips
 
@@ -110,17 +110,16 @@ def random_resized_crop(
 
     def cropping(method: Interpolation | None) -> Change:
         def crop(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-            check_axes(clips, axes)
+            rows, columns = frame_size(clips, axes)
             known = _known(method, clips)
-            rows, columns = (length(clips, axis) for axis in axes.of_frames.values())
             drawn, found = random_boxes(seeds, rows, columns, scales, ratios)
             middle = _middle_box(rows, columns, ratios)
             boxes = Boxes(*(tf.where(found, *pair) for pair in zip(drawn, middle, strict=True)))
 
             def resize_box(box: tf.Tensor) -> tf.Tensor:
-                return _resized(box[tf.newaxis], height, width, known, antialias, axes)[0]
+                return _resized(box[tf.newaxis], (height, width), known, antialias, axes)[0]
 
-            return for_each_box(clips, boxes, height, width, axes, resize_box)
+            return for_each_box(clips, boxes, (height, width), axes, resize_box)
 
         compiled: Change = tf.function(crop, autograph=False)
         return compiled
@@ -171,21 +170,16 @@ def _middle_box(rows: int, columns: int, ratio: tuple[float, float]) -> tuple[in
 
 
 def _resized(
-    clips: tf.Tensor,
-    height: int,
-    width: int,
-    method: Interpolation,
-    antialias: bool,
-    axes: ClipAxes,
+    clips: tf.Tensor, size: tuple[int, int], method: Interpolation, antialias: bool, axes: ClipAxes
 ) -> tf.Tensor:
     """Resizes the frames of clips and keeps their dtype; rows and columns may be unknown."""
     dynamic = tf.shape(clips)
-    shape = [dynamic[i] if size is None else size for i, size in enumerate(clips.shape)]
+    shape = [dynamic[i] if length is None else length for i, length in enumerate(clips.shape)]
     # Channels first: each channel is resized as an image of its own, without a transposition.
     channels = shape[axes.channels] if axes.data_format == "channels_last" else 1
     frames = tf.reshape(clips, [-1, shape[axes.rows], shape[axes.columns], channels])
     if clips.dtype in _NOT_RESIZED:
         frames = as_float(frames)
-    resized = tf.image.resize(frames, [height, width], method, antialias=antialias)
-    shape[axes.rows], shape[axes.columns] = height, width
+    resized = tf.image.resize(frames, size, method, antialias=antialias)
+    shape[axes.rows], shape[axes.columns] = size
     return tf.reshape(as_dtype(resized, clips.dtype), shape)

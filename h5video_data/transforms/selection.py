@@ -26,6 +26,11 @@ class Place(NamedTuple):
     name: str | None
     """Name of the value in the item, which is a dict then. None: the item is the value."""
 
+    @property
+    def key(self) -> str:
+        """Name for a `key`; an item that is not a dict has the name of its argument."""
+        return _ITEMS[self.item] if self.name is None else self.name
+
     def get(self, element: Sequence[Any]) -> Any:
         """Returns the value there."""
         item = element[self.item]
@@ -39,11 +44,7 @@ class Place(NamedTuple):
 
 
 def as_names(key: Key) -> tuple[str, ...]:
-    """Returns the names of a `key`; none for None.
-
-    Raises:
-        ArgumentError: `key` is something other than a name, or several different ones.
-    """
+    """Returns the names of a `key`; none for None."""
     if key is None:
         return ()
     names = (key,) if isinstance(key, str) else tuple(key) if isinstance(key, Sequence) else ()
@@ -59,41 +60,37 @@ def as_names(key: Key) -> tuple[str, ...]:
     return names
 
 
+def all_places(element: Sequence[Any]) -> list[Place]:
+    """Returns the places of all values of an element."""
+    return [
+        Place(number, name)
+        for number, item in enumerate(element)
+        for name in (item if isinstance(item, dict) else (None,))
+    ]
+
+
 def find_places(element: Sequence[Any], names: Sequence[str]) -> tuple[Place, ...]:
-    """Finds values of an element by name: a name of x's dict or of y's.
-
-    An item that is not a dict has the name of its argument: "x", "y" or "sample_weight".
-
-    Args:
-        element: x, y and sample_weight, as many as there are.
-        names: Names of a `key`. None at all: x.
-
-    Raises:
-        ArgumentError: A name is missing or occurs twice; or no name is given and x is a dict.
-    """
-    found: dict[str, list[Place]] = {}
-    for number, (item_name, item) in enumerate(zip(_ITEMS, element, strict=False)):
-        if isinstance(item, dict):
-            for name in item:
-                found.setdefault(name, []).append(Place(number, name))
-        else:
-            found.setdefault(item_name, []).append(Place(number, None))
+    """Finds values of an element by the names of a `key`; without names, x."""
     if not names and not isinstance(element[0], dict):
         return (Place(0, None),)
+    places = all_places(element[: len(_ITEMS)])
+    found: list[Place] = []
     for name in names or (None,):
-        if name not in found:
+        matches = [place for place in places if place.key == name]
+        if not matches:
             hint = "x is a dict: " if isinstance(element[0], dict) else ""
             raise ArgumentError(
-                f"{hint}`key` must be one of {sorted(found, key=str)}, the clips. "
-                f"Received: key={name!r}"
+                f"{hint}`key` must be one of {sorted({place.key for place in places}, key=str)}, "
+                f"the clips. Received: key={name!r}"
             )
-        if len(found[name]) > 1:
+        if len(matches) > 1:
             raise ArgumentError(
                 "A name in `key` must be unique: give the values of x and y different names. "
                 f"Received: key={name!r}, which is in "
-                + " and in ".join(_ITEMS[place.item] for place in found[name])
+                + " and in ".join(_ITEMS[place.item] for place in matches)
             )
-    return tuple(found[name][0] for name in names)
+        found += matches
+    return tuple(found)
 
 
 class ClipAxes(NamedTuple):
@@ -111,56 +108,31 @@ class ClipAxes(NamedTuple):
         return {"rows": self.rows, "columns": self.columns}
 
     def check(self, shape: Sequence[int | None]) -> None:
-        """Raises an ArgumentError if a shape can only be in the other order.
-
-        Args:
-            shape: Shape of a batch, of five dimensions; unknown lengths are None.
-        """
-        if self.data_format is None and has_channels_last(shape):
-            _, _, second, third, last = shape
+        """Raises an ArgumentError if a shape of five dimensions can only be in the other order."""
+        second, third, last = shape[2:]
+        if self.data_format is None and has_channels_last(second, third, last):
             raise ArgumentError(
                 'The clips have their channels last: pass data_format="channels_last" '
                 f'("channels_first", if they really are {second} channels of {third} x {last} '
-                f"pixels). Received: clips of shape {_written(shape)}"
+                f"pixels). Received: clips of shape {tuple(shape)}"
             )
-        if self.data_format == "channels_last" and _has_channels_first(shape):
+        if self.data_format == "channels_last" and has_channels_last(last, third, second):
             raise ArgumentError(
                 "The clips have their channels first: leave `data_format` out, or put "
                 "`channels_last()` before this function. Received: clips of shape "
-                f"{_written(shape)}, data_format={self.data_format!r}"
+                f"{tuple(shape)}, data_format={self.data_format!r}"
             )
 
 
 def axes_of(data_format: DataFormat | None) -> ClipAxes:
-    """Returns the axes for a `data_format`.
-
-    Args:
-        data_format: `"channels_first"`: (batch, frames, channels, rows, columns), or
-            `"channels_last"`: (batch, frames, rows, columns, channels). None: channels first, but
-            `check` rejects a shape that can only be channels last.
-    """
+    """Returns the axes for a `data_format`; None is channels first, with a check of the shape."""
     check_choice("data_format", data_format, None, *get_args(DataFormat))
     if data_format == "channels_last":
         return ClipAxes(4, 2, 3, data_format)
     return ClipAxes(2, 3, 4, data_format)
 
 
-def has_channels_last(shape: Sequence[int | None]) -> bool:
-    """Returns whether clips of a shape, of five dimensions, can only have their channels last."""
-    _, _, second, third, last = shape
-    return (
-        second is not None
-        and third is not None
-        and last is not None
-        and last <= _MOST_CHANNELS < min(second, third)
-    )
-
-
-def _has_channels_first(shape: Sequence[int | None]) -> bool:
-    batch, frames, second, third, last = shape
-    return has_channels_last((batch, frames, last, third, second))
-
-
-def _written(shape: Sequence[int | None]) -> str:
-    """Formats a shape as TensorFlow does."""
-    return f"({', '.join(map(str, shape))})"
+def has_channels_last(*lengths: int | None) -> bool:
+    """Returns whether the last three lengths of a shape can only be rows, columns, channels."""
+    known = [length for length in lengths if length is not None]
+    return len(known) == 3 and known[2] <= _MOST_CHANNELS < min(known[:2])

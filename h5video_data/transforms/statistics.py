@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def channel_statistics(
     letters = "fyxc" if data_format == "channels_last" else "fcyx"
     report = _show if progress is True else progress
     is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
-    sums: _Sums = _ExactSums(letters) if is_small else _MergedSums(letters)
+    sums = _ExactSums(letters) if is_small else _MergedSums(letters)
     clips_alone = replace(loader._set, components=(column,), element=(0,))
     batches = read_once(
         clips_alone,
@@ -100,23 +100,10 @@ def channel_statistics(
     return sums.result()
 
 
-class _Sums(Protocol):
-    """Sums of the values of clips, for each channel."""
-
-    def add(self, clip: NDArray[Any]) -> bool:
-        """Adds the finite values of a clip; returns whether all of its values are finite."""
-        ...
-
-    def result(self) -> ChannelStatistics: ...
-
-
 class _ExactSums:
-    """Sums of integers and of their squares, exact in Python integers.
+    """Sums of integers and of their squares, exact in Python integers."""
 
-    Args:
-        axes: A letter for each axis of a clip, as for `numpy.einsum`; c for the channels.
-    """
-
+    # `axes` has a letter for each axis of a clip, as for `numpy.einsum`; c for the channels.
     def __init__(self, axes: str) -> None:
         self._axes = axes
         self._count = 0
@@ -124,6 +111,7 @@ class _ExactSums:
         self._squares: Any = 0
 
     def add(self, clip: NDArray[Any]) -> bool:
+        """Adds the values of a clip; returns True, since all integers are finite."""
         axes = self._axes
         # In 64 bits, squares of 16-bit values overflow beyond 2**31 values of a channel.
         sums = np.einsum(f"{axes}->c", clip, dtype=np.int64)
@@ -141,11 +129,7 @@ class _ExactSums:
 
 
 class _MergedSums:
-    """Mean of floats, and sum of their squared distances to it.
-
-    Args:
-        axes: A letter for each axis of a clip, as for `numpy.einsum`; c for the channels.
-    """
+    """Mean of floats, and sum of their squared distances to it."""
 
     def __init__(self, axes: str) -> None:
         self._axes = axes
@@ -155,6 +139,7 @@ class _MergedSums:
 
     @np.errstate(invalid="ignore", over="ignore")  # `result` checks for overflow
     def add(self, clip: NDArray[Any]) -> bool:
+        """Adds the finite values of a clip; returns whether all of its values are finite."""
         channel = self._axes.index("c")
         values = np.moveaxis(clip, channel, 0).reshape(clip.shape[channel], -1).astype(np.float64)
         count: Any = values.shape[1]

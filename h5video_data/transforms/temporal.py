@@ -128,7 +128,7 @@ def random_reverse(*, probability: float = 0.5, key: Key = None) -> MapFunction:
     check_probability(probability)
 
     def reverse(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        length(clips, FRAMES, rank=None)
+        length(clips, FRAMES)
         chosen = per_clip(uniform(seeds, 1) < probability, clips)
         return tf.where(chosen, tf.reverse(clips, [FRAMES]), clips)
 
@@ -137,7 +137,7 @@ def random_reverse(*, probability: float = 0.5, key: Key = None) -> MapFunction:
 
 def _spare_frames(clips: tf.Tensor, kept: Clip) -> int:
     """Returns by how many frames the clips are longer than what is kept of them."""
-    frames = length(clips, FRAMES, rank=None)
+    frames = length(clips, FRAMES)
     if frames < kept.span:
         raise ArgumentError(
             f"{kept.num_frames} frames, {kept.stride} apart, span {kept.span}. "
