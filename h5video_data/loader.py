@@ -106,17 +106,12 @@ class VideoLoader:
         )
         self._num_threads = options.num_threads or len(os.sched_getaffinity(0))
         self._skips_failed = options.on_error == "skip"
-        memory = split_budget(
-            video_set,
-            order.max_batch_size,
-            order.num_batches,
-            options.read_ahead_bytes,
-            self._num_threads,
-            min_cached_items=order.min_cached_items,
-        )
+        sizes = (order.max_batch_size, order.num_batches, options.read_ahead_bytes)
         self._feed = Prefetcher(
-            self._set,
-            memory,
+            video_set,
+            split_budget(
+                video_set, *sizes, self._num_threads, min_cached_items=order.min_cached_items
+            ),
             batch_size=order.max_batch_size,
             num_threads=self._num_threads,
             skips_failed=self._skips_failed,
