@@ -179,6 +179,14 @@ def memory_limit(request):
         yield
 
 
+@pytest.fixture(scope="module")
+def own_folder(tmp_path_factory):
+    """The working directory is one of the module's own: tests write files by relative names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("module"))
+        yield
+
+
 POISON = 0xA5
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from h5video_data import VideoLoader
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())

@@ -34,6 +34,8 @@ from h5video_data.planning.access import direct_access
 from h5video_data.storage.filters import undecodable
 from h5video_data.storage.layout import Filter, describe
 
+pytestmark = pytest.mark.usefixtures("own_folder")
+
 JPEG_XL = Filter(32037, "jpeg-xl", ())
 
 
