@@ -65,8 +65,8 @@ def split_set(
 def _check_group_name(video_set: VideoSet, split_by: str) -> None:
     """Raises an ArgumentError if a dataset of the set cannot be meant as the ids of groups."""
     x, *others = video_set.element
-    for number, column in enumerate(video_set.components):
-        if column.name.strip("/") != split_by.strip("/"):
+    for number, component in enumerate(video_set.components):
+        if component.name.strip("/") != split_by.strip("/"):
             continue
         if others and others[0] == number:
             raise ArgumentError(
@@ -74,12 +74,12 @@ def _check_group_name(video_set: VideoSet, split_by: str) -> None:
                 "so that no class is in both training and validation. Use "
                 'split_by="label" to split each class in the same proportion, or leave `split_by` '
                 "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
-                f"Received: split_by={split_by!r}, y={column.name!r}"
+                f"Received: split_by={split_by!r}, y={component.name!r}"
             )
-        if number == x or (isinstance(x, dict) and len(column.sample_shape) > 1):
+        if number == x or (isinstance(x, dict) and len(component.sample_shape) > 1):
             raise ArgumentError(
                 "`split_by` must be the name of a dataset of group ids, of shape (samples,). "
-                f"Received: split_by={split_by!r}, samples of shape {column.sample_shape}"
+                f"Received: split_by={split_by!r}, samples of shape {component.sample_shape}"
             )
 
 

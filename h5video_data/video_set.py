@@ -143,7 +143,7 @@ class VideoSet:
         return sum(item.sample_nbytes for item in self.components)
 
     def chunk_rows(self) -> tuple[NDArray[np.int64], int]:
-        """Numbers the groups of samples that are decoded together.
+        """Numbers the chunk rows, whose samples are decoded together.
 
         Returns:
             int64 (num_samples,), the number of each sample's chunk row, ascending; and the bytes of
@@ -190,7 +190,7 @@ def read_rows(stored: StoredArray, num_rows: int) -> NDArray[Any]:
 
 
 def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
-    """All the values of a small dataset, of the samples in use: labels, or the ids of groups.
+    """Reads all values of a small dataset, of the samples in use: labels, or the ids of a split.
 
     Args:
         video_set: The set.

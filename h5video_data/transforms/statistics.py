@@ -75,17 +75,17 @@ def channel_statistics(
     """
     check_choice("nan_policy", nan_policy, "raise", "omit")
     axes = axes_of(data_format)
-    column = replace(_clips_of(loader, key), clip=None)
-    axes.check((None, *column.sample_shape))
+    component = replace(_clips_of(loader, key), clip=None)
+    axes.check((None, *component.sample_shape))
     letters = "fyxc" if data_format == "channels_last" else "fcyx"
     report = _show if progress is True else progress
-    is_small = column.dtype.kind in "iub" and column.dtype.itemsize <= 2
+    is_small = component.dtype.kind in "iub" and component.dtype.itemsize <= 2
     sums = _ExactSums(letters) if is_small else _MergedSums(letters)
-    clips_alone = replace(loader._set, components=(column,), element=(0,))
+    clips_alone = replace(loader._set, components=(component,), element=(0,))
     batches = read_once(
         clips_alone,
         loader.sample_indices,
-        batch_size=min(max(1, BATCH_BYTES // column.sample_nbytes), MAX_BATCH_SIZE),
+        batch_size=min(max(1, BATCH_BYTES // component.sample_nbytes), MAX_BATCH_SIZE),
         num_threads=loader._num_threads,
     )
     done = 0
@@ -93,7 +93,7 @@ def channel_statistics(
         for indices, (clips,) in batches:
             for sample, clip in zip(indices, clips, strict=True):
                 if not sums.add(clip) and nan_policy == "raise":
-                    raise _not_finite(column, int(sample))
+                    raise _not_finite(component, int(sample))
             done += len(indices)
             if report:
                 report(done, loader.num_samples)
@@ -181,21 +181,21 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
         )
     element = loader._set.element
     (place,) = find_places(element, names)
-    column: Component = loader._set.components[place.get(element)]
-    if len(column.sample_shape) != 4:
+    component: Component = loader._set.components[place.get(element)]
+    if len(component.sample_shape) != 4:
         raise ArgumentError(
             "Samples must be clips of 4 dimensions, (frames, channels, rows, columns) or channels "
-            f"last. Received: {column.name!r}, samples of shape {column.sample_shape}"
+            f"last. Received: {component.name!r}, samples of shape {component.sample_shape}"
         )
-    return column
+    return component
 
 
-def _not_finite(column: Component, sample: int) -> ReadError:
+def _not_finite(component: Component, sample: int) -> ReadError:
     """Returns the error for a sample that holds NaN or infinite values."""
-    (part,), (row,) = column.index.rows(np.array([sample]))
-    stored = column.parts[part]
+    (part,), (row,) = component.index.rows(np.array([sample]))
+    stored = component.parts[part]
     return ReadError(
-        f"{stored.path}: dataset {column.name!r}, sample {row}: it holds values that are "
+        f"{stored.path}: dataset {component.name!r}, sample {row}: it holds values that are "
         'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or remove '
         f"the sample. It is number {sample} of the set, the first such sample of the split."
     )
