@@ -3,9 +3,8 @@
     python -m benchmarks.gpu --json gpu.json
 
 `fit` trains 3-D convolutional classifiers from each feed, and with the batch on the device already:
-utilisation (AU) is the one step time over the other. Copies are of a batch and of a feed's batches,
-by Keras's backend and by the driver, from ordinary and from pinned memory. Keras runs on TensorFlow
-or, with KERAS_BACKEND=jax, on JAX; `tf.data` feeds either.
+utilisation (AU) is the one step time over the other. Copies to the device are of a batch, and of a
+feed's batches. Keras runs on TensorFlow or, with KERAS_BACKEND=jax, on JAX; `tf.data` feeds either.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from .contenders import CONTENDERS, Job
 from .contenders.ours import LoaderFeed
 from .facts import UsageError, machine, open_file, versions, warm_cache
 from .measure import Feed, in_turns, spread
-from .pinned import Cuda, CudaError, pin_buffers
 from .report import head, megabytes
 from .video_set import make_parser, open_sets, positive_integer
 
@@ -39,8 +37,6 @@ MODELS = {"tiny": ((4,), 1), "small": ((16, 32, 64), 1), "large": ((64, 128, 256
 # A turn of training ends after so long, or so many steps without a feed.
 MAX_SECONDS = 3.0
 RESIDENT_STEPS = 300
-
-PINNED = "h5video_data, pinned"
 
 
 class Device(NamedTuple):
@@ -197,39 +193,31 @@ def train(
 
 
 def measure_copies(
-    batch: NDArray[Any], feeds: dict[str, Feed], device: Device, cuda: Cuda | None, rounds: int
+    batch: NDArray[Any], feeds: dict[str, Feed], device: Device, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Measures bytes per second to the device, of a batch and of this package's feeds, by way."""
+    """Measures bytes per second to the device, of a batch and of this package's feeds."""
 
-    def deliver(feed: Feed, put: Callable[[Any], Any] | None) -> float:
+    def deliver(feed: Feed, *, is_there: bool) -> float:
         num_batches = 0
         feed.start_turn()
         begin = time.perf_counter()
         assert feed.batches is not None
         for x, _ in feed.batches:
             num_batches += 1
-            if put is not None:
+            if not is_there:
                 # The tensor's own memory: `numpy()` would copy it.
-                put(np.asarray(memoryview(x)))
-        if put is None:
+                device.put(np.asarray(memoryview(x)))
+        if is_there:
             device.put(np.zeros(1))  # waits for the copies before
         return num_batches * batch.nbytes / (time.perf_counter() - begin)
 
     given = {"a batch": Feed([(batch, None)]), **feeds}
-    with contextlib.ExitStack() as stack:
-        ways = {"": device.put}
-        if cuda is not None:
-            ways[", by the driver"] = stack.enter_context(cuda.receiver(batch.nbytes))
-            pinned = cuda.pinned_empty(batch.nbytes)
-            pinned[:] = batch.reshape(-1).view(np.uint8)
-            given["a batch, pinned"] = Feed([(pinned, None)])
-        measures = {
-            name + way: functools.partial(deliver, feed, put)
-            for name, feed in given.items()
-            for way, put in ({"": None} if name.endswith("device=") else ways).items()
-            if name != "plain"
-        }
-        return {name: spread(speeds) for name, speeds in in_turns(measures, rounds).items()}
+    measures = {
+        name: functools.partial(deliver, feed, is_there="device=" in name)
+        for name, feed in given.items()
+        if name != "plain"
+    }
+    return {name: spread(speeds) for name, speeds in in_turns(measures, rounds).items()}
 
 
 def measure(
@@ -249,22 +237,13 @@ def measure(
 
         feeds: dict[str, Feed] = {"h5video_data": ours()}
         if device.backend == "tensorflow":
-            feeds["h5video_data, device="] = ours(device="/GPU:0" if device.is_gpu else "/CPU:0")
-        cuda = None
-        try:
-            cuda = Cuda()
-            pinned = ours()
-            pin_buffers(pinned.loader, cuda)
-            feeds[PINNED] = pinned
-        except CudaError as error:
-            print(f"pinned memory: skipped: {error}")
-            cuda = None
+            name = "/GPU:0" if device.is_gpu else "/CPU:0"
+            feeds["h5video_data, device="] = ours(device=name)
+            feeds["h5video_data, not pinned"] = ours(pin_memory=False)
+            feeds["h5video_data, device=, not pinned"] = ours(device=name, pin_memory=False)
         feeds["plain"] = stack.enter_context(CONTENDERS["plain"].open(job))
         warm_cache(path)
-        copies = measure_copies(batch[0], feeds, device, cuda, options.rounds)
-        if device.backend == "jax":
-            # Keras copies each batch there, and JAX copies it to pinned memory of its own.
-            feeds.pop(PINNED, None)
+        copies = measure_copies(batch[0], feeds, device, options.rounds)
         for model in options.models:
             try:
                 found = train(model, batch, feeds, device, options.rounds)

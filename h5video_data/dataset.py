@@ -89,7 +89,13 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             part. `seed` must be given if there are several workers. A smaller last batch is divided
             as evenly as possible; if it has fewer samples than there are replicas, some of them
             come twice, so that all replicas have the same number of steps.
-        device: A device, such as `"/GPU:0"`, to which the last stage copies elements ahead.
+        device: A device, such as `"/GPU:0"`, to which the last stage copies elements ahead: the
+            training step then finds them there. For one GPU; stages of your own cannot follow.
+        pin_memory: Whether batches lie in pinned memory, from which a GPU of NVIDIA's copies at the
+            full rate of its bus. None: if TensorFlow sees such a GPU, and no map function makes
+            something else of the batches. True: also for a `VideoLoader` that is iterated over
+            without TensorFlow; an error if there is no such GPU. The memory is what
+            `read_ahead_bytes` says, and what TensorFlow holds.
 
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have

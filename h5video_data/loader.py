@@ -17,6 +17,7 @@ from .options import LoaderArguments, LoaderOptions, Side, lists_options, option
 from .reading.batch import EpochPlan
 from .reading.fingerprint import check_fingerprint, describe_set, digest
 from .reading.memory_budget import small_samples_budget, split_budget
+from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .samplers import sample_seeds
 from .summary import ArraySpec, summary
@@ -116,6 +117,8 @@ class VideoLoader:
             num_threads=self._num_threads,
             skips_failed=self._skips_failed,
         )
+        if options.pin_memory:
+            self._pin_buffers(0)
         # When its datasets' pipelines passed batches on; None before there is a dataset.
         self._timestamps: Timestamps | None = None
         self._set_fingerprint: dict[str, Any] | None = None
@@ -268,6 +271,7 @@ class VideoLoader:
             next_epoch=self._next_epoch,
             seeds_of=self._seeds_of,
             describe=lambda spec: f"<VideoDataset: {self._summary(spec)}>",
+            pin_buffers=self._pin_buffers,
             release=self._release,
         )
         timestamps = self._timestamps or Timestamps()
@@ -342,6 +346,16 @@ class VideoLoader:
         return self._order.plan(
             epoch, used=used, batches_per_bundle=self._feed.memory.batches_per_bundle
         )
+
+    def _pin_buffers(self, gpu: int) -> None:
+        """Has batches lie in pinned memory, if the driver of that GPU allows it."""
+        try:
+            self._feed.pin_buffers(gpu)
+        except CudaError as error:
+            if self._options.pin_memory:
+                raise ArgumentError(
+                    f"`pin_memory=True` needs a GPU of NVIDIA's. Received: {error}"
+                ) from error
 
     def _release(self) -> None:
         """Releases threads, files and buffers; running iterators keep theirs.

@@ -60,6 +60,7 @@ class LoaderOptions:
     num_threads: int | None = None
     input_context: tf.distribute.InputContext | None = None
     device: str | None = None
+    pin_memory: bool | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("batch_size", self.batch_size, 1, or_none=True)
@@ -68,6 +69,11 @@ class LoaderOptions:
         check_whole_number("num_threads", self.num_threads, 1, or_none=True)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
+        if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
+            raise ArgumentError(
+                "`pin_memory` must be None, True or False. Received: "
+                f"pin_memory={self.pin_memory!r}"
+            )
         _check_shuffle(self.shuffle)
         # A tuple, since an iterator can be read only once.
         object.__setattr__(self, "map_fn", _as_functions(self.map_fn))
@@ -102,6 +108,7 @@ class LoaderArguments(TypedDict, total=False):
     num_threads: int | None
     input_context: tf.distribute.InputContext | None
     device: str | None
+    pin_memory: bool | None
 
 
 def options_of(function: str, arguments: Mapping[str, Any]) -> LoaderOptions:

@@ -4,26 +4,28 @@ import ctypes
 
 
 class Driver:
-    """Copies nothing; remembers what is registered, and the depth of the stack of contexts."""
+    """Remembers what is registered, and the depth of the stack of contexts.
+
+    Args:
+        failing: Names of the functions that fail.
+    """
 
     def __init__(self, failing=()):
         self.failing = failing
         self.registered = {}
+        self.num_registered = 0
         self.depth = 0
-        self.copied = 0
-        self.allocated = 0
         self.actions = {
             "cuMemHostRegister_v2": self.register,
             "cuMemHostUnregister": self.unregister,
             "cuCtxPushCurrent_v2": lambda _: self.move(1),
             "cuCtxPopCurrent_v2": lambda _: self.move(-1),
-            "cuMemAlloc_v2": lambda *_: self.allocate(1),
-            "cuMemFree_v2": lambda _: self.allocate(-1),
-            "cuMemcpyHtoD_v2": self.copy,
         }
+        self.calls = []
 
     def __getattr__(self, name):
         def call(*arguments):
+            self.calls.append(name)
             if name in self.failing:
                 return 999
             if name in self.actions:
@@ -36,7 +38,9 @@ class Driver:
         assert self.depth == 1
         assert flags.value == 1
         assert address.value % 4096 == 0
+        assert not self.holds(address.value)
         self.registered[address.value] = size.value
+        self.num_registered += 1
 
     def unregister(self, address):
         assert self.depth == 1
@@ -46,8 +50,6 @@ class Driver:
     def move(self, number):
         self.depth += number
 
-    def allocate(self, number):
-        self.allocated += number
-
-    def copy(self, _there, _here, size):
-        self.copied += size.value
+    def holds(self, address):
+        """Whether an address is in registered memory."""
+        return any(begin <= address < begin + size for begin, size in self.registered.items())

@@ -36,6 +36,7 @@ def stream_of(epochs, released, **options):
         next_epoch=next_epoch,
         seeds_of=lambda bundle: np.stack([bundle.batch.arrays[0]] * 2, axis=1).astype(np.int32),
         describe=lambda spec: f"numbers of shape {spec['number'].shape}",
+        pin_buffers=lambda _: None,
         release=lambda: released.append(True),
     )
 

@@ -17,6 +17,7 @@ from .byte_sources import ByteSources
 from .chunk_assembler import ChunkAssembler
 from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files, Hdf5Source
+from .pinned_memory import PinnedMemory
 from .row_filler import RowComponent, RowFiller
 from .sample_sources import CutSource, DirectSource, MemorySource, Source
 from .threads import Threads
@@ -40,6 +41,7 @@ class BatchReader:
         cached_items: Items of each component read by chunks to cache for later batches.
         tasks_per_bundle: How many tasks the rows of a bundle are cut into.
         skips_failed: Whether a sample that cannot be read is left out, instead of an error.
+        pinned: Pins the memory of the batches, for copies to a GPU.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class BatchReader:
         cached_items: int,
         tasks_per_bundle: int,
         skips_failed: bool = False,
+        pinned: PinnedMemory | None = None,
     ) -> None:
         self.pid = os.getpid()
         self.bundle_size = bundle_size
@@ -65,7 +68,8 @@ class BatchReader:
         readers = [self._readers(item) for item in components]
         self._decoders = [decoders for _, decoders in readers]
         self._pools = [
-            BufferPool(bundle_size * item.sample_nbytes, max_kept=max_kept) for item in components
+            BufferPool(bundle_size * item.sample_nbytes, max_kept=max_kept, pinned=pinned)
+            for item in components
         ]
         self._cache_pools = [
             BufferPool(item.row_nbytes, max_kept=cached_items) for item in components

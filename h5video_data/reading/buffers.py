@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from h5video_data.storage.scratch import ALIGNMENT as ALIGNMENT
 from h5video_data.storage.scratch import aligned_empty
 
+from .pinned_memory import PinnedMemory
+
 # Blocks of this size or more come from the kernel, and go back there. The C library would keep them
 # among its own, from where they may never go back: samples that were freed in another order than
 # they came in left it with twice their memory. Smaller ones are too many for that.
@@ -40,11 +42,15 @@ class BufferPool:
     Args:
         block_nbytes: Size of a block in bytes.
         max_kept: Blocks kept for reuse at most; more than that are freed when they come back.
+        pinned: Pins blocks that are not small, for copies to a GPU; None: they are not pinned.
     """
 
-    def __init__(self, block_nbytes: int, *, max_kept: int) -> None:
+    def __init__(
+        self, block_nbytes: int, *, max_kept: int, pinned: PinnedMemory | None = None
+    ) -> None:
         self.block_nbytes = block_nbytes
         self.max_kept = max_kept
+        self._pinned = pinned
         self.num_allocated = 0
         # Only appended to and popped from, which the interpreter does in one step. A finalizer may
         # run at any point of any thread, in the middle of `lend` too: a lock could be a deadlock.
@@ -55,11 +61,14 @@ class BufferPool:
         if self.block_nbytes < LEAST_MAPPED_NBYTES:
             return aligned_empty(self.block_nbytes)
         # Pages start at a multiple of ALIGNMENT.
-        block = mmap.mmap(-1, self.block_nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        pages = mmap.mmap(-1, self.block_nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if self.block_nbytes >= LEAST_HUGE_NBYTES:
             with contextlib.suppress(OSError):  # a kernel may have none
-                block.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(block, np.uint8)
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        block = np.frombuffer(pages, np.uint8)
+        if self._pinned is not None:
+            self._pinned.pin(block, pages)
+        return block
 
     def lend(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An uninitialised C-contiguous array of at most `block_nbytes`, aligned.

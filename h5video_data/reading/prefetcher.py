@@ -18,6 +18,7 @@ from h5video_data.video_set import VideoSet
 from .batch import EpochPlan, PendingBatch
 from .batch_reader import BatchReader, EpochReader
 from .memory_budget import MemoryBudget
+from .pinned_memory import PinnedMemory
 from .sample_sources import ReadStats
 from .threads import is_process_ending
 
@@ -88,6 +89,7 @@ class Prefetcher:
         self._used = 0
         # Goes up when what was planned is not valid any more.
         self._version = 0
+        self._pinned: PinnedMemory | None = None
         self._reader: BatchReader | None = None
         # The next epoch, whose first batches were read at the end of the one before.
         self._ahead: EpochReader | None = None
@@ -121,6 +123,19 @@ class Prefetcher:
             self._version += 1
             ahead, self._ahead = self._ahead, None
         _cancel(ahead)
+
+    def pin_buffers(self, gpu: int) -> None:
+        """Has batches of further iterators lie in pinned memory, from which a GPU copies faster.
+
+        Args:
+            gpu: Number of a GPU among those that CUDA shows to this process.
+
+        Raises:
+            CudaError: There is no NVIDIA driver or no such GPU.
+        """
+        if self._pinned is None:
+            self._pinned = PinnedMemory(gpu)
+            self.release()
 
     def bundles(self, plan_epoch: PlanEpoch) -> Iterator[Bundle]:
         """Reads the batches of the next epoch, bundle by bundle.
@@ -252,6 +267,7 @@ class Prefetcher:
                     cached_items=self.memory.cached_items,
                     tasks_per_bundle=-(-self._num_threads // self.memory.bundles_in_flight),
                     skips_failed=self._skips_failed,
+                    pinned=self._pinned,
                 )
             return reader
 

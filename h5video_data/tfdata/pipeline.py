@@ -8,10 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from h5video_data.errors import ArgumentError, H5VideoError
+from h5video_data.errors import H5VideoError
 from h5video_data.reading.threads import run_by_others
 
 from .described import DescribedDataset
+from .devices import check_device, cuda_gpu
 from .inline_map import map_inline
 from .map_stages import MapStage
 from .stream import ElementStream, bundled_elements
@@ -37,7 +38,7 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
             )
     device, functions = stream.options.device, stream.options.map_fns
     if device is not None:
-        _check_device(device)
+        check_device(device)
     stages = [
         MapStage(function, number, is_last=number == len(functions) - 1)
         for number, function in enumerate(functions)
@@ -67,6 +68,11 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
             length = tf.data.experimental.assert_cardinality(stream.num_elements)
             dataset = dataset.apply(length)
     dataset = dataset.with_options(_options(stream))
+    # A map function's results are not in the loader's buffers any more.
+    if stream.options.pin_memory is None and not functions:
+        gpu = cuda_gpu(device)
+        if gpu is not None:
+            stream.pin_buffers(gpu)
     if device is None:
         return DescribedDataset(dataset, stream.describe)
     # Must be the last stage, and does not know its length.
@@ -90,27 +96,6 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
     cut = functools.partial(_cut_bundle, timestamps, batch_spec)
     return _at_most(stream.num_batches, dataset.flat_map(cut))
-
-
-def _check_device(device: str) -> None:
-    """Raises an ArgumentError if there is no such device: TensorFlow would use the CPU."""
-    devices = [found.name for found in tf.config.list_logical_devices()]
-    try:
-        wanted = tf.DeviceSpec.from_string(device)
-    except (TypeError, ValueError, AttributeError):
-        wanted = None
-    if wanted is None or not any(_is_device(wanted, name) for name in devices):
-        raise ArgumentError(
-            f"`device` must be one of {', '.join(map(repr, devices))}. Received: device={device!r}"
-        )
-
-
-def _is_device(wanted: tf.DeviceSpec, name: str) -> bool:
-    """Whether a device has all the parts that the wanted one specifies."""
-    found = tf.DeviceSpec.from_string(name)
-    parts = ("job", "replica", "task", "device_type", "device_index")
-    pairs = [(getattr(wanted, part), getattr(found, part)) for part in parts]
-    return all(one == other for one, other in pairs if None not in (one, other))
 
 
 def _cut_bundle(

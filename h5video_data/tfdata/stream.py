@@ -45,6 +45,8 @@ class ElementStream:
     """Gives the seeds (samples, 2) of a bundle's samples, for random map functions."""
     describe: Callable[[Any], str]
     """Gives one line about the set and its elements, of which it takes the spec."""
+    pin_buffers: Callable[[int], None]
+    """Has batches lie in pinned memory, if the GPU of that number allows it."""
     release: Callable[[], None]
     """Releases threads, files and buffers when no dataset of the stream is left."""
 
