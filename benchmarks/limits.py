@@ -64,7 +64,9 @@ def limit_of(job: Job, *, cold: bool = False) -> Limit | None:
 def _buffer_bytes(job: Job) -> int:
     """As much memory as a feed of this package writes to in turn."""
     batch_bytes = job.batch_bytes
-    return max(2, default_read_ahead_bytes(batch_bytes) // batch_bytes) * batch_bytes
+    return (
+        max(2, default_read_ahead_bytes(batch_bytes, job.num_threads) // batch_bytes) * batch_bytes
+    )
 
 
 def reads(job: Job, *, direct: bool = False) -> float:

@@ -10,6 +10,9 @@ from h5video_data.opening import open_video_set
 from h5video_data.planning.access import MANY_SAMPLES
 from h5video_data.reading.memory_budget import (
     CACHED_ITEM_NBYTES,
+    DEFAULT_READ_AHEAD_BYTES,
+    MemoryBudget,
+    default_read_ahead_bytes,
     small_samples_budget,
     split_budget,
 )
@@ -112,3 +115,19 @@ def test_the_order_of_blocks_does_not_depend_on_memory(tmp_path):
     assert is_kept(path, "X")
     assert not is_kept(path, "X", 0)
     assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5, 16, 64])
+@pytest.mark.parametrize("in_flight", [1, 2, 3, 13])
+def test_all_threads_have_work_while_a_bundle_is_handed_over(in_flight, num_threads):
+    budget = MemoryBudget(4, in_flight, 3, 0)
+    num_tasks = budget.tasks_per_bundle(num_threads)
+    others = max(1, in_flight - 1)
+    assert others * num_tasks >= num_threads > others * (num_tasks - 1)
+
+
+def test_many_threads_have_more_memory():
+    batch_nbytes = 20 << 20
+    found = [default_read_ahead_bytes(batch_nbytes, n) for n in (1, 8, 16)]
+    assert found == [DEFAULT_READ_AHEAD_BYTES, DEFAULT_READ_AHEAD_BYTES, 1 << 30]
+    assert default_read_ahead_bytes(100, 16) == 9600  # 96 batches are enough

@@ -10,6 +10,8 @@ from h5video_data.video_set import Component, VideoSet
 # The memory if `read_ahead_bytes` is not given: these many batches, but no more bytes than this.
 DEFAULT_BATCHES = 96
 DEFAULT_READ_AHEAD_BYTES = 512 << 20
+# More threads need more bundles in flight, or they wait for the next one to begin.
+DEFAULT_BYTES_PER_THREAD = 64 << 20
 
 # The same if samples share their chunks: the more of them are cached, the fewer times a chunk is
 # decoded.
@@ -43,10 +45,18 @@ class MemoryBudget:
     """Items of each component read by chunks that are cached for later batches: rows, or clips of
     rows."""
 
+    def tasks_per_bundle(self, num_threads: int) -> int:
+        """Returns how many tasks a bundle is cut into.
 
-def default_read_ahead_bytes(batch_nbytes: int) -> int:
+        All threads have work while one of the bundles in flight is complete and handed over.
+        """
+        return -(-num_threads // max(1, self.bundles_in_flight - 1))
+
+
+def default_read_ahead_bytes(batch_nbytes: int, num_threads: int) -> int:
     """Returns the memory if nothing else is said, and samples do not share chunks, in bytes."""
-    return min(DEFAULT_BATCHES * batch_nbytes, DEFAULT_READ_AHEAD_BYTES)
+    most = max(DEFAULT_READ_AHEAD_BYTES, num_threads * DEFAULT_BYTES_PER_THREAD)
+    return min(DEFAULT_BATCHES * batch_nbytes, most)
 
 
 def small_samples_budget(read_ahead_bytes: int | None) -> int:
@@ -78,7 +88,7 @@ def split_budget(
         batch_size: Samples of a batch.
         num_batches: Batches of an epoch.
         read_ahead_bytes: The memory, in bytes; None: the default.
-        num_threads: Threads that decode.
+        num_threads: Threads that read and decode.
         min_cached_items: Items to cache in any case.
     """
     batch_nbytes = batch_size * video_set.sample_nbytes
@@ -92,7 +102,7 @@ def split_budget(
         read_ahead_bytes -= sum(item.budget_nbytes for item in video_set.components)
     if not units:
         if read_ahead_bytes is None:
-            read_ahead_bytes = default_read_ahead_bytes(batch_nbytes)
+            read_ahead_bytes = default_read_ahead_bytes(batch_nbytes, num_threads)
         size = _batches_per_bundle(video_set, batch_size, num_batches, read_ahead_bytes)
         num_buffers = read_ahead_bytes // (size * batch_nbytes)
         in_flight = max(1, num_buffers // 2)

@@ -53,7 +53,7 @@ def read_once(
             bundle_size=batch_size * budget.batches_per_bundle,
             max_kept=budget.spare_bundles,
             cached_items=budget.cached_items,
-            tasks_per_bundle=-(-num_threads // budget.bundles_in_flight),
+            tasks_per_bundle=budget.tasks_per_bundle(num_threads),
         )
     ) as reader:
         epoch = reader.epoch(plan)

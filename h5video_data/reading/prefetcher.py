@@ -265,7 +265,7 @@ class Prefetcher:
                     bundle_size=self._batch_size * self.memory.batches_per_bundle,
                     max_kept=self.memory.spare_bundles,
                     cached_items=self.memory.cached_items,
-                    tasks_per_bundle=-(-self._num_threads // self.memory.bundles_in_flight),
+                    tasks_per_bundle=self.memory.tasks_per_bundle(self._num_threads),
                     skips_failed=self._skips_failed,
                     pinned=self._pinned,
                 )
