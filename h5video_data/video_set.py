@@ -159,7 +159,8 @@ class VideoSet:
         nbytes, num_rows, index = max(found, key=lambda entry: entry[0])
         counts = -(-index.num_rows // num_rows)
         starts = np.cumsum(counts) - counts
-        return starts[index.parts] + index.first_rows // num_rows[index.parts], nbytes
+        _, parts, anchors = index.anchors(np.arange(index.num_samples))
+        return starts[parts] + anchors // num_rows[parts], nbytes
 
     def build(self, of_component: Callable[[int], Any]) -> Any:
         """Makes an element in the form that Keras takes: x, (x, y) or (x, y, sample_weight).

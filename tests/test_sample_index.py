@@ -13,6 +13,7 @@ from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.reading.memory_budget import split_budget
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
+from h5video_data.sampling.windows import Windows, draw_shifts
 
 FRAME = (6, 8, 3)
 LAYOUTS = {
@@ -40,21 +41,17 @@ def write_recordings(folder, options, lengths=LENGTHS):
 
 
 def windows(lengths, offsets):
-    """Every window of each recording that fits, of the frames at `offsets` from its first row."""
-    offsets = np.asarray(offsets)
-    counts = [max(0, length - int(offsets.max())) for length in lengths]
-    return SampleIndex(
-        parts=np.repeat(np.arange(len(lengths)), counts),
-        first_rows=np.concatenate([np.arange(count) for count in counts]),
-        num_rows=np.array(lengths),
-        offsets=offsets,
-    )
+    """Every window of each recording that fits, of the frames at `offsets` from its anchor."""
+    lengths = np.array(lengths)
+    numbers, zeros = np.arange(len(lengths)), np.zeros_like(lengths)
+    index, _, _ = Windows(tuple(offsets)).index(numbers, zeros, lengths, lengths)
+    return index.with_offsets(np.asarray(offsets))
 
 
 def windowed(paths, names, index, **options):
     opened = open_video_set(paths, {name: name for name in names}, None, **options)
     components = tuple(dataclasses.replace(item, index=index) for item in opened.components)
-    return dataclasses.replace(opened, components=components, counts=np.bincount(index.parts))
+    return dataclasses.replace(opened, components=components, counts=np.array(index.num_rows))
 
 
 def batches(video_set, plan, *, read_ahead_bytes=None, skips_failed=False, num_threads=3):
@@ -102,11 +99,44 @@ def test_windows_are_what_h5py_gives(tmp_path, kind, options, offsets, memory):
         for path in paths:
             with h5py.File(path) as file:
                 stored.append(file[name][:])
+        _, parts, anchors = index.anchors(plan.order)
         expected = [
-            stored[index.parts[i]][index.first_rows[i] + np.asarray(offsets)] for i in plan.order
+            stored[part][anchor + np.asarray(offsets)]
+            for part, anchor in zip(parts, anchors, strict=True)
         ]
         arrays = np.concatenate([batch.arrays[number] for batch in found])
         np.testing.assert_array_equal(arrays, expected)
+
+
+@pytest.mark.parametrize("pad", ["edge", "zeros"])
+@pytest.mark.parametrize(("kind", "options"), LAYOUTS.values(), ids=LAYOUTS)
+def test_windows_that_reach_beyond_their_recording(tmp_path, kind, options, pad):
+    """Two recordings in each file; where windows begin is drawn."""
+    del kind
+    paths = write_recordings(tmp_path, options)
+    spec = Windows(range(-2, 4), pad=pad, hop=2, per_recording=7)
+    parts = np.repeat(np.arange(3), 2)
+    starts, stops = np.array([0, 15, 0, 8, 0, 4]), np.array([15, 40, 8, 23, 4, 9])
+    index, runs, choices = spec.index(parts, starts, stops - starts, np.array(LENGTHS))
+    offsets = spec.offsets("x")
+    names = ("frames", "actions", "time")
+    video_set = windowed(paths, names, index.with_offsets(offsets))
+    plan = plan_of(index, 4)
+    shifts = draw_shifts(choices, 2, index.anchors(plan.order)[0], 0, 0, plan.order, None)
+    assert len(set(shifts.tolist())) > 5
+    plan = dataclasses.replace(plan, shifts=shifts)
+    found = list(batches(video_set, plan))
+    for number, name in enumerate(names):
+        arrays = np.concatenate([batch.arrays[number] for batch in found])
+        for array, sample, shift in zip(arrays, plan.order, shifts, strict=True):
+            recording = runs[sample // 7]
+            with h5py.File(paths[parts[recording]]) as file:
+                stored = file[name][starts[recording] : stops[recording]]
+            rows = shift + offsets
+            expected = stored[np.clip(rows, 0, len(stored) - 1)]
+            if pad == "zeros":
+                expected[(rows < 0) | (rows >= len(stored))] = 0
+            np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "many frames a chunk", "by h5py"])
@@ -119,8 +149,8 @@ def test_clips_of_windows(tmp_path, layout):
     plan = plan_of(index, 5, firsts)
     arrays = np.concatenate([batch.arrays[0] for batch in batches(video_set, plan)])
     for array, sample, first in zip(arrays, plan.order, firsts, strict=True):
-        with h5py.File(paths[index.parts[sample]]) as file:
-            row = index.first_rows[sample]
+        _, (part,), (row,) = index.anchors(np.array([sample]))
+        with h5py.File(paths[part]) as file:
             expected = file["frames"][row : row + 3][:, [first, first + 3]]
         np.testing.assert_array_equal(array, expected)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +31,8 @@ class EpochPlan:
     """The first frame of each sample's clip, if clips are read."""
     earlier: Indices | None = None
     """The number of earlier uses of each sample in the epoch, if some come several times."""
+    shifts: Indices | None = None
+    """How far the anchor of each sample's window is moved, in rows, if that is drawn."""
 
     @property
     def bundles(self) -> Indices:
@@ -57,6 +59,10 @@ class PendingBatch:
     """The first frame of each sample's clip, if clips are read."""
     earlier: Indices | None = None
     """The number of earlier uses of each sample in the epoch, if some come several times."""
+    shifts: Indices | None = None
+    """How far the anchor of each sample's window is moved, in rows, if that is drawn."""
+    blanks: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
+    """By the number of a component, the frames (samples, rows) that are zero, whatever is read."""
 
     def without_failed(self) -> PendingBatch:
         """Leaves out the samples that cannot be read, and batches without any other."""
@@ -98,6 +104,8 @@ class PendingBatch:
             # threads and buffers until the garbage collector comes.
             task = None
             self.tasks.clear()
+        for number, is_blank in self.blanks.items():
+            self.arrays[number][is_blank] = 0
         return stats
 
     def cancel(self) -> None:

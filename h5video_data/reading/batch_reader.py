@@ -153,6 +153,7 @@ class BatchReader:
         begin = int(plan.stops[batches.start - 1]) if batches.start else 0
         samples = slice(begin, int(plan.stops[batches.stop - 1]))
         indices = plan.order[samples]
+        shifts = None if plan.shifts is None else plan.shifts[samples]
         batch = PendingBatch(
             indices=indices,
             stops=plan.stops[batches] - begin,
@@ -164,6 +165,12 @@ class BatchReader:
             failed={} if self._skips_failed else None,
             first_frames=None if plan.first_frames is None else plan.first_frames[samples],
             earlier=None if plan.earlier is None else plan.earlier[samples],
+            shifts=shifts,
+            blanks={
+                number: item.index.is_beyond(indices, shifts)
+                for number, item in enumerate(self._set.components)
+                if item.index.pads_zeros
+            },
         )
         for filler in fillers:
             batch.tasks.extend(filler.start(batch))

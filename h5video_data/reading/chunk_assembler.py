@@ -87,7 +87,7 @@ class ChunkAssembler:
         # Rows are numbered through all parts; items, in the order of these, so that those of a
         # chunk row follow each other.
         part_starts = np.cumsum(num_rows) - num_rows
-        parts, order = index.rows(plan.order)
+        parts, order = index.rows(plan.order, plan.shifts)
         order = part_starts[parts] + order
         self._rows = np.arange(num_rows.sum())
         self._first_frames = np.zeros(len(self._rows), np.int64)

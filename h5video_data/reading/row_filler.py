@@ -60,13 +60,14 @@ class RowFiller:
         num_tasks = min(self._tasks_per_bundle, count) if self._by_index else 0
         bounds = [count * i // num_tasks for i in range(num_tasks + 1)] if num_tasks else []
         components = list(self._by_index.values())
-        firsts = batch.first_frames
+        firsts, shifts = batch.first_frames, batch.shifts
         return [
             self._submit(
                 _fill,
                 components,
                 batch.indices[begin:stop],
                 None if firsts is None else firsts[begin:stop],
+                None if shifts is None else shifts[begin:stop],
                 [array[begin:stop] for array in batch.arrays],
                 batch.failed,
                 begin,
@@ -79,6 +80,7 @@ def _fill(
     components: Sequence[Sequence[RowComponent]],
     indices: Indices,
     first_frames: Indices | None,
+    shifts: Indices | None,
     outs: Sequence[NDArray[Any]],
     failed: dict[int, str] | None,
     begin: int,
@@ -94,7 +96,7 @@ def _fill(
         firsts = first_frames
         if firsts is not None and length > 1:
             firsts = np.repeat(firsts, length)
-        parts, rows = index.rows(indices)
+        parts, rows = index.rows(indices, shifts)
         for part, out_rows in _by_part(parts, len(index.num_rows)):
             firsts_of_part = None if firsts is None else firsts[out_rows]
             for item in alike:

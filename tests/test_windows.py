@@ -1,0 +1,189 @@
+"""Which rows the windows of recordings are, compared with a loop over all anchors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5video_data.errors import ArgumentError
+from h5video_data.sampling.windows import Windows, draw_shifts
+
+
+def make(windows, recordings, num_rows):
+    """The index of windows of recordings: triples of part, first row and number of rows."""
+    columns = np.array(recordings, np.int64).reshape(-1, 3).T
+    return windows.index(*columns, np.array(num_rows))
+
+
+def expected(windows, recordings, offsets):
+    """(part, rows, which are beyond) of each window, by going through all anchors."""
+    lowest, highest = windows.reach
+    found = []
+    for part, first, length in recordings:
+        anchors = (
+            range(0, length, windows.hop) if windows.pad else range(-lowest, length, windows.hop)
+        )
+        for anchor in anchors:
+            if windows.pad is None and anchor + highest >= length:
+                continue
+            rows = anchor + np.asarray(offsets)
+            beyond = (rows < 0) | (rows >= length)
+            found.append((part, (first + np.clip(rows, 0, length - 1)).tolist(), beyond.tolist()))
+    return found
+
+
+def given_rows(index, offsets, samples=None, shifts=None):
+    index = index.with_offsets(np.asarray(offsets))
+    samples = np.arange(index.num_samples) if samples is None else samples
+    parts, rows = index.rows(samples, shifts)
+    n = index.rows_per_sample
+    beyond = index.is_beyond(samples, shifts)
+    return list(
+        zip(parts[::n].tolist(), rows.reshape(-1, n).tolist(), beyond.tolist(), strict=True)
+    )
+
+
+distances = st.lists(st.integers(-6, 9), min_size=1, max_size=5)
+sets = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 14)), min_size=1, max_size=6)
+
+
+@given(distances, distances, sets, st.integers(1, 5), st.sampled_from([None, "edge", "zeros"]))
+def test_every_window_of_every_recording(x, y, lengths, hop, pad):
+    windows = Windows(x, y, hop=hop, pad=pad)
+    recordings, num_rows = [], [0, 0, 0]
+    for part, length in lengths:
+        recordings.append((part, num_rows[part], length))
+        num_rows[part] += length
+    index, runs, choices = make(windows, recordings, num_rows)
+    assert choices is None
+    for side, offsets in (("x", x), ("y", y)):
+        assert windows.offsets(side).tolist() == offsets
+        assert given_rows(index, offsets) == expected(windows, recordings, offsets)
+    assert [recordings[run][0] for run in runs] == index.run_parts.tolist()
+
+
+def test_a_number_of_frames():
+    windows = Windows(4, stride=5)
+    assert windows.offsets("x").tolist() == [0, 5, 10, 15]
+    assert windows.offsets("y") is None
+    assert windows.reach == (0, 15)
+    index, _, _ = make(windows, [(0, 0, 17)], [17])
+    assert given_rows(index, windows.offsets("x")) == [
+        (0, [0, 5, 10, 15], [False] * 4),
+        (0, [1, 6, 11, 16], [False] * 4),
+    ]
+
+
+def test_the_anchor_is_a_row_of_the_recording():
+    index, _, _ = make(Windows(range(3, 5)), [(0, 0, 6)], [6])
+    assert [rows for _, rows, _ in given_rows(index, [3, 4])] == [[3, 4], [4, 5]]
+    index, _, _ = make(Windows(range(-4, -2)), [(0, 0, 6)], [6])
+    assert [rows for _, rows, _ in given_rows(index, [-4, -3])] == [[0, 1], [1, 2]]
+
+
+def test_keys_of_their_own():
+    windows = Windows({"image": 2, "state": range(-1, 1)}, {"action": 3}, stride=2)
+    assert windows.offsets("x", "image").tolist() == [0, 2]
+    assert windows.offsets("x", "state").tolist() == [-1, 0]
+    assert windows.offsets("x", "goal") is None
+    assert windows.offsets("y", "action").tolist() == [0, 2, 4]
+    assert windows.reach == (-1, 4)
+
+
+def test_a_recording_that_is_too_short_has_no_window():
+    index, runs, _ = make(Windows(5), [(0, 0, 4), (0, 4, 5), (0, 9, 0)], [9])
+    assert runs.tolist() == [1]
+    assert given_rows(index, range(5)) == [(0, [4, 5, 6, 7, 8], [False] * 5)]
+
+
+@pytest.mark.parametrize(
+    ("position", "number", "anchors"),
+    [
+        ("start", 1, [0, 20]),
+        ("center", 1, [4, 22]),
+        ("spread", 1, [4, 22]),
+        ("spread", 2, [0, 8, 20, 24]),
+        ("spread", 3, [0, 4, 8, 20, 22, 24]),
+        ("spread", 6, [0, 1, 3, 4, 6, 8, 20, 20, 21, 22, 23, 24]),
+    ],
+)
+def test_some_windows_of_each_recording(position, number, anchors):
+    windows = Windows(2, per_recording=number, position=position)
+    index, runs, choices = make(windows, [(0, 0, 10), (0, 20, 6)], [26])
+    assert choices is None
+    assert [rows[0] for _, rows, _ in given_rows(index, range(2))] == anchors
+    assert runs.tolist() == [0] * number + [1] * number
+
+
+def test_windows_that_are_drawn():
+    windows = Windows(3, hop=2, per_recording=4)
+    recordings = [(0, 0, 30), (1, 5, 3), (1, 8, 9)]
+    index, runs, choices = make(windows, recordings, [30, 17])
+    assert index.num_samples == 12
+    assert choices.tolist() == [14, 1, 4]
+    samples = np.random.default_rng(0).permutation(12)
+    drawn = set()
+    for epoch in range(200):
+        run, _, _ = index.anchors(samples)
+        shifts = draw_shifts(choices, 2, run, 7, epoch, samples, None)
+        for sample, (part, rows, _) in zip(
+            samples.tolist(), given_rows(index, range(3), samples, shifts), strict=True
+        ):
+            recording = sample // 4
+            assert part == recordings[recording][0]
+            drawn.add((recording, rows[0]))
+            assert rows == [rows[0], rows[0] + 1, rows[0] + 2]
+    assert drawn == {
+        *((0, row) for row in range(0, 28, 2)), (1, 5), *((2, row) for row in range(8, 16, 2)),
+    }  # fmt: skip
+    assert runs.tolist() == [0, 1, 2]
+
+
+def test_a_label_of_the_recording_does_not_move():
+    windows = Windows(3, per_recording=2)
+    index, runs, _ = make(windows, [(0, 0, 9), (0, 9, 9)], [18])
+    labels = dataclasses.replace(index, run_rows=runs, num_rows=np.array([2]), is_shifted=False)
+    samples = np.arange(4)
+    assert labels.rows(samples, np.array([5, 3, 1, 2]))[1].tolist() == [0, 0, 1, 1]
+
+
+def test_a_hundred_million_windows_take_no_memory():
+    index, _, _ = make(Windows(16), [(0, 0, 10**8 + 15)], [10**8 + 15])
+    assert index.num_samples == 10**8
+    assert sum(array.nbytes for array in (index.run_parts, index.run_rows, index.run_stops)) == 24
+    assert given_rows(index, [0, 15], np.array([10**8 - 1])) == [
+        (0, [10**8 - 1, 10**8 + 14], [False] * 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"x": 0}, "`x` must be a whole number, 1 or more. Received: x=0"),
+        ({"x": []}, "`x` of Windows must be a number of frames, or their distances"),
+        ({"x": [0.5]}, "`x` of Windows must be a number of frames, or their distances"),
+        ({"x": "pixels"}, "`x` of Windows must be a number of frames, or their distances"),
+        ({"x": None}, "`x` of Windows must be a number of frames, or their distances"),
+        ({"x": True}, "`x` of Windows must be a number of frames, or their distances"),
+        ({"x": {}}, "`x` of Windows must not be an empty dict"),
+        ({"x": {"a": 0}}, "`x['a']` must be a whole number, 1 or more"),
+        ({"x": 4, "y": [[1]]}, "`y` of Windows must be a number of frames"),
+        ({"x": 4, "hop": 0}, "`hop` must be a whole number, 1 or more. Received: hop=0"),
+        ({"x": 4, "stride": -1}, "`stride` must be a whole number, 1 or more"),
+        ({"x": range(4), "stride": 2}, "`stride` is the distance between the frames of a number"),
+        ({"x": 4, "per_recording": 0}, "`per_recording` must be a whole number, 1 or more"),
+        ({"x": 4, "position": "center"}, "`position` says which windows `per_recording` takes"),
+        ({"x": 4, "position": "end"}, '`position` must be "random", "center", "start" or "spread"'),
+        ({"x": 4, "per_recording": 2, "position": "center"}, "There is one window at position"),
+        ({"x": 4, "pad": "mirror"}, '`pad` must be None, "edge" or "zeros"'),
+        ({"x": 4, "mask": "is_pad"}, "it needs `pad`"),
+        ({"x": 4, "bounds": ("length", "n")}, "`bounds` must be the name of a dataset, or a pair"),
+        ({"x": 4, "bounds": 3}, "`bounds` must be the name of a dataset, or a pair"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(arguments, text):
+    with pytest.raises(ArgumentError) as caught:
+        Windows(**arguments)
+    assert text in str(caught.value)
