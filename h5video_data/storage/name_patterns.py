@@ -1,0 +1,73 @@
+"""Names with `*`, such as "data/*/obs/rgb": each dataset that matches is a recording."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+
+from .hdf5_files import HDF5_ERRORS
+from .hdf5_names import name_text, open_item
+
+Match = tuple[str, ...]
+"""What each `*` of a name stands for."""
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Returns a key by which names sort with their numbers as numbers: demo_2 before demo_10."""
+    pieces = re.split(r"(\d+)", text)
+    return [(int(piece), piece) if piece.isdecimal() else (-1, piece) for piece in pieces]
+
+
+def is_pattern(file: Any, name: str) -> bool:
+    """Whether a name stands for several datasets of an `h5py.File`; `*` may be part of a name."""
+    if "*" not in name:
+        return False
+    with contextlib.suppress(*HDF5_ERRORS):
+        return not isinstance(open_item(file, name), h5py.Dataset)
+    return True
+
+
+def matching_names(file: Any, pattern: str) -> dict[Match, str]:
+    """Finds the datasets that a pattern stands for; links are followed.
+
+    Args:
+        file: An open `h5py.File`.
+        pattern: A name in which each `*` stands for any part of one component of the name.
+
+    Returns:
+        By what each `*` stands for, the name of the dataset, in natural order.
+    """
+    pieces = [piece for piece in pattern.split("/") if piece]
+    found = dict(_matches(file, pieces, (), ""))
+    return dict(sorted(found.items(), key=lambda item: [*map(natural_key, item[0])]))
+
+
+def _matches(
+    group: Any, pieces: list[str], match: Match, prefix: str
+) -> Iterator[tuple[Match, str]]:
+    piece, *rest = pieces
+    expression = re.compile("(.*)".join(map(re.escape, piece.split("*"))), re.DOTALL)
+    for key in _keys(group) if "*" in piece else [piece]:
+        parts = expression.fullmatch(key)
+        if parts is None:
+            continue
+        item = None
+        with contextlib.suppress(*HDF5_ERRORS):  # a link that leads nowhere
+            item = open_item(group, key)
+        name = f"{prefix}{key}"
+        if rest and isinstance(item, h5py.Group):
+            yield from _matches(item, rest, (*match, *parts.groups()), f"{name}/")
+        elif not rest and isinstance(item, h5py.Dataset):
+            yield (*match, *parts.groups()), name
+
+
+def _keys(group: Any) -> list[str]:
+    links: list[bytes] = []
+    with contextlib.suppress(*HDF5_ERRORS):
+        # In another order, HDF5 may end the process if the list of links is damaged.
+        group.id.links.iterate(links.append, order=h5py.h5.ITER_NATIVE)
+    return [*map(name_text, links)]
