@@ -13,7 +13,8 @@ from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.reading.memory_budget import split_budget
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
-from h5video_data.sampling.windows import Windows, draw_shifts
+from h5video_data.sampling.window_index import Recordings
+from h5video_data.sampling.windows import Windows
 
 FRAME = (6, 8, 3)
 LAYOUTS = {
@@ -44,8 +45,8 @@ def windows(lengths, offsets):
     """Every window of each recording that fits, of the frames at `offsets` from its anchor."""
     lengths = np.array(lengths)
     numbers, zeros = np.arange(len(lengths)), np.zeros_like(lengths)
-    index, _, _ = Windows(tuple(offsets)).index(numbers, zeros, lengths, lengths)
-    return index.with_offsets(np.asarray(offsets))
+    found = Windows(tuple(offsets)).of_recordings(Recordings(numbers, zeros, lengths), lengths)
+    return found.anchors.with_offsets(np.asarray(offsets))
 
 
 def windowed(paths, names, index, **options):
@@ -117,19 +118,19 @@ def test_windows_that_reach_beyond_their_recording(tmp_path, kind, options, pad)
     spec = Windows(range(-2, 4), pad=pad, hop=2, per_recording=7)
     parts = np.repeat(np.arange(3), 2)
     starts, stops = np.array([0, 15, 0, 8, 0, 4]), np.array([15, 40, 8, 23, 4, 9])
-    index, runs, choices = spec.index(parts, starts, stops - starts, np.array(LENGTHS))
-    offsets = spec.offsets("x")
+    made = spec.of_recordings(Recordings(parts, starts, stops - starts), np.array(LENGTHS))
+    index, offsets = made.anchors, spec.offsets("x")
     names = ("frames", "actions", "time")
     video_set = windowed(paths, names, index.with_offsets(offsets))
     plan = plan_of(index, 4)
-    shifts = draw_shifts(choices, 2, index.anchors(plan.order)[0], 0, 0, plan.order, None)
+    shifts = made.shifts(0, 0, plan.order)
     assert len(set(shifts.tolist())) > 5
     plan = dataclasses.replace(plan, shifts=shifts)
     found = list(batches(video_set, plan))
     for number, name in enumerate(names):
         arrays = np.concatenate([batch.arrays[number] for batch in found])
         for array, sample, shift in zip(arrays, plan.order, shifts, strict=True):
-            recording = runs[sample // 7]
+            recording = sample // 7
             with h5py.File(paths[parts[recording]]) as file:
                 stored = file[name][starts[recording] : stops[recording]]
             rows = shift + offsets

@@ -1,20 +1,19 @@
 """Which rows the windows of recordings are, compared with a loop over all anchors."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from h5video_data.errors import ArgumentError
-from h5video_data.sampling.windows import Windows, draw_shifts
+from h5video_data.sampling.window_index import Recordings
+from h5video_data.sampling.windows import Windows
 
 
 def make(windows, recordings, num_rows):
     """The index of windows of recordings: triples of part, first row and number of rows."""
     columns = np.array(recordings, np.int64).reshape(-1, 3).T
-    return windows.index(*columns, np.array(num_rows))
+    return windows.of_recordings(Recordings(*columns), np.array(num_rows))
 
 
 def expected(windows, recordings, offsets):
@@ -56,12 +55,16 @@ def test_every_window_of_every_recording(x, y, lengths, hop, pad):
     for part, length in lengths:
         recordings.append((part, num_rows[part], length))
         num_rows[part] += length
-    index, runs, choices = make(windows, recordings, num_rows)
-    assert choices is None
+    found = make(windows, recordings, num_rows)
+    index, runs = found.anchors, found.run_recordings
+    assert found.choices is None
+    assert found.shifts(0, 0, np.arange(index.num_samples)) is None
     for side, offsets in (("x", x), ("y", y)):
         assert windows.offsets(side).tolist() == offsets
         assert given_rows(index, offsets) == expected(windows, recordings, offsets)
     assert [recordings[run][0] for run in runs] == index.run_parts.tolist()
+    windowed = set(found.recordings_of(np.arange(index.num_samples)).tolist())
+    assert found.skipped().tolist() == sorted(set(range(len(recordings))) - windowed)
 
 
 def test_a_number_of_frames():
@@ -69,7 +72,7 @@ def test_a_number_of_frames():
     assert windows.offsets("x").tolist() == [0, 5, 10, 15]
     assert windows.offsets("y") is None
     assert windows.reach == (0, 15)
-    index, _, _ = make(windows, [(0, 0, 17)], [17])
+    index = make(windows, [(0, 0, 17)], [17]).anchors
     assert given_rows(index, windows.offsets("x")) == [
         (0, [0, 5, 10, 15], [False] * 4),
         (0, [1, 6, 11, 16], [False] * 4),
@@ -77,9 +80,9 @@ def test_a_number_of_frames():
 
 
 def test_the_anchor_is_a_row_of_the_recording():
-    index, _, _ = make(Windows(range(3, 5)), [(0, 0, 6)], [6])
+    index = make(Windows(range(3, 5)), [(0, 0, 6)], [6]).anchors
     assert [rows for _, rows, _ in given_rows(index, [3, 4])] == [[3, 4], [4, 5]]
-    index, _, _ = make(Windows(range(-4, -2)), [(0, 0, 6)], [6])
+    index = make(Windows(range(-4, -2)), [(0, 0, 6)], [6]).anchors
     assert [rows for _, rows, _ in given_rows(index, [-4, -3])] == [[0, 1], [1, 2]]
 
 
@@ -93,9 +96,10 @@ def test_keys_of_their_own():
 
 
 def test_a_recording_that_is_too_short_has_no_window():
-    index, runs, _ = make(Windows(5), [(0, 0, 4), (0, 4, 5), (0, 9, 0)], [9])
-    assert runs.tolist() == [1]
-    assert given_rows(index, range(5)) == [(0, [4, 5, 6, 7, 8], [False] * 5)]
+    found = make(Windows(5), [(0, 0, 4), (0, 4, 5), (0, 9, 0)], [9])
+    assert found.run_recordings.tolist() == [1]
+    assert found.skipped().tolist() == [0, 2]
+    assert given_rows(found.anchors, range(5)) == [(0, [4, 5, 6, 7, 8], [False] * 5)]
 
 
 @pytest.mark.parametrize(
@@ -111,23 +115,22 @@ def test_a_recording_that_is_too_short_has_no_window():
 )
 def test_some_windows_of_each_recording(position, number, anchors):
     windows = Windows(2, per_recording=number, position=position)
-    index, runs, choices = make(windows, [(0, 0, 10), (0, 20, 6)], [26])
-    assert choices is None
-    assert [rows[0] for _, rows, _ in given_rows(index, range(2))] == anchors
-    assert runs.tolist() == [0] * number + [1] * number
+    found = make(windows, [(0, 0, 10), (0, 20, 6)], [26])
+    assert found.choices is None
+    assert [rows[0] for _, rows, _ in given_rows(found.anchors, range(2))] == anchors
+    assert found.recordings_of(np.arange(2 * number)).tolist() == [0] * number + [1] * number
 
 
 def test_windows_that_are_drawn():
     windows = Windows(3, hop=2, per_recording=4)
     recordings = [(0, 0, 30), (1, 5, 3), (1, 8, 9)]
-    index, runs, choices = make(windows, recordings, [30, 17])
+    found = make(windows, recordings, [30, 17])
+    index = found.anchors
     assert index.num_samples == 12
-    assert choices.tolist() == [14, 1, 4]
     samples = np.random.default_rng(0).permutation(12)
     drawn = set()
     for epoch in range(200):
-        run, _, _ = index.anchors(samples)
-        shifts = draw_shifts(choices, 2, run, 7, epoch, samples, None)
+        shifts = found.shifts(7, epoch, samples)
         for sample, (part, rows, _) in zip(
             samples.tolist(), given_rows(index, range(3), samples, shifts), strict=True
         ):
@@ -138,19 +141,21 @@ def test_windows_that_are_drawn():
     assert drawn == {
         *((0, row) for row in range(0, 28, 2)), (1, 5), *((2, row) for row in range(8, 16, 2)),
     }  # fmt: skip
-    assert runs.tolist() == [0, 1, 2]
+    assert found.recordings_of(np.array([0, 3, 4, 11])).tolist() == [0, 0, 1, 2]
+    again = found.shifts(7, 3, samples, np.zeros(12, np.int64))
+    assert again.tolist() == found.shifts(7, 3, samples).tolist()
+    assert again.tolist() != found.shifts(7, 3, samples, np.ones(12, np.int64)).tolist()
 
 
 def test_a_label_of_the_recording_does_not_move():
     windows = Windows(3, per_recording=2)
-    index, runs, _ = make(windows, [(0, 0, 9), (0, 9, 9)], [18])
-    labels = dataclasses.replace(index, run_rows=runs, num_rows=np.array([2]), is_shifted=False)
+    labels = make(windows, [(0, 0, 9), (0, 9, 9)], [18]).by_recording()
     samples = np.arange(4)
     assert labels.rows(samples, np.array([5, 3, 1, 2]))[1].tolist() == [0, 0, 1, 1]
 
 
 def test_a_hundred_million_windows_take_no_memory():
-    index, _, _ = make(Windows(16), [(0, 0, 10**8 + 15)], [10**8 + 15])
+    index = make(Windows(16), [(0, 0, 10**8 + 15)], [10**8 + 15]).anchors
     assert index.num_samples == 10**8
     assert sum(array.nbytes for array in (index.run_parts, index.run_rows, index.run_stops)) == 24
     assert given_rows(index, [0, 15], np.array([10**8 - 1])) == [

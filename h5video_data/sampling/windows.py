@@ -14,7 +14,7 @@ from h5video_data.errors import ArgumentError
 
 from .bounds import BoundsKind
 from .sample_index import Indices, SampleIndex
-from .seeds import sample_hash
+from .window_index import Recordings, WindowIndex
 
 WindowPosition = Literal["random", "center", "start", "spread"]
 Pad = Literal["edge", "zeros"]
@@ -150,43 +150,35 @@ class Windows:
         last = num_rows - 1 - highest
         return first, np.maximum(0, (last - first) // self.hop + 1)
 
-    def index(
-        self, parts: Indices, first_rows: Indices, lengths: Indices, num_rows: Indices
-    ) -> tuple[SampleIndex, Indices, Indices | None]:
+    def of_recordings(self, recordings: Recordings, num_rows: Indices) -> WindowIndex:
         """Makes the index of the windows of recordings.
 
         Args:
-            parts: int64 (recordings,), the part that each recording is in.
-            first_rows: int64 (recordings,), its first row in that part.
-            lengths: int64 (recordings,), its rows.
+            recordings: The recordings.
             num_rows: int64 (parts,), the rows of each part.
-
-        Returns:
-            The index of the anchors; int64 (runs,), the recording of each run; and int64 (runs,),
-            among how many anchors that of each of the run's samples is drawn, None: it is not.
         """
-        first, counts = self.anchors(lengths)
-        recordings = np.flatnonzero(counts)
-        first, counts = first[recordings] + first_rows[recordings], counts[recordings]
+        first, counts = self.anchors(recordings.lengths)
+        numbers = np.flatnonzero(counts)
+        first, counts = first[numbers] + recordings.first_rows[numbers], counts[numbers]
         num_samples, step, choices = counts, self.hop, None
         if self.per_recording is not None and self.position == "random":
             num_samples, step, choices = np.full_like(counts, self.per_recording), 0, counts
         elif self.per_recording is not None:
             # The distances may differ by a row: a run for each window.
             first = (first[:, np.newaxis] + self.hop * self._chosen(counts)).ravel()
-            recordings = np.repeat(recordings, self.per_recording)
-            num_samples = np.ones_like(recordings)
-        starts = first_rows[recordings]
-        index = SampleIndex(
-            run_parts=parts[recordings],
+            numbers = np.repeat(numbers, self.per_recording)
+            num_samples = np.ones_like(numbers)
+        starts = recordings.first_rows[numbers]
+        anchors = SampleIndex(
+            run_parts=recordings.parts[numbers],
             run_rows=first,
             run_stops=np.cumsum(num_samples),
             num_rows=num_rows,
             step=step,
-            limits=None if self.pad is None else (starts, starts + lengths[recordings]),
+            limits=None if self.pad is None else (starts, starts + recordings.lengths[numbers]),
             pads_zeros=self.pad == "zeros",
         )
-        return index, recordings, choices
+        return WindowIndex(recordings, anchors, numbers, self.hop, choices)
 
     def _chosen(self, counts: Indices) -> Indices:
         """Returns at which anchors the windows of recordings are: (recordings, per_recording)."""
@@ -238,31 +230,3 @@ class Windows:
                 f'("lengths", "ep_len"): {", ".join(get_args(BoundsKind))}. '
                 f"Received: bounds={bounds!r}"
             )
-
-
-def draw_shifts(
-    choices: Indices,
-    hop: int,
-    runs: Indices,
-    seed: int,
-    epoch: int,
-    samples: Indices,
-    earlier: Indices | None,
-) -> Indices:
-    """Draws the anchors of samples, each with the same probability.
-
-    Args:
-        choices: int64 (runs,), among how many anchors that of each run's samples is drawn.
-        hop: Distance of the anchors, in rows.
-        runs: int64 (n,), the run of each sample.
-        seed: Seed of the loader.
-        epoch: Number of the epoch.
-        samples: int64 (n,), numbers of the samples.
-        earlier: int64 (n,), earlier uses of each in the epoch; None: none.
-
-    Returns:
-        int64 (n,), how far the anchor of each is from the run's first one, in rows.
-    """
-    bits = sample_hash(seed, epoch, samples, earlier, purpose=0x3170)
-    drawn: Indices = hop * (bits % choices[runs].astype(np.uint64)).astype(np.int64)
-    return drawn
