@@ -120,11 +120,11 @@ class Windows:
                     found += [int(edge(self._distances(item))) for edge in (np.min, np.max)]
         return min(found), max(found)
 
-    def offsets(self, side: Literal["x", "y"], key: Any = None) -> Indices | None:
+    def offsets(self, side: str, key: Any = None) -> Indices | None:
         """Returns the distances of the frames of x, or of y, from the anchor.
 
         Args:
-            side: Which of them.
+            side: "x" or "y".
             key: Its key, if it is a dict.
 
         Returns:

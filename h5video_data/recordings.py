@@ -1,0 +1,314 @@
+"""Opens a set of recordings, whose samples are windows of their rows."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .components import numbered, stored_component
+from .errors import ArgumentError, FileFormatError
+from .fitting import check_class_names
+from .items import Items, Labels, Names, check_items
+from .recording_files import RecordingFile, read_file
+from .sampling.sample_index import Indices, SampleIndex
+from .sampling.window_index import Recordings, WindowIndex
+from .sampling.windows import Windows
+from .storage.file_identity import absolute_path
+from .storage.paths import Paths, expand_paths
+from .video_set import Component, VideoSet
+
+_log = logging.getLogger(__name__)
+
+INFERRED = "inferred"
+
+
+def open_recordings(
+    path: Paths,
+    x: Names,
+    y: Labels | None,
+    sample_weight: Labels | None,
+    windows: Windows,
+    *,
+    budget_nbytes: int = 0,
+) -> VideoSet:
+    """Opens files, finds their recordings and the windows of these, and closes them again.
+
+    The arguments are those of `open_video_set`.
+
+    Raises:
+        ArgumentError: The windows do not go with x and y.
+        FileFormatError: The datasets do not fit together, or no recording has a window.
+        H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
+    """
+    items = check_items(x, y, sample_weight)
+    leaves = _leaves(items, windows)
+    windowed = {leaf.name for leaf in leaves if leaf.offsets is not None}
+    first = next((leaf.name for leaf in leaves if leaf.offsets is not None and leaf.item == "x"), "")
+    if not first:
+        raise ArgumentError(f"`windows` must have frames of x. Received: {windows!r}")
+    paths = tuple(map(absolute_path, expand_paths(path)))
+    read_names = [name for name in items.datasets if name not in (first, INFERRED)]
+    bounds = (None, windows.bounds) if isinstance(windows.bounds, str) else windows.bounds
+    files: list[RecordingFile] = []
+    named: dict[tuple[str, ...], str] = {}
+    for file_path in paths:
+        file = read_file(file_path, [first, *read_names], windowed, items.labels, bounds)
+        check_class_names(file.class_names, file_path, named)
+        files.append(file)
+    index = _index(files, first, windows)
+    _report_skipped(files, first, index, windows)
+    by_leaf: dict[tuple[str, bytes | None], int] = {}
+    components: list[Component] = []
+    class_names = next(iter(named), None)
+    for leaf in leaves:
+        if leaf.values in by_leaf:
+            continue
+        if leaf.name == INFERRED:
+            values: NDArray[Any] | None = _inferred(path, files)
+        elif leaf.name in items.arrays:
+            values = items.arrays[leaf.name]
+        else:
+            values = _values_of(files, leaf.name)
+        if values is None:
+            parts = [part for file in files for part in file.parts[leaf.name]]
+            at = index.anchors.with_offsets(leaf.offsets)
+            item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
+            budget_nbytes -= item.budget_nbytes
+        else:
+            at = _index_of_values(leaf.name, values, first, index)
+            item = Component(leaf.name, (), at, values=values)
+            item = numbered(item, class_names, is_strict=False)
+            if leaf.name == items.single_label:
+                class_names = item.class_names or class_names
+        by_leaf[leaf.values] = len(components)
+        components.append(item)
+    element = _element(items, leaves, by_leaf)
+    if windows.mask is not None:
+        element = _with_mask(element, components, windows)
+    parts_per_file = [len(file.edges) for file in files]
+    runs = np.diff(index.anchors.run_stops, prepend=0)
+    file_of_part = np.repeat(np.arange(len(files)), parts_per_file)
+    counts = np.bincount(file_of_part[index.anchors.run_parts], runs, minlength=len(files))
+    return VideoSet(
+        paths=paths,
+        identities=tuple(file.identity for file in files),
+        counts=counts.astype(np.int64),
+        components=tuple(components),
+        element=element,
+        class_names=class_names,
+        windows=index,
+    )
+
+
+class _Leaf(NamedTuple):
+    """A place in an element, and which frames of a recording it has."""
+
+    item: str
+    """x, y or sample_weight."""
+    key: Any
+    """Its key, if that is a dict."""
+    name: str
+    """Name of the component."""
+    offsets: Indices | None
+
+    @property
+    def values(self) -> tuple[str, bytes | None]:
+        """The same for places that have the same values."""
+        return self.name, None if self.offsets is None else self.offsets.tobytes()
+
+
+def _leaves(items: Items, windows: Windows) -> list[_Leaf]:
+    """Returns the places of an element, with the frames that `windows` says."""
+    leaves = []
+    for item, tree in zip(("x", "y", "sample_weight"), items.element, strict=False):
+        given = {"x": windows.x, "y": windows.y}.get(item)
+        keys = set(tree) if isinstance(tree, Mapping) else set()
+        if isinstance(given, Mapping) and not set(given) <= keys:
+            raise ArgumentError(
+                f"The keys of `{item}` of Windows must be keys of `{item}`. Received: "
+                f"{list(given)}, and {item}={tree!r}"
+            )
+        for key, name in tree.items() if isinstance(tree, Mapping) else [(None, tree)]:
+            offsets = windows.offsets(item, key) if item != "sample_weight" else None
+            if offsets is not None and (name in items.arrays or name[0] == "@"):
+                raise ArgumentError(
+                    f"{name} has no frames: it cannot be windowed. Received: {windows!r}"
+                )
+            leaves.append(_Leaf(item, key, name, offsets))
+    return leaves
+
+
+def _index(files: Sequence[RecordingFile], first: str, windows: Windows) -> WindowIndex:
+    """Returns the index of the windows of all recordings."""
+    edges = [part for file in files for part in file.edges]
+    counts = [len(part) - 1 for part in edges]
+    recordings = Recordings(
+        parts=np.repeat(np.arange(len(edges)), counts),
+        first_rows=np.concatenate([part[:-1] for part in edges]),
+        lengths=np.concatenate([np.diff(part) for part in edges]),
+    )
+    num_rows = [part.shape[0] for file in files for part in file.parts[first]]
+    index = windows.of_recordings(recordings, np.array(num_rows, np.int64))
+    if not index.anchors.num_samples:
+        longest = int(recordings.lengths.max(initial=0))
+        lowest, highest = windows.reach
+        raise FileFormatError(
+            f"No recording in {', '.join(file.path for file in files[:3])} is as long as a window: "
+            f"it takes {highest - lowest + 1} rows. Received: {len(recordings)} recordings of up "
+            f"to {longest} rows of {first!r}"
+        )
+    return index
+
+
+def _report_skipped(
+    files: Sequence[RecordingFile], first: str, index: WindowIndex, windows: Windows
+) -> None:
+    skipped = index.skipped()
+    if len(skipped):
+        lowest, highest = windows.reach
+        _log.warning(
+            "%d of %d recordings of %r are shorter than a window of %d rows, and left out, such as "
+            "number %d of %d rows in %s.",
+            len(skipped), len(index.recordings), first, highest - lowest + 1, skipped[0],
+            index.recordings.lengths[skipped[0]],
+            [part for file in files for part in file.parts[first]][
+                index.recordings.parts[skipped[0]]
+            ].path,
+        )  # fmt: skip
+
+
+def _values_of(files: Sequence[RecordingFile], name: str) -> NDArray[Any] | None:
+    """Returns the values of recordings; None: the dataset has their rows."""
+    found = [file.values.get(name) for file in files]
+    values = [item for item in found if item is not None]
+    if not values:
+        return None
+    if len(values) < len(found):
+        with_rows = next(file.path for file in files if name not in file.values)
+        raise FileFormatError(
+            f"{name!r} must be the same in all files: it has the rows of the recordings in "
+            f"{with_rows}, and a value for each recording elsewhere."
+        )
+    shapes = {(item.shape[1:], item.dtype) for item in values}
+    if len(shapes) > 1:
+        raise FileFormatError(
+            f"The values of {name!r} must be alike in all files. Received: "
+            f"{', '.join(f'{dtype} of shape {shape}' for shape, dtype in shapes)}"
+        )
+    return np.concatenate(values)
+
+
+def _index_of_values(
+    name: str, values: NDArray[Any], first: str, index: WindowIndex
+) -> SampleIndex:
+    """Returns where the value of each sample is among values of recordings, or of rows."""
+    num_rows = index.anchors.num_rows
+    num_recordings, total = len(index.recordings), int(num_rows.sum())
+    is_each, is_rows = len(values) == num_recordings, len(values) == total
+    if is_each and is_rows and (index.recordings.lengths != 1).any():
+        raise ArgumentError(
+            f"{name} has {total} values: as many as {first!r} has rows, and as there are "
+            "recordings; some of these are empty. It cannot be told what they are of."
+        )
+    if is_each:
+        return index.by_recording()
+    if is_rows:
+        starts = np.cumsum(num_rows) - num_rows
+        runs = index.anchors
+        return replace(
+            runs,
+            run_parts=np.zeros_like(runs.run_parts),
+            run_rows=runs.run_rows + starts[runs.run_parts],
+            num_rows=np.array([total], np.int64),
+            limits=None,
+        )
+    raise ArgumentError(
+        f"{name} must have a value for each of the {num_recordings} recordings, or for each of the "
+        f"{total} rows of {first!r}. Received: shape {values.shape}"
+    )
+
+
+def _inferred(path: Paths, files: Sequence[RecordingFile]) -> NDArray[Any]:
+    """Returns the class of each recording: what the first `*` of its name or its path stands for."""
+    names: list[str] = []
+    if files[0].matches != [()]:
+        for file in files:
+            for match, edges in zip(file.matches, file.edges, strict=True):
+                names += [match[0]] * (len(edges) - 1)
+    elif isinstance(path, str) and glob.has_magic(path):
+        pattern = re.compile(_expression(absolute_path(path)), re.DOTALL)
+        for file in files:
+            found = pattern.fullmatch(file.path)
+            if found is None:
+                raise ArgumentError(
+                    f'y="inferred" cannot tell what the first `*` of {path!r} stands for in '
+                    f"{file.path}."
+                )
+            names += [found.group(1)] * file.num_recordings
+    else:
+        raise ArgumentError(
+            'y="inferred" needs a `*` in the name of x or in `path`, which stands for the class, '
+            f"such as path='videos/*/*.h5'. Received: path={path!r}"
+        )
+    return np.array(names, object)
+
+
+def _expression(pattern: str) -> str:
+    """Returns the regular expression of a glob, with a group for what the first `*` stands for."""
+    found = ""
+    has_group = False
+    for piece in re.split(r"(\*\*/?|\*|\?|\[!?[^]]+\])", pattern):
+        if piece.startswith("**"):
+            found += ".*"
+        elif piece == "*":
+            found += "[^/]*" if has_group else "([^/]*)"
+            has_group = True
+        elif piece == "?":
+            found += "[^/]"
+        elif piece.startswith("[") and piece.endswith("]"):
+            found += f"[^{piece[2:-1]}]" if piece[1] == "!" else piece
+        else:
+            found += re.escape(piece)
+    return found if has_group else f"({found})"
+
+
+def _element(
+    items: Items, leaves: Sequence[_Leaf], by_leaf: Mapping[tuple[str, bytes | None], int]
+) -> tuple[Any, ...]:
+    """Returns the structure of an element, with the numbers of components."""
+    numbers = {(leaf.item, leaf.key): by_leaf[leaf.values] for leaf in leaves}
+    return tuple(
+        {key: numbers[item, key] for key in tree}
+        if isinstance(tree, Mapping)
+        else numbers[item, None]
+        for item, tree in zip(("x", "y", "sample_weight"), items.element, strict=False)
+    )
+
+
+def _with_mask(
+    element: tuple[Any, ...], components: list[Component], windows: Windows
+) -> tuple[Any, ...]:
+    """Adds the component that tells which frames are padded, to x and to `components`."""
+    x, *others = element
+    if not isinstance(x, dict) or windows.mask in x:
+        raise ArgumentError(
+            "`mask` is a key in x beside others: x must be a dict without it. Received: "
+            f"mask={windows.mask!r}, x with the keys {list(x) if isinstance(x, dict) else None}"
+        )
+    side = others[0] if others and windows.y is not None else x
+    numbers = side.values() if isinstance(side, dict) else [side]
+    padded = [components[n].index for n in numbers if components[n].index.offsets is not None]
+    if len({index.offsets.tobytes() for index in padded if index.offsets is not None}) != 1:
+        raise ArgumentError(
+            "`mask` tells which frames are padded: all windows of "
+            f"{'y' if side is not x else 'x'} must have the same frames. Received: {windows!r}"
+        )
+    components.append(Component(str(windows.mask), (), padded[0], is_mask=True))
+    return ({**x, windows.mask: len(components) - 1}, *others)

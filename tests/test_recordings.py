@@ -1,0 +1,393 @@
+"""Windows of recordings in files of each kind, compared with NumPy on the whole arrays."""
+
+from __future__ import annotations
+
+import logging
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import h5video_data as h5v
+from h5video_data import VideoLoader, Windows
+from h5video_data.errors import ArgumentError, DatasetNotFoundError, FileFormatError
+
+FRAME = (4, 5, 3)
+LENGTHS = (9, 12, 3, 7, 20, 5, 8, 6, 11, 10, 4)
+
+
+def frames(number, length):
+    """The frames of a recording: each value says where it belongs."""
+    rng = np.random.default_rng([1, number])
+    return rng.integers(0, 256, (length, *FRAME), np.uint8)
+
+
+def actions(number, length):
+    return np.stack([np.full(length, number), np.arange(length)], axis=1).astype(np.float32)
+
+
+def write_flat(folder, lengths=LENGTHS, bounds="starts", **options):
+    path = folder / "flat.h5"
+    ends = np.cumsum(lengths)
+    forms = {
+        "starts": ends - lengths,
+        "lengths": np.array(lengths),
+        "ends": ends,
+        "ids": np.repeat(np.arange(len(lengths)) * 3 + 5, lengths),
+    }
+    with h5py.File(path, "w") as file:
+        data = np.concatenate([frames(i, n) for i, n in enumerate(lengths)])
+        file.create_dataset("pixels", data=data, **options)
+        file["action"] = np.concatenate([actions(i, n) for i, n in enumerate(lengths)])
+        file["ep"] = forms[bounds]
+        file["label"] = np.arange(len(lengths)) % 3
+        file["name"] = [f"class {i % 3}" for i in range(len(lengths))]
+    return {"path": str(path), "x": "pixels", "y": "action"}, {"bounds": "ep"}
+
+
+def write_groups(folder, lengths=LENGTHS, **options):
+    path = folder / "groups.h5"
+    with h5py.File(path, "w") as file:
+        for i, n in enumerate(lengths):
+            group = file.create_group(f"data/demo_{i}")
+            group.create_dataset("obs/rgb", data=frames(i, n), **options)
+            group["actions"] = actions(i, n)
+            group["label"] = i % 3
+            group.attrs["task"] = f"class {i % 3}"
+    return {"path": str(path), "x": "data/*/obs/rgb", "y": "data/*/actions"}, {}
+
+
+def write_files(folder, lengths=LENGTHS, **options):
+    paths = []
+    for i, n in enumerate(lengths):
+        paths.append(str(folder / f"episode_{i}.h5"))
+        with h5py.File(paths[-1], "w") as file:
+            file.create_dataset("observations/top", data=frames(i, n), **options)
+            file["action"] = actions(i, n)
+            file["label"] = [i % 3]
+            file["observations/top"].attrs["task"] = f"class {i % 3}"
+    return {"path": paths, "x": "observations/top", "y": "action"}, {}
+
+
+KINDS = {"flat": write_flat, "groups": write_groups, "files": write_files}
+
+
+def expected(windows, lengths=LENGTHS):
+    """(recording, anchor) of each window, in order."""
+    lowest, highest = windows.reach
+    found = []
+    for number, length in enumerate(lengths):
+        if windows.pad:
+            rows = range(0, length, windows.hop)
+        else:
+            rows = range(-lowest, length - highest, windows.hop)
+        found += [(number, row) for row in rows]
+    return found
+
+
+def of_window(values, number, anchor, offsets, length, pad=None):
+    rows = anchor + np.asarray(offsets)
+    found = values(number, length)[np.clip(rows, 0, length - 1)]
+    if pad == "zeros":
+        found[(rows < 0) | (rows >= length)] = 0
+    return found
+
+
+def batches_of(loader):
+    """The elements of an epoch by sample number."""
+    found = {}
+    for _, numbers, arrays in loader.batches():
+        for i, number in enumerate(numbers.tolist()):
+            assert number not in found
+            found[number] = [array[i] for array in arrays]
+    return [found[number] for number in sorted(found)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, *FRAME), "compression": "gzip"}, {"chunks": (4, *FRAME), "compression": "lzf"}], ids=["contiguous", "a frame a chunk", "four"])  # fmt: skip
+@pytest.mark.parametrize(
+    "windows",
+    [
+        {"x": 3},
+        {"x": 2, "stride": 3, "hop": 2},
+        {"x": range(-2, 1), "y": range(4)},
+        {"x": [0], "y": range(5), "pad": "zeros"},
+        {"x": range(-3, 2), "y": [1], "pad": "edge", "hop": 3},
+    ],
+    ids=str,
+)
+def test_windows_are_those_of_the_arrays(tmp_path, kind, options, windows):
+    arguments, more = KINDS[kind](tmp_path, **options)
+    windows = Windows(**windows, **more)
+    with VideoLoader(**arguments, windows=windows, batch_size=5, seed=0) as loader:
+        wanted = expected(windows)
+        assert loader.num_samples == len(wanted)
+        for _ in range(2):
+            found = batches_of(loader)
+            for (number, anchor), (x, y) in zip(wanted, found, strict=True):
+                length = LENGTHS[number]
+                want = of_window(frames, number, anchor, windows.offsets("x"), length, windows.pad)
+                np.testing.assert_array_equal(x, want)
+                if windows.y is None:
+                    np.testing.assert_array_equal(y, actions(number, length)[anchor])
+                else:
+                    offsets = windows.offsets("y")
+                    want = of_window(actions, number, anchor, offsets, length, windows.pad)
+                    np.testing.assert_array_equal(y, want)
+
+
+@pytest.mark.parametrize("bounds", ["starts", "lengths", "ends", "ids"])
+def test_bounds(tmp_path, bounds):
+    arguments, _ = write_flat(tmp_path, bounds=bounds)
+    for given in ("ep", (bounds, "ep")):
+        windows = Windows(4, bounds=given)
+        with VideoLoader(**arguments, windows=windows) as loader:
+            assert loader.num_samples == len(expected(windows))
+
+
+def test_next_frame_prediction_has_one_dataset_in_x_and_y(tmp_path):
+    arguments, more = write_groups(tmp_path)
+    windows = Windows(range(3), range(3, 5), **more)
+    arguments["y"] = arguments["x"]
+    with VideoLoader(**arguments, windows=windows) as loader:
+        for (number, anchor), (x, y) in zip(expected(windows), batches_of(loader), strict=True):
+            whole = frames(number, LENGTHS[number])
+            np.testing.assert_array_equal(x, whole[anchor : anchor + 3])
+            np.testing.assert_array_equal(y, whole[anchor + 3 : anchor + 5])
+
+
+LABELS = {
+    "flat": [("label", False), ("name", True)],
+    "groups": [("data/*/label", False), ("@task", True)],
+    "files": [("label", False), ("@task", True)],
+}
+
+
+@pytest.mark.parametrize(("kind", "name", "is_text"), [(k, *v) for k in LABELS for v in LABELS[k]])
+def test_labels_of_recordings(tmp_path, kind, name, is_text):
+    arguments, more = KINDS[kind](tmp_path)
+    windows = Windows(4, **more)
+    dataset = h5v.video_dataset_from_hdf5(
+        **{**arguments, "y": name}, windows=windows, shuffle=False, batch_size=7
+    )
+    y = np.concatenate([y for _, y in dataset])
+    assert y.ravel().tolist() == [number % 3 for number, _ in expected(windows)]
+    if is_text:
+        assert dataset.class_names == ["class 0", "class 1", "class 2"]
+
+
+def test_arrays_of_labels(tmp_path):
+    arguments, more = write_groups(tmp_path)
+    windows = Windows(4, **more)
+    labels = np.arange(len(LENGTHS)) * 10
+    rows = np.arange(sum(LENGTHS))
+    starts = np.cumsum(LENGTHS) - LENGTHS
+    for given, wanted in (
+        (labels, [10 * number for number, _ in expected(windows)]),
+        (rows, [starts[number] + anchor for number, anchor in expected(windows)]),
+    ):
+        with VideoLoader(**{**arguments, "y": given}, windows=windows) as loader:
+            assert [int(y) for _, y in batches_of(loader)] == wanted
+    with pytest.raises(ArgumentError, match="11 recordings, or for each of the 95 rows"):
+        VideoLoader(**{**arguments, "y": labels[:4]}, windows=windows)
+
+
+def test_classes_that_are_inferred(tmp_path):
+    paths = []
+    for name, number in (("run", 0), ("jump", 1), ("run", 2)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        paths.append(tmp_path / name / f"{number}.h5")
+        with h5py.File(paths[-1], "w") as file:
+            file["frames"] = frames(number, 6)
+    dataset = h5v.video_dataset_from_hdf5(
+        str(tmp_path / "*" / "*.h5"), x="frames", y="inferred", windows=4, shuffle=False
+    )
+    assert dataset.class_names == ["jump", "run"]
+    assert np.concatenate([y for _, y in dataset]).tolist() == [0] * 3 + [1] * 6
+    with h5py.File(tmp_path / "groups.h5", "w") as file:
+        for name in ("walk", "sit", "wave"):
+            file[f"{name}/a/video"] = frames(0, 5)
+    dataset = h5v.video_dataset_from_hdf5(
+        tmp_path / "groups.h5", x="*/*/video", y="inferred", windows=4, shuffle=False
+    )
+    assert dataset.class_names == ["sit", "walk", "wave"]
+    assert np.concatenate([y for _, y in dataset]).tolist() == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(ArgumentError, match=r"needs a `\*` in the name of x or in `path`"):
+        VideoLoader(paths, x="frames", y="inferred", windows=4)
+
+
+def test_a_dict_with_a_mask(tmp_path):
+    arguments, more = write_groups(tmp_path)
+    windows = Windows({"image": [-1, 0]}, range(6), pad="zeros", mask="is_pad", **more)
+    x = {"image": arguments["x"], "now": arguments["y"], "task": "data/*/label"}
+    dataset = h5v.video_dataset_from_hdf5(
+        arguments["path"], x=x, y=arguments["y"], windows=windows, shuffle=False, batch_size=9
+    )
+    found = list(dataset.unbatch())
+    assert len(found) == len(expected(windows)) == sum(LENGTHS)
+    for (number, anchor), (x, y) in zip(expected(windows), found, strict=True):
+        length = LENGTHS[number]
+        assert set(x) == {"image", "now", "task", "is_pad"}
+        np.testing.assert_array_equal(x["is_pad"], anchor + np.arange(6) >= length)
+        np.testing.assert_array_equal(x["now"], actions(number, length)[anchor])
+        assert int(x["task"]) == number % 3
+        want = of_window(frames, number, anchor, [-1, 0], length, "zeros")
+        np.testing.assert_array_equal(x["image"], want)
+        np.testing.assert_array_equal(
+            y, of_window(actions, number, anchor, range(6), length, "zeros")
+        )
+
+
+def test_some_windows_of_each_recording(tmp_path):
+    arguments, more = write_files(tmp_path)
+    windows = Windows(3, per_recording=2, **more)
+    with VideoLoader(**arguments, windows=windows, seed=0) as loader:
+        assert loader.num_samples == 2 * len(LENGTHS)
+        anchors = []
+        for _ in range(4):
+            for place, (x, y) in enumerate(batches_of(loader)):
+                number = place // 2
+                assert y[0] == number
+                anchor = int(y[1])
+                anchors.append(anchor)
+                whole = frames(number, LENGTHS[number])
+                np.testing.assert_array_equal(x, whole[anchor : anchor + 3])
+        per_epoch = np.split(np.array(anchors), 4)
+        assert (per_epoch[0] != per_epoch[1]).any()
+    with VideoLoader(**arguments, windows=windows, seed=0, batch_size=3) as again:
+        again.set_epoch(2)
+        assert [int(y[1]) for _, y in batches_of(again)] == per_epoch[2].tolist()
+
+
+def test_recordings_that_are_too_short_are_left_out(tmp_path, caplog):
+    arguments, more = write_groups(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        loader = VideoLoader(**arguments, windows=Windows(6, **more))
+    (record,) = caplog.records
+    assert "3 of 11 recordings" in record.getMessage()
+    assert "window of 6 rows" in record.getMessage()
+    skipped = loader.skipped_recordings
+    assert [(place.name, rows) for place, rows in skipped] == [
+        ("/data/demo_2/obs/rgb", 3), ("/data/demo_5/obs/rgb", 5), ("/data/demo_10/obs/rgb", 4),
+    ]  # fmt: skip
+    with pytest.raises(FileFormatError, match="takes 21 rows. Received: 11 recordings of up to 20"):
+        VideoLoader(**arguments, windows=Windows(21, **more))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_can_be_found_again(tmp_path, kind):
+    arguments, more = KINDS[kind](tmp_path)
+    windows = Windows(range(-1, 3), **more)
+    with VideoLoader(**arguments, windows=windows) as loader:
+        places = loader.describe_samples(np.arange(loader.num_samples))
+        for (number, anchor), place in zip(expected(windows), places, strict=True):
+            with h5py.File(place.path) as file:
+                stored = file[place.name][place.row : place.row + 4]
+            np.testing.assert_array_equal(stored, frames(number, LENGTHS[number])[anchor - 1 : anchor + 3])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_splits_never_share_a_recording(tmp_path, kind):
+    arguments, more = KINDS[kind](tmp_path)
+    windows = Windows(3, **more)
+    numbers = np.array([number for number, _ in expected(windows)])
+    split = {"validation_split": 0.3, "subset": "both", "seed": 3}
+    sides = h5v.video_dataset_from_hdf5(**arguments, windows=windows, **split)
+    train, val = (set(numbers[side.loader.sample_indices].tolist()) for side in sides)
+    assert train | val == set(range(len(LENGTHS)))
+    assert not train & val
+    assert 0.15 < sides[1].loader.num_samples / len(numbers) < 0.45
+    name = LABELS[kind][0][0]
+    sides = h5v.video_dataset_from_hdf5(
+        **{**arguments, "y": name}, windows=windows, split_by="label", **split
+    )
+    train, val = (set(numbers[side.loader.sample_indices].tolist()) for side in sides)
+    assert not train & val
+    assert {number % 3 for number in val} == {0, 1, 2}
+
+
+def test_resume_at_every_step(tmp_path):
+    arguments, more = write_groups(tmp_path, chunks=(4, *FRAME), compression="gzip")
+    windows = Windows(3, per_recording=3, **more)
+    make = lambda: VideoLoader(**arguments, windows=windows, seed=1, batch_size=4)  # noqa: E731
+    with make() as loader:
+        whole = [(n, [a.copy() for a in arrays]) for _, n, arrays in loader.batches()]
+        for step in range(len(whole)):
+            with make() as again:
+                again.load_state_dict(loader.state_dict(epoch=0, step=step))
+                rest = [(n, [a.copy() for a in arrays]) for _, n, arrays in again.batches()]
+            assert len(rest) == len(whole) - step
+            for (n, arrays), (m, others) in zip(whole[step:], rest, strict=True):
+                assert n.tolist() == m.tolist()
+                for one, other in zip(arrays, others, strict=True):
+                    np.testing.assert_array_equal(one, other)
+    other = VideoLoader(**arguments, windows=Windows(3, per_recording=3, hop=2), seed=1, batch_size=4)
+    with pytest.raises(h5v.errors.StateError):
+        other.load_state_dict(loader.state_dict(epoch=0, step=1))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_generated_recordings(tmp_path, data):
+    lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+    kind = data.draw(st.sampled_from(list(KINDS)))
+    distances = st.lists(st.integers(-3, 6), min_size=1, max_size=4)
+    options = data.draw(
+        st.sampled_from([{}, {"chunks": (1, *FRAME)}, {"chunks": (3, *FRAME), "compression": "lzf"}])
+    )
+    arguments, more = KINDS[kind](tmp_path, lengths, **options)
+    windows = Windows(
+        data.draw(distances),
+        data.draw(st.none() | distances),
+        hop=data.draw(st.integers(1, 3)),
+        pad=data.draw(st.sampled_from([None, "edge", "zeros"])),
+        bounds=("starts", "ep") if more else None,
+    )
+    wanted = expected(windows, lengths)
+    if not wanted:
+        with pytest.raises(FileFormatError, match="No recording in"):
+            VideoLoader(**arguments, windows=windows)
+        return
+    batch_size = data.draw(st.integers(1, 9))
+    with VideoLoader(**arguments, windows=windows, batch_size=batch_size, seed=0) as loader:
+        for (number, anchor), (x, y) in zip(wanted, batches_of(loader), strict=True):
+            length = lengths[number]
+            want = of_window(frames, number, anchor, windows.offsets("x"), length, windows.pad)
+            np.testing.assert_array_equal(x, want)
+            offsets = [0] if windows.y is None else windows.offsets("y")
+            want = of_window(actions, number, anchor, offsets, length, windows.pad)
+            np.testing.assert_array_equal(y, want[0] if windows.y is None else want)
+
+
+def test_what_does_not_fit(tmp_path):
+    arguments, _ = write_groups(tmp_path)
+    path = arguments["path"]
+    with h5py.File(path, "a") as file:
+        file["data/demo_3/short"] = np.zeros((6, 2))
+        for i, n in enumerate(LENGTHS):
+            if i != 3:
+                file[f"data/demo_{i}/short"] = np.zeros((n, 2))
+                file[f"data/demo_{i}/missing"] = np.zeros((n, 2))
+        file["flat"] = np.zeros((50, 4, 4))
+        file["nan"] = np.array([np.nan, 50])
+    rgb = "data/*/obs/rgb"
+    for given, error, text in [
+        ({"x": rgb, "y": "data/*/short"}, FileFormatError, "'data/demo_3/obs/rgb' has 7, 'data/demo_3/short' has 6"),
+        ({"x": rgb, "y": "data/*/missing"}, FileFormatError, "11 and 10; 1 in one of them alone, such as demo_3"),
+        ({"x": rgb, "y": "data/*/none"}, DatasetNotFoundError, "no dataset matches 'data/*/none'"),
+        ({"x": "flat", "y": rgb}, FileFormatError, "stands for 11 datasets, and 'flat' for one"),
+        ({"x": rgb, "y": "flat"}, FileFormatError, "must have as many rows"),
+        ({"x": rgb, "y": "@no"}, FileFormatError, "has the attribute 'no'"),
+        ({"x": "flat", "y": None, "windows": Windows(3, bounds="nan")}, FileFormatError, "not whole numbers"),
+        ({"x": {"a": rgb}, "y": None, "windows": Windows({"b": 3})}, ArgumentError, "must be keys of `x`"),
+        ({"x": {"a": rgb}, "y": None, "windows": Windows(3, pad="edge", mask="a")}, ArgumentError, "`mask` is a key in x beside others"),
+        ({"x": rgb, "y": np.zeros(11), "windows": Windows(3, 3)}, ArgumentError, "cannot be windowed"),
+        ({"x": rgb, "y": None, "clip": h5v.Clip(2)}, ArgumentError, "`clip` and `windows`"),
+        ({"x": rgb, "y": None, "windows": "3"}, ArgumentError, "`windows` must be"),
+        ({"x": rgb, "y": None, "windows": None}, ArgumentError, "`windows`"),
+    ]:  # fmt: skip
+        with pytest.raises(error) as caught:
+            VideoLoader(path, **{"windows": 3, **given})
+        assert text in str(caught.value), given
