@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from .arguments import check_choice, check_whole_number, is_one_of
 from .errors import ArgumentError
-from .opening import Names
+from .items import Labels, Names
 from .samplers import Sampler
 from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction
@@ -41,8 +41,8 @@ class LoaderOptions:
 
     # What is read.
     x: Names = "X"
-    y: Names | None = "Y"
-    sample_weight: str | None = None
+    y: Labels | None = "Y"
+    sample_weight: Labels | None = None
     clip: Clip | None = None
     # In batches of which samples.
     batch_size: int | None = 32
@@ -93,8 +93,8 @@ class LoaderArguments(TypedDict, total=False):
     """The fields of `LoaderOptions` for type checkers; without `subset`, which has overloads."""
 
     x: Names
-    y: Names | None
-    sample_weight: str | None
+    y: Labels | None
+    sample_weight: Labels | None
     clip: Clip | None
     batch_size: int | None
     drop_remainder: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,24 +14,35 @@ from .errors import FileFormatError
 from .planning.access import Access
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
-from .storage.file_identity import FileIdentity
+from .storage.attributes import read_sample_count
+from .storage.file_identity import FileIdentity, Files, absolute_path
 from .storage.hdf5_files import open_file
 from .storage.hdf5_names import find_dataset
 from .storage.layout import StoredArray
+from .storage.paths import expand_paths, split_name
 from .storage.values import Values
 
 
 @dataclass(frozen=True, eq=False)
 class Component:
-    """One dataset of a set, over all of its files."""
+    """One dataset of a set, over all of its files; or one array of labels."""
 
     name: str
+    """As it was given: `"labels.h5:y"` for a dataset of another file."""
     accesses: tuple[Access, ...]
-    """How each part, the dataset in one file, is stored and read."""
+    """How each part, the dataset in one file, is stored and read; none if there are `values`."""
     index: SampleIndex
     """Which rows of which part each sample is."""
     clip: Clip | None = None
     """Which frames of each row are read, with the number of their axis; None: all of them."""
+    values: NDArray[Any] | None = None
+    """(samples, ...), what is no dataset of numbers: an array, or the class numbers of strings."""
+    class_names: tuple[str, ...] | None = None
+    """The names that class numbers stand for, if they were strings."""
+    name_in_file: str | None = None
+    """The name without the path, of a dataset of another file."""
+    files_read: Files = ()
+    """Path and identity of the files that `values` are from."""
 
     @property
     def parts(self) -> tuple[StoredArray, ...]:
@@ -39,15 +50,20 @@ class Component:
         return tuple(access.stored for access in self.accesses)
 
     @property
+    def files(self) -> Files:
+        """Path and identity of all files that contain its values."""
+        return self.files_read + tuple(file for part in self.parts for file in part.files)
+
+    @property
     def num_frames(self) -> int:
         """Frames of a row as it is stored."""
         axis = 0 if self.clip is None or self.clip.axis is None else self.clip.axis
-        return self.accesses[0].stored.shape[1 + axis]
+        return self._stored.shape[1 + axis]
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of one row as it is read: whole, or its clip."""
-        shape = self.accesses[0].stored.shape[1:]
+        shape = self._stored.shape[1:]
         return shape if self.clip is None else self.clip.shape_of(shape)
 
     @property
@@ -59,7 +75,7 @@ class Component:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of its values in memory."""
-        return self.accesses[0].stored.dtype
+        return self._stored.dtype
 
     @property
     def row_nbytes(self) -> int:
@@ -74,22 +90,27 @@ class Component:
     @property
     def nbytes(self) -> int:
         """Bytes of all of its values in memory."""
-        return sum(access.stored.nbytes for access in self.accesses)
+        return sum(part.nbytes for part in self.parts or (self._stored,))
 
     @property
     def is_in_memory(self) -> bool:
         """Whether it is read once and kept."""
-        return self.accesses[0].kind == "memory"
+        return self.values is not None or self.accesses[0].kind == "memory"
 
     @property
     def budget_nbytes(self) -> int:
         """Bytes of the memory budget that its values take: none if they are small as labels."""
-        return 0 if self.accesses[0].without_memory is None else self.nbytes
+        return self.nbytes if any(access.without_memory for access in self.accesses) else 0
 
     @property
     def is_decoded(self) -> bool:
         """Whether its samples go through filters each time that they are read."""
         return not self.is_in_memory and any(part.filters for part in self.parts)
+
+    @property
+    def _stored(self) -> StoredArray | NDArray[Any]:
+        """What has its shape, but for the number of rows, and its dtype."""
+        return self.accesses[0].stored if self.values is None else self.values
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +128,7 @@ class VideoSet:
     """The structure of an element: (x,), (x, y) or (x, y, sample_weight), where each is the number
     of a component, or a dict of them."""
     class_names: tuple[str, ...] | None
-    """The attribute `class_names` of the files that have it."""
+    """The names of the classes of y, or the attribute `class_names` of the files that have it."""
 
     def first_frames(
         self,
@@ -152,6 +173,8 @@ class VideoSet:
         """
         found = []
         for item in self.components:
+            if item.values is not None:
+                continue
             # As they are stored: an order must not depend on how much memory there is.
             stored = [access.without_memory or access for access in item.accesses]
             lengths = [1 if a.chunk_rows is None else a.chunk_rows.num_rows for a in stored]
@@ -189,13 +212,65 @@ def read_rows(stored: StoredArray, num_rows: int) -> NDArray[Any]:
     return values.astype(stored.dtype, copy=False)
 
 
+def component_values(item: Component) -> NDArray[Any]:
+    """Reads the values of a component's samples in use: labels, or other small values.
+
+    Returns:
+        The values, (samples, ...); class numbers if they are strings.
+
+    Raises:
+        FileChangedError: A file is not the one whose layout was read.
+        H5VideoError: The values cannot be read.
+    """
+    if item.values is not None:
+        return item.values
+    return np.concatenate([*map(read_rows, item.parts, item.index.num_rows.tolist())])
+
+
+def rows_in_use(
+    name: str,
+    lengths: Sequence[int],
+    counts: Sequence[int],
+    stored: Sequence[int],
+    *,
+    is_count_given: bool,
+) -> list[int]:
+    """Returns how many rows of a dataset in files of its own are samples of a set, for each file.
+
+    Its rows, file after file, are the samples of the set. If a `sample_count` cuts files of x
+    short, its files may have as many rows as these: then the same rows count.
+
+    Args:
+        name: Name of the dataset.
+        lengths: Its rows in each of its files.
+        counts: Samples of each file of x.
+        stored: Rows of x in each of them, in use or not.
+        is_count_given: Whether a file of x has a `sample_count`.
+
+    Raises:
+        FileFormatError: It has not as many rows.
+    """
+    num_samples = sum(counts)
+    if sum(lengths) == num_samples:
+        return list(lengths)
+    if is_count_given and len(lengths) == len(counts):
+        fit = all(length >= count for length, count in zip(lengths, counts, strict=True))
+        if fit and (len(counts) == 1 or list(lengths) == list(stored)):
+            return list(counts)
+    raise FileFormatError(
+        f"{name!r} must have a row for each of the {num_samples} samples. Received: "
+        f"{' + '.join(map(str, lengths))} rows"
+    )
+
+
 def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
     """Reads all values of a small dataset, of the samples in use: labels, or the ids of a split.
 
     Args:
         video_set: The set.
-        name: Name of the dataset, which need not be one of the set's components. Strings are read
-            as objects of bytes.
+        name: Name of the dataset, which need not be one of the set's components, nor in its files:
+            `"ids.h5:id"`. Strings are read as objects of bytes; those of a component are class
+            numbers.
 
     Returns:
         The values, (samples, ...).
@@ -207,20 +282,17 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
     """
     item = next((item for item in video_set.components if item.name == name), None)
     if item is not None:
-        counts = item.index.num_rows.tolist()
-        return np.concatenate([*map(read_rows, item.parts, counts)])
-    values = []
-    for path, identity, count in zip(
-        video_set.paths, video_set.identities, video_set.counts.tolist(), strict=True
-    ):
-        with open_file(path, identity) as file:
-            dataset = find_dataset(file, name)
-            if not dataset.shape or dataset.shape[0] < count:
-                raise FileFormatError(
-                    f"{path}: {name!r} must hold a value for each of the {count} samples. "
-                    f"Received: shape {dataset.shape}"
-                )
-            values.append(Values(dataset, count).read(slice(0, count)))
+        return component_values(item)
+    pattern, dataset_name = split_name(name)
+    if pattern is not None:
+        values = _read_elsewhere(video_set, name, pattern, dataset_name)
+    else:
+        values = [
+            _read_first(path, identity, name, count)
+            for path, identity, count in zip(
+                video_set.paths, video_set.identities, video_set.counts.tolist(), strict=True
+            )
+        ]
     try:
         return np.concatenate(values)
     except TypeError as error:
@@ -228,3 +300,31 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
             f"The values of {name!r} must have one kind of dtype in all files. Received: "
             f"{', '.join(dict.fromkeys(str(item.dtype) for item in values))}"
         ) from error
+
+
+def _read_first(path: str, identity: FileIdentity | None, name: str, count: int) -> NDArray[Any]:
+    """Reads the first rows of a dataset."""
+    with open_file(path, identity) as file:
+        dataset = find_dataset(file, name)
+        if not dataset.shape or dataset.shape[0] < count:
+            raise FileFormatError(
+                f"{path}: {name!r} must hold a value for each of the {count} samples. "
+                f"Received: shape {dataset.shape}"
+            )
+        return Values(dataset, count).read(slice(0, count))
+
+
+def _read_elsewhere(
+    video_set: VideoSet, name: str, pattern: str, dataset_name: str
+) -> list[NDArray[Any]]:
+    """Reads the values of a dataset of other files."""
+    paths, lengths = [absolute_path(path) for path in expand_paths(pattern)], []
+    for path in paths:
+        with open_file(path) as file:
+            shape = find_dataset(file, dataset_name).shape or (0,)
+            lengths.append(read_sample_count(file, dataset_name, shape[0]).num_samples)
+    first = video_set.components[0]
+    stored = [part.shape[0] for part in first.parts]
+    counts = first.index.num_rows.tolist()
+    counts = rows_in_use(name, lengths, counts, stored, is_count_given=True)
+    return [_read_first(path, None, dataset_name, n) for path, n in zip(paths, counts, strict=True)]

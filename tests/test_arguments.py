@@ -23,12 +23,35 @@ CASES = {
     ),
     "subset: both": ({"validation_split": 0.3, "subset": "both", "seed": 0}, "one side"),
     "x: None": ({"x": None}, "Received: x=None"),
-    "x: a dict of numbers": ({"x": {"a": 3}}, "Received: {'a': 3}"),
+    "x: a dict of numbers": ({"x": {"a": 3}}, r"dict of names .* Received: x\['a'\]=3"),
     "weights without labels": ({"y": None, "sample_weight": "Y"}, "needs labels"),
-    "x: an array": ({"x": np.zeros((20, 5))}, "Write values from elsewhere into the file"),
-    "y: an array": ({"y": np.arange(20)}, r"y=None does without labels. Received: array\("),
-    "y: an array in a dict": ({"y": {"a": np.arange(20)}}, "dict of names"),
-    "sample_weight: an array": ({"sample_weight": np.ones(20)}, "and `sample_weight` a name"),
+    "x: an array": ({"x": np.zeros((20, 5))}, "only `y` and `sample_weight` may be arrays"),
+    "x: a list": ({"x": ["X", "Y"]}, r'such as x=\{"rgb": "X", .* Received: x=\[\'X\', \'Y\'\]'),
+    "y: an array that is too short": (
+        {"y": np.arange(19)},
+        r"array of y must .* each of the 20 samples .* shape \(19,\)",
+    ),
+    "y: an array in a dict that is too long": (
+        {"y": {"a": np.ones((21, 2))}},
+        r"array of y\['a'\] must .* each of the 20 samples .* shape \(21, 2\)",
+    ),
+    "y: a number": ({"y": 5}, r"y=None does without labels. Received: y=5, of shape \(\)"),
+    "y: a list of names": (
+        {"y": ["Y", "Y"]},
+        r'as names or as labels: pass y=\{"a": "A", .* np.array\(labels\) .* Received: y=\[',
+    ),
+    "y: rows of several lengths": ({"y": [[1], [1, 2]] * 10}, "NumPy cannot make an array of y"),
+    "y: samples of no values": ({"y": np.ones((20, 0))}, r"of shape \(20, 0\)"),
+    "y: a missing string": ({"y": np.array(["a", None] * 10)}, "none may be .* None for sample 1"),
+    "y: a missing string of several": (
+        {"y": np.array([["a", "b"], ["c", float("nan")]] * 10, object)},
+        "none may be missing. Received: nan for sample 1",
+    ),
+    "y: masked values": ({"y": np.ma.masked_equal(np.arange(20), 3)}, "no masked values"),
+    "y: dates": ({"y": np.zeros(20, "M8[s]")}, "numbers or strings. Received: .* datetime64"),
+    "y: a dict in a dict": ({"y": {"a": {"b": "Y"}}}, r"Received: y\['a'\]=\{'b': 'Y'\}"),
+    "sample_weight: strings": ({"sample_weight": np.array(["a"] * 20)}, "must hold numbers. Rec"),
+    "sample_weight: too short": ({"sample_weight": [1.0, 2.0]}, "each of the 20 .* 2 values"),
     "shuffle: an array": ({"shuffle": np.arange(20)}, r"must be True.* Received: shuffle=array\("),
     "on_error: an array": ({"on_error": np.array(["raise", "skip"])}, '"raise" or "skip"'),
     "subset: an array": (
@@ -70,6 +93,6 @@ def test_a_batch_larger_than_the_set_takes_no_more_memory(tmp_path):
 
 def test_arrays_in_place_of_names_and_choices(tmp_path):
     path = write_video_file(tmp_path / "a.h5")
-    for name in ("x", "y", "sample_weight", "shuffle", "subset", "on_error"):
+    for name in ("x", "shuffle", "subset", "on_error"):
         with pytest.raises(ArgumentError, match="Received"):
             video_dataset_from_hdf5(path, **{name: tf.ones(20)})

@@ -85,6 +85,8 @@ class BatchReader:
         self, item: Component
     ) -> tuple[Sequence[Source | None], Sequence[ChunkRowDecoder | None]]:
         """Makes what reads each part: a source for its rows, or a decoder for its chunk rows."""
+        if item.values is not None:
+            return [MemorySource(item.values)], [None]
         accesses = item.accesses
         if item.is_in_memory:
             try:
@@ -119,8 +121,8 @@ class BatchReader:
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""
-        parts = (part for item in self._set.components for part in item.parts)
-        self._byte_sources.check(dict.fromkeys(file for part in parts for file in part.files))
+        files = (file for item in self._set.components for file in item.files)
+        self._byte_sources.check(dict.fromkeys(files))
 
     def epoch(self, plan: EpochPlan) -> EpochReader:
         """Prepares an epoch; nothing is read before it is asked for."""

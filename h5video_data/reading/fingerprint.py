@@ -39,15 +39,20 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
 
     How they are stored does not count, except for the byte order of frames.
     """
-    datasets = {
-        item.name: [list(item.parts[0].shape[1:]), str(item.dtype)] for item in video_set.components
-    }
+    datasets: dict[str, Any] = {}
+    for item in video_set.components:
+        name = item.name_in_file or item.name
+        while name in datasets:
+            name = f":{name}"
+        shape = item.parts[0].shape if item.values is None else item.values.shape
+        datasets[name] = [list(shape[1:]), str(item.dtype)]
     hashed = hashlib.blake2b(digest_size=8)
     numbers = np.linspace(0, video_set.num_samples - 1, SAMPLES_LOOKED_AT).astype(np.int64)
-    errors: dict[str, list[ReadError]] = {name: [] for name in datasets}
+    read = [item for item in video_set.components if item.values is None]
+    errors: list[list[ReadError]] = [[] for _ in read]
     numbers = np.unique(numbers)
     for number in numbers:
-        for item in video_set.components:
+        for item, found in zip(read, errors, strict=True):
             parts, rows = item.index.rows(np.array([number]))
             try:
                 value = _look_at(item, int(parts[0]), int(rows[0]))
@@ -56,9 +61,12 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
             except ReadError as error:
                 # With on_error="skip", a training goes on without it.
                 value = b"unreadable"
-                errors[item.name].append(error)
+                found.append(error)
             hashed.update(value)
-    for found in errors.values():
+    for item in video_set.components:
+        if item.values is not None:
+            hashed.update(item.values.tobytes() + repr(item.class_names).encode())
+    for found in errors:
         if len(found) == len(numbers):
             # This would be the fingerprint of any set that cannot be read.
             raise found[0]

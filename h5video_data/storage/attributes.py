@@ -5,7 +5,8 @@ Easy to miss: the nearest group that has a `sample_count` decides.
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -17,17 +18,27 @@ from .hdf5_names import open_item
 
 SAMPLE_COUNT = "sample_count"
 
+# How a MAT-file of version 7.3 begins, before what HDF5 reads.
+_MATLAB = b"MATLAB 7.3 MAT-file"
 
-def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
+
+class SampleCount(NamedTuple):
+    """How many samples are in use."""
+
+    num_samples: int
+    group: str
+    """Name of the group that has the attribute, or would have it."""
+    is_given: bool
+    """Whether it is that of an attribute, not the length of a dataset."""
+
+
+def read_sample_count(file: Any, name: str, length: int) -> SampleCount:
     """Reads the number of samples in use from the nearest attribute `sample_count`.
 
     Args:
         file: The open `h5py.File`.
         name: Name of the dataset of samples.
         length: Length of its first axis, and the number of samples if no group has the attribute.
-
-    Returns:
-        The number of samples, and the name of the group that has the attribute or would have it.
 
     Raises:
         FileFormatError: The attribute cannot be read, is not a whole number, or is not in the range
@@ -40,7 +51,7 @@ def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
         if found is not None:
             break
     else:
-        return length, "/"
+        return SampleCount(length, "/", is_given=False)
     attribute = f"{file.filename}: the attribute {SAMPLE_COUNT!r}"
     attribute += f" of {group!r}" if group != "/" else ""
     value = np.asarray(found)
@@ -49,13 +60,13 @@ def read_sample_count(file: Any, name: str, length: int) -> tuple[int, str]:
         raise FileFormatError(f"{attribute} must be a whole number. Received: {found!r}")
     count = int(value.item())
     if count > length and group == "/" and above:
-        return length, groups[0]
+        return SampleCount(length, groups[0], is_given=False)
     if not 0 <= count <= length:
         raise FileFormatError(
             f"{attribute} must be between 0 and {length}, the length of the datasets. "
             f"Received: {count}"
         )
-    return count, group
+    return SampleCount(count, group, is_given=True)
 
 
 def read_class_names(file: Any) -> tuple[str, ...] | None:
@@ -67,6 +78,17 @@ def read_class_names(file: Any) -> tuple[str, ...] | None:
         name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
         for name in np.ravel(found)
     )
+
+
+def is_matlab(dataset: Any) -> bool:
+    """Whether MATLAB wrote an open `h5py.Dataset`: it marks datasets, and begins its files so."""
+    with contextlib.suppress(*HDF5_ERRORS):
+        if "MATLAB_class" in dataset.attrs:
+            return True
+        if dataset.file.userblock_size:
+            with open(dataset.file.filename, "rb") as file:
+                return file.read(len(_MATLAB)) == _MATLAB
+    return False
 
 
 def read_attribute(file: Any, group: str, name: str) -> Any:

@@ -26,13 +26,9 @@ from .hdf5_names import dataset_location, own_name
 from .virtual import SourceFiles, find_source_files
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
-_SUPPORTED_DTYPES = (
-    "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64, "
-    "complex64, complex128"
-)
-_NOT_NUMBERS = (
-    "Labels are class numbers or one-hot vectors, in a dataset of their own; y=None reads none. "
-    "`split_by` takes strings as well."
+SUPPORTED_DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128"),
 )
 
 
@@ -87,6 +83,11 @@ class StoredArray:
     def files(self) -> Files:
         """Path and identity of all files that contain its values, its own first."""
         return ((self.path, self.identity), *self.sources.files)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a value in memory."""
+        return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
@@ -265,16 +266,16 @@ def _file_dtype(dataset: Any, location: str) -> tuple[np.dtype[Any], tuple[int, 
     except HDF5_ERRORS as error:  # NumPy has no such type
         raise UnsupportedDtypeError(
             f"{location} has a dtype that h5py does not support: {error!r}. "
-            f"Supported: {_SUPPORTED_DTYPES}."
+            f"Supported: {', '.join(SUPPORTED_DTYPES)}."
         ) from error
     inner_shape: tuple[int, ...] = ()
     while item.subdtype is not None:
         item, shape = item.subdtype
         inner_shape += shape
-    if item.name not in _SUPPORTED_DTYPES.split(", "):
+    if item.name not in SUPPORTED_DTYPES:
         raise UnsupportedDtypeError(
-            f"{location} has the dtype {dtype_name(item)}. Supported: {_SUPPORTED_DTYPES}."
-            + ("" if item.kind in "iufc" else f" {_NOT_NUMBERS}")
+            f"{location} has the dtype {dtype_name(item)}. "
+            f"Supported: {', '.join(SUPPORTED_DTYPES)}."
         )
     # Without h5py's metadata of enumerations.
     return np.dtype(item.name).newbyteorder(item.byteorder), inner_shape

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Set
 
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+# How names of HDF5 files end.
+_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".mat", ".nc")
 
 # A directory of the file system itself, at the root of a disk, which only root may read.
 _LOST_AND_FOUND = "lost+found"
@@ -20,8 +24,9 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     """Returns the files that a path, a list of paths or a glob stands for.
 
     Args:
-        path: A path, a glob, or a sequence of them. The matches of a glob are sorted. What exists
-            under that name is a path, not a glob.
+        path: A path, a glob, or an iterable of them. The matches of a glob are sorted, and so are
+            the paths of what has no order of its own (`has_order`). What exists under that name is
+            a path, not a glob.
 
     Raises:
         VideoFileNotFoundError: A glob matches no file.
@@ -37,12 +42,49 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
         if not found:
             raise VideoFileNotFoundError(f"No file matches the glob. Received: path={name!r}")
         return found
-    if not isinstance(path, Sequence) or isinstance(path, (bytes, bytearray)):
+    is_other = isinstance(path, (bytes, bytearray, Mapping, io.IOBase))
+    if is_other or not isinstance(path, Iterable) or getattr(path, "ndim", 1) != 1:
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
     paths = tuple(found for item in path for found in expand_paths(item))
     if not paths:
-        raise ArgumentError("`path` must name at least one file. Received: an empty list")
-    return paths
+        kind = "an empty list" if isinstance(path, (list, tuple)) else f"none in path={path!r}"
+        raise ArgumentError(f"`path` must name at least one file. Received: {kind}")
+    return paths if has_order(path) else tuple(sorted(paths))
+
+
+def has_order(path: Paths) -> bool:
+    """Whether paths come in an order that means something.
+
+    That of a set differs between processes, and that of `Path.glob`, an iterator, between machines.
+    Iterators cannot be told from each other, so that none of them has.
+    """
+    return isinstance(path, KeysView) or not isinstance(path, (Iterator, Set))
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """Divides the name of a dataset of another file, `"labels.h5:y"`, at its last colon.
+
+    Returns:
+        The path or glob of the other file, and the name of the dataset there. None, and the whole
+        name, if there is no such file: a dataset's name may contain a colon.
+    """
+    pattern, _, dataset = name.rpartition(":")
+    path = os.path.expanduser(pattern)
+    if dataset and (
+        os.path.isfile(path) or (glob.has_magic(path) and glob.glob(path, recursive=True))
+    ):
+        return pattern, dataset
+    return None, name
+
+
+def check_name(name: str) -> None:
+    """Raises a VideoFileNotFoundError for the name of a dataset of a file that does not exist."""
+    pattern, _, dataset = name.rpartition(":")
+    if dataset and pattern.lower().endswith(_SUFFIXES):
+        raise VideoFileNotFoundError(
+            f"No such file: {pattern!r}, or no file matches the glob. Received: {name!r}, which "
+            "names a file and a dataset in it"
+        )
 
 
 def hdf5_search_path(path: str, name: str, prefix_variable: str) -> list[str]:

@@ -91,7 +91,7 @@ class Copier:
         self._rows = list(zip(video_set.paths, self._lengths, starts, counts, strict=False))
         self._rows_differ = self._lengths != [video_set.num_samples]
         # The group whose samples are counted.
-        _, group = read_sample_count(source, video_set.components[0].name, self._lengths[0])
+        group = read_sample_count(source, video_set.components[0].name, self._lengths[0]).group
         self._group = name_bytes(name_text(group))
         self._components: dict[h5py.Dataset, list[Component]] = {}
         for component in video_set.components:

@@ -137,13 +137,13 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
         sample_count = class_names = None
         with _noting(problems):
             if read_attribute(file, "/", SAMPLE_COUNT) is not None:
-                sample_count, _ = read_sample_count(file, "X", max(lengths, default=2**63))
+                sample_count = read_sample_count(file, "X", max(lengths, default=2**63)).num_samples
         with _noting(problems):
             class_names = read_class_names(file)
         for report in reports:
             if report.storage == "external" and report.path != "none":
                 with _noting(problems):  # external files may lack rows that are in use
-                    count, _ = read_sample_count(file, report.name, report.shape[0])
+                    count = read_sample_count(file, report.name, report.shape[0]).num_samples
                     check_external(find_dataset(file, report.name), count)
         if not names:
             problems.append("it holds no dataset")

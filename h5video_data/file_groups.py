@@ -1,0 +1,161 @@
+"""Opens the files of a set, and finds their datasets and how many samples each file has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .errors import ArgumentError, DatasetNotFoundError, FileFormatError, UnsupportedDtypeError
+from .fitting import Stored, check_class_names, check_file, transposed_hint
+from .items import Items
+from .storage.attributes import is_matlab, read_class_names, read_sample_count
+from .storage.file_identity import FileIdentity, absolute_path
+from .storage.hdf5_files import file_identity, open_file
+from .storage.hdf5_names import find_dataset, own_name
+from .storage.layout import describe
+from .storage.paths import check_name, expand_paths, split_name
+from .storage.strings import describe_strings, is_strings, not_numbers_hint
+from .video_set import rows_in_use
+
+
+class File(NamedTuple):
+    """Facts about one file of a set."""
+
+    path: str
+    identity: FileIdentity
+    parts: tuple[Stored, ...]
+    """How each dataset is stored."""
+    num_samples: int
+    is_count_given: bool
+    """Whether that is a `sample_count`."""
+    is_matlab: bool
+    class_names: tuple[str, ...] | None
+
+
+@dataclass(eq=False)
+class FileGroup:
+    """The datasets that are in the same files: those of `path`, or others."""
+
+    names: Mapping[str, str]
+    """By their names as they were given, those in the files."""
+    files: Sequence[File]
+    counts: list[int]
+    """Samples in each file."""
+    class_names: tuple[str, ...] | None
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the files."""
+        return [file.path for file in self.files]
+
+    def parts(self, name: str) -> list[Stored]:
+        """Returns how a dataset is stored in each file."""
+        number = [*self.names].index(name)
+        return [file.parts[number] for file in self.files]
+
+    def fit_to(self, first: FileGroup) -> None:
+        """Finds the rows that are samples, or raises a FileFormatError.
+
+        Args:
+            first: The group of the first dataset of x.
+        """
+        if self is first:
+            return
+        of_x = [file.parts[0].shape for file in first.files]
+        try:
+            self.counts = rows_in_use(
+                next(iter(self.names)),
+                self.counts,
+                first.counts,
+                [shape[0] for shape in of_x],
+                is_count_given=any(file.is_count_given for file in first.files),
+            )
+        except FileFormatError as error:
+            own, is_matlab = self.files[0], any(f.is_matlab for f in (*self.files, *first.files))
+            hint = transposed_hint(of_x[0], own.parts[0].shape, is_matlab=is_matlab)
+            raise FileFormatError(f"{error}.{hint}") from None
+
+
+def open_groups(paths: tuple[str, ...], items: Items) -> dict[tuple[str, ...], FileGroup]:
+    """Opens the files of all datasets, and closes them again.
+
+    Returns:
+        By the paths, the datasets of these files; those of the first dataset of x come first.
+    """
+    names: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in items.datasets:
+        pattern, dataset = split_name(name)
+        place = paths if pattern is None else tuple(map(absolute_path, expand_paths(pattern)))
+        names.setdefault(place, {})[name] = dataset
+    if paths not in names:
+        raise ArgumentError(
+            "At least one dataset must be in the files of `path`. Received: "
+            f"{', '.join(map(repr, items.datasets))}, each of another file, and path={paths}"
+        )
+    groups = {}
+    for place, datasets in names.items():
+        files = []
+        named: dict[tuple[str, ...], str] = {}
+        for path in place:
+            files.append(_open(path, datasets, items))
+            check_class_names(files[-1].class_names, path, named)
+        counts = [file.num_samples for file in files]
+        groups[place] = FileGroup(datasets, files, counts, next(iter(named), None))
+    return groups
+
+
+def _open(path: str, names: Mapping[str, str], items: Items) -> File:
+    """Opens a file, checks that its datasets fit together, and closes it again."""
+    x = items.element[0]
+    with open_file(path) as file:
+        identity = file_identity(file)
+        parts = tuple(
+            _described(file, dataset, is_label=name in items.labels)
+            for name, dataset in names.items()
+        )
+        dataset = next(iter(names.values()))
+        found = read_sample_count(file, dataset, parts[0].shape[0])
+        is_from_matlab = is_matlab(find_dataset(file, dataset))
+        check_file(
+            path,
+            parts,
+            found.num_samples,
+            video=names.get(x) if isinstance(x, str) else None,
+            is_count_given=found.is_given,
+            is_matlab=is_from_matlab,
+        )
+        class_names = read_class_names(file)
+    count, is_given = found.num_samples, found.is_given
+    return File(path, identity, parts, count, is_given, is_from_matlab, class_names)
+
+
+def _described(file: Any, name: str, *, is_label: bool) -> Stored:
+    """Describes a dataset, in the file itself or in one that a link leads to."""
+    try:
+        dataset = find_dataset(file, name)
+    except DatasetNotFoundError as error:
+        check_name(name)
+        if os.path.isfile(name):
+            raise DatasetNotFoundError(
+                f"{error} A dataset of another file is named with it: {f'{name}:y'!r}."
+            ) from None
+        raise
+    if dataset.file == file.file:
+        return _described_here(dataset, is_label=is_label)
+    path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
+    # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
+    del dataset
+    with open_file(path) as linked:
+        return _described_here(find_dataset(linked, linked_name), is_label=is_label)
+
+
+def _described_here(dataset: Any, *, is_label: bool) -> Stored:
+    if is_label and is_strings(dataset):
+        return describe_strings(dataset)
+    try:
+        return describe(dataset)
+    except UnsupportedDtypeError as error:
+        hint = not_numbers_hint(dataset, is_label=is_label)
+        raise UnsupportedDtypeError(f"{error}{hint}") from error
