@@ -189,6 +189,12 @@ def read_rows(stored: StoredArray, num_rows: int) -> NDArray[Any]:
     return values.astype(stored.dtype, copy=False)
 
 
+def component_values(item: Component) -> NDArray[Any]:
+    """Returns the values of a component's samples in use, (samples, ...)."""
+    counts = item.index.num_rows.tolist()
+    return np.concatenate([*map(read_rows, item.parts, counts)])
+
+
 def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
     """Reads all values of a small dataset, of the samples in use: labels, or the ids of a split.
 
@@ -207,8 +213,7 @@ def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
     """
     item = next((item for item in video_set.components if item.name == name), None)
     if item is not None:
-        counts = item.index.num_rows.tolist()
-        return np.concatenate([*map(read_rows, item.parts, counts)])
+        return component_values(item)
     values = []
     for path, identity, count in zip(
         video_set.paths, video_set.identities, video_set.counts.tolist(), strict=True
