@@ -1,10 +1,10 @@
-"""Fingerprints of the data, the split and the order that a saved position belongs to."""
+"""Saved states, with fingerprints of the data, the split and the order that they belong to."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
 
+# Of what `state_dict` returns.
+STATE_VERSION = 1
+
 # How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
 SAMPLES_LOOKED_AT = 8
 
@@ -23,10 +26,47 @@ _MEANINGS = {
     "datasets": "the datasets' names, shapes or dtypes",
     "num_samples": "the number of samples",
     "contents": "the samples themselves",
-    "split": "which samples are used (validation_split, subset, split_by, seed)",
+    "split": "which samples are used (indices, validation_split, subset, split_by, stratify_by, "
+    "seed)",
     "order": "the order of the epoch (shuffle, seed)",
     "clip": "the clip",
 }
+
+
+class SavedState(NamedTuple):
+    """What a state holds."""
+
+    epoch: int
+    samples: int
+    """Samples of the epoch that were used."""
+    seed: int
+    fingerprint: dict[str, Any]
+
+
+def make_state(state: SavedState) -> dict[str, Any]:
+    """Returns a state as a dict that JSON can hold."""
+    return {"version": STATE_VERSION, **state._asdict()}
+
+
+def read_state(state: Mapping[str, Any]) -> SavedState:
+    """Returns what a state holds, checked as far as it can be without the loader.
+
+    Raises:
+        StateError: It is no dict of `make_state`.
+    """
+    try:
+        version, epoch, used = (int(state[key]) for key in ("version", "epoch", "samples"))
+        seed, fingerprint = int(state["seed"]), dict(state["fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(
+            f"`state` must be a dict that `state_dict` returned. Received: {state!r}"
+        ) from error
+    if version != STATE_VERSION or epoch < 0 or used < 0:
+        raise StateError(
+            f"`state` must be of version {STATE_VERSION}, with `epoch` and `samples` of 0 or "
+            f"more. Received: version={version}, epoch={epoch}, samples={used}"
+        )
+    return SavedState(epoch, used, seed, fingerprint)
 
 
 def digest(values: NDArray[Any]) -> str:
