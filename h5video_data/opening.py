@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .errors import ArgumentError, FileFormatError, MissingFilterError
 from .planning.access import Access, decide_access
+from .sampling.clipped_datasets import clips_of_datasets
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
 from .storage.attributes import read_class_names, read_sample_count
@@ -21,7 +23,7 @@ from .storage.layout import StoredArray, describe
 from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths
 from .storage.values import Values
-from .video_set import Component, VideoSet
+from .video_set import Component, VideoSet, read_clip_lengths
 
 Names: TypeAlias = str | Mapping[str, str]
 
@@ -65,7 +67,9 @@ def open_video_set(
     paths = tuple(file.path for file in files)
     num_rows = np.array([file.num_samples for file in files], np.int64)
     num_samples = int(num_rows.sum())
-    clips = _clips(datasets, files[0].parts, clip, _listed(x))
+    shapes = {name: part.shape[1:] for name, part in zip(datasets, files[0].parts, strict=True)}
+    others = [name for names in wanted[1:] for name in _listed(names)]
+    clips = clips_of_datasets(clip, shapes, _listed(x), others)
     _check_memory(paths, num_samples, datasets, files[0].parts, clips)
     index = SampleIndex.stacked(num_rows)
     components: list[Component] = []
@@ -84,7 +88,7 @@ def open_video_set(
             return datasets.index(names)
         return {key: datasets.index(name) for key, name in names.items()}
 
-    return VideoSet(
+    opened = VideoSet(
         paths=paths,
         identities=tuple(file.identity for file in files),
         counts=num_rows,
@@ -92,6 +96,7 @@ def open_video_set(
         element=tuple(number_of(names) for names in wanted),
         class_names=next((file.class_names for file in files if file.class_names), None),
     )
+    return opened if clip is None else replace(opened, clip_lengths=read_clip_lengths(opened, clip))
 
 
 class _File(NamedTuple):
@@ -237,53 +242,6 @@ def _described(file: Any, name: str) -> StoredArray:
     del dataset
     with open_file(path) as linked:
         return describe(find_dataset(linked, linked_name))
-
-
-def _clips(
-    datasets: Sequence[str],
-    parts: Sequence[StoredArray],
-    clip: Clip | None,
-    videos: Sequence[str],
-) -> dict[str, Clip]:
-    """Finds the datasets that a clip holds for.
-
-    Args:
-        datasets: Names of the datasets.
-        parts: How each is stored in the first file.
-        clip: The clip; None: there is none.
-        videos: The names of the datasets of x.
-
-    Returns:
-        By name, the clip with the number of its axis.
-    """
-    if clip is None:
-        return {}
-    if not isinstance(clip, Clip):
-        raise ArgumentError(f"`clip` must be a Clip, such as Clip(16). Received: clip={clip!r}")
-    found = {
-        name: (clip.of_samples(name, part.shape[1:]), part.shape[1:])
-        for name, part in zip(datasets, parts, strict=True)
-        if name in videos and len(part.shape) > 2
-    }
-    if not found:
-        raise ArgumentError(
-            "`clip` needs samples with a frame axis: shape (frames, ...). "
-            f"Received: clip={clip!r} for {', '.join(map(repr, videos))}"
-        )
-    lengths = {name: shape[item.axis or 0] for name, (item, shape) in found.items()}
-    if len(set(lengths.values())) > 1:
-        raise ArgumentError(
-            "`clip` needs the same number of frames in all datasets of x. "
-            f"Received: {', '.join(f'{name!r} with {n}' for name, n in lengths.items())}"
-        )
-    clips = {name: item for name, (item, _) in found.items()}
-    num_frames, axis = min(lengths.values()), next(iter(clips.values())).axis
-    if clip.span > num_frames:
-        raise ArgumentError(
-            f"`clip` must fit into the samples, which have {num_frames} frames along axis {axis}; "
-            f"`axis` names another one. Received: {clip!r}, which takes {clip.span}"
-        )
-    return clips
 
 
 def _listed(names: Names) -> list[str]:
