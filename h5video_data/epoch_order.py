@@ -75,6 +75,7 @@ class EpochOrder:
             self.seed = draw_seed() if drawn_seed is None else drawn_seed
         self._labels: NDArray[Any] | None = None
         self.sample_indices = _sample_indices(video_set, options)
+        video_set.check_samples(self.sample_indices)
         self._shard = replica_shard(options.input_context, options.batch_size)
         self.is_first_worker = self._shard.first == 0
         if options.is_order_drawn and options.seed is None and self._shard.is_one_of_several:

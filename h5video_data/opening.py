@@ -15,6 +15,7 @@ from .fitting import Stored, check_alike
 from .items import Labels, check_items, check_length, class_numbers, listed
 from .items import Names as Names
 from .planning.access import Access, decide_access
+from .sampling.clipped_datasets import clips_of_datasets
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
 from .storage.file_identity import absolute_path
@@ -25,7 +26,7 @@ from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths, has_order
 from .storage.strings import StoredStrings, read_strings
 from .storage.values import Values
-from .video_set import Component, VideoSet
+from .video_set import Component, VideoSet, read_clip_lengths
 
 # What the numbers of a sample take in its index and in planning an epoch, at the least.
 NUMBERS_BYTES = 48
@@ -70,7 +71,9 @@ def open_video_set(
     num_samples = sum(first.counts)
     group_of = {name: opened for opened in groups.values() for name in opened.names}
     samples = {name: group_of[name].parts(name)[0] for name in items.datasets}
-    clips = _clips([*samples], [*samples.values()], clip, listed(items.element[0]))
+    shapes = {name: part.shape[1:] for name, part in samples.items()}
+    x_names, *others = map(listed, items.element)
+    clips = clips_of_datasets(clip, shapes, x_names, [name for names in others for name in names])
     _check_memory(first.paths, num_samples, samples, clips)
     if not num_samples:
         is_empty = not any(part.shape[0] for part in first.parts(items.datasets[0]))
@@ -100,7 +103,7 @@ def open_video_set(
     numbered = {item.name: number for number, item in enumerate(components)}
     if label is not None:
         class_names = components[numbered[label]].class_names or class_names
-    return VideoSet(
+    video_set = VideoSet(
         paths=paths,
         identities=tuple(file.identity for file in groups[paths].files),
         counts=np.array(groups[paths].counts, np.int64),
@@ -112,6 +115,11 @@ def open_video_set(
             for names in items.element
         ),
         class_names=class_names,
+    )
+    return (
+        video_set
+        if clip is None
+        else replace(video_set, clip_lengths=read_clip_lengths(video_set, clip))
     )
 
 
@@ -211,50 +219,3 @@ def _check_memory(
                 f"this machine, {memory} bytes. Received: shape {part.shape}. If that is not "
                 "meant, the file is damaged."
             )
-
-
-def _clips(
-    datasets: Sequence[str],
-    parts: Sequence[Stored],
-    clip: Clip | None,
-    videos: Sequence[str],
-) -> dict[str, Clip]:
-    """Finds the datasets that a clip holds for.
-
-    Args:
-        datasets: Names of the datasets.
-        parts: How each is stored in the first file.
-        clip: The clip; None: there is none.
-        videos: The names of the datasets of x.
-
-    Returns:
-        By name, the clip with the number of its axis.
-    """
-    if clip is None:
-        return {}
-    if not isinstance(clip, Clip):
-        raise ArgumentError(f"`clip` must be a Clip, such as Clip(16). Received: clip={clip!r}")
-    found = {
-        name: (clip.of_samples(name, part.shape[1:]), part.shape[1:])
-        for name, part in zip(datasets, parts, strict=True)
-        if name in videos and len(part.shape) > 2
-    }
-    if not found:
-        raise ArgumentError(
-            "`clip` needs samples with a frame axis: shape (frames, ...). "
-            f"Received: clip={clip!r} for {', '.join(map(repr, videos))}"
-        )
-    lengths = {name: shape[item.axis or 0] for name, (item, shape) in found.items()}
-    if len(set(lengths.values())) > 1:
-        raise ArgumentError(
-            "`clip` needs the same number of frames in all datasets of x. "
-            f"Received: {', '.join(f'{name!r} with {n}' for name, n in lengths.items())}"
-        )
-    clips = {name: item for name, (item, _) in found.items()}
-    num_frames, axis = min(lengths.values()), next(iter(clips.values())).axis
-    if clip.span > num_frames:
-        raise ArgumentError(
-            f"`clip` must fit into the samples, which have {num_frames} frames along axis {axis}; "
-            f"`axis` names another one. Received: {clip!r}, which takes {clip.span}"
-        )
-    return clips

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from .errors import FileFormatError
 from .planning.access import Access
+from .sampling.clip_lengths import ClipLengths, check_lengths
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
+from .sampling.split_indices import squeeze_column
 from .storage.attributes import read_sample_count
 from .storage.file_identity import FileIdentity, Files, absolute_path
 from .storage.hdf5_files import open_file
@@ -129,6 +131,8 @@ class VideoSet:
     of a component, or a dict of them."""
     class_names: tuple[str, ...] | None
     """The names of the classes of y, or the attribute `class_names` of the files that have it."""
+    clip_lengths: ClipLengths | None = None
+    """How many frames of each sample clips are drawn from; None: all that are stored."""
 
     def first_frames(
         self,
@@ -148,10 +152,23 @@ class VideoSet:
         Returns:
             int64 (n,), or None if all frames are read.
         """
-        for item in self.components:
-            if item.clip is not None:
-                return item.clip.first_frames(item.num_frames, seed, epoch, indices, earlier)
-        return None
+        clips = [item.clip for item in self.components if item.clip is not None]
+        if not clips:
+            return None
+        num_frames: int | NDArray[np.int64] = self.num_frames
+        if self.clip_lengths is not None:
+            num_frames = self.clip_lengths.of_samples(indices)
+        return clips[0].first_frames(num_frames, seed, epoch, indices, earlier)
+
+    def check_samples(self, samples: NDArray[np.int64]) -> None:
+        """Raises an ArgumentError if a clip does not fit into one of these samples, int64 (n,)."""
+        if self.clip_lengths is not None:
+            self.clip_lengths.check(samples)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames, as they are stored, of the shortest component of which clips are read."""
+        return min(item.num_frames for item in self.components if item.clip is not None)
 
     @property
     def num_samples(self) -> int:
@@ -261,6 +278,41 @@ def rows_in_use(
         f"{name!r} must have a row for each of the {num_samples} samples. Received: "
         f"{' + '.join(map(str, lengths))} rows"
     )
+
+
+def read_clip_lengths(video_set: VideoSet, clip: Clip) -> ClipLengths | None:
+    """Reads the lengths that clips are drawn from, if the clip names them.
+
+    Raises:
+        ArgumentError: They are not one whole number for each sample.
+        H5VideoError: They cannot be read.
+    """
+    lengths = clip.lengths
+    if lengths is None:
+        return None
+    if isinstance(lengths, str):
+        source = f"lengths={lengths!r}"
+        _check_one_each(video_set, lengths)
+        values = squeeze_column(read_values(video_set, lengths))
+    else:
+        source, values = "`lengths`", np.asarray(lengths)
+    check_lengths(values, video_set.num_samples, source)
+    return ClipLengths(values, source, clip, video_set.num_frames)
+
+
+def _check_one_each(video_set: VideoSet, name: str) -> None:
+    """Raises a FileFormatError if a dataset is not (samples,) or (samples, 1) in each file."""
+    parts = video_set.components[0].parts
+    if split_name(name)[0] is not None or len(parts) != len(video_set.paths):
+        return  # it is in other files than the samples
+    for path, identity, part in zip(video_set.paths, video_set.identities, parts, strict=True):
+        with open_file(path, identity) as file:
+            shape = find_dataset(file, name).shape
+        if shape not in ((part.shape[0],), (part.shape[0], 1)):
+            raise FileFormatError(
+                f"{path}: the lengths {name!r} must have the shape (samples,), with a value for "
+                f"each of the {part.shape[0]} samples of {part.name!r}. Received: shape {shape}"
+            )
 
 
 def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:

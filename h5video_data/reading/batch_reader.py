@@ -91,7 +91,9 @@ class BatchReader:
         if item.is_in_memory:
             try:
                 parts = zip(item.parts, item.index.num_rows.tolist(), strict=True)
-                kept = [MemorySource(read_rows(part, num_rows)) for part, num_rows in parts]
+                kept = [
+                    MemorySource(read_rows(part, num_rows), item.clip) for part, num_rows in parts
+                ]
                 return kept, [None] * len(kept)
             except FileChangedError:
                 raise

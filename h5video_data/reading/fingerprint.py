@@ -111,12 +111,23 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
             # This would be the fingerprint of any set that cannot be read.
             raise found[0]
     clip = next((item.clip for item in video_set.components if item.clip), None)
+    lengths = video_set.clip_lengths
     return {
         "datasets": datasets,
         "num_samples": video_set.num_samples,
         "contents": hashed.hexdigest(),
         "clip": clip
-        and [clip.num_frames, clip.stride, clip.position, *([clip.axis] if clip.axis else [])],
+        and [
+            clip.num_frames,
+            clip.stride,
+            clip.position,
+            *([clip.axis] if clip.axis else []),
+            *(
+                [digest(lengths.values.astype(np.float64))]
+                if lengths and lengths.has_effect
+                else []
+            ),
+        ],
     }
 
 
