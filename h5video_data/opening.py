@@ -73,7 +73,8 @@ def open_video_set(
     samples = {name: group_of[name].parts(name)[0] for name in items.datasets}
     shapes = {name: part.shape[1:] for name, part in samples.items()}
     x_names, *others = map(listed, items.element)
-    clips = clips_of_datasets(clip, shapes, x_names, [name for names in others for name in names])
+    stored_others = [name for names in others for name in names if name in shapes]
+    clips = clips_of_datasets(clip, shapes, x_names, stored_others)
     _check_memory(first.paths, num_samples, samples, clips)
     if not num_samples:
         is_empty = not any(part.shape[0] for part in first.parts(items.datasets[0]))
