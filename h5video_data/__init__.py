@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors, samplers
 from .errors import H5VideoError
 from .sampling.clips import Clip
+from .sampling.windows import Windows
 
 if TYPE_CHECKING:
     import h5video_data.callbacks as callbacks
@@ -34,6 +35,7 @@ __all__ = [
     "Clip",
     "H5VideoError",
     "VideoLoader",
+    "Windows",
     "callbacks",
     "channel_statistics",
     "errors",

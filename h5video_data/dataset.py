@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .epoch_order import draw_seed
 from .loader import VideoLoader, open_set
 from .opening import Paths
 from .options import LoaderArguments, Side, lists_options, options_of
@@ -52,6 +53,11 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             numbers. Or a dict of names. None: elements are x alone.
         sample_weight: Name of the dataset of weights, (samples,). Elements are then
             (x, y, sample_weight).
+        windows: A `Windows`, or a number n for `Windows(n)`: the rows of the datasets are frames of
+            recordings, and a sample is a window of one. Names may then have a `*` for each
+            recording, such as `"data/*/obs/rgb"`; y may be an attribute of them, `"@task"`, or
+            `"inferred"`: the class is what the first `*`, of the name or of `path`, stands for.
+            None: each row is a sample.
         clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
         batch_size: Samples in a batch. None: elements are single samples; map functions still get
             batches, of no static size.
@@ -60,21 +66,37 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             whole chunks in random order, their samples mixed in a window of 64 MiB, of at least
             four chunks: for files whose chunks hold many samples. Each chunk is then decoded once
             an epoch, with memory for one window whatever `read_ahead_bytes` is; but samples of one
-            chunk come near each other. False: the order of the files. Or a `samplers.Sampler`.
+            chunk come near each other. `"balanced"`: as many samples as there are, drawn with
+            replacement, each class of the labels y with the same probability. False: the order of
+            the files, or of `indices`. Or a `samplers.Sampler`.
         seed: Seed of the split, of the orders of the epochs, and of random map functions, a whole
-            number from 0. None: drawn at random, so that no two runs are alike.
+            number from 0. None: drawn from NumPy's global generator, as in Keras: no two runs are
+            alike, unless `keras.utils.set_random_seed` or `numpy.random.seed` was called.
         validation_split: Fraction of the samples for validation, between 0 and 1.
         subset: `"training"`, `"validation"`, or `"both"` for a pair of datasets, of which the
-            validation side is in the order of the files, as in Keras.
+            validation side is in the order of the files, or of `indices`, as in Keras.
         split_by: None: split at random. `"label"`: each class in the same proportion. Or the name
             of a dataset, or an array (samples,), of group ids: no group is on both sides. The split
-            depends on (seed, split_by, validation_split) alone.
+            depends on `seed`, `validation_split`, what it goes by, and which samples `indices` has.
+        stratify_by: Name of a dataset, or an array (samples,), of classes: each in the same
+            proportion on both sides. Whole numbers, strings, or one-hot (samples, classes); need
+            not be y. `split_by="label"` is the same for y. Not together with `split_by`.
+        indices: Which samples of the files to use, before any split: for folds, subsets, or sets of
+            your own making. Their numbers, integers (n,), each once, which count through all files;
+            or a boolean mask (samples,). None: all. `shuffle=False` keeps their order. Arrays for
+            `split_by` and `stratify_by` still have a value for every sample of the files.
         map_fn: A function on batches, or several, each a parallel map stage of its own. It gets the
-            parts of an element: (x, y), or x. If it has a keyword-only parameter `seeds`, it also
-            gets an int32 tensor (batch, 2), which depends on the seed, the epoch, the sample, how
-            often that came before in the epoch, and the number of the stage, and on nothing else.
-            See `transforms`. With `subset="both"`, the functions run on both sides: to augment the
-            training side only, make the two sides by two calls with the same seed.
+            parts of an element: (x, y), or x. Or a dict of these by side of the split,
+            `{"training": ..., "validation": ...}`: a side that it lacks has none. If a function has
+            a keyword-only parameter `seeds`, it also gets an int32 tensor (batch, 2), which depends
+            on the seed, the epoch, the sample, how often that came before in the epoch, and the
+            number of the stage, and on nothing else. See `transforms`. With `subset="both"`,
+            functions that are not in a dict run on both sides.
+        return_indices: Whether elements end with the numbers of their samples, int64 (batch,):
+            (x, y, indices), or (x, indices) without y. Map functions get them as the last part, and
+            may move or leave them out. In `fit`, Keras would take a third part as sample weights,
+            and a second one as labels: use them in a loop of your own, or have a map function move
+            them into x.
         on_error: What to do with a sample that cannot be read or decoded. `"raise"`: an error.
             `"skip"`: leave it out of its batch, log a warning, and list it in
             `dataset.loader.skipped`; batches then have no static size.
@@ -82,8 +104,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             together with others, beyond what TensorFlow holds. At least one batch is always being
             read. Default: 96 batches, at most 512 MiB, or 64 MiB a thread if that is more; 1 GiB if
             chunks hold many samples.
-        num_threads: Number of threads that read and decode, and of parallel calls of a map stage.
-            Default: the number of CPUs that this process may use.
+        num_threads: Number of threads that read and decode. Default: the number of CPUs that this
+            process may use.
+        num_parallel_calls: Number of parallel calls of each map stage. Default: `num_threads`.
         input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` passes
             it: only this worker's shard of every global batch is read. `batch_size` is then the
             global one, a multiple of the number of replicas, and each element is one replica's
@@ -128,7 +151,8 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         return VideoLoader._of_set(video_set, checked).dataset()
     training = replace(checked, subset="training")
     validation = replace(checked, subset="validation", shuffle=False)
+    drawn_seed = draw_seed() if checked.seed is None else None
     return (
-        VideoLoader._of_set(video_set, training).dataset(),
-        VideoLoader._of_set(video_set, validation).dataset(),
+        VideoLoader._of_set(video_set, training, drawn_seed).dataset(),
+        VideoLoader._of_set(video_set, validation, drawn_seed).dataset(),
     )

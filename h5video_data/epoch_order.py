@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from .errors import ArgumentError
 from .options import LoaderOptions
 from .reading.batch import EpochPlan
-from .reading.fingerprint import digest
+from .reading.fingerprint import describe_set, digest
+from .reading.prefetcher import Bundle
 from .samplers import (
+    BalancedSampler,
     BlockShuffleSampler,
     Sampler,
     SequentialSampler,
@@ -19,9 +21,11 @@ from .samplers import (
     WeightedSampler,
     checked_positions,
     earlier_uses,
+    sample_seeds,
 )
 from .sampling.sharding import replica_shard
-from .splits import split_set
+from .sampling.split_indices import chosen_samples, is_whole, squeeze_column
+from .splits import label_values, split_set
 from .video_set import VideoSet
 
 # shuffle="blocks" mixes the samples of as many blocks as hold these many bytes, or of these many.
@@ -41,10 +45,12 @@ class EpochOrder:
     Args:
         video_set: The files.
         options: The loader's arguments.
+        drawn_seed: The seed, if the options have none. None: drawn by `draw_seed`.
 
     Attributes:
         seed: The seed in use; drawn at random if none was given.
-        sample_indices: int64 (samples,), the numbers of the samples in the set, ascending.
+        sample_indices: int64 (samples,), the numbers of the samples in the set, ascending; with
+            `indices`, in their order.
         samples_per_epoch: Samples of an epoch, over all workers.
         global_batch_size: Samples of a batch, over all workers; of those that are read together if
             elements are single samples.
@@ -58,11 +64,18 @@ class EpochOrder:
         ArgumentError: An argument does not fit the files, or the other workers.
     """
 
-    def __init__(self, video_set: VideoSet, options: LoaderOptions) -> None:
+    def __init__(
+        self, video_set: VideoSet, options: LoaderOptions, drawn_seed: int | None = None
+    ) -> None:
         self._set = video_set
         self._options = options
-        self.seed = secrets.randbits(32) if options.seed is None else options.seed
+        if options.seed is not None:
+            self.seed = options.seed
+        else:
+            self.seed = draw_seed() if drawn_seed is None else drawn_seed
+        self._labels: NDArray[Any] | None = None
         self.sample_indices = _sample_indices(video_set, options)
+        video_set.check_samples(self.sample_indices)
         self._shard = replica_shard(options.input_context, options.batch_size)
         self.is_first_worker = self._shard.first == 0
         if options.is_order_drawn and options.seed is None and self._shard.is_one_of_several:
@@ -91,6 +104,7 @@ class EpochOrder:
         self.max_batch_size = int(sizes[-1])
         self.is_batch_size_static = len(sizes) == 1
         self._digest = (-1, "")
+        self._set_fingerprint: dict[str, Any] | None = None
 
     @property
     def min_cached_items(self) -> int:
@@ -121,11 +135,26 @@ class EpochOrder:
         if earlier is not None:
             earlier = earlier[used:][positions]
         first_frames = self._set.first_frames(self.seed, epoch, order, earlier)
-        return EpochPlan(epoch, order, stops, batches_per_bundle, first_frames, earlier)
+        shifts = self._set.shifts(self.seed, epoch, order, earlier)
+        return EpochPlan(epoch, order, stops, batches_per_bundle, first_frames, earlier, shifts)
+
+    def seeds_of(self, bundle: Bundle) -> NDArray[np.int32]:
+        """Returns the seeds (samples, 2) of a bundle's samples, for random map functions."""
+        batch = bundle.batch
+        return sample_seeds(self.seed, bundle.epoch, batch.indices, batch.earlier)
 
     def is_used_up(self, samples: int) -> bool:
         """Whether no batch is left of an epoch after so many samples."""
         return not len(self._cut(max(0, self.samples_per_epoch - samples))[1])
+
+    def fingerprint(self, epoch: int) -> dict[str, Any]:
+        """Returns digests that tell the data, the split and the order of an epoch from others."""
+        if self._set_fingerprint is None:
+            self._set_fingerprint = {
+                **describe_set(self._set),
+                "split": digest(self.sample_indices),
+            }
+        return {**self._set_fingerprint, "order": self.digest(epoch)}
 
     def digest(self, epoch: int) -> str:
         """Returns a digest of an epoch's order."""
@@ -155,6 +184,8 @@ class EpochOrder:
             blocks, nbytes = self._set.chunk_rows()
             window = max(MIN_BLOCKS_MIXED, MIXED_BYTES // nbytes)
             return BlockShuffleSampler(blocks[self.sample_indices], window=window, seed=self.seed)
+        if isinstance(shuffle, str) and shuffle == "balanced":
+            return BalancedSampler(self._own_labels(), seed=self.seed)
         if isinstance(shuffle, (bool, str)):
             return ShuffleSampler(num_samples, seed=self.seed)
         if isinstance(shuffle, WeightedSampler) and len(shuffle.weights) != num_samples:
@@ -165,12 +196,34 @@ class EpochOrder:
             )
         return shuffle
 
+    def _own_labels(self) -> NDArray[Any]:
+        """Returns the labels of `sample_indices`, for shuffle="balanced"."""
+        if self._labels is None:
+            labels = squeeze_column(label_values(self._set, 'shuffle="balanced"'))
+            if labels.ndim == 1 and labels.dtype.kind == "f" and not is_whole(labels).all():
+                raise ArgumentError(
+                    'shuffle="balanced" needs labels that are classes. Received: '
+                    f"{labels.dtype} labels of shape {labels.shape}, not all of them whole numbers"
+                )
+            self._labels = labels[self.sample_indices]
+        return self._labels
+
+
+def draw_seed() -> int:
+    """Draws a seed from NumPy's global generator, which `keras.utils.set_random_seed` seeds."""
+    return int(np.random.randint(1 << 32, dtype=np.int64))  # noqa: NPY002 - the one that it seeds
+
 
 def _sample_indices(video_set: VideoSet, options: LoaderOptions) -> NDArray[np.int64]:
-    """Returns the numbers of the samples on the options' side of the split, ascending."""
+    """Returns the numbers of the chosen samples on the options' side of the split."""
     if options.validation_split is None:
-        return np.arange(video_set.num_samples, dtype=np.int64)
+        return chosen_samples(options.indices, video_set.num_samples)
     training, validation = split_set(
-        video_set, options.validation_split, options.seed, options.split_by
+        video_set,
+        options.validation_split,
+        options.seed,
+        options.split_by,
+        options.stratify_by,
+        options.indices,
     )
     return training if options.subset == "training" else validation

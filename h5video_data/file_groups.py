@@ -112,7 +112,7 @@ def _open(path: str, names: Mapping[str, str], items: Items) -> File:
     with open_file(path) as file:
         identity = file_identity(file)
         parts = tuple(
-            _described(file, dataset, is_label=name in items.labels)
+            described(file, dataset, is_label=name in items.labels)
             for name, dataset in names.items()
         )
         dataset = next(iter(names.values()))
@@ -131,7 +131,7 @@ def _open(path: str, names: Mapping[str, str], items: Items) -> File:
     return File(path, identity, parts, count, is_given, is_from_matlab, class_names)
 
 
-def _described(file: Any, name: str, *, is_label: bool) -> Stored:
+def described(file: Any, name: str, *, is_label: bool) -> Stored:
     """Describes a dataset, in the file itself or in one that a link leads to."""
     try:
         dataset = find_dataset(file, name)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from .arguments import check_whole_number
+from .arguments import check_whole_number, is_whole_number
+from .element_form import Element, ElementForm
 from .epoch_order import EpochOrder
 from .errors import ArgumentError, StateError
 from .opening import Paths, open_video_set
 from .options import LoaderArguments, LoaderOptions, Side, lists_options, options_of
 from .reading.batch import EpochPlan
-from .reading.fingerprint import check_fingerprint, describe_set, digest
+from .reading.fingerprint import SavedState, check_fingerprint, make_state, read_state
 from .reading.memory_budget import small_samples_budget, split_budget
 from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
-from .samplers import sample_seeds
+from .sampling.split_indices import chosen_samples
 from .summary import ArraySpec, summary
-from .video_set import VideoSet
+from .video_set import Place, VideoSet
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
@@ -36,14 +37,6 @@ if TYPE_CHECKING:
         """The loader behind it."""
         class_names: list[str]
         """The attribute `class_names` of the files; missing if they have none."""
-
-
-# An element: x, or (x, y) or (x, y, sample_weight), each an array or a dict of arrays. (The tuple's
-# items and the dict's keys are Any, so that `for x, y in loader` needs no cast.)
-Element: TypeAlias = NDArray[Any] | dict[Any, NDArray[Any]] | tuple[Any, ...]
-
-# Of what `state_dict` returns.
-STATE_VERSION = 1
 
 
 class VideoLoader:
@@ -63,7 +56,8 @@ class VideoLoader:
     After a fork, the child process starts its own. As a context manager, the loader closes itself.
 
     Attributes:
-        sample_indices: int64 (num_samples,), the numbers of its samples in the set, ascending.
+        sample_indices: int64 (num_samples,), the numbers of its samples in the set, ascending;
+            with `indices`, in their order.
         num_samples: Number of its samples.
         samples_per_epoch: Samples of an epoch, over all workers; a sampler may draw more or fewer
             than `num_samples`.
@@ -87,16 +81,19 @@ class VideoLoader:
         self._init(open_set(path, checked), checked)
 
     @classmethod
-    def _of_set(cls, video_set: VideoSet, options: LoaderOptions) -> VideoLoader:
+    def _of_set(
+        cls, video_set: VideoSet, options: LoaderOptions, drawn_seed: int | None = None
+    ) -> VideoLoader:
         """Returns a loader of an open set; the options that `open_set` takes have no effect."""
         loader = cls.__new__(cls)
-        loader._init(video_set, options)
+        loader._init(video_set, options, drawn_seed)
         return loader
 
-    def _init(self, video_set: VideoSet, options: LoaderOptions) -> None:
+    def _init(self, video_set: VideoSet, options: LoaderOptions, drawn: int | None = None) -> None:
         self._set = video_set
         self._options = options
-        self._order = order = EpochOrder(video_set, options)
+        self._form = ElementForm(video_set, options)
+        self._order = order = EpochOrder(video_set, options, drawn)
         self.sample_indices = order.sample_indices
         self.num_samples = len(order.sample_indices)
         self.samples_per_epoch = order.samples_per_epoch
@@ -121,7 +118,6 @@ class VideoLoader:
             self._pin_buffers(0)
         # When its datasets' pipelines passed batches on; None before there is a dataset.
         self._timestamps: Timestamps | None = None
-        self._set_fingerprint: dict[str, Any] | None = None
 
     @property
     def seed(self) -> int:
@@ -137,6 +133,23 @@ class VideoLoader:
     def skipped(self) -> dict[int, str]:
         """With `on_error="skip"`, the reason for each sample that was left out, by its number."""
         return self._feed.skipped
+
+    @property
+    def skipped_recordings(self) -> list[tuple[Place, int]]:
+        """Recordings that are shorter than a window: where each begins, and its number of rows."""
+        return self._set.skipped_recordings()
+
+    def describe_samples(self, indices: ArrayLike) -> list[Place]:
+        """Returns where samples are: (path, name, row), the lowest of its rows in that dataset.
+
+        Where windows are drawn anew each epoch, it is the lowest row that can be drawn.
+
+        Args:
+            indices: Integers (n,), numbers of samples, as `sample_indices` and `return_indices`
+                give them.
+        """
+        numbers = chosen_samples(indices, self._set.num_samples, repeated=True)
+        return self._set.places(numbers)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next iterator, from its beginning; later iterators follow on.
@@ -180,13 +193,7 @@ class VideoLoader:
         check_whole_number("samples", samples, 0)
         if self._order.is_used_up(samples):
             epoch, samples = epoch + 1, 0
-        return {
-            "version": STATE_VERSION,
-            "epoch": epoch,
-            "samples": samples,
-            "seed": self.seed,
-            "fingerprint": self._fingerprint(epoch),
-        }
+        return make_state(SavedState(epoch, samples, self.seed, self._order.fingerprint(epoch)))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Has the next iterator go on from a position, with the samples that were not used yet.
@@ -199,32 +206,12 @@ class VideoLoader:
         Raises:
             StateError: It is no such dict, or of other data, another split or another order.
         """
-        try:
-            version, epoch, used = (int(state[key]) for key in ("version", "epoch", "samples"))
-            seed, fingerprint = int(state["seed"]), dict(state["fingerprint"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise StateError(
-                f"`state` must be a dict that `state_dict` returned. Received: {state!r}"
-            ) from error
-        if version != STATE_VERSION or epoch < 0 or used < 0:
-            raise StateError(
-                f"`state` must be of version {STATE_VERSION}, with `epoch` and `samples` of 0 or "
-                f"more. Received: version={version}, epoch={epoch}, samples={used}"
-            )
-        self._order.reseed(seed)
-        check_fingerprint(fingerprint, self._fingerprint(epoch))
+        saved = read_state(state)
+        self._order.reseed(saved.seed)
+        check_fingerprint(saved.fingerprint, self._order.fingerprint(saved.epoch))
         # What was read ahead may be of another seed, and is of the epoch's beginning.
         self._feed.forget_ahead()
-        self._feed.seek(epoch, used)
-
-    def _fingerprint(self, epoch: int) -> dict[str, Any]:
-        """Returns digests that tell this loader's data, split and order of an epoch from others."""
-        if self._set_fingerprint is None:
-            self._set_fingerprint = {
-                **describe_set(self._set),
-                "split": digest(self.sample_indices),
-            }
-        return {**self._set_fingerprint, "order": self._order.digest(epoch)}
+        self._feed.seek(saved.epoch, saved.samples)
 
     def batch_indices(self, *, epoch: int, step: int) -> NDArray[np.int64]:
         """Returns the samples of a batch, such as one on which a map function failed.
@@ -245,8 +232,7 @@ class VideoLoader:
             raise ArgumentError(
                 f"`step` must be below {len(plan.stops)}, the batches of an epoch. Received: {step}"
             )
-        begin = plan.stops[step - 1] if step else 0
-        return plan.order[begin : plan.stops[step]]
+        return plan.batch(step).order
 
     def dataset(self) -> VideoDataset:
         """Returns a `tf.data.Dataset` of the elements: with the map functions, and prefetched.
@@ -258,18 +244,18 @@ class VideoLoader:
         from .tfdata.stream import ElementStream
         from .tfdata.timestamps import Timestamps
 
-        is_length_known = self.batch_size is not None or not self._skips_failed
+        has_length = self.batch_size is not None or not self._skips_failed
         stream = ElementStream(
             options=self._options,
             num_threads=self._num_threads,
-            sample_specs=self._sample_specs,
-            to_element=self._to_element,
+            sample_specs=self._form.sample_specs,
+            to_element=self._form.build,
             is_decoded=any(item.is_decoded for item in self._set.components),
             num_batches=self._order.num_batches,
             static_batch_size=self._static_batch_size,
-            num_elements=self.steps_per_epoch if is_length_known else None,
+            num_elements=self.steps_per_epoch if has_length else None,
             next_epoch=self._next_epoch,
-            seeds_of=self._seeds_of,
+            seeds_of=self._order.seeds_of,
             describe=lambda spec: f"<VideoDataset: {self._summary(spec)}>",
             pin_buffers=self._pin_buffers,
             release=self._release,
@@ -287,12 +273,39 @@ class VideoLoader:
 
     def __iter__(self) -> Iterator[Element]:
         """Yields the elements of the next epoch as NumPy arrays, without the map functions."""
-        for _, _, arrays in self.batches():
-            if self.batch_size is not None:
-                yield self._to_element(arrays)
-                continue
-            for row in range(len(arrays[0])):
-                yield self._to_element([array[row] for array in arrays])
+        for _, indices, arrays in self.batches():
+            yield from self._form.elements(arrays, indices)
+
+    def __getitem__(self, index: int) -> Element:
+        """Reads one element of the epoch that comes next, for a look at it.
+
+        It is what that epoch's iterator will give, without the map functions; the iterator still
+        begins where it would have, and `stats` do not count it. Each call opens the files anew and
+        plans the epoch: to read many elements, iterate.
+
+        Args:
+            index: Number of the element, from 0; a negative one counts from the end. With
+                `on_error="skip"`, one without a sample that can be read has a number too.
+
+        Raises:
+            IndexError: The epoch has no such element.
+            TypeError: It is no whole number, such as a slice.
+            H5VideoError: As for an iterator.
+        """
+        if not is_whole_number(index):
+            raise TypeError(
+                f"loader[i] takes one number: for several elements, iterate. Received: {index!r}"
+            )
+        plan = self._plan_epoch(*self._feed.position)
+        if self.batch_size is None:
+            plan = plan.cut_into_samples()
+        count = len(plan.stops)
+        if not -count <= index < count:
+            raise IndexError(
+                f"The epoch that comes next has {count} elements. Received: loader[{index}]"
+            )
+        batch = self._feed.read(plan.batch(index % count))
+        return next(self._form.elements(batch.arrays, batch.indices))
 
     def batches(self) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
         """Yields the batches of the next epoch with their samples' numbers.
@@ -321,19 +334,6 @@ class VideoLoader:
                 f"an epoch. Received: a state with {self._feed.used} samples used"
             )
         return self._feed.bundles(self._plan_epoch)
-
-    def _seeds_of(self, bundle: Bundle) -> NDArray[np.int32]:
-        batch = bundle.batch
-        return sample_seeds(self.seed, bundle.epoch, batch.indices, batch.earlier)
-
-    def _to_element(self, values: Sequence[Any]) -> Any:
-        """Returns the element that is made of one value for each dataset that is read."""
-        return self._set.build(values.__getitem__)
-
-    @property
-    def _sample_specs(self) -> tuple[ArraySpec, ...]:
-        """Shape and dtype of one sample of each dataset that is read."""
-        return tuple(ArraySpec(item.sample_shape, item.dtype) for item in self._set.components)
 
     @property
     def _static_batch_size(self) -> int | None:
@@ -374,10 +374,14 @@ class VideoLoader:
             "process. Create it there, with the same arguments and seed."
         )
 
+    def __tf_tensor__(self, *_: object, **__: object) -> NoReturn:
+        # TensorFlow reads a whole epoch into a tensor otherwise, as of any sequence.
+        raise TypeError("A VideoLoader is no tensor: `loader.dataset()` is its tf.data.Dataset.")
+
     def __repr__(self) -> str:
         size = () if self.batch_size is None else (self._static_batch_size,)
-        specs = [ArraySpec((*size, *spec.shape), spec.dtype) for spec in self._sample_specs]
-        return f"<VideoLoader: {self._summary(self._to_element(specs))}>"
+        specs = [ArraySpec((*size, *spec.shape), spec.dtype) for spec in self._form.sample_specs]
+        return f"<VideoLoader: {self._summary(self._form.build(specs))}>"
 
     def _summary(self, spec: Any) -> str:
         """Returns in one line what elements of that spec hold."""
@@ -387,6 +391,7 @@ class VideoLoader:
             num_samples=self.num_samples,
             num_stored=self._set.num_samples,
             batch_size=self.batch_size,
+            names=self._form.names,
         )
 
     def __enter__(self) -> VideoLoader:
@@ -406,5 +411,6 @@ def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
         options.y,
         options.sample_weight,
         options.clip,
+        options.of_recordings,
         budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
     )

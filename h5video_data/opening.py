@@ -9,23 +9,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from .errors import ArgumentError, FileFormatError, MissingFilterError
-from .file_groups import FileGroup, open_groups
-from .fitting import Stored, check_alike
-from .items import Labels, check_items, check_length, class_numbers, listed
+from .components import numbered_component, stored_component, strings_component
+from .errors import ArgumentError, FileFormatError
+from .file_groups import open_groups
+from .fitting import Stored
+from .items import Labels, check_items, check_length, listed
 from .items import Names as Names
-from .planning.access import Access, decide_access
+from .recordings import check_no_recordings, open_recordings
+from .sampling.clipped_datasets import clips_of_datasets
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
+from .sampling.windows import Windows
 from .storage.file_identity import absolute_path
-from .storage.hdf5_files import open_file
-from .storage.hdf5_names import find_dataset
-from .storage.layout import StoredArray
 from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths, has_order
-from .storage.strings import StoredStrings, read_strings
-from .storage.values import Values
-from .video_set import Component, VideoSet
+from .storage.strings import StoredStrings
+from .video_set import Component, VideoSet, read_clip_lengths
 
 # What the numbers of a sample take in its index and in planning an epoch, at the least.
 NUMBERS_BYTES = 48
@@ -37,6 +36,7 @@ def open_video_set(
     y: Labels | None = "Y",
     sample_weight: Labels | None = None,
     clip: Clip | None = None,
+    windows: Windows | None = None,
     *,
     budget_nbytes: int = 0,
 ) -> VideoSet:
@@ -48,6 +48,7 @@ def open_video_set(
         y: Name of the dataset of labels, an array, or a dict of these; None: no labels.
         sample_weight: Name of the dataset of weights, or an array; None: no weights.
         clip: Which frames of the samples of x to read; None: all of them.
+        windows: Which rows of recordings are a sample; None: each row is one.
         budget_nbytes: Memory for the values of datasets of many small samples, beyond labels.
 
     Raises:
@@ -56,6 +57,9 @@ def open_video_set(
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
     items = check_items(x, y, sample_weight)
+    if windows is not None:
+        return open_recordings(path, items, windows, budget_nbytes=budget_nbytes)
+    check_no_recordings(items)
     paths = tuple(map(absolute_path, expand_paths(path)))
     groups = open_groups(paths, items)
     if len(paths) > 1 and not has_order(path) and (items.arrays or len(groups) > 1):
@@ -70,7 +74,10 @@ def open_video_set(
     num_samples = sum(first.counts)
     group_of = {name: opened for opened in groups.values() for name in opened.names}
     samples = {name: group_of[name].parts(name)[0] for name in items.datasets}
-    clips = _clips([*samples], [*samples.values()], clip, listed(items.element[0]))
+    shapes = {name: part.shape[1:] for name, part in samples.items()}
+    x_names, *others = map(listed, items.element)
+    stored_others = [name for names in others for name in names if name in shapes]
+    clips = clips_of_datasets(clip, shapes, x_names, stored_others)
     _check_memory(first.paths, num_samples, samples, clips)
     if not num_samples:
         is_empty = not any(part.shape[0] for part in first.parts(items.datasets[0]))
@@ -89,18 +96,26 @@ def open_video_set(
         if array is not None:
             check_length(name, array, num_samples)
             item = Component(name, (), indices[counts], values=array)
-            item = _numbered(item, class_names, is_strict=False)
+            item = numbered_component(item, class_names, is_strict=False)
         elif group is not None and is_in_memory:
-            item = _strings(name, group, indices[counts])
-            item = _numbered(item, class_names, is_strict=name == label)
+            parts, in_file = group.parts(name), group.names[name]
+            item = strings_component(name, parts, group.counts, indices[counts], in_file)
+            item = numbered_component(item, class_names, is_strict=name == label)
         elif group is not None:
-            item = _component(name, group, indices[counts], clips.get(name), budget_nbytes)
+            item = stored_component(
+                name,
+                group.parts(name),
+                indices[counts],
+                clips.get(name),
+                budget_nbytes=budget_nbytes,
+                name_in_file=group.names[name],
+            )
         budget_nbytes -= item.budget_nbytes
         components.append(item)
     numbered = {item.name: number for number, item in enumerate(components)}
     if label is not None:
         class_names = components[numbered[label]].class_names or class_names
-    return VideoSet(
+    video_set = VideoSet(
         paths=paths,
         identities=tuple(file.identity for file in groups[paths].files),
         counts=np.array(groups[paths].counts, np.int64),
@@ -113,79 +128,9 @@ def open_video_set(
         ),
         class_names=class_names,
     )
-
-
-def _strings(name: str, group: FileGroup, index: SampleIndex) -> Component:
-    """Reads the strings of a component."""
-    parts = group.parts(name)
-    check_alike(name, parts)
-    read = [
-        read_strings(part, num_rows)
-        for part, num_rows in zip(parts, group.counts, strict=True)
-        if isinstance(part, StoredStrings)
-    ]
-    return Component(
-        name,
-        (),
-        index,
-        values=np.concatenate([strings for strings, _ in read]),
-        name_in_file=group.names[name],
-        files_read=tuple(file for _, files in read for file in files),
-    )
-
-
-def _numbered(
-    item: Component, class_names: tuple[str, ...] | None, *, is_strict: bool
-) -> Component:
-    """Returns a component with class numbers in place of strings."""
-    if item.values is None or item.values.dtype != object:
-        return item
-    values, names = class_numbers(item.values, class_names, item.name, is_strict=is_strict)
-    return replace(item, values=values, class_names=names)
-
-
-def _component(
-    name: str,
-    group: FileGroup,
-    index: SampleIndex,
-    clip: Clip | None,
-    budget_nbytes: int,
-) -> Component:
-    """Decides how a component is read, and makes sure that HDF5 can read what it has to.
-
-    Args:
-        name: Name of the dataset.
-        group: Its files.
-        index: Where its samples are.
-        clip: Which frames of each row are read.
-        budget_nbytes: Memory for its values, if it has many small samples.
-    """
-    stored = group.parts(name)
-    check_alike(name, stored)
-    parts = [part for part in stored if isinstance(part, StoredArray)]
-    shape = parts[0].shape[1:] if clip is None else clip.shape_of(parts[0].shape[1:])
-    accesses = decide_access(
-        parts, index.num_samples, shape, is_whole=clip is None, budget_nbytes=budget_nbytes
-    )
-    try:
-        _check_readable(accesses, index)
-    except MissingFilterError:
-        if accesses[0].without_memory is None:
-            raise
-        # Decoded here, it is still readable.
-        accesses = tuple(access.without_memory or access for access in accesses)
-        _check_readable(accesses, index)
-    return Component(name, accesses, index, clip, name_in_file=group.names[name])
-
-
-def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:
-    """Raises an error if HDF5 lacks a filter, or rows in use, of what it has to read."""
-    for access, num_rows in zip(accesses, index.num_rows.tolist(), strict=True):
-        stored = access.stored
-        is_read_by_hdf5 = access.kind in ("memory", "h5py")
-        if is_read_by_hdf5 and (stored.filters or stored.storage == "external"):
-            with open_file(stored.path, stored.identity) as file:
-                Values(find_dataset(file, stored.name), num_rows, stored)
+    if clip is None:
+        return video_set
+    return replace(video_set, clip_lengths=read_clip_lengths(video_set, clip))
 
 
 def _check_memory(
@@ -211,50 +156,3 @@ def _check_memory(
                 f"this machine, {memory} bytes. Received: shape {part.shape}. If that is not "
                 "meant, the file is damaged."
             )
-
-
-def _clips(
-    datasets: Sequence[str],
-    parts: Sequence[Stored],
-    clip: Clip | None,
-    videos: Sequence[str],
-) -> dict[str, Clip]:
-    """Finds the datasets that a clip holds for.
-
-    Args:
-        datasets: Names of the datasets.
-        parts: How each is stored in the first file.
-        clip: The clip; None: there is none.
-        videos: The names of the datasets of x.
-
-    Returns:
-        By name, the clip with the number of its axis.
-    """
-    if clip is None:
-        return {}
-    if not isinstance(clip, Clip):
-        raise ArgumentError(f"`clip` must be a Clip, such as Clip(16). Received: clip={clip!r}")
-    found = {
-        name: (clip.of_samples(name, part.shape[1:]), part.shape[1:])
-        for name, part in zip(datasets, parts, strict=True)
-        if name in videos and len(part.shape) > 2
-    }
-    if not found:
-        raise ArgumentError(
-            "`clip` needs samples with a frame axis: shape (frames, ...). "
-            f"Received: clip={clip!r} for {', '.join(map(repr, videos))}"
-        )
-    lengths = {name: shape[item.axis or 0] for name, (item, shape) in found.items()}
-    if len(set(lengths.values())) > 1:
-        raise ArgumentError(
-            "`clip` needs the same number of frames in all datasets of x. "
-            f"Received: {', '.join(f'{name!r} with {n}' for name, n in lengths.items())}"
-        )
-    clips = {name: item for name, (item, _) in found.items()}
-    num_frames, axis = min(lengths.values()), next(iter(clips.values())).axis
-    if clip.span > num_frames:
-        raise ArgumentError(
-            f"`clip` must fit into the samples, which have {num_frames} frames along axis {axis}; "
-            f"`axis` names another one. Received: {clip!r}, which takes {clip.span}"
-        )
-    return clips

@@ -7,24 +7,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
-from .arguments import check_choice, check_whole_number, is_one_of
+from .arguments import check_choice, check_whole_number, is_one_of, is_whole_number
 from .errors import ArgumentError
 from .items import Labels, Names
 from .samplers import Sampler
 from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction
-from .splits import SplitBy
+from .sampling.windows import Windows
+from .splits import SampleIndices, SplitBy, StratifyBy, check_one_rule
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
 
 # "exact" is the older spelling of True.
-Shuffle: TypeAlias = bool | Literal["exact", "blocks"] | Sampler
+Shuffle: TypeAlias = bool | Literal["exact", "blocks", "balanced"] | Sampler
 Side: TypeAlias = Literal["training", "validation"]
 Subset: TypeAlias = Literal["training", "validation", "both"]
 OnError: TypeAlias = Literal["raise", "skip"]
 MapFunction: TypeAlias = Callable[..., Any]
 MapFunctions: TypeAlias = MapFunction | Sequence[MapFunction]
+MapFunctionsBySide: TypeAlias = MapFunctions | Mapping[Side, MapFunctions | None]
+
+_SHUFFLES = ("exact", "blocks", "balanced")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -43,6 +47,7 @@ class LoaderOptions:
     x: Names = "X"
     y: Labels | None = "Y"
     sample_weight: Labels | None = None
+    windows: Windows | int | None = None
     clip: Clip | None = None
     # In batches of which samples.
     batch_size: int | None = 32
@@ -52,12 +57,16 @@ class LoaderOptions:
     validation_split: float | None = None
     subset: Subset | None = None
     split_by: SplitBy = None
+    stratify_by: StratifyBy = None
+    indices: SampleIndices = None
     # In what form.
-    map_fn: MapFunctions | None = None
+    map_fn: MapFunctionsBySide | None = None
+    return_indices: bool = False
     on_error: OnError = "raise"
     # With what of the machine.
     read_ahead_bytes: int | None = None
     num_threads: int | None = None
+    num_parallel_calls: int | None = None
     input_context: tf.distribute.InputContext | None = None
     device: str | None = None
     pin_memory: bool | None = None
@@ -67,6 +76,7 @@ class LoaderOptions:
         check_whole_number("seed", self.seed, 0, or_none=True)
         check_whole_number("read_ahead_bytes", self.read_ahead_bytes, 0, or_none=True)
         check_whole_number("num_threads", self.num_threads, 1, or_none=True)
+        check_whole_number("num_parallel_calls", self.num_parallel_calls, 1, or_none=True)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
         if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
@@ -74,13 +84,25 @@ class LoaderOptions:
                 "`pin_memory` must be None, True or False. Received: "
                 f"pin_memory={self.pin_memory!r}"
             )
+        if not isinstance(self.return_indices, bool):
+            hint = "; `indices` chooses samples" if hasattr(self.return_indices, "__len__") else ""
+            raise ArgumentError(
+                f"`return_indices` must be True or False{hint}. Received: "
+                f"return_indices={self.return_indices!r}"
+            )
         _check_shuffle(self.shuffle)
-        # A tuple, since an iterator can be read only once.
-        object.__setattr__(self, "map_fn", _as_functions(self.map_fn))
+        _as_windows(self.windows, self.clip)
+        # Tuples, since an iterator can be read only once.
+        object.__setattr__(self, "map_fn", _of_side(self.map_fn, self.subset))
+
+    @property
+    def of_recordings(self) -> Windows | None:
+        """The windows, of which a number of frames is one form; None: samples are rows."""
+        return _as_windows(self.windows, self.clip)
 
     @property
     def map_fns(self) -> tuple[MapFunction, ...]:
-        """The map functions, in the order of their stages."""
+        """The map functions of one side, in the order of their stages."""
         return _as_functions(self.map_fn)
 
     @property
@@ -95,6 +117,7 @@ class LoaderArguments(TypedDict, total=False):
     x: Names
     y: Labels | None
     sample_weight: Labels | None
+    windows: Windows | int | None
     clip: Clip | None
     batch_size: int | None
     drop_remainder: bool
@@ -102,10 +125,14 @@ class LoaderArguments(TypedDict, total=False):
     seed: int | None
     validation_split: float | None
     split_by: SplitBy
-    map_fn: MapFunctions | None
+    stratify_by: StratifyBy
+    indices: SampleIndices
+    map_fn: MapFunctionsBySide | None
+    return_indices: bool
     on_error: OnError
     read_ahead_bytes: int | None
     num_threads: int | None
+    num_parallel_calls: int | None
     input_context: tf.distribute.InputContext | None
     device: str | None
     pin_memory: bool | None
@@ -153,6 +180,44 @@ def function_name(function: MapFunction) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
+def _of_side(map_fn: Any, subset: Subset | None) -> Any:
+    """Returns the map functions of one side; a dict of those of both if `subset` is "both"."""
+    if not isinstance(map_fn, Mapping):
+        return _as_functions(map_fn)
+    if subset is None:
+        raise ArgumentError(
+            "`map_fn` by side of a split, a dict, needs a `subset` and a `validation_split`. "
+            f"Received: map_fn={map_fn!r}, subset=None"
+        )
+    for side in map_fn:
+        if not is_one_of(side, "training", "validation"):
+            raise ArgumentError(
+                '`map_fn` as a dict must have no keys but "training" and "validation". '
+                f"Received: {side!r}"
+            )
+    by_side = {side: _as_functions(functions) for side, functions in map_fn.items()}
+    return by_side if subset == "both" else by_side.get(subset, ())
+
+
+def _as_windows(windows: Any, clip: Any) -> Windows | None:
+    """Returns the windows that a number of frames stands for."""
+    if windows is None:
+        return None
+    if is_whole_number(windows):
+        windows = Windows(windows)
+    if not isinstance(windows, Windows):
+        raise ArgumentError(
+            "`windows` must be a number of frames, or a Windows, such as Windows(16, stride=2). "
+            f"Received: windows={windows!r}"
+        )
+    if clip is not None:
+        raise ArgumentError(
+            "`clip` and `windows` exclude each other: a clip is of a stacked sample, a window of a "
+            f"recording. Received: clip={clip!r}, windows={windows!r}"
+        )
+    return windows
+
+
 def _as_functions(map_fn: Any) -> tuple[MapFunction, ...]:
     """Returns the functions that `map_fn` stands for: none, one, or several."""
     if map_fn is None:
@@ -161,18 +226,24 @@ def _as_functions(map_fn: Any) -> tuple[MapFunction, ...]:
     for function in functions:
         if not callable(function):
             raise ArgumentError(
-                f"`map_fn` must be a function or a list of functions. Received: {function!r}"
+                "`map_fn` must be a function, a list of functions, or a dict of these by side of "
+                f"the split. Received: {function!r}"
             )
     return functions
 
 
 def _check_shuffle(shuffle: Any) -> None:
     is_sampler = isinstance(shuffle, Sampler) and not isinstance(shuffle, type)
-    if not (isinstance(shuffle, bool) or is_one_of(shuffle, "exact", "blocks") or is_sampler):
+    if not (isinstance(shuffle, bool) or is_one_of(shuffle, *_SHUFFLES) or is_sampler):
         raise ArgumentError(
-            '`shuffle` must be True, "blocks", False, or a Sampler: an object with a method '
-            f"`epoch`. Received: shuffle={shuffle!r}"
+            '`shuffle` must be True, "blocks", "balanced", False, or a Sampler: an object with a '
+            f"method `epoch`. {_hint_of_indices(shuffle)}Received: shuffle={shuffle!r}"
         )
+
+
+def _hint_of_indices(shuffle: Any) -> str:
+    is_array = hasattr(shuffle, "__len__") and not isinstance(shuffle, (str, type))
+    return "To choose samples, use `indices`. " if is_array else ""
 
 
 def _check_split(options: LoaderOptions) -> None:
@@ -190,8 +261,15 @@ def _check_split(options: LoaderOptions) -> None:
         raise ArgumentError(
             f"`split_by` needs a `validation_split`. Received: split_by={options.split_by!r}"
         )
+    if fraction is None and options.stratify_by is not None:
+        raise ArgumentError(
+            "`stratify_by` needs a `validation_split`. "
+            f"Received: stratify_by={options.stratify_by!r}"
+        )
+    check_one_rule(options.split_by, options.stratify_by)
     if fraction is not None and options.shuffle is not False and options.seed is None:
         raise ArgumentError(
             "A split of shuffled samples needs a `seed`, so that training and validation do not "
-            f"overlap. Received: validation_split={fraction}, shuffle=True, seed=None"
+            f"overlap. Received: validation_split={fraction}, shuffle={options.shuffle!r}, "
+            "seed=None"
         )

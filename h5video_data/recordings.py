@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import numbered, stored_component
+from .components import numbered_component, stored_component
 from .errors import ArgumentError, FileFormatError
 from .fitting import check_class_names
-from .items import Items, Labels, Names, check_items
+from .items import Items, listed
 from .recording_files import RecordingFile, read_file
 from .sampling.sample_index import Indices, SampleIndex
 from .sampling.window_index import Recordings, WindowIndex
 from .sampling.windows import Windows
 from .storage.file_identity import absolute_path
 from .storage.paths import Paths, expand_paths
-from .video_set import Component, VideoSet
+from .video_set import Component, VideoSet, WindowedRows, read_rows
 
 _log = logging.getLogger(__name__)
 
@@ -30,27 +30,26 @@ INFERRED = "inferred"
 
 
 def open_recordings(
-    path: Paths,
-    x: Names,
-    y: Labels | None,
-    sample_weight: Labels | None,
-    windows: Windows,
-    *,
-    budget_nbytes: int = 0,
+    path: Paths, items: Items, windows: Windows, *, budget_nbytes: int = 0
 ) -> VideoSet:
     """Opens files, finds their recordings and the windows of these, and closes them again.
 
-    The arguments are those of `open_video_set`.
+    Args:
+        path: A path, an iterable of paths, or a glob.
+        items: Names of datasets, or arrays. The `*` in names stand for recordings.
+        windows: Which rows are a sample.
+        budget_nbytes: Memory for the values of datasets of many small rows, beyond labels.
 
     Raises:
         ArgumentError: The windows do not go with x and y.
         FileFormatError: The datasets do not fit together, or no recording has a window.
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
-    items = check_items(x, y, sample_weight)
     leaves = _leaves(items, windows)
     windowed = {leaf.name for leaf in leaves if leaf.offsets is not None}
-    first = next((leaf.name for leaf in leaves if leaf.offsets is not None and leaf.item == "x"), "")
+    first = next(
+        (leaf.name for leaf in leaves if leaf.offsets is not None and leaf.item == "x"), ""
+    )
     if not first:
         raise ArgumentError(f"`windows` must have frames of x. Received: {windows!r}")
     paths = tuple(map(absolute_path, expand_paths(path)))
@@ -84,7 +83,7 @@ def open_recordings(
         else:
             at = _index_of_values(leaf.name, values, first, index)
             item = Component(leaf.name, (), at, values=values)
-            item = numbered(item, class_names, is_strict=False)
+            item = numbered_component(item, class_names, is_strict=False)
             if leaf.name == items.single_label:
                 class_names = item.class_names or class_names
         by_leaf[leaf.values] = len(components)
@@ -103,8 +102,47 @@ def open_recordings(
         components=tuple(components),
         element=element,
         class_names=class_names,
-        windows=index,
+        windows=WindowedRows(index, first, bounds),
     )
+
+
+def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
+    """Reads a value for each window, of a dataset of rows or of values of recordings.
+
+    Args:
+        video_set: The set.
+        name: Name of the dataset, which need not be one of the set's components.
+
+    Returns:
+        The values (samples, ...), of the anchors' rows or of the recordings; strings as objects.
+
+    Raises:
+        H5VideoError: The dataset does not fit the recordings, or cannot be read.
+    """
+    rows = video_set.windows
+    assert rows is not None
+    files = [
+        read_file(path, [rows.name, name], set(), {name}, rows.bounds) for path in video_set.paths
+    ]
+    values = _values_of(files, name)
+    if values is None:
+        parts = [part for file in files for part in file.parts[name]]
+        values = np.concatenate([read_rows(part, part.shape[0]) for part in parts])
+    _, at = _index_of_values(name, values, rows.name, rows.index).rows(
+        np.arange(video_set.num_samples)
+    )
+    return values[at]
+
+
+def check_no_recordings(items: Items) -> None:
+    """Raises an ArgumentError for names that stand for recordings, where there are no windows."""
+    for tree in items.element:
+        for name in listed(tree):
+            if "*" in name or name == INFERRED or name[0] == "@":
+                raise ArgumentError(
+                    f"{name!r} is for recordings, whose rows are frames: pass `windows`, such as "
+                    "windows=16 for samples of 16 frames that follow each other."
+                )
 
 
 class _Leaf(NamedTuple):
@@ -236,7 +274,7 @@ def _index_of_values(
 
 
 def _inferred(path: Paths, files: Sequence[RecordingFile]) -> NDArray[Any]:
-    """Returns the class of each recording: what the first `*` of its name or its path stands for."""
+    """Returns the class of each recording: what the first `*` of its name or path stands for."""
     names: list[str] = []
     if files[0].matches != [()]:
         for file in files:

@@ -1,19 +1,25 @@
-"""Splits the samples of files: `validation_split`, `subset` and `split_by`."""
+"""Chooses and splits the samples of files: `indices`, `validation_split` and what it goes by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
+from .items import Labels
 from .opening import Names, Paths, open_video_set
-from .sampling.split_indices import split_indices, squeeze_column
-from .video_set import VideoSet, read_values
+from .recordings import values_of_samples
+from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
+from .sampling.windows import Windows
+from .video_set import VideoSet, component_values, read_values
 
-SplitBy = str | Sequence[Any] | NDArray[Any] | None
+SplitBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None
+StratifyBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None
+SampleIndices: TypeAlias = Sequence[int] | Sequence[bool] | NDArray[Any] | None
+Sides: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def split_samples(
@@ -22,9 +28,12 @@ def split_samples(
     *,
     seed: int | None = None,
     split_by: SplitBy = None,
+    stratify_by: StratifyBy = None,
+    indices: SampleIndices = None,
     x: Names = "X",
-    y: Names | None = "Y",
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    y: Labels | None = "Y",
+    windows: Windows | None = None,
+) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
 
     Args:
@@ -33,61 +42,170 @@ def split_samples(
         seed: Seed of the split, a whole number from 0; None is 0.
         split_by: None (at random), `"label"` (each class in the same proportion), or the name of a
             dataset, or an array (samples,), of group ids: no group comes on both sides.
+        stratify_by: Name of a dataset, or an array (samples,), of classes: each in the same
+            proportion on both sides. None: `split_by` counts.
+        indices: The samples to split, integers (n,) or a boolean mask (samples,). None: all.
         x: Name of the dataset of samples.
         y: Name of the dataset of labels, for `split_by="label"`.
+        windows: A `Windows`, if rows are frames of recordings, which come on one side each.
 
     Returns:
-        The numbers of the samples for training and of those for validation, int64, ascending.
+        The numbers of the samples for training and of those for validation, int64, ascending; with
+        `indices`, in their order.
 
     Raises:
         H5VideoError: The files or arguments are not right; see `video_dataset_from_hdf5`.
     """
-    return split_set(open_video_set(path, x, y), validation_split, seed, split_by)
+    video_set = open_video_set(path, x, y, windows=windows)
+    return split_set(video_set, validation_split, seed, split_by, stratify_by, indices)
 
 
 def split_set(
-    video_set: VideoSet, validation_split: float, seed: int | None, split_by: SplitBy
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    video_set: VideoSet,
+    validation_split: float,
+    seed: int | None,
+    split_by: SplitBy = None,
+    stratify_by: StratifyBy = None,
+    indices: SampleIndices = None,
+) -> Sides:
     """Splits the samples of an open set: `split_samples` without the opening."""
-    labels = groups = None
+    check_one_rule(split_by, stratify_by)
+    chosen = chosen_samples(indices, video_set.num_samples)
+    # Which samples come on which side depends on the choice, not on its order.
+    in_order = np.sort(chosen)
+    if video_set.windows is not None:
+        validation = _split_windows(
+            video_set, in_order, validation_split, seed, split_by, stratify_by
+        )
+        is_validation = np.isin(chosen, in_order[validation])
+        return chosen[~is_validation], chosen[is_validation]
+    labels = ids = None
     if isinstance(split_by, str) and split_by == "label":
-        labels = read_values(video_set, _label_name(video_set))
-    elif isinstance(split_by, str):
-        _check_group_name(video_set, split_by)
-        groups = read_values(video_set, split_by)
+        labels = label_values(video_set, 'split_by="label"')[in_order]
     elif split_by is not None:
-        groups = squeeze_column(split_by)
-    return split_indices(
-        video_set.num_samples, validation_split, seed=seed, labels=labels, ids=groups
+        ids = _values(video_set, "split_by", split_by, "group ids")[in_order]
+    elif stratify_by is not None:
+        labels = strata(_values(video_set, "stratify_by", stratify_by, "classes")[in_order])
+    _, validation = split_indices(len(chosen), validation_split, seed=seed, labels=labels, ids=ids)
+    is_validation = np.isin(chosen, in_order[validation])
+    return chosen[~is_validation], chosen[is_validation]
+
+
+def _split_windows(
+    video_set: VideoSet,
+    samples: NDArray[np.int64],
+    validation_split: float,
+    seed: int | None,
+    split_by: SplitBy,
+    stratify_by: StratifyBy,
+) -> NDArray[np.int64]:
+    """Splits windows, so that those of a recording come on one side, as they may overlap.
+
+    Returns:
+        int64, positions in `samples` of those for validation.
+    """
+    assert video_set.windows is not None
+    recordings = video_set.windows.index.recordings_of(samples)
+    given = split_by
+    if split_by is None or (isinstance(split_by, str) and split_by == "recording"):
+        given = stratify_by
+    is_by_label = isinstance(split_by, str) and split_by == "label"
+    labels = ids = None
+    if is_by_label:
+        labels = label_values(video_set, 'split_by="label"')[samples]
+    elif given is None:
+        ids = recordings
+    elif given is split_by:
+        ids = _values(video_set, "split_by", given, "group ids")[samples]
+    else:
+        labels = strata(_values(video_set, "stratify_by", given, "classes")[samples])
+    count = len(samples)
+    if labels is None:
+        return split_indices(count, validation_split, seed=seed, labels=None, ids=ids)[1]
+    distinct, firsts, numbers = np.unique(recordings, return_index=True, return_inverse=True)
+    of_recordings = labels[firsts]
+    if (labels != of_recordings[numbers]).any():
+        raise ArgumentError(
+            "Windows of a recording come on one side of the split, so they must have the same "
+            "label. To split without regard to labels, leave `split_by` and `stratify_by` out."
+        )
+    _, validation = split_indices(
+        len(distinct), validation_split, seed=seed, labels=of_recordings, ids=None
     )
+    return np.flatnonzero(np.isin(numbers, validation))
 
 
-def _check_group_name(video_set: VideoSet, split_by: str) -> None:
-    """Raises an ArgumentError if a dataset of the set cannot be meant as the ids of groups."""
-    x, *others = video_set.element
-    for number, component in enumerate(video_set.components):
-        if component.name.strip("/") != split_by.strip("/"):
-            continue
-        if others and others[0] == number:
-            raise ArgumentError(
-                f"`split_by` must not be the labels: each class of {split_by!r} would be a group, "
-                "so that no class is in both training and validation. Use "
-                'split_by="label" to split each class in the same proportion, or leave `split_by` '
-                "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
-                f"Received: split_by={split_by!r}, y={component.name!r}"
-            )
-        if number == x or (isinstance(x, dict) and len(component.sample_shape) > 1):
-            raise ArgumentError(
-                "`split_by` must be the name of a dataset of group ids, of shape (samples,). "
-                f"Received: split_by={split_by!r}, samples of shape {component.sample_shape}"
-            )
+def check_one_rule(split_by: SplitBy, stratify_by: StratifyBy) -> None:
+    """Raises an ArgumentError if a split should go by two things."""
+    if split_by is not None and stratify_by is not None:
+        raise ArgumentError(
+            "`split_by` and `stratify_by` exclude each other: groups that stay whole cannot give "
+            "each class the same proportion on both sides. Give one of them. "
+            f"Received: split_by={split_by!r}, stratify_by={stratify_by!r}"
+        )
 
 
-def _label_name(video_set: VideoSet) -> str:
+def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
+    """Returns the labels (samples, ...) of a set.
+
+    Args:
+        video_set: The set.
+        what: The argument that needs them, for the message.
+
+    Raises:
+        ArgumentError: There is no dataset of labels, or several.
+    """
     labels = video_set.element[1] if len(video_set.element) > 1 else None
     if not isinstance(labels, int):
         raise ArgumentError(
-            'split_by="label" needs one dataset of labels, y="...". '
+            f'{what} needs one dataset of labels, y="...". '
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
-    return video_set.components[labels].name
+    component = video_set.components[labels]
+    if component.index.offsets is not None:
+        raise ArgumentError(
+            f"{what} needs a label for each window, not for each of its frames: y must not be "
+            f"windowed. Received: y={component.name!r}"
+        )
+    return component_values(component)
+
+
+def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArray[Any]:
+    """Returns what a split goes by, for each sample of a set.
+
+    Args:
+        video_set: The set.
+        argument: Name of the argument.
+        given: Its value: the name of a dataset, or an array.
+        what: What the values are, for messages.
+    """
+    if not isinstance(given, str):
+        values = squeeze_column(given)
+        if values.ndim == 0 or len(values) != video_set.num_samples:
+            raise ArgumentError(
+                f"`{argument}` must be {what} for each of the {video_set.num_samples} samples of "
+                "the files, also of those that `indices` leaves out. "
+                f"Received: an array of shape {values.shape}"
+            )
+        return values
+    x, *others = video_set.element
+    for number, component in enumerate(video_set.components):
+        if component.name.strip("/") != given.strip("/"):
+            continue
+        if argument == "split_by" and others and others[0] == number:
+            raise ArgumentError(
+                f"`split_by` must not be the labels: each class of {given!r} would be a group, "
+                "so that no class is in both training and validation. Use "
+                'split_by="label" to split each class in the same proportion, or leave `split_by` '
+                "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
+                f"Received: split_by={given!r}, y={component.name!r}"
+            )
+        if number == x or (isinstance(x, dict) and len(component.sample_shape) > 1):
+            raise ArgumentError(
+                f"`{argument}` must be the name of a dataset of {what}, of shape (samples,). "
+                f"Received: {argument}={given!r}, samples of shape {component.sample_shape}"
+            )
+        return squeeze_column(component_values(component))
+    if video_set.windows is not None:
+        return squeeze_column(values_of_samples(video_set, given))
+    return squeeze_column(read_values(video_set, given))

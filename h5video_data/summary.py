@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,26 +17,38 @@ class ArraySpec(NamedTuple):
 
 
 def summary(
-    spec: Any, *, num_files: int, num_samples: int, num_stored: int, batch_size: int | None
+    spec: Any,
+    *,
+    num_files: int,
+    num_samples: int,
+    num_stored: int,
+    batch_size: int | None,
+    names: Sequence[str],
 ) -> str:
     """Returns files, samples, batch size, and what an element is made of.
 
     Args:
-        spec: An element: x, (x, y) or (x, y, sample_weight), of dicts or of objects that have the
+        spec: An element: x, (x, y), (x, y, sample_weight), of dicts or of objects that have the
             attributes `shape` and `dtype`. A map function may make other elements.
         num_files: Number of files.
         num_samples: Number of samples in use.
         num_stored: Number of samples in the files.
         batch_size: The argument of the loader.
+        names: Names of the items of an element before the map functions.
     """
     parts = spec if isinstance(spec, tuple) and not isinstance(spec, ArraySpec) else (spec,)
-    names = ("x", "y", "sample_weight") if len(parts) <= 3 else itertools.count()
+    mapped = ("x", "y", "sample_weight") if len(parts) <= 3 else itertools.count()
     return ", ".join(
         [
             f"{num_files} file{'' if num_files == 1 else 's'}",
             f"{num_samples}{'' if num_samples == num_stored else f' of {num_stored}'} samples",
             f"batch_size={batch_size}",
-            *(f"{name}: {_text(part)}" for name, part in zip(names, parts, strict=False)),
+            *(
+                f"{name}: {_text(part)}"
+                for name, part in zip(
+                    names if len(parts) == len(names) else mapped, parts, strict=False
+                )
+            ),
         ]
     )
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FileFormatError
 from .planning.access import Access
+from .sampling.bounds import BoundsKind
+from .sampling.clip_lengths import ClipLengths, check_lengths
 from .sampling.clips import Clip
 from .sampling.sample_index import SampleIndex
+from .sampling.split_indices import squeeze_column
+from .sampling.window_index import WindowIndex
 from .storage.attributes import read_sample_count
 from .storage.file_identity import FileIdentity, Files, absolute_path
 from .storage.hdf5_files import open_file
@@ -41,6 +45,8 @@ class Component:
     """The names that class numbers stand for, if they were strings."""
     name_in_file: str | None = None
     """The name without the path, of a dataset of another file."""
+    is_mask: bool = False
+    """Whether it tells which frames of its index are beyond their recording: nothing is read."""
     files_read: Files = ()
     """Path and identity of the files that `values` are from."""
 
@@ -95,7 +101,7 @@ class Component:
     @property
     def is_in_memory(self) -> bool:
         """Whether it is read once and kept."""
-        return self.values is not None or self.accesses[0].kind == "memory"
+        return self.values is not None or self.is_mask or self.accesses[0].kind == "memory"
 
     @property
     def budget_nbytes(self) -> int:
@@ -110,7 +116,29 @@ class Component:
     @property
     def _stored(self) -> StoredArray | NDArray[Any]:
         """What has its shape, but for the number of rows, and its dtype."""
+        if self.is_mask:
+            return np.empty(0, np.bool_)
         return self.accesses[0].stored if self.values is None else self.values
+
+
+@dataclass(frozen=True, eq=False)
+class WindowedRows:
+    """Windows of recordings as the samples of a set, and how the recordings were found."""
+
+    index: WindowIndex
+    name: str
+    """Name of the dataset of x whose rows are those of the recordings; it may have `*`."""
+    bounds: tuple[BoundsKind | None, str] | None
+    """What divides its rows into recordings; None: each dataset is one."""
+
+
+class Place(NamedTuple):
+    """Where something is in the files of a set."""
+
+    path: str
+    name: str
+    """Name of the dataset."""
+    row: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +157,10 @@ class VideoSet:
     of a component, or a dict of them."""
     class_names: tuple[str, ...] | None
     """The names of the classes of y, or the attribute `class_names` of the files that have it."""
+    windows: WindowedRows | None = None
+    """The recordings, if samples are windows; None: each row is a sample."""
+    clip_lengths: ClipLengths | None = None
+    """How many frames of each sample clips are drawn from; None: all that are stored."""
 
     def first_frames(
         self,
@@ -148,10 +180,23 @@ class VideoSet:
         Returns:
             int64 (n,), or None if all frames are read.
         """
-        for item in self.components:
-            if item.clip is not None:
-                return item.clip.first_frames(item.num_frames, seed, epoch, indices, earlier)
-        return None
+        clips = [item.clip for item in self.components if item.clip is not None]
+        if not clips:
+            return None
+        num_frames: int | NDArray[np.int64] = self.num_frames
+        if self.clip_lengths is not None:
+            num_frames = self.clip_lengths.of_samples(indices)
+        return clips[0].first_frames(num_frames, seed, epoch, indices, earlier)
+
+    def check_samples(self, samples: NDArray[np.int64]) -> None:
+        """Raises an ArgumentError if a clip does not fit into one of these samples, int64 (n,)."""
+        if self.clip_lengths is not None:
+            self.clip_lengths.check(samples)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames, as they are stored, of the shortest component of which clips are read."""
+        return min(item.num_frames for item in self.components if item.clip is not None)
 
     @property
     def num_samples(self) -> int:
@@ -163,6 +208,51 @@ class VideoSet:
         """Bytes of one sample in memory, of all components."""
         return sum(item.sample_nbytes for item in self.components)
 
+    def shifts(
+        self,
+        seed: int,
+        epoch: int,
+        indices: NDArray[np.int64],
+        earlier: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.int64] | None:
+        """Draws the anchors of windows; the arguments are those of `first_frames`.
+
+        Returns:
+            int64 (n,), how far each is moved, in rows; None: they are not drawn.
+        """
+        if self.windows is None:
+            return None
+        return self.windows.index.shifts(seed, epoch, indices, earlier)
+
+    def places(self, indices: NDArray[np.int64]) -> list[Place]:
+        """Returns where samples begin: the lowest row of each, in the first dataset of x."""
+        item = next(item for item in self.components if item.parts)
+        parts, rows = item.index.rows(indices)
+        length = item.index.rows_per_sample
+        first_rows = rows.reshape(-1, length).min(axis=1).tolist()
+        stored = [item.parts[part] for part in parts[::length].tolist()]
+        return [
+            Place(part.path, part.name, row) for part, row in zip(stored, first_rows, strict=True)
+        ]
+
+    def skipped_recordings(self) -> list[tuple[Place, int]]:
+        """Returns where recordings begin that are too short for a window, and their rows."""
+        if self.windows is None:
+            return []
+        index, recordings = self.windows.index, self.windows.index.recordings
+        item = next(item for item in self.components if item.parts)
+        return [
+            (
+                Place(
+                    item.parts[recordings.parts[i]].path,
+                    item.parts[recordings.parts[i]].name,
+                    int(recordings.first_rows[i]),
+                ),
+                int(recordings.lengths[i]),
+            )
+            for i in index.skipped().tolist()
+        ]
+
     def chunk_rows(self) -> tuple[NDArray[np.int64], int]:
         """Numbers the chunk rows, whose samples are decoded together.
 
@@ -173,7 +263,7 @@ class VideoSet:
         """
         found = []
         for item in self.components:
-            if item.values is not None:
+            if not item.parts:
                 continue
             # As they are stored: an order must not depend on how much memory there is.
             stored = [access.without_memory or access for access in item.accesses]
@@ -223,9 +313,16 @@ def component_values(item: Component) -> NDArray[Any]:
         FileChangedError: A file is not the one whose layout was read.
         H5VideoError: The values cannot be read.
     """
-    if item.values is not None:
-        return item.values
-    return np.concatenate([*map(read_rows, item.parts, item.index.num_rows.tolist())])
+    values = item.values
+    if values is None:
+        values = np.concatenate([*map(read_rows, item.parts, item.index.num_rows.tolist())])
+    index = item.index
+    if index.is_every_row:
+        return values
+    parts, rows = index.rows(np.arange(index.num_samples))
+    starts = np.cumsum(index.num_rows) - index.num_rows
+    of_samples: NDArray[Any] = values[starts[parts] + rows]
+    return of_samples
 
 
 def rows_in_use(
@@ -262,6 +359,41 @@ def rows_in_use(
         f"{name!r} must have a row for each of the {num_samples} samples. Received: "
         f"{' + '.join(map(str, lengths))} rows"
     )
+
+
+def read_clip_lengths(video_set: VideoSet, clip: Clip) -> ClipLengths | None:
+    """Reads the lengths that clips are drawn from, if the clip names them.
+
+    Raises:
+        ArgumentError: They are not one whole number for each sample.
+        H5VideoError: They cannot be read.
+    """
+    lengths = clip.lengths
+    if lengths is None:
+        return None
+    if isinstance(lengths, str):
+        source = f"lengths={lengths!r}"
+        _check_one_each(video_set, lengths)
+        values = squeeze_column(read_values(video_set, lengths))
+    else:
+        source, values = "`lengths`", np.asarray(lengths)
+    check_lengths(values, video_set.num_samples, source)
+    return ClipLengths(values, source, clip, video_set.num_frames)
+
+
+def _check_one_each(video_set: VideoSet, name: str) -> None:
+    """Raises a FileFormatError if a dataset is not (samples,) or (samples, 1) in each file."""
+    parts = video_set.components[0].parts
+    if split_name(name)[0] is not None or len(parts) != len(video_set.paths):
+        return  # it is in other files than the samples
+    for path, identity, part in zip(video_set.paths, video_set.identities, parts, strict=True):
+        with open_file(path, identity) as file:
+            shape = find_dataset(file, name).shape
+        if shape not in ((part.shape[0],), (part.shape[0], 1)):
+            raise FileFormatError(
+                f"{path}: the lengths {name!r} must have the shape (samples,), with a value for "
+                f"each of the {part.shape[0]} samples of {part.name!r}. Received: shape {shape}"
+            )
 
 
 def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:

@@ -357,7 +357,6 @@ def test_several_videos_have_the_same_frames(tmp_path):
         file["flow"] = sample_values(np.arange(12), (11, 2, 4, 4), np.float32)
         file["age"] = np.arange(24.0).reshape(12, 2)
         file["Y"] = np.arange(12)
-        file["short"] = sample_values(np.arange(12), (7, 2, 4, 4))
     names = {"rgb": "rgb", "flow": "flow", "age": "age"}
     with VideoLoader(path, x=names, batch_size=5, seed=0, clip=Clip(3)) as loader:
         for epoch, indices, (rgb, flow, age, _) in loader.batches():
@@ -365,8 +364,6 @@ def test_several_videos_have_the_same_frames(tmp_path):
                 wanted = expected(loader, Clip(3), epoch, indices, dtype, shape)
                 np.testing.assert_array_equal(clips, wanted)
             np.testing.assert_array_equal(age, np.arange(24.0).reshape(12, 2)[indices])
-    with pytest.raises(ArgumentError, match=r"same number.*'rgb' with 11, 'short' with 7"):
-        VideoLoader(path, x={"a": "rgb", "b": "short"}, clip=Clip(3))
     with pytest.raises(ArgumentError, match="needs samples with a frame axis"):
         VideoLoader(path, x={"a": "age"}, clip=Clip(3))
 
@@ -386,6 +383,34 @@ def test_several_videos_have_the_same_frames(tmp_path):
 def test_what_is_no_clip(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         Clip(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"y": 1}, "`y` must be None, True or False"),
+        ({"lengths": 3}, r"`lengths` must be the name of a dataset, or an array .*shape \(\)"),
+        ({"lengths": [True, False]}, "whole numbers. Received: bool"),
+        ({"lengths": ["8", "9"]}, "whole numbers. Received: <U1"),
+        ({"lengths": [[8, 9]]}, r"Received: int64 of shape \(1, 2\)"),
+        ({"lengths": [[8], [9, 9]]}, r"`lengths` must be an array \(samples,\)"),
+    ],
+    ids=str,
+)
+def test_lengths_and_y_that_are_none(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        Clip(4, **options)
+
+
+def test_clips_are_equal_by_value():
+    lengths = np.array([[8.0], [9.0]])
+    clip = Clip(4, lengths=lengths)
+    assert clip == Clip(4, lengths=[8, 9]) != Clip(4, lengths=[8, 8])
+    assert hash(clip) == hash(Clip(4, lengths=[8, 9]))
+    lengths[:] = 1
+    assert clip == Clip(4, lengths=[8, 9])
+    assert Clip(4) == Clip(4, 1) != Clip(4, y=True) != Clip(4, lengths="n")
+    assert Clip(4) != 4
 
 
 def test_a_clip_that_does_not_fit_is_an_error_at_opening(tmp_path):

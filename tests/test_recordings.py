@@ -71,6 +71,13 @@ def write_files(folder, lengths=LENGTHS, **options):
     return {"path": paths, "x": "observations/top", "y": "action"}, {}
 
 
+# Chunks may then have more rows than a recording.
+GROWING = {"maxshape": (None, *FRAME)}
+LAYOUTS: dict[str, dict] = {
+    "contiguous": {},
+    "a frame a chunk": {"chunks": (1, *FRAME), "compression": "gzip"},
+    "four frames a chunk": {"chunks": (4, *FRAME), "compression": "lzf", **GROWING},
+}
 KINDS = {"flat": write_flat, "groups": write_groups, "files": write_files}
 
 
@@ -106,7 +113,7 @@ def batches_of(loader):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("options", [{}, {"chunks": (1, *FRAME), "compression": "gzip"}, {"chunks": (4, *FRAME), "compression": "lzf"}], ids=["contiguous", "a frame a chunk", "four"])  # fmt: skip
+@pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize(
     "windows",
     [
@@ -141,8 +148,8 @@ def test_windows_are_those_of_the_arrays(tmp_path, kind, options, windows):
 @pytest.mark.parametrize("bounds", ["starts", "lengths", "ends", "ids"])
 def test_bounds(tmp_path, bounds):
     arguments, _ = write_flat(tmp_path, bounds=bounds)
-    for given in ("ep", (bounds, "ep")):
-        windows = Windows(4, bounds=given)
+    for form in ("ep", (bounds, "ep")):
+        windows = Windows(4, bounds=form)
         with VideoLoader(**arguments, windows=windows) as loader:
             assert loader.num_samples == len(expected(windows))
 
@@ -184,11 +191,11 @@ def test_arrays_of_labels(tmp_path):
     labels = np.arange(len(LENGTHS)) * 10
     rows = np.arange(sum(LENGTHS))
     starts = np.cumsum(LENGTHS) - LENGTHS
-    for given, wanted in (
+    for array, wanted in (
         (labels, [10 * number for number, _ in expected(windows)]),
         (rows, [starts[number] + anchor for number, anchor in expected(windows)]),
     ):
-        with VideoLoader(**{**arguments, "y": given}, windows=windows) as loader:
+        with VideoLoader(**{**arguments, "y": array}, windows=windows) as loader:
             assert [int(y) for _, y in batches_of(loader)] == wanted
     with pytest.raises(ArgumentError, match="11 recordings, or for each of the 95 rows"):
         VideoLoader(**{**arguments, "y": labels[:4]}, windows=windows)
@@ -272,7 +279,9 @@ def test_recordings_that_are_too_short_are_left_out(tmp_path, caplog):
     assert [(place.name, rows) for place, rows in skipped] == [
         ("/data/demo_2/obs/rgb", 3), ("/data/demo_5/obs/rgb", 5), ("/data/demo_10/obs/rgb", 4),
     ]  # fmt: skip
-    with pytest.raises(FileFormatError, match="takes 21 rows. Received: 11 recordings of up to 20"):
+    with pytest.raises(
+        FileFormatError, match=r"takes 21 rows. Received: 11 recordings of up to 20"
+    ):
         VideoLoader(**arguments, windows=Windows(21, **more))
 
 
@@ -285,7 +294,9 @@ def test_samples_can_be_found_again(tmp_path, kind):
         for (number, anchor), place in zip(expected(windows), places, strict=True):
             with h5py.File(place.path) as file:
                 stored = file[place.name][place.row : place.row + 4]
-            np.testing.assert_array_equal(stored, frames(number, LENGTHS[number])[anchor - 1 : anchor + 3])
+            np.testing.assert_array_equal(
+                stored, frames(number, LENGTHS[number])[anchor - 1 : anchor + 3]
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -309,7 +320,7 @@ def test_splits_never_share_a_recording(tmp_path, kind):
 
 
 def test_resume_at_every_step(tmp_path):
-    arguments, more = write_groups(tmp_path, chunks=(4, *FRAME), compression="gzip")
+    arguments, more = write_groups(tmp_path, chunks=(4, *FRAME), compression="gzip", **GROWING)
     windows = Windows(3, per_recording=3, **more)
     make = lambda: VideoLoader(**arguments, windows=windows, seed=1, batch_size=4)  # noqa: E731
     with make() as loader:
@@ -323,19 +334,25 @@ def test_resume_at_every_step(tmp_path):
                 assert n.tolist() == m.tolist()
                 for one, other in zip(arrays, others, strict=True):
                     np.testing.assert_array_equal(one, other)
-    other = VideoLoader(**arguments, windows=Windows(3, per_recording=3, hop=2), seed=1, batch_size=4)
+    other = VideoLoader(
+        **arguments, windows=Windows(3, per_recording=3, hop=2), seed=1, batch_size=4
+    )
     with pytest.raises(h5v.errors.StateError):
         other.load_state_dict(loader.state_dict(epoch=0, step=1))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_generated_recordings(tmp_path, data):
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
     kind = data.draw(st.sampled_from(list(KINDS)))
     distances = st.lists(st.integers(-3, 6), min_size=1, max_size=4)
     options = data.draw(
-        st.sampled_from([{}, {"chunks": (1, *FRAME)}, {"chunks": (3, *FRAME), "compression": "lzf"}])
+        st.sampled_from(
+            [{}, {"chunks": (1, *FRAME)}, {"chunks": (3, *FRAME), "compression": "lzf", **GROWING}]
+        )
     )
     arguments, more = KINDS[kind](tmp_path, lengths, **options)
     windows = Windows(
@@ -373,21 +390,31 @@ def test_what_does_not_fit(tmp_path):
         file["flat"] = np.zeros((50, 4, 4))
         file["nan"] = np.array([np.nan, 50])
     rgb = "data/*/obs/rgb"
-    for given, error, text in [
-        ({"x": rgb, "y": "data/*/short"}, FileFormatError, "'data/demo_3/obs/rgb' has 7, 'data/demo_3/short' has 6"),
-        ({"x": rgb, "y": "data/*/missing"}, FileFormatError, "11 and 10; 1 in one of them alone, such as demo_3"),
+    not_whole = {"x": "flat", "y": None, "windows": Windows(3, bounds="nan")}
+    taken = Windows(3, pad="edge", mask="a")
+    for options, error, text in [
+        (
+            {"x": rgb, "y": "data/*/short"},
+            FileFormatError,
+            "demo_3/obs/rgb' has 7, 'data/demo_3/short",
+        ),
+        (
+            {"x": rgb, "y": "data/*/missing"},
+            FileFormatError,
+            "1 in one of them alone, such as demo_3",
+        ),
         ({"x": rgb, "y": "data/*/none"}, DatasetNotFoundError, "no dataset matches 'data/*/none'"),
         ({"x": "flat", "y": rgb}, FileFormatError, "stands for 11 datasets, and 'flat' for one"),
         ({"x": rgb, "y": "flat"}, FileFormatError, "must have as many rows"),
         ({"x": rgb, "y": "@no"}, FileFormatError, "has the attribute 'no'"),
-        ({"x": "flat", "y": None, "windows": Windows(3, bounds="nan")}, FileFormatError, "not whole numbers"),
-        ({"x": {"a": rgb}, "y": None, "windows": Windows({"b": 3})}, ArgumentError, "must be keys of `x`"),
-        ({"x": {"a": rgb}, "y": None, "windows": Windows(3, pad="edge", mask="a")}, ArgumentError, "`mask` is a key in x beside others"),
-        ({"x": rgb, "y": np.zeros(11), "windows": Windows(3, 3)}, ArgumentError, "cannot be windowed"),
+        (not_whole, FileFormatError, "not whole numbers"),
+        ({"x": {"a": rgb}, "windows": Windows({"b": 3})}, ArgumentError, "must be keys of `x`"),
+        ({"x": {"a": rgb}, "y": None, "windows": taken}, ArgumentError, "`mask` is a key in x"),
+        ({"x": rgb, "y": np.zeros(11), "windows": Windows(3, 3)}, ArgumentError, "be windowed"),
         ({"x": rgb, "y": None, "clip": h5v.Clip(2)}, ArgumentError, "`clip` and `windows`"),
         ({"x": rgb, "y": None, "windows": "3"}, ArgumentError, "`windows` must be"),
-        ({"x": rgb, "y": None, "windows": None}, ArgumentError, "`windows`"),
-    ]:  # fmt: skip
+        ({"x": rgb, "y": None, "windows": None}, ArgumentError, "pass `windows`"),
+    ]:
         with pytest.raises(error) as caught:
-            VideoLoader(path, **{"windows": 3, **given})
-        assert text in str(caught.value), given
+            VideoLoader(path, **{"windows": 3, **options})
+        assert text in str(caught.value), options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,24 @@ class EpochPlan:
         """The number of the last batch of each bundle."""
         count, size = len(self.stops), self.batches_per_bundle
         return np.append(np.arange(size - 1, count - 1, size), count - 1)
+
+    def cut_into_samples(self) -> EpochPlan:
+        """Returns the same order in batches of one sample."""
+        return replace(self, stops=np.arange(1, len(self.order) + 1))
+
+    def batch(self, number: int) -> EpochPlan:
+        """Returns the plan of one of its batches alone."""
+        begin = int(self.stops[number - 1]) if number else 0
+        samples = slice(begin, int(self.stops[number]))
+        return EpochPlan(
+            self.number,
+            self.order[samples],
+            self.stops[number : number + 1] - begin,
+            1,
+            None if self.first_frames is None else self.first_frames[samples],
+            None if self.earlier is None else self.earlier[samples],
+            None if self.shifts is None else self.shifts[samples],
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,13 +85,17 @@ class BatchReader:
         self, item: Component
     ) -> tuple[Sequence[Source | None], Sequence[ChunkRowDecoder | None]]:
         """Makes what reads each part: a source for its rows, or a decoder for its chunk rows."""
+        if item.is_mask:
+            return [None] * len(item.index.num_rows), [None] * len(item.index.num_rows)
         if item.values is not None:
             return [MemorySource(item.values)], [None]
         accesses = item.accesses
         if item.is_in_memory:
             try:
                 parts = zip(item.parts, item.index.num_rows.tolist(), strict=True)
-                kept = [MemorySource(read_rows(part, num_rows)) for part, num_rows in parts]
+                kept = [
+                    MemorySource(read_rows(part, num_rows), item.clip) for part, num_rows in parts
+                ]
                 return kept, [None] * len(kept)
             except FileChangedError:
                 raise
@@ -171,9 +175,12 @@ class BatchReader:
             blanks={
                 number: item.index.is_beyond(indices, shifts)
                 for number, item in enumerate(self._set.components)
-                if item.index.pads_zeros
+                if item.index.pads_zeros and item.index.offsets is not None and not item.is_mask
             },
         )
+        for array, item in zip(batch.arrays, self._set.components, strict=True):
+            if item.is_mask:
+                array[...] = item.index.is_beyond(indices, shifts)
         for filler in fillers:
             batch.tasks.extend(filler.start(batch))
         return batch

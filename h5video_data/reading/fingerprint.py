@@ -1,10 +1,10 @@
-"""Fingerprints of the data, the split and the order that a saved position belongs to."""
+"""Saved states, with fingerprints of the data, the split and the order that they belong to."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
 
+# Of what `state_dict` returns.
+STATE_VERSION = 1
+
 # How many samples' first bytes of each dataset count: enough to tell sets of equal shapes apart.
 SAMPLES_LOOKED_AT = 8
 
@@ -23,10 +26,47 @@ _MEANINGS = {
     "datasets": "the datasets' names, shapes or dtypes",
     "num_samples": "the number of samples",
     "contents": "the samples themselves",
-    "split": "which samples are used (validation_split, subset, split_by, seed)",
+    "split": "which samples are used (indices, validation_split, subset, split_by, stratify_by, "
+    "seed)",
     "order": "the order of the epoch (shuffle, seed)",
     "clip": "the clip",
 }
+
+
+class SavedState(NamedTuple):
+    """What a state holds."""
+
+    epoch: int
+    samples: int
+    """Samples of the epoch that were used."""
+    seed: int
+    fingerprint: dict[str, Any]
+
+
+def make_state(state: SavedState) -> dict[str, Any]:
+    """Returns a state as a dict that JSON can hold."""
+    return {"version": STATE_VERSION, **state._asdict()}
+
+
+def read_state(state: Mapping[str, Any]) -> SavedState:
+    """Returns what a state holds, checked as far as it can be without the loader.
+
+    Raises:
+        StateError: It is no dict of `make_state`.
+    """
+    try:
+        version, epoch, used = (int(state[key]) for key in ("version", "epoch", "samples"))
+        seed, fingerprint = int(state["seed"]), dict(state["fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(
+            f"`state` must be a dict that `state_dict` returned. Received: {state!r}"
+        ) from error
+    if version != STATE_VERSION or epoch < 0 or used < 0:
+        raise StateError(
+            f"`state` must be of version {STATE_VERSION}, with `epoch` and `samples` of 0 or "
+            f"more. Received: version={version}, epoch={epoch}, samples={used}"
+        )
+    return SavedState(epoch, used, seed, fingerprint)
 
 
 def digest(values: NDArray[Any]) -> str:
@@ -44,11 +84,19 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
         name = item.name_in_file or item.name
         while name in datasets:
             name = f":{name}"
-        shape = item.parts[0].shape if item.values is None else item.values.shape
+        shape = (
+            item.parts[0].shape
+            if item.parts
+            else (0,)
+            if item.values is None
+            else item.values.shape
+        )
         datasets[name] = [list(shape[1:]), str(item.dtype)]
+        if item.index.offsets is not None:
+            datasets[name].append(item.index.offsets.tolist())
     hashed = hashlib.blake2b(digest_size=8)
     numbers = np.linspace(0, video_set.num_samples - 1, SAMPLES_LOOKED_AT).astype(np.int64)
-    read = [item for item in video_set.components if item.values is None]
+    read = [item for item in video_set.components if item.parts]
     errors: list[list[ReadError]] = [[] for _ in read]
     numbers = np.unique(numbers)
     for number in numbers:
@@ -71,12 +119,30 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
             # This would be the fingerprint of any set that cannot be read.
             raise found[0]
     clip = next((item.clip for item in video_set.components if item.clip), None)
+    lengths = video_set.clip_lengths
+    windows = video_set.windows
+    if windows is not None:
+        # Which windows there are, and between which anchors of a recording one is drawn.
+        index = windows.index
+        for array in (index.anchors.run_rows, index.anchors.run_stops, index.choices):
+            hashed.update(b"" if array is None else array.tobytes())
+        hashed.update(repr((index.hop, index.anchors.step, index.anchors.pads_zeros)).encode())
     return {
         "datasets": datasets,
         "num_samples": video_set.num_samples,
         "contents": hashed.hexdigest(),
         "clip": clip
-        and [clip.num_frames, clip.stride, clip.position, *([clip.axis] if clip.axis else [])],
+        and [
+            clip.num_frames,
+            clip.stride,
+            clip.position,
+            *([clip.axis] if clip.axis else []),
+            *(
+                [digest(lengths.values.astype(np.float64))]
+                if lengths and lengths.has_effect
+                else []
+            ),
+        ],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from h5video_data.video_set import VideoSet
 
-from .batch import EpochPlan, Indices
+from .batch import EpochPlan, Indices, PendingBatch
 from .batch_reader import BatchReader
 from .memory_budget import split_budget
 
@@ -66,3 +67,45 @@ def read_once(
                 del bundle  # its buffers go back when nobody holds them, this frame included
         finally:
             epoch.cancel()
+
+
+def read_together(
+    video_set: VideoSet, plan: EpochPlan, *, num_threads: int, skips_failed: bool
+) -> PendingBatch:
+    """Reads the samples of a plan at once, by threads that end before it returns.
+
+    Args:
+        video_set: The set.
+        plan: The samples, as one batch.
+        num_threads: Threads that read and decode, at most.
+        skips_failed: Whether a sample that cannot be read is noted in `failed`, not an error.
+
+    Raises:
+        ReadError: A sample cannot be read, or a file has changed.
+    """
+    count = len(plan.order)
+    # For a few samples, the values of a whole dataset are not read, unless they are labels.
+    components = tuple(
+        replace(item, accesses=tuple(access.without_memory or access for access in item.accesses))
+        for item in video_set.components
+    )
+    num_threads = min(num_threads, count)
+    with closing(
+        BatchReader(
+            replace(video_set, components=components),
+            num_threads=num_threads,
+            bundle_size=count,
+            max_kept=0,
+            cached_items=0,
+            tasks_per_bundle=num_threads,
+            skips_failed=skips_failed,
+        )
+    ) as reader:
+        epoch = reader.epoch(plan)
+        try:
+            epoch.fill(1)
+            batch = next(iter(epoch.take, None))
+            batch.wait()
+        finally:
+            epoch.cancel()
+        return batch

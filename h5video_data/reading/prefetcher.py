@@ -12,12 +12,13 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from h5video_data.errors import ClosedError
+from h5video_data.errors import ClosedError, ReadError
 from h5video_data.video_set import VideoSet
 
 from .batch import EpochPlan, PendingBatch
 from .batch_reader import BatchReader, EpochReader
 from .memory_budget import MemoryBudget
+from .one_pass import read_together
 from .pinned_memory import PinnedMemory
 from .sample_sources import ReadStats
 from .threads import is_process_ending
@@ -105,6 +106,12 @@ class Prefetcher:
     def used(self) -> int:
         """The number of samples of the next epoch that were used before, and are left out of it."""
         return self._used
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The number of the next epoch, and how many of its samples are left out of it."""
+        with self._lock:
+            return self._next_epoch, self._used
 
     def seek(self, epoch: int, used: int = 0) -> None:
         """Makes the next iteration that epoch; those after it follow on.
@@ -197,6 +204,33 @@ class Prefetcher:
         finally:
             _cancel(current)
             _cancel(following)
+
+    def read(self, plan: EpochPlan) -> PendingBatch:
+        """Reads a plan of one batch, by threads that end with it. `stats` do not count it.
+
+        Raises:
+            ClosedError: It is closed.
+            ReadError: A sample cannot be read (if they are skipped: none can), or a file has
+                changed.
+        """
+        if self._is_closed:
+            raise ClosedError("The loader is closed.")
+        batch = read_together(
+            self._set,
+            plan,
+            num_threads=self._num_threads,
+            skips_failed=self._skips_failed,
+        )
+        if batch.failed:
+            failed = {int(batch.indices[place]): why for place, why in batch.failed.items()}
+            self._report(failed)
+            batch = batch.without_failed()
+            if not len(batch.indices):
+                raise ReadError(
+                    f"No sample of the batch can be read. Sample {min(failed)}: "
+                    f"{failed[min(failed)]}"
+                )
+        return batch
 
     def _keep_ahead(
         self, current: EpochReader, following: EpochReader | None, version: int

@@ -104,15 +104,21 @@ def read_error(stored: StoredArray, row: int, error: BaseException) -> H5VideoEr
 
 
 class MemorySource:
-    """Copies rows of an array in memory. See `Source`."""
+    """Copies rows of an array in memory, or clips of their first axis. See `Source`."""
 
-    def __init__(self, values: NDArray[Any]) -> None:
+    def __init__(self, values: NDArray[Any], clip: Clip | None = None) -> None:
         self._values = values
+        self._clip = clip
 
     def read(self, request: RowRequest, stats: ReadStats) -> None:
-        """Copies rows."""
+        """Copies rows, or a clip of each."""
         del stats
-        request.out[request.out_rows] = self._values[request.rows]
+        rows, firsts = request.rows, request.first_frames
+        if self._clip is None or firsts is None:
+            request.out[request.out_rows] = self._values[rows]
+            return
+        frames = firsts[:, np.newaxis] + self._clip.stride * np.arange(self._clip.num_frames)
+        request.out[request.out_rows] = self._values[rows[:, np.newaxis], frames]
 
 
 class CutSource:

@@ -64,6 +64,20 @@ class SampleIndex:
         """How many rows a sample has."""
         return 1 if self.offsets is None else len(self.offsets)
 
+    @property
+    def is_every_row(self) -> bool:
+        """Whether the samples are the rows in use, in order: they are stacked."""
+        is_whole = (
+            self.offsets is None and self.step == 1 and len(self.run_rows) == len(self.num_rows)
+        )
+        return bool(
+            is_whole
+            and self.is_shifted
+            and (self.run_rows == 0).all()
+            and (self.run_stops == np.cumsum(self.num_rows)).all()
+            and (self.run_parts == np.arange(len(self.num_rows))).all()
+        )
+
     def with_offsets(self, offsets: Indices | None) -> SampleIndex:
         """Returns an index of the same anchors whose samples are other rows."""
         return replace(self, offsets=offsets)

@@ -1,4 +1,4 @@
-"""Splits sample numbers into training and validation. Pure NumPy.
+"""Chooses sample numbers, and splits them into training and validation. Pure NumPy.
 
 A split depends on its arguments alone: the same seed gives the same split in every call and every
 process, whatever `shuffle` is.
@@ -58,6 +58,64 @@ def split_indices(
     return training, validation
 
 
+def chosen_samples(
+    indices: ArrayLike | None, num_samples: int, *, repeated: bool = False
+) -> NDArray[np.int64]:
+    """Returns the numbers of the samples that `indices` chooses, in the order given.
+
+    Args:
+        indices: Integers (n,), sample numbers; or a boolean mask (num_samples,). None: all samples.
+        num_samples: Number of samples to choose from.
+        repeated: Whether a sample may come several times.
+
+    Raises:
+        ArgumentError: They are of another form, out of range or repeated, or there are none.
+    """
+    if indices is None:
+        return np.arange(num_samples, dtype=np.int64)
+    try:
+        given = np.asarray(indices)
+    except ValueError as error:
+        raise ArgumentError(f"`indices` must be one array: {error}") from error
+    received = f"Received: {given.dtype} values of shape {given.shape}"
+    if given.ndim == 1 and not given.size:
+        raise ArgumentError("`indices` must choose at least one sample. Received: an empty array")
+    if given.ndim != 1 or given.dtype.kind not in "iub":
+        raise ArgumentError(
+            "`indices` must be sample numbers, integers (n,), or a boolean mask (samples,), of "
+            f"which `np.flatnonzero` gives the numbers. {received}"
+        )
+    if given.dtype.kind == "b":
+        if len(given) != num_samples:
+            raise ArgumentError(
+                "`indices` as a boolean mask must have a value for each of the "
+                f"{num_samples} samples. {received}"
+            )
+        if not given.any():
+            raise ArgumentError(
+                "`indices` must choose at least one sample. Received: a mask without any True"
+            )
+        return np.flatnonzero(given)
+    if given.min() < 0 or given.max() >= num_samples:
+        hint = "; negative numbers do not count from the end" if given.min() < 0 else ""
+        raise ArgumentError(
+            f"`indices` must be from 0 to {num_samples - 1}, the numbers of the samples{hint}. "
+            f"Received: from {given.min()} to {given.max()}"
+        )
+    numbers, counts = np.unique(given, return_counts=True)
+    if len(numbers) < len(given) and not repeated:
+        is_like_a_mask = len(given) == num_samples and set(numbers.tolist()) <= {0, 1}
+        raise ArgumentError(
+            "`indices` must have each sample once"
+            + ("; a mask must be of dtype bool" if is_like_a_mask else "")
+            + (
+                ". (A sampler may repeat samples.) "
+                f"Received: {numbers[counts.argmax()]} {counts.max()} times"
+            )
+        )
+    return given.astype(np.int64)
+
+
 def check_fraction(validation_split: float) -> None:
     """Raises an ArgumentError if a fraction is not between 0 and 1."""
     if not isinstance(validation_split, Real) or not 0 < validation_split < 1:
@@ -95,11 +153,10 @@ def find_distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], N
 def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     """Returns the class numbers (num_samples,) of labels that are class numbers or one-hot."""
     labels = squeeze_column(labels)
-    is_whole = labels.dtype.kind in "iub" or (
-        labels.dtype.kind == "f"
-        and bool((np.isfinite(labels) & (labels == np.floor(labels))).all())
+    is_number = labels.dtype.kind in "iub" or (
+        labels.dtype.kind == "f" and bool(is_whole(labels).all())
     )
-    if labels.ndim == 1 and is_whole:
+    if labels.ndim == 1 and is_number:
         _check_length(labels, num_samples, "labels")
         return labels.astype(np.int64)
     if labels.ndim != 2 or not ((labels != 0).sum(axis=1) == 1).all():
@@ -112,6 +169,49 @@ def class_numbers(labels: NDArray[Any], num_samples: int) -> NDArray[np.int64]:
     _check_length(labels, num_samples, "labels")
     classes: NDArray[np.int64] = labels.argmax(axis=1)
     return classes
+
+
+def is_whole(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns which of some floats are whole numbers; NaN and infinity are not."""
+    found: NDArray[np.bool_] = np.isfinite(values) & (values == np.floor(values))
+    return found
+
+
+def strata(values: ArrayLike) -> NDArray[np.int64]:
+    """Returns the number of each sample's class, for values of any kind that name classes.
+
+    Args:
+        values: Numbers or strings (samples,) or (samples, 1), or one-hot values (samples, classes).
+
+    Raises:
+        ArgumentError: They name no classes: numbers with a fraction, several classes a sample, or
+            a class of its own for each sample.
+    """
+    values = squeeze_column(values)
+    problem = ""
+    if values.ndim == 2 and values.dtype.kind in "iubf":
+        if not ((values != 0).sum(axis=1) == 1).all():
+            problem = ", some rows without exactly one non-zero value"
+        values = values.argmax(axis=1) if not problem else values
+    elif values.ndim == 1 and values.dtype.kind == "f":
+        if not is_whole(values).all():
+            problem = ", not all of them whole numbers"
+    elif values.ndim != 1 or values.dtype.kind not in "iubSUO":
+        problem = ", which name no classes"
+    if problem:
+        raise ArgumentError(
+            "`stratify_by` must be classes: whole numbers or strings of shape (samples,), or "
+            "one-hot values of shape (samples, classes). (Of measurements, make classes first, "
+            f"such as by `np.digitize`.) Received: {values.dtype} values of shape {values.shape}"
+            f"{problem}"
+        )
+    numbers, counts = find_distinct(values, "values of `stratify_by`")
+    if len(values) > 1 and counts.max() == 1:
+        raise ArgumentError(
+            "`stratify_by` must be classes, with several samples in some of them. "
+            f"Received: {len(values)} different values for {len(values)} samples"
+        )
+    return numbers
 
 
 def _check_length(values: NDArray[Any], num_samples: int, what: str) -> None:

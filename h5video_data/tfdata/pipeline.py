@@ -50,7 +50,7 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
         try:
             dataset = dataset.map(
                 stage.with_seeds if with_seeds else stage.without_seeds,
-                num_parallel_calls=stream.num_threads,
+                num_parallel_calls=stream.options.num_parallel_calls or stream.num_threads,
                 deterministic=True,
                 name=stage.name,
             )

@@ -26,11 +26,12 @@ class ElementStream:
     options: LoaderOptions
     """The loader's arguments."""
     num_threads: int
-    """Calls of a map stage at once."""
+    """Calls of a map stage at once, unless `num_parallel_calls` was given."""
     sample_specs: tuple[ArraySpec, ...]
-    """Shape and dtype of one sample of each component, before the map stages."""
+    """Shape and dtype of one sample of each component, before the map stages; and of its number,
+    with `return_indices`."""
     to_element: Callable[[Sequence[Any]], Any]
-    """Makes an element, in the form that Keras takes, of one value for each component."""
+    """Makes an element, in the form that Keras takes, of one value for each of these."""
     is_decoded: bool
     """Whether samples go through filters each time that they are read."""
     num_batches: int
@@ -84,11 +85,15 @@ def bundled_elements(
     for bundle in stream.next_epoch():
         batch = bundle.batch
         bounds = np.stack([np.append(0, batch.stops[:-1]), batch.stops], axis=1)
-        element = stream.to_element(batch.arrays)
+        values = batch.arrays
+        if stream.options.return_indices:
+            # A copy: the memory of a tensor is TensorFlow's, which may write to it.
+            values = [*values, batch.indices.copy()]
+        element = stream.to_element(values)
         if with_seeds:
             element = element, stream.seeds_of(bundle)
         timestamps.hand_overs.append(HandOver(asked, bundle.waited, time.time()))
         yield bounds, element
         # The buffers are reused when no reference to them is left, this frame's included.
-        del bundle, batch, element
+        del bundle, batch, values, element
         asked = time.time()

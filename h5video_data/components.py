@@ -1,0 +1,109 @@
+"""Makes the components of a set: decides how each is read, reads strings, numbers their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .errors import MissingFilterError
+from .fitting import Stored, check_alike
+from .items import class_numbers
+from .planning.access import Access, decide_access
+from .sampling.clips import Clip
+from .sampling.sample_index import SampleIndex
+from .storage.hdf5_files import open_file
+from .storage.hdf5_names import find_dataset
+from .storage.layout import StoredArray
+from .storage.strings import StoredStrings, read_strings
+from .storage.values import Values
+from .video_set import Component
+
+
+def strings_component(
+    name: str,
+    parts: Sequence[Stored],
+    counts: Sequence[int],
+    index: SampleIndex,
+    name_in_file: str | None = None,
+) -> Component:
+    """Reads the strings of a component.
+
+    Args:
+        name: Name of the dataset.
+        parts: How it is stored in each file.
+        counts: Rows in use of each.
+        index: Where its samples are.
+        name_in_file: Its name without the path, if it is one of another file.
+    """
+    check_alike(name, parts)
+    read = [
+        read_strings(part, num_rows)
+        for part, num_rows in zip(parts, counts, strict=True)
+        if isinstance(part, StoredStrings)
+    ]
+    return Component(
+        name,
+        (),
+        index,
+        values=np.concatenate([strings for strings, _ in read]),
+        name_in_file=name_in_file,
+        files_read=tuple(file for _, files in read for file in files),
+    )
+
+
+def numbered_component(
+    item: Component, class_names: tuple[str, ...] | None, *, is_strict: bool
+) -> Component:
+    """Returns a component with class numbers in place of strings."""
+    if item.values is None or item.values.dtype != object:
+        return item
+    values, names = class_numbers(item.values, class_names, item.name, is_strict=is_strict)
+    return replace(item, values=values, class_names=names)
+
+
+def stored_component(
+    name: str,
+    stored: Sequence[Stored],
+    index: SampleIndex,
+    clip: Clip | None = None,
+    *,
+    budget_nbytes: int,
+    name_in_file: str | None = None,
+) -> Component:
+    """Decides how a component is read, and makes sure that HDF5 can read what it has to.
+
+    Args:
+        name: Name of the dataset.
+        stored: How it is stored in each part.
+        index: Where its samples are.
+        clip: Which frames of each row are read.
+        budget_nbytes: Memory for its values, if it has many small samples.
+        name_in_file: Its name without the path, if it is one of another file.
+    """
+    check_alike(name, stored)
+    parts = [part for part in stored if isinstance(part, StoredArray)]
+    shape = parts[0].shape[1:] if clip is None else clip.shape_of(parts[0].shape[1:])
+    accesses = decide_access(
+        parts, int(index.num_rows.sum()), shape, is_whole=clip is None, budget_nbytes=budget_nbytes
+    )
+    try:
+        _check_readable(accesses, index)
+    except MissingFilterError:
+        if accesses[0].without_memory is None:
+            raise
+        # Decoded here, it is still readable.
+        accesses = tuple(access.without_memory or access for access in accesses)
+        _check_readable(accesses, index)
+    return Component(name, accesses, index, clip, name_in_file=name_in_file)
+
+
+def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:
+    """Raises an error if HDF5 lacks a filter, or rows in use, of what it has to read."""
+    for access, num_rows in zip(accesses, index.num_rows.tolist(), strict=True):
+        stored = access.stored
+        is_read_by_hdf5 = access.kind in ("memory", "h5py")
+        if is_read_by_hdf5 and (stored.filters or stored.storage == "external"):
+            with open_file(stored.path, stored.identity) as file:
+                Values(find_dataset(file, stored.name), num_rows, stored)
