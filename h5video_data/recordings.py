@@ -127,7 +127,7 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     values = _values_of(files, name)
     if values is None:
         parts = [part for file in files for part in file.parts[name]]
-        values = np.concatenate([read_rows(part, part.shape[0]) for part in parts])
+        values = np.concatenate(read_rows(parts, [part.shape[0] for part in parts]))
     _, at = _index_of_values(name, values, rows.name, rows.index).rows(
         np.arange(video_set.num_samples)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -291,16 +292,28 @@ class VideoSet:
         return trees[0] if len(trees) == 1 else trees
 
 
-def read_rows(stored: StoredArray, num_rows: int) -> NDArray[Any]:
-    """Reads the first rows of a part by h5py, in the dtype that it has in memory.
+def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArray[Any]]:
+    """Reads the first rows of parts by h5py, in the dtype that they have in memory.
+
+    Args:
+        parts: How the dataset is stored in each part.
+        counts: How many rows of each to read.
 
     Raises:
         FileChangedError: A file is not the one whose layout was read.
         H5VideoError: The values cannot be read.
     """
-    with open_file(stored.path, stored.identity) as file:
-        values = Values(find_dataset(file, stored.name), num_rows, stored).read(slice(0, num_rows))
-    return values.astype(stored.dtype, copy=False)
+    found: list[NDArray[Any]] = []
+    pairs = zip(parts, counts, strict=True)
+    # A file that has thousands of parts is opened once.
+    for (path, identity), of_file in itertools.groupby(
+        pairs, key=lambda pair: (pair[0].path, pair[0].identity)
+    ):
+        with open_file(path, identity) as file:
+            for part, count in of_file:
+                values = Values(find_dataset(file, part.name), count, part)
+                found.append(values.read(slice(0, count)).astype(part.dtype, copy=False))
+    return found
 
 
 def component_values(item: Component) -> NDArray[Any]:
@@ -315,7 +328,7 @@ def component_values(item: Component) -> NDArray[Any]:
     """
     values = item.values
     if values is None:
-        values = np.concatenate([*map(read_rows, item.parts, item.index.num_rows.tolist())])
+        values = np.concatenate(read_rows(item.parts, item.index.num_rows.tolist()))
     index = item.index
     if index.is_every_row:
         return values

@@ -92,10 +92,8 @@ class BatchReader:
         accesses = item.accesses
         if item.is_in_memory:
             try:
-                parts = zip(item.parts, item.index.num_rows.tolist(), strict=True)
-                kept = [
-                    MemorySource(read_rows(part, num_rows), item.clip) for part, num_rows in parts
-                ]
+                rows = read_rows(item.parts, item.index.num_rows.tolist())
+                kept = [MemorySource(values, item.clip) for values in rows]
                 return kept, [None] * len(kept)
             except FileChangedError:
                 raise
