@@ -227,3 +227,26 @@ def test_an_autoencoder_has_the_same_clips(tmp_path):
         for x, y in VideoLoader(tmp_path / "a.h5", y="X", clip=clip):
             assert x.shape[1] == 3
             np.testing.assert_array_equal(x, y)
+
+
+def test_the_order_of_blocks_is_the_same_whether_y_is_clipped(tmp_path):
+    """The largest chunk rows count: of y, as it is stored."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        values = sample_values(np.arange(40), (13, 1, 6, 5))
+        file.create_dataset("X", data=values, chunks=(5, 13, 1, 6, 5), compression="gzip")
+        file.create_dataset("Y", data=values, chunks=(3, 13, 1, 6, 5), compression="gzip")
+    orders = []
+    for clip in (Clip(3, y=False), Clip(3)):
+        with VideoLoader(tmp_path / "a.h5", seed=0, shuffle="blocks", clip=clip) as loader:
+            orders.append(loader.batch_indices(epoch=0, step=0).tolist())
+    assert orders[0] == orders[1]
+
+
+def test_the_state_does_not_know_whether_y_is_clipped(tmp_path):
+    """It says which samples come next, and those are the same."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = sample_values(np.arange(NUM), (13, 3, 6, 5))
+        file["Y"] = sample_values(np.arange(NUM), (13, 6, 5))
+    path = tmp_path / "a.h5"
+    state = VideoLoader(path, seed=0, clip=Clip(3, y=False)).state_dict(epoch=0, step=0)
+    VideoLoader(path, seed=0, clip=Clip(3)).load_state_dict(state)
