@@ -1,11 +1,14 @@
 """Which datasets are clipped together: streams of different length, and y with a value a frame."""
 
 import dataclasses
+import itertools
 import re
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
@@ -79,6 +82,19 @@ def test_streams_of_another_rate(other):
     shapes = {"rgb": (13, 3, 6, 5), "audio": (other, 2, 6, 5)}
     with pytest.raises(ArgumentError, match=rf"frame rates.*'rgb' with 13, 'audio' with {other}"):
         clips_of_datasets(Clip(1), shapes, [*shapes], [])
+
+
+@pytest.mark.parametrize("pose", [(12, 2), (14, 3)], ids=str)
+def test_features_are_not_a_shorter_stream(pose):
+    """Twelve joints, perhaps: only what looks like video may be short by some frames."""
+    shapes = {"rgb": (13, 3, 6, 5), "flow": (12, 2, 6, 5), "pose": pose}
+    clip = Clip(3, axis=0)
+    assert len(clips_of_datasets(clip, {**shapes, "pose": (13, 2)}, [*shapes], [])) == 3
+    del shapes["flow"]
+    with pytest.raises(ArgumentError, match=rf"no frames along this axis.*'pose' with {pose[0]}"):
+        clips_of_datasets(clip, shapes, [*shapes], [])
+    with pytest.raises(ArgumentError, match="'audio' with 11, 'pose' with"):
+        clips_of_datasets(clip, {"audio": (11, 2), "pose": pose}, ["audio", "pose"], [])
 
 
 @pytest.mark.parametrize(("one", "other"), [(13, 8), (2, 1), (3, 2), (24, 13)])
@@ -172,6 +188,67 @@ def test_masks_of_padded_videos(tmp_path):
     for i, (number, first) in enumerate(zip(indices, firsts, strict=True)):
         np.testing.assert_array_equal(x[i], stored["X"][number, first : first + 4])
         np.testing.assert_array_equal(y[i], stored["Y"][number, first : first + 4])
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_datasets_of_any_layout(tmp_path_factory, data):
+    """Padded streams of different length, and masks, over several files, by every way to read."""
+    folder = tmp_path_factory.mktemp("clips")
+    frames, axis = data.draw(st.integers(2, 9)), data.draw(st.sampled_from([0, -1]))
+    counts = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    num, short = sum(counts), frames - data.draw(st.integers(0, 1))
+    shapes = {}
+    for name, length in (("a", frames), ("b", short), ("mask", frames), ("number", frames)):
+        rank = 0 if name == "number" else data.draw(st.integers(2, 3))
+        shape = [data.draw(st.integers(1, 4)) for _ in range(rank)]
+        shape.insert(0 if axis == 0 else len(shape), length)
+        shapes[name] = tuple(shape)
+    stored = {
+        name: sample_values(np.arange(num), shape, data.draw(st.sampled_from(["u1", ">i2", "f4"])))
+        for name, shape in shapes.items()
+    }
+    lengths = np.array(data.draw(st.lists(st.integers(1, short), min_size=num, max_size=num)))
+    num_frames = data.draw(st.integers(1, int(lengths.min())))
+    most = (int(lengths.min()) - 1) // (num_frames - 1) if num_frames > 1 else 3
+    clip = Clip(
+        num_frames,
+        data.draw(st.integers(1, most)),
+        data.draw(st.sampled_from(["random", "center", "start"])),
+        axis=axis,
+        lengths=data.draw(st.sampled_from(["n", lengths])),
+        y=True,
+    )
+    starts = np.cumsum([0, *counts])
+    for i, (start, stop) in enumerate(itertools.pairwise(starts)):
+        with h5py.File(folder / f"{i}.h5", "w") as file:
+            file["n"] = lengths[start:stop]
+            for name, values in stored.items():
+                part, options = values[start:stop], {}
+                if data.draw(st.booleans()):
+                    options["chunks"] = tuple(data.draw(st.integers(1, n)) for n in part.shape)
+                    options["compression"] = data.draw(st.sampled_from([None, "gzip", "lzf"]))
+                file.create_dataset(name, data=part, **options)
+    with VideoLoader(
+        sorted(folder.iterdir()),
+        x={"a": "a", "b": "b"},
+        y={"mask": "mask", "number": "number"},
+        clip=clip,
+        seed=7,
+        batch_size=data.draw(st.integers(1, 6)),
+        on_error=data.draw(st.sampled_from(["raise", "skip"])),
+        read_ahead_bytes=data.draw(st.sampled_from([0, 500, None])),
+    ) as loader:
+        for _ in range(2):
+            for epoch, indices, arrays in loader.batches():
+                firsts = clip.first_frames(lengths[indices], 7, epoch, indices)
+                for name, array in zip(stored, arrays, strict=True):
+                    for sample, number, first in zip(array, indices, firsts, strict=True):
+                        frames = range(first, first + clip.span, clip.stride)
+                        wanted = np.take(stored[name][number], frames, axis)
+                        np.testing.assert_array_equal(sample, wanted)
+                assert (firsts + clip.span <= lengths[indices]).all()
 
 
 @pytest.mark.parametrize(
