@@ -53,7 +53,8 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             numbers. Or a dict of names. None: elements are x alone.
         sample_weight: Name of the dataset of weights, (samples,). Elements are then
             (x, y, sample_weight).
-        clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
+        clip: A `Clip`: only these frames of each sample of x are read, and of y, where it has a
+            mask or an image for each frame. None: all frames.
         batch_size: Samples in a batch. None: elements are single samples; map functions still get
             batches, of no static size.
         drop_remainder: Whether to leave out a smaller last batch.
