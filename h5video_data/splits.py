@@ -70,7 +70,9 @@ def split_set(
     in_order = np.sort(chosen)
     labels = ids = None
     if isinstance(split_by, str) and split_by == "label":
-        labels = label_values(video_set, 'split_by="label"')[in_order]
+        labels = label_values(
+            video_set, 'split_by="label"', "`stratify_by` takes any dataset, or an array."
+        )[in_order]
     elif split_by is not None:
         ids = _values(video_set, "split_by", split_by, "group ids")[in_order]
     elif stratify_by is not None:
@@ -90,12 +92,13 @@ def check_one_rule(split_by: SplitBy, stratify_by: StratifyBy) -> None:
         )
 
 
-def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
+def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]:
     """Returns the labels (samples, ...) of a set.
 
     Args:
         video_set: The set.
         what: The argument that needs them, for the message.
+        otherwise: What to do if there is no such dataset, for the message.
 
     Raises:
         ArgumentError: There is no dataset of labels, or several.
@@ -103,7 +106,7 @@ def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
     labels = video_set.element[1] if len(video_set.element) > 1 else None
     if not isinstance(labels, int):
         raise ArgumentError(
-            f'{what} needs one dataset of labels, y="...". '
+            f'{what} needs one dataset of labels, y="...". {otherwise} '
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
     return component_values(video_set.components[labels])
