@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from h5video_data import Clip, testing
 from h5video_data.errors import ArgumentError, ClosedError, FileChangedError, ReadError
 from h5video_data.loader import LoaderStats, VideoLoader
-from h5video_data.reading import byte_sources
+from h5video_data.planning.access import MANY_SAMPLES
+from h5video_data.reading import batch_reader, byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.batch_reader import BatchReader
-from h5video_data.samplers import (
-    ShuffleSampler,
-)
+from h5video_data.samplers import ShuffleSampler
+from h5video_data.video_set import read_rows
 
 pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
 
@@ -577,6 +577,28 @@ def test_a_look_reads_one_batch_alone(path, monkeypatch):
     single = VideoLoader(path, seed=0, batch_size=None)
     single[13]
     assert read[1:] == [[single.batch_indices(epoch=0, step=0)[13]]]
+
+
+@pytest.mark.memory_limit(4096)
+def test_a_look_reads_no_whole_dataset_but_labels(tmp_path, monkeypatch):
+    numbers = np.arange(MANY_SAMPLES)
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["X"] = np.broadcast_to(numbers[:, np.newaxis, np.newaxis], (MANY_SAMPLES, 2, 3))
+        file["Y"] = numbers
+    loader = VideoLoader(tmp_path / "set.h5", seed=0)
+    assert loader._set.components[0].is_in_memory
+    read = []
+
+    def spy(part, num_rows):
+        read.append(part.name)
+        return read_rows(part, num_rows)
+
+    monkeypatch.setattr(batch_reader, "read_rows", spy)
+    x, y = loader[5]
+    assert read == ["/Y"]
+    expected = loader.batch_indices(epoch=0, step=5)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(x[:, 1, 2], expected)
 
 
 def test_a_look_is_at_the_epoch_that_comes_next(path):
