@@ -109,7 +109,13 @@ def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]
             f'{what} needs one dataset of labels, y="...". {otherwise} '
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
-    return component_values(video_set.components[labels])
+    component = video_set.components[labels]
+    if len(component.sample_shape) > 1:  # not read for nothing
+        raise ArgumentError(
+            f"{what} needs labels of shape (samples,) or (samples, classes). {otherwise} "
+            f"Received: y={component.name!r}, samples of shape {component.sample_shape}"
+        )
+    return component_values(component)
 
 
 def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArray[Any]:
@@ -142,7 +148,7 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
                 "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
                 f"Received: split_by={given!r}, y={component.name!r}"
             )
-        if number == x or (isinstance(x, dict) and len(component.sample_shape) > 1):
+        if number == x or len(component.sample_shape) > 1:
             raise ArgumentError(
                 f"`{argument}` must be the name of a dataset of {what}, of shape (samples,). "
                 f"Received: {argument}={given!r}, samples of shape {component.sample_shape}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import split_samples, testing
+from h5video_data import split_samples, splits, testing
 from h5video_data.errors import ArgumentError
 from h5video_data.loader import VideoLoader
 from h5video_data.samplers import ShuffleSampler
@@ -212,3 +212,17 @@ def test_what_no_split_can_be_stratified_by(tmp_path):
     for x in ("X", {"a": "X"}):
         with pytest.raises(ArgumentError, match=r"`stratify_by` must be the name.* of classes"):
             split_samples(path, 0.5, stratify_by="X", x=x)
+
+
+def test_masks_are_not_read_for_a_split(tmp_path, monkeypatch):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with h5py.File(path, "r+") as file:
+        file["mask"] = np.zeros((20, 4, 4), np.uint8)
+    monkeypatch.setattr(splits, "component_values", None)
+    with pytest.raises(ArgumentError, match=r'split_by="label" needs.*`stratify_by`.*\(4, 4\)'):
+        split_samples(path, 0.5, split_by="label", y="mask")
+    for options in ({"y": "mask"}, {"y": {"a": "mask", "b": "Y"}}):
+        with pytest.raises(ArgumentError, match=r"a dataset of classes.*samples of shape \(4, 4\)"):
+            split_samples(path, 0.5, stratify_by="mask", **options)
+    with pytest.raises(ArgumentError, match=r'"balanced" needs.* a BalancedSampler.*\(4, 4\)'):
+        VideoLoader(path, shuffle="balanced", y="mask")
