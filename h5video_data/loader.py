@@ -42,7 +42,8 @@ class VideoLoader:
     """The object behind `video_dataset_from_hdf5`, for more control than its dataset gives.
 
     It takes the same arguments, except `subset="both"`. Iterating over it gives the batches of an
-    epoch as NumPy arrays, without TensorFlow; `dataset()` gives a `tf.data.Dataset`.
+    epoch as NumPy arrays, without TensorFlow; `loader[i]` reads batch i of the epoch that comes
+    next; `dataset()` gives a `tf.data.Dataset`.
 
     Each iterator of either is one epoch: the next one, unless `set_epoch` or `load_state_dict` set
     another. The epoch is assigned when the iterator is asked for its first element, and ends with

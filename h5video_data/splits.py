@@ -70,7 +70,9 @@ def split_set(
     in_order = np.sort(chosen)
     labels = ids = None
     if isinstance(split_by, str) and split_by == "label":
-        labels = label_values(video_set, 'split_by="label"')[in_order]
+        labels = label_values(
+            video_set, 'split_by="label"', "`stratify_by` takes any dataset, or an array."
+        )[in_order]
     elif split_by is not None:
         ids = _values(video_set, "split_by", split_by, "group ids")[in_order]
     elif stratify_by is not None:
@@ -90,12 +92,13 @@ def check_one_rule(split_by: SplitBy, stratify_by: StratifyBy) -> None:
         )
 
 
-def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
+def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]:
     """Returns the labels (samples, ...) of a set.
 
     Args:
         video_set: The set.
         what: The argument that needs them, for the message.
+        otherwise: What to do if there is no such dataset, for the message.
 
     Raises:
         ArgumentError: There is no dataset of labels, or several.
@@ -103,10 +106,16 @@ def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
     labels = video_set.element[1] if len(video_set.element) > 1 else None
     if not isinstance(labels, int):
         raise ArgumentError(
-            f'{what} needs one dataset of labels, y="...". '
+            f'{what} needs one dataset of labels, y="...". {otherwise} '
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
-    return component_values(video_set.components[labels])
+    component = video_set.components[labels]
+    if len(component.sample_shape) > 1:  # not read for nothing
+        raise ArgumentError(
+            f"{what} needs labels of shape (samples,) or (samples, classes). {otherwise} "
+            f"Received: y={component.name!r}, samples of shape {component.sample_shape}"
+        )
+    return component_values(component)
 
 
 def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArray[Any]:
@@ -139,7 +148,7 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
                 "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
                 f"Received: split_by={given!r}, y={component.name!r}"
             )
-        if number == x or (isinstance(x, dict) and len(component.sample_shape) > 1):
+        if number == x or len(component.sample_shape) > 1:
             raise ArgumentError(
                 f"`{argument}` must be the name of a dataset of {what}, of shape (samples,). "
                 f"Received: {argument}={given!r}, samples of shape {component.sample_shape}"

@@ -89,7 +89,7 @@ def channel_statistics(
     clips_alone = replace(loader._set, components=(component,), element=(0,))
     batches = read_once(
         clips_alone,
-        loader.sample_indices,
+        np.sort(loader.sample_indices),
         batch_size=min(max(1, BATCH_BYTES // component.sample_nbytes), MAX_BATCH_SIZE),
         num_threads=loader._num_threads,
     )
