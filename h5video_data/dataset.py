@@ -40,18 +40,25 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         model.fit(train, validation_data=val, epochs=100, shuffle=False)  # it is shuffled already
 
     Args:
-        path: A path, a list of paths, or a glob (its matches sorted). Several files are one set, in
-            the order given. If a file has the attribute `sample_count`, that many samples of it are
-            used, else all. For `x="train/X"`, the attribute of the nearest group above it is used,
-            wherever y is; that of the file is not, if x has fewer samples. With a dict for x, its
-            first name counts.
+        path: A path, a glob (its matches sorted), or an iterable of these: a list, an array, a
+            pandas Series. Several files are one set, in the order given; those of a set or of an
+            iterator, such as `Path.glob`, whose order says nothing, are sorted. If a file has the
+            attribute `sample_count`, that many samples of it are used, else all; its datasets may
+            then have more rows. For `x="train/X"`, the attribute of the nearest group above it is
+            used, wherever y is; that of the file is not, if x has fewer samples. With a dict for x,
+            its first name counts.
         x: Name of the dataset of samples, of shape (samples, ...), such as
-            (samples, frames, channels, rows, columns); `"group/X"` for a nested one. Or a dict of
-            names: x is then a dict of tensors.
+            (samples, frames, channels, rows, columns); `"group/X"` for a nested one, and
+            `"frames.h5:X"` for one of another file, or of several (a glob), whose rows are the
+            samples of the whole set, in order. Or a dict of names: x is then a dict of tensors.
         y: Name of the dataset of labels, (samples, classes) if one-hot, (samples,) if class
-            numbers. Or a dict of names. None: elements are x alone.
-        sample_weight: Name of the dataset of weights, (samples,). Elements are then
-            (x, y, sample_weight).
+            numbers or strings. Strings become class numbers, int32, in the order of the sorted
+            names of all samples, of which the empty string may be one; or in that of the attribute
+            `class_names` of the files, if it has all of them. Or an array of such labels,
+            (samples, ...), in the order of the samples of the set: of NumPy or pandas, a tensor, a
+            list of numbers. Or a dict of names and arrays. None: elements are x alone.
+        sample_weight: Name of the dataset of weights, (samples,), or of any shape that Keras takes,
+            or an array. Elements are then (x, y, sample_weight).
         clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
         batch_size: Samples in a batch. None: elements are single samples; map functions still get
             batches, of no static size.
@@ -104,8 +111,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         for single samples of which some may be skipped.
 
         Each iterator over it is the next epoch, also after one that was not finished; see
-        `VideoLoader`. Its attribute `loader` is the `VideoLoader` behind it. If a file has an
-        attribute `class_names`, the dataset has it too, as a list.
+        `VideoLoader`. Its attribute `loader` is the `VideoLoader` behind it. If y is strings, its
+        attribute `class_names` lists the names of the classes; else it is that of the files that y
+        is read from, if they have it.
 
     Raises:
         VideoFileNotFoundError: There is no such file.
@@ -114,7 +122,7 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         DatasetNotFoundError: A file has no dataset of that name.
         FileFormatError: Shapes, lengths or `sample_count` do not fit together, or there are no
             samples.
-        UnsupportedDtypeError: A dataset holds something other than numbers.
+        UnsupportedDtypeError: A dataset holds something other than numbers, or strings for y.
         MissingFilterError: A dataset needs a filter that is not installed.
         ArgumentError: The value of an argument is not valid.
         TypeError: There is no such argument.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from .storage.file_identity import FileIdentity, absolute_path
 from .storage.hdf5_files import file_identity, open_file
 from .storage.hdf5_names import find_dataset, own_name
 from .storage.layout import describe
-from .storage.paths import check_name, expand_paths, split_name
+from .storage.paths import expand_paths, other_file_hint, split_name
 from .storage.strings import describe_strings, is_strings, not_numbers_hint
 from .video_set import rows_in_use
 
@@ -136,12 +135,7 @@ def _described(file: Any, name: str, *, is_label: bool) -> Stored:
     try:
         dataset = find_dataset(file, name)
     except DatasetNotFoundError as error:
-        check_name(name)
-        if os.path.isfile(name):
-            raise DatasetNotFoundError(
-                f"{error} A dataset of another file is named with it: {f'{name}:y'!r}."
-            ) from None
-        raise
+        raise DatasetNotFoundError(f"{error}{other_file_hint(name)}") from None
     if dataset.file == file.file:
         return _described_here(dataset, is_label=is_label)
     path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)

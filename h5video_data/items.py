@@ -169,7 +169,7 @@ def class_numbers(
         others = [text for text in names if text not in known]
         if not others and len(set(known)) == len(known):
             names = known
-        elif is_strict and len(others) < len(names):
+        elif is_strict and 0 < len(others) < len(names):
             raise FileFormatError(
                 f"The labels {name!r} must all be in the attribute `class_names`. Received: "
                 f"{others[:8]}, and class_names {list(known)}. Correct the file, or pass the "
