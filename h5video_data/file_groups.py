@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .errors import ArgumentError, DatasetNotFoundError, FileFormatError, UnsupportedDtypeError
 from .fitting import Stored, check_class_names, check_file, transposed_hint
 from .items import Items
-from .storage.attributes import is_matlab, read_class_names, read_sample_count
+from .storage.attributes import read_class_names, read_sample_count
 from .storage.file_identity import FileIdentity, absolute_path
 from .storage.hdf5_files import file_identity, open_file
 from .storage.hdf5_names import find_dataset, own_name
@@ -29,7 +29,6 @@ class File(NamedTuple):
     num_samples: int
     is_count_given: bool
     """Whether that is a `sample_count`."""
-    is_matlab: bool
     class_names: tuple[str, ...] | None
 
 
@@ -62,18 +61,17 @@ class FileGroup:
         """
         if self is first:
             return
-        of_x = [file.parts[0].shape for file in first.files]
+        of_x = [file.parts[0] for file in first.files]
         try:
             self.counts = rows_in_use(
                 next(iter(self.names)),
                 self.counts,
                 first.counts,
-                [shape[0] for shape in of_x],
+                [part.shape[0] for part in of_x],
                 is_count_given=any(file.is_count_given for file in first.files),
             )
         except FileFormatError as error:
-            own, is_matlab = self.files[0], any(f.is_matlab for f in (*self.files, *first.files))
-            hint = transposed_hint(of_x[0], own.parts[0].shape, is_matlab=is_matlab)
+            hint = transposed_hint(of_x[0], self.files[0].parts[0])
             raise FileFormatError(f"{error}.{hint}") from None
 
 
@@ -114,20 +112,17 @@ def _open(path: str, names: Mapping[str, str], items: Items) -> File:
             _described(file, dataset, is_label=name in items.labels)
             for name, dataset in names.items()
         )
-        dataset = next(iter(names.values()))
-        found = read_sample_count(file, dataset, parts[0].shape[0])
-        is_from_matlab = is_matlab(find_dataset(file, dataset))
+        found = read_sample_count(file, next(iter(names.values())), parts[0].shape[0])
         check_file(
             path,
             parts,
             found.num_samples,
             video=names.get(x) if isinstance(x, str) else None,
             is_count_given=found.is_given,
-            is_matlab=is_from_matlab,
         )
         class_names = read_class_names(file)
     count, is_given = found.num_samples, found.is_given
-    return File(path, identity, parts, count, is_given, is_from_matlab, class_names)
+    return File(path, identity, parts, count, is_given, class_names)
 
 
 def _described(file: Any, name: str, *, is_label: bool) -> Stored:

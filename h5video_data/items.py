@@ -110,7 +110,7 @@ def _as_array(argument: str, value: Any, *, is_label: bool) -> NDArray[Any]:
             f"label of each sample. Received: {argument}={value!r:.200}"
         )
     try:
-        array = np.array(value)
+        array: NDArray[Any] = np.asarray(value).copy()  # which the caller may write to later
     except Exception as error:
         raise ArgumentError(
             f"{_EXPECTED} NumPy cannot make an array of {argument}: {error}. "

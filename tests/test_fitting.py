@@ -9,6 +9,7 @@ import pytest
 from h5video_data import VideoLoader
 from h5video_data.errors import FileFormatError
 from h5video_data.fitting import transposed_hint
+from h5video_data.storage.strings import StoredStrings
 
 Y_ALONE = "It looks transposed: the samples come first"
 BOTH = "They look transposed: the last axes agree"
@@ -25,15 +26,20 @@ HINTS = {
 
 
 @pytest.mark.parametrize(("x", "y", "hint"), HINTS.values(), ids=HINTS)
-def test_hints(x, y, hint):
-    found = transposed_hint(x, y, is_matlab=False)
-    assert ("np.transpose(old[name])" in found) == bool(hint)
-    assert "MATLAB" not in found
-    assert found.strip().startswith(hint or "")
-    assert bool(found) == bool(hint)
-    assert ("MATLAB writes the axes in reverse" in transposed_hint(x, y, is_matlab=True)) == (
-        bool(hint) or x[-1] == y[-1]
+def test_hints(tmp_path, x, y, hint):
+    x, y = (
+        StoredStrings(str(tmp_path / "a.h5"), None, name, s) for name, s in (("X", x), ("Y", y))
     )
+    found = transposed_hint(x, y)
+    assert found.strip().startswith(hint or "")
+    assert ("np.transpose(old[name])" in found) == bool(found) == bool(hint)
+    assert "MATLAB" not in found
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["Y"] = 0
+        file["Y"].attrs["MATLAB_class"] = np.bytes_("double")
+    found = transposed_hint(x, y)
+    assert ("MATLAB writes the axes in reverse" in found) == bool(found)
+    assert bool(found) == (bool(hint) or x.shape[-1] == y.shape[-1])
 
 
 @pytest.mark.parametrize("mark", [None, "attribute", "userblock"])
