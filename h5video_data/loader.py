@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         loader: VideoLoader
         """The loader behind it."""
         class_names: list[str]
-        """The attribute `class_names` of the files; missing if they have none."""
+        """The names of the classes of y, or the attribute of the files; missing if neither."""
 
 
 class VideoLoader:
@@ -220,8 +220,7 @@ class VideoLoader:
     def dataset(self) -> VideoDataset:
         """Returns a `tf.data.Dataset` of the elements: with the map functions, and prefetched.
 
-        Its attribute `loader` is this loader; `class_names` are those of the files, if they have
-        any.
+        Its attribute `loader` is this loader; `class_names` are those of y, if they are known.
         """
         from .tfdata.pipeline import make_dataset
         from .tfdata.stream import ElementStream

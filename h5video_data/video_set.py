@@ -281,6 +281,11 @@ def rows_in_use(
     raise FileFormatError(
         f"{name!r} must have a row for each of the {num_samples} samples. Received: "
         f"{' + '.join(map(str, lengths))} rows"
+        + (
+            "; the attribute `sample_count` says how many are in use"
+            if sum(lengths) > num_samples
+            else ""
+        )
     )
 
 
