@@ -91,20 +91,48 @@ class Values:
             selection: A slice with a start and a stop for each of the first axes; the axes of an
                 array type follow those of the dataset.
         """
+        self.read_together([selection], out)
+
+    def read_together(
+        self,
+        selections: Sequence[Sequence[slice]],
+        out: NDArray[Any],
+        out_rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Reads several selections by one call of HDF5, as `read_into` reads one.
+
+        Args:
+            selections: Disjoint selections, in the order of their rows.
+            out: Array to fill.
+            out_rows: int64 (n,), ascending, the rows of `out` to fill with the rows of all
+                selections, in this order; None: all.
+        """
         dataset, rank = self.dataset, len(self.dataset.shape)
-        with self.reading(selection[:rank]):
-            if self._is_converted:
-                # Without the last argument, a virtual dataset of many sources takes 1.6 times as
-                # long to read.
-                dataset.read_direct(out, tuple(selection), np.s_[: len(out)])
-            else:
-                out[...] = dataset[tuple(selection[:rank])][
-                    (slice(None),) * rank + tuple(selection[rank:])
-                ]
+        with self.reading(*(selection[:rank] for selection in selections)):
+            if not self._is_converted:
+                places = np.arange(len(out)) if out_rows is None else out_rows
+                begin = 0
+                for selection in selections:
+                    found = dataset[tuple(selection[:rank])]
+                    inner = (slice(None),) * rank + tuple(selection[rank:])
+                    out[places[begin : begin + len(found)]] = found[inner]
+                    begin += len(found)
+                return
+            space = dataset.id.get_space()
+            _select(space, selections)
+            if out_rows is not None and out_rows[-1] - out_rows[0] + 1 == len(out_rows):
+                out, out_rows = out[out_rows[0] : out_rows[-1] + 1], None
+            memory = h5py.h5s.create_simple(out.shape)
+            if out_rows is not None:
+                ends = np.flatnonzero(np.diff(out_rows) != 1)
+                starts = out_rows[np.append(0, ends + 1)].tolist()
+                stops = (out_rows[np.append(ends, -1)] + 1).tolist()
+                _select(memory, [(slice(*pair),) for pair in zip(starts, stops, strict=True)])
+            dataset.id.read(memory, space, out, h5py.h5t.py_create(out.dtype))
 
     @contextlib.contextmanager
-    def reading(self, selection: Sequence[slice]) -> Iterator[None]:
-        """Returns a context in which to read a selection; the caller then calls `check_files`."""
+    def reading(self, *selections: Sequence[slice]) -> Iterator[None]:
+        """Returns a context in which to read selections; the caller then calls `check_files`."""
         with phil:
             try:
                 yield
@@ -112,16 +140,35 @@ class Values:
                 self.check_files()
                 for path, _ in self.files:
                     check_openable(path)
-                first, stop = selection[0].start, selection[0].stop
+                first, stop = selections[0][0].start, selections[-1][0].stop
                 samples = (
                     f"samples {first} to {stop - 1}" if stop > first + 1 else f"sample {first}"
                 )
                 location = f"{dataset_location(self.dataset)}, {samples}"
                 raise read_failure(location, error) from error
-            self._unopened.check(self.dataset, selection)
+            self._unopened.check(self.dataset, selections)
 
     def check_files(self) -> None:
         """Raises an error if a file changed, so that what was just read may be from another."""
         (path, identity), *behind = self.files
         check_identity(path, identity, self._fd)
         check_files(behind)
+
+
+def _select(space: Any, selections: Sequence[Sequence[slice]]) -> None:
+    """Selects the union of selections, each a slice for each of the first axes, of a dataspace.
+
+    As h5py's own selections do, but these take several times as long as a small read.
+    """
+    shape = space.shape
+    operation = h5py.h5s.SELECT_SET
+    for selection in selections:
+        ranges = [range(item.start, item.stop, item.step or 1) for item in selection]
+        rest = shape[len(ranges) :]
+        space.select_hyperslab(
+            (*(item.start for item in ranges), *(0 for _ in rest)),
+            (*map(len, ranges), *rest),
+            (*(item.step for item in ranges), *(1 for _ in rest)),
+            op=operation,
+        )
+        operation = h5py.h5s.SELECT_OR
