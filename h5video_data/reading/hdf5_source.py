@@ -6,10 +6,10 @@ never comes here.
 A call of HDF5 costs about 5 us, and for a virtual dataset 0.3 us for each of its mappings besides:
 1 ms if it joins 3,000 videos. So rows are read together where that is right:
 
-- Never of a chunked dataset: there, HDF5 goes through the values of an irregular selection one by
-  one, at 50 ns each, a hundred times the time of reading large rows singly.
-- Of a virtual dataset, the sources may be chunked. A call reads at most one run of rows of each
-  source, so that every source sees a regular selection; further runs are left to the next call.
+- From chunks, HDF5 takes an irregular selection value by value, at 50 ns each: a hundred times the
+  time of single rows, if these are large. So rows of more than `FEW_VALUES` are read one by one.
+- If it is the sources of a virtual dataset that are chunked, a call reads at most one run of rows
+  of each source, so that every source sees a regular selection; the next call reads further runs.
 - HDF5 gives rows in the order of the file, so they have to be moved to their places in the batch.
   For large rows that costs more than the calls that it saves: see `TOGETHER_NBYTES`.
 """
@@ -48,6 +48,7 @@ MAX_OPEN_FILES = 64
 # read together. Measured for rows from 1 byte to 200 KiB and from 4 to 3,000 mappings.
 TOGETHER_NBYTES = 1 << 10
 LEAST_TOGETHER_NBYTES = 8 << 10
+FEW_VALUES = 100
 
 
 class Hdf5Files:
@@ -68,23 +69,30 @@ class _OpenDataset(NamedTuple):
     file: Any
     values: Values
     together_nbytes: int
-    """The largest bytes of rows that are read together; 0: none are."""
+    """Rows of up to so many bytes are read together."""
     bounds: Rows | None
-    """For a virtual dataset, where its sources begin: see `source_bounds`."""
+    """If only one run of each source of a virtual dataset may be read together: `source_bounds`."""
+    is_always_written: bool
+    """See `Values`."""
 
 
 def _open_dataset(stored: StoredArray) -> _OpenDataset:
-    file = connect(
-        stored.path, rdcc_nbytes=_cache_bytes(stored), rdcc_nslots=CACHE_SLOTS, rdcc_w0=0.0
-    )
+    options: dict[str, Any] = {"rdcc_nbytes": _cache_bytes(stored)}
+    if stored.chunk_shape is not None:
+        # Not for the sources of a virtual dataset: each of them would have such a table.
+        options |= {"rdcc_nslots": CACHE_SLOTS, "rdcc_w0": 0.0}
+    file = connect(stored.path, **options)
     check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
     dataset = find_dataset(file, stored.name)
     values = Values(dataset, 0, stored)
-    if stored.storage == "chunked":
-        return _OpenDataset(file, values, 0, None)
     num_sources, bounds = source_bounds(dataset) if stored.storage == "virtual" else (0, None)
     nbytes = LEAST_TOGETHER_NBYTES + num_sources * TOGETHER_NBYTES
-    return _OpenDataset(file, values, nbytes, bounds)
+    few_nbytes = FEW_VALUES * stored.dtype.itemsize
+    if stored.storage == "chunked":
+        nbytes = few_nbytes
+    elif stored.row_nbytes <= few_nbytes or not stored.sources.are_chunked:
+        bounds = None
+    return _OpenDataset(file, values, nbytes, bounds, values.is_always_written)
 
 
 def _cache_bytes(stored: StoredArray) -> int:
@@ -111,7 +119,8 @@ class Hdf5Source:
         opened: _OpenDataset = self._files.open(self._stored)
         # HDF5 leaves what was never written as it is if the file says so; h5py starts from zeros.
         rows, out_rows, out = request.rows, request.out_rows, request.out
-        out[out_rows] = 0
+        if not opened.is_always_written:
+            out[out_rows] = 0
         firsts = request.first_frames
         if firsts is None or self._clip is None:
             firsts = np.zeros_like(rows)
@@ -151,13 +160,14 @@ class Hdf5Source:
         """Reads rows to their targets, those that follow each other in both as one."""
         # Clips of rows do not follow each other: each has frames of its own.
         is_break = (np.diff(rows) != 1) | (np.diff(targets) != 1) | (self._clip is not None)
-        for run in np.split(np.arange(len(rows)), np.flatnonzero(is_break) + 1):
-            target = int(targets[run[0]])
-            values.read_into(
-                out[target : target + len(run)],
-                self._selection(rows, firsts, int(run[0]), len(run)),
-            )
-            stats.num_reads += 1
+        begins = np.flatnonzero(np.append(True, is_break))
+        counts = np.diff(begins, append=len(rows))
+        selections = [
+            self._selection(rows, firsts, *run)
+            for run in zip(begins.tolist(), counts.tolist(), strict=True)
+        ]
+        values.read_each(selections, out, targets[begins].tolist())
+        stats.num_reads += len(selections)
 
     def _read_together(
         self,

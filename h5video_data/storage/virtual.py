@@ -57,6 +57,8 @@ class SourceFiles:
     mappings: tuple[SourceMapping, ...] = ()
     """One for each source of a virtual dataset in another file, except for parts that grow with
     their source."""
+    are_chunked: bool = False
+    """Whether a source of a virtual dataset is chunked."""
 
 
 def find_source_files(dataset: Any) -> SourceFiles:
@@ -79,7 +81,7 @@ def find_source_files(dataset: Any) -> SourceFiles:
             f"HDF5 error: {error}"
         ) from error
     search.found.pop(_path_of(dataset), None)
-    return SourceFiles(tuple(search.found.items()), tuple(search.mappings))
+    return SourceFiles(tuple(search.found.items()), tuple(search.mappings), search.has_chunks)
 
 
 class UnopenedSources:
@@ -165,6 +167,7 @@ class _Search:
     def __init__(self) -> None:
         self.found: dict[str, FileIdentity] = {}
         self.mappings: list[SourceMapping] = []
+        self.has_chunks = False
         # The datasets that are being searched, each a source of the one before.
         self._above: list[Any] = []
 
@@ -175,6 +178,7 @@ class _Search:
             )
         self.found[_path_of(dataset)] = file_identity(dataset.file)
         self._above.append(dataset)
+        self.has_chunks |= dataset.chunks is not None
         if dataset.is_virtual:
             self._collect_sources(dataset)
         elif dataset.external:
