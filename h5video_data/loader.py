@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +19,7 @@ from .reading.fingerprint import SavedState, check_fingerprint, make_state, read
 from .reading.memory_budget import small_samples_budget, split_budget
 from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
+from .storage.system import num_processors
 from .summary import ArraySpec, summary
 from .video_set import VideoSet
 
@@ -102,7 +102,7 @@ class VideoLoader:
         self.steps_per_epoch = (
             order.samples_per_epoch if options.batch_size is None else order.num_batches
         )
-        self._num_threads = options.num_threads or len(os.sched_getaffinity(0))
+        self._num_threads = options.num_threads or num_processors()
         self._skips_failed = options.on_error == "skip"
         sizes = (order.max_batch_size, order.num_batches, options.read_ahead_bytes)
         self._feed = Prefetcher(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from .storage.layout import StoredArray
 from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths, has_order
 from .storage.strings import StoredStrings, read_strings
+from .storage.system import memory_nbytes
 from .storage.values import Values
 from .video_set import Component, VideoSet, read_clip_lengths
 
@@ -204,7 +204,7 @@ def _check_memory(
     clips: Mapping[str, Clip],
 ) -> None:
     """Raises a FileFormatError for shapes that nobody can mean, such as those of damaged files."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_nbytes()
     if num_samples * NUMBERS_BYTES > memory:
         raise FileFormatError(
             f"There are {num_samples} samples in {', '.join(paths)}: the memory of this machine, "

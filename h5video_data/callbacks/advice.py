@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from h5video_data.loader import VideoLoader
 from h5video_data.options import function_name
 from h5video_data.reading.byte_sources import BYTES_PER_READ
 from h5video_data.reading.prefetcher import LoaderStats
+from h5video_data.storage.system import num_processors
 
 # A training that waits for a smaller fraction of its time has little to gain from a faster feed.
 _NOTEWORTHY_WAIT = 0.03
@@ -142,7 +142,7 @@ def _more_threads(loader: VideoLoader) -> str:
 
 def _more(number: int, argument: str) -> str:
     """Returns the advice to use all processors; "" if as many threads or calls already do."""
-    processors = len(os.sched_getaffinity(0))
+    processors = num_processors()
     return "" if number >= processors else f"Set {argument}={processors} (now {number})"
 
 

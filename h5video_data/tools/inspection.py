@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_fil
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
 from h5video_data.storage.strings import is_strings
+from h5video_data.storage.system import shell_words
 from h5video_data.storage.virtual import check_external
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
@@ -261,7 +261,7 @@ def _repack_command(stored: StoredArray) -> str:
     """What to type; a compressed dataset may be too large without compression."""
     name = stored.name.lstrip("/")
     words = ["h5video-data", "repack", stored.path, f"{os.path.splitext(stored.path)[0]}_fast.h5"]
-    command = shlex.join(words if name == "X" else [*words, "--x", name])
+    command = shell_words(words if name == "X" else [*words, "--x", name])
     if not stored.filters:
         return command
     return f"{command} (it then takes {size_text(stored.nbytes)}; with --compression lzf, less)"
