@@ -394,4 +394,5 @@ def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
         options.sample_weight,
         options.clip,
         budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
+        by_number=options.names_samples,
     )

@@ -40,6 +40,7 @@ def open_video_set(
     clip: Clip | None = None,
     *,
     budget_nbytes: int = 0,
+    by_number: bool = False,
 ) -> VideoSet:
     """Opens files, checks that their datasets fit together, and closes them again.
 
@@ -50,6 +51,7 @@ def open_video_set(
         sample_weight: Name of the dataset of weights, or an array; None: no weights.
         clip: Which frames of the samples of x to read; None: all of them.
         budget_nbytes: Memory for the values of datasets of many small samples, beyond labels.
+        by_number: Whether the caller names samples by their numbers.
 
     Raises:
         ArgumentError: The clip does not fit into the samples, or an array not to their number.
@@ -59,11 +61,12 @@ def open_video_set(
     items = check_items(x, y, sample_weight)
     paths = tuple(map(absolute_path, expand_paths(path)))
     groups = open_groups(paths, items)
-    if len(paths) > 1 and not has_order(path) and (items.arrays or len(groups) > 1):
+    by_number = by_number or bool(items.arrays) or len(groups) > 1
+    if by_number and len(paths) > 1 and not has_order(path):
         raise ArgumentError(
-            f"`path` is {path!r}, which has no order: its {len(paths)} paths are sorted. Arrays "
-            "and datasets of other files go by the order of the paths: pass a list, such as "
-            "sorted(path), so that it is known."
+            f"`path` is {path!r}, which has no order: its {len(paths)} paths are sorted. Arrays, "
+            "numbers of samples and datasets of other files go by the order of the paths: pass a "
+            "list, such as sorted(path), so that it is known."
         )
     first = next(iter(groups.values()))
     for opened in groups.values():

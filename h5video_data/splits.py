@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
-from .opening import Names, Paths, open_video_set
+from .items import Labels, Names
+from .opening import Paths, open_video_set
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .video_set import VideoSet, component_values, read_values
 
@@ -28,7 +29,7 @@ def split_samples(
     stratify_by: StratifyBy = None,
     indices: SampleIndices = None,
     x: Names = "X",
-    y: Names | None = "Y",
+    y: Labels | None = "Y",
 ) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
 
@@ -51,7 +52,10 @@ def split_samples(
     Raises:
         H5VideoError: The files or arguments are not right; see `video_dataset_from_hdf5`.
     """
-    video_set = open_video_set(path, x, y)
+    by_number = any(
+        item is not None and not isinstance(item, str) for item in (split_by, stratify_by, indices)
+    )
+    video_set = open_video_set(path, x, y, by_number=by_number)
     return split_set(video_set, validation_split, seed, split_by, stratify_by, indices)
 
 

@@ -226,3 +226,23 @@ def test_masks_are_not_read_for_a_split(tmp_path, monkeypatch):
             split_samples(path, 0.5, stratify_by="mask", **options)
     with pytest.raises(ArgumentError, match=r'"balanced" needs.* a BalancedSampler.*\(4, 4\)'):
         VideoLoader(path, shuffle="balanced", y="mask")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"indices": [0, 1]},
+        {"indices": range(12), "validation_split": 0.5, "split_by": np.arange(12) % 2},
+        {"indices": range(12), "validation_split": 0.5, "stratify_by": np.arange(12) % 2},
+    ],
+)
+def test_numbers_of_samples_need_paths_in_an_order(tmp_path, options):
+    for name in "ab":
+        write_video_file(tmp_path / f"{name}.h5", num_samples=6)
+    split = {"subset": "training", "seed": 0} if "validation_split" in options else {}
+    with pytest.raises(ArgumentError, match="which has no order: its 2 paths are sorted"):
+        VideoLoader(tmp_path.glob("*.h5"), **options, **split)
+    assert VideoLoader(sorted(tmp_path.glob("*.h5")), **options, **split).num_samples in (2, 6)
+    options.pop("validation_split", None)
+    with pytest.raises(ArgumentError, match="which has no order"):
+        split_samples(tmp_path.glob("*.h5"), 0.5, **options)
