@@ -238,7 +238,7 @@ def test_masks_are_not_read_for_a_split(tmp_path, monkeypatch):
 )
 def test_numbers_of_samples_need_paths_in_an_order(tmp_path, options):
     for name in "ab":
-        write_video_file(tmp_path / f"{name}.h5", num_samples=6)
+        testing.write_video_file(tmp_path / f"{name}.h5", num_samples=6)
     split = {"subset": "training", "seed": 0} if "validation_split" in options else {}
     with pytest.raises(ArgumentError, match="which has no order: its 2 paths are sorted"):
         VideoLoader(tmp_path.glob("*.h5"), **options, **split)
