@@ -41,24 +41,32 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         model.fit(train, validation_data=val, epochs=100, shuffle=False)  # it is shuffled already
 
     Args:
-        path: A path, a list of paths, or a glob (its matches sorted). Several files are one set, in
-            the order given. If a file has the attribute `sample_count`, that many samples of it are
-            used, else all. For `x="train/X"`, the attribute of the nearest group above it is used,
-            wherever y is; that of the file is not, if x has fewer samples. With a dict for x, its
-            first name counts.
+        path: A path, a glob (its matches sorted), or an iterable of these: a list, an array, a
+            pandas Series. Several files are one set, in the order given; those of a set or of an
+            iterator, such as `Path.glob`, whose order says nothing, are sorted. If a file has the
+            attribute `sample_count`, that many samples of it are used, else all; its datasets may
+            then have more rows. For `x="train/X"`, the attribute of the nearest group above it is
+            used, wherever y is; that of the file is not, if x has fewer samples. With a dict for x,
+            its first name counts.
         x: Name of the dataset of samples, of shape (samples, ...), such as
-            (samples, frames, channels, rows, columns); `"group/X"` for a nested one. Or a dict of
-            names: x is then a dict of tensors.
+            (samples, frames, channels, rows, columns); `"group/X"` for a nested one, and
+            `"frames.h5:X"` for one of another file, or of several (a glob), whose rows are the
+            samples of the whole set, in order. Or a dict of names: x is then a dict of tensors.
         y: Name of the dataset of labels, (samples, classes) if one-hot, (samples,) if class
-            numbers. Or a dict of names. None: elements are x alone.
-        sample_weight: Name of the dataset of weights, (samples,). Elements are then
-            (x, y, sample_weight).
+            numbers or strings. Strings become class numbers, int32, in the order of the sorted
+            names of all samples, of which the empty string may be one; or in that of the attribute
+            `class_names` of the files, if it has all of them. Or an array of such labels,
+            (samples, ...), in the order of the samples of the set: of NumPy or pandas, a tensor, a
+            list of numbers. Or a dict of names and arrays. None: elements are x alone.
+        sample_weight: Name of the dataset of weights, (samples,), or of any shape that Keras takes,
+            or an array. Elements are then (x, y, sample_weight).
         windows: A `Windows`, or a number n for `Windows(n)`: the rows of the datasets are frames of
             recordings, and a sample is a window of one. Names may then have a `*` for each
             recording, such as `"data/*/obs/rgb"`; y may be an attribute of them, `"@task"`, or
             `"inferred"`: the class is what the first `*`, of the name or of `path`, stands for.
             None: each row is a sample.
-        clip: A `Clip`: only these frames of each sample of x are read. None: all frames.
+        clip: A `Clip`: only these frames of each sample of x are read, and of y, where it has a
+            mask or an image for each frame. None: all frames.
         batch_size: Samples in a batch. None: elements are single samples; map functions still get
             batches, of no static size.
         drop_remainder: Whether to leave out a smaller last batch.

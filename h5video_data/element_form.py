@@ -45,7 +45,7 @@ class ElementForm:
         self, arrays: Sequence[NDArray[Any]], indices: NDArray[np.int64]
     ) -> Sequence[NDArray[Any]]:
         """Returns a batch's values: an array for each component and, if wanted, the numbers."""
-        # A copy: whoever gets it may write to it, and it is a part of the epoch's plan.
+        # A copy: a view would keep the order of the whole epoch in memory.
         return [*arrays, indices.copy()] if self._has_indices else arrays
 
     def elements(

@@ -192,14 +192,21 @@ class EpochOrder:
             raise ArgumentError(
                 "`shuffle`: a sampler by weights or labels needs one for each sample of the "
                 f"loader, which has {num_samples}; for one side of a split, those of its "
-                f"`sample_indices`. Received: {type(shuffle).__name__} with {len(shuffle.weights)}"
+                '`sample_indices`, as shuffle="balanced" takes them. '
+                f"Received: {type(shuffle).__name__} with {len(shuffle.weights)}"
             )
         return shuffle
 
     def _own_labels(self) -> NDArray[Any]:
         """Returns the labels of `sample_indices`, for shuffle="balanced"."""
         if self._labels is None:
-            labels = squeeze_column(label_values(self._set, 'shuffle="balanced"'))
+            labels = squeeze_column(
+                label_values(
+                    self._set,
+                    'shuffle="balanced"',
+                    "Or pass a BalancedSampler with your own labels.",
+                )
+            )
             if labels.ndim == 1 and labels.dtype.kind == "f" and not is_whole(labels).all():
                 raise ArgumentError(
                     'shuffle="balanced" needs labels that are classes. Received: '

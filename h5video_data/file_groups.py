@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,12 +9,12 @@ from typing import Any, NamedTuple
 from .errors import ArgumentError, DatasetNotFoundError, FileFormatError, UnsupportedDtypeError
 from .fitting import Stored, check_class_names, check_file, transposed_hint
 from .items import Items
-from .storage.attributes import is_matlab, read_class_names, read_sample_count
+from .storage.attributes import read_class_names, read_sample_count
 from .storage.file_identity import FileIdentity, absolute_path
 from .storage.hdf5_files import file_identity, open_file
 from .storage.hdf5_names import find_dataset, own_name
 from .storage.layout import describe
-from .storage.paths import check_name, expand_paths, split_name
+from .storage.paths import expand_paths, other_file_hint, split_name
 from .storage.strings import describe_strings, is_strings, not_numbers_hint
 from .video_set import rows_in_use
 
@@ -30,7 +29,6 @@ class File(NamedTuple):
     num_samples: int
     is_count_given: bool
     """Whether that is a `sample_count`."""
-    is_matlab: bool
     class_names: tuple[str, ...] | None
 
 
@@ -63,18 +61,17 @@ class FileGroup:
         """
         if self is first:
             return
-        of_x = [file.parts[0].shape for file in first.files]
+        of_x = [file.parts[0] for file in first.files]
         try:
             self.counts = rows_in_use(
                 next(iter(self.names)),
                 self.counts,
                 first.counts,
-                [shape[0] for shape in of_x],
+                [part.shape[0] for part in of_x],
                 is_count_given=any(file.is_count_given for file in first.files),
             )
         except FileFormatError as error:
-            own, is_matlab = self.files[0], any(f.is_matlab for f in (*self.files, *first.files))
-            hint = transposed_hint(of_x[0], own.parts[0].shape, is_matlab=is_matlab)
+            hint = transposed_hint(of_x[0], self.files[0].parts[0])
             raise FileFormatError(f"{error}.{hint}") from None
 
 
@@ -115,20 +112,17 @@ def _open(path: str, names: Mapping[str, str], items: Items) -> File:
             described(file, dataset, is_label=name in items.labels)
             for name, dataset in names.items()
         )
-        dataset = next(iter(names.values()))
-        found = read_sample_count(file, dataset, parts[0].shape[0])
-        is_from_matlab = is_matlab(find_dataset(file, dataset))
+        found = read_sample_count(file, next(iter(names.values())), parts[0].shape[0])
         check_file(
             path,
             parts,
             found.num_samples,
             video=names.get(x) if isinstance(x, str) else None,
             is_count_given=found.is_given,
-            is_matlab=is_from_matlab,
         )
         class_names = read_class_names(file)
     count, is_given = found.num_samples, found.is_given
-    return File(path, identity, parts, count, is_given, is_from_matlab, class_names)
+    return File(path, identity, parts, count, is_given, class_names)
 
 
 def described(file: Any, name: str, *, is_label: bool) -> Stored:
@@ -136,12 +130,7 @@ def described(file: Any, name: str, *, is_label: bool) -> Stored:
     try:
         dataset = find_dataset(file, name)
     except DatasetNotFoundError as error:
-        check_name(name)
-        if os.path.isfile(name):
-            raise DatasetNotFoundError(
-                f"{error} A dataset of another file is named with it: {f'{name}:y'!r}."
-            ) from None
-        raise
+        raise DatasetNotFoundError(f"{error}{other_file_hint(name)}") from None
     if dataset.file == file.file:
         return _described_here(dataset, is_label=is_label)
     path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from .errors import FileFormatError
+from .storage.attributes import is_of_matlab
 from .storage.layout import StoredArray
 from .storage.strings import StoredStrings
 
@@ -21,7 +22,6 @@ def check_file(
     *,
     video: str | None,
     is_count_given: bool,
-    is_matlab: bool,
 ) -> None:
     """Raises a FileFormatError if the datasets of one file do not fit together.
 
@@ -31,7 +31,6 @@ def check_file(
         num_samples: Samples in use.
         video: Name of the dataset of x, if it is in this file and x is one name.
         is_count_given: Whether the file says how many are in use: some datasets may then be longer.
-        is_matlab: Whether MATLAB wrote one of them.
     """
     first = stored[0]
     if video is not None and len(first.shape) < 2:
@@ -47,7 +46,7 @@ def check_file(
         if item.shape[0] != first.shape[0] and not (
             is_count_given and item.shape[0] >= num_samples
         ):
-            hint = transposed_hint(first.shape, item.shape, is_matlab=is_matlab) or (
+            hint = transposed_hint(first, item) or (
                 " If each file is one sample, without an axis of samples, write the files into one "
                 "first, with datasets of shape (samples, ...)."
             )
@@ -59,14 +58,15 @@ def check_file(
             )
 
 
-def transposed_hint(first: tuple[int, ...], item: tuple[int, ...], *, is_matlab: bool) -> str:
-    """Returns what to do if the axes of a dataset seem to be in reverse; "" if they don't.
+def transposed_hint(x: Stored, other: Stored) -> str:
+    """Returns what to do if the axes of datasets seem to be in reverse; "" if they don't.
 
     Args:
-        first: Shape of the dataset of x.
-        item: Shape of another one, of another length.
-        is_matlab: Whether MATLAB wrote one of them.
+        x: The dataset of x.
+        other: Another one, of another length.
     """
+    first, item = x.shape, other.shape
+    is_matlab = any(is_of_matlab(stored.path, stored.name) for stored in (x, other))
     if len(item) == 2 and item[1] == first[0]:
         hint = " It looks transposed: the samples come first."
     elif first[-1] == item[-1] and (is_matlab or len(item) == 1 or item[0] < item[-1]):

@@ -110,7 +110,7 @@ def _as_array(argument: str, value: Any, *, is_label: bool) -> NDArray[Any]:
             f"label of each sample. Received: {argument}={value!r:.200}"
         )
     try:
-        array = np.array(value)
+        array: NDArray[Any] = np.asarray(value).copy()  # which the caller may write to later
     except Exception as error:
         raise ArgumentError(
             f"{_EXPECTED} NumPy cannot make an array of {argument}: {error}. "
@@ -169,7 +169,7 @@ def class_numbers(
         others = [text for text in names if text not in known]
         if not others and len(set(known)) == len(known):
             names = known
-        elif is_strict and len(others) < len(names):
+        elif is_strict and 0 < len(others) < len(names):
             raise FileFormatError(
                 f"The labels {name!r} must all be in the attribute `class_names`. Received: "
                 f"{others[:8]}, and class_names {list(known)}. Correct the file, or pass the "

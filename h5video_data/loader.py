@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +20,7 @@ from .reading.memory_budget import small_samples_budget, split_budget
 from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
+from .storage.system import num_processors
 from .summary import ArraySpec, summary
 from .video_set import Place, VideoSet
 
@@ -36,14 +36,15 @@ if TYPE_CHECKING:
         loader: VideoLoader
         """The loader behind it."""
         class_names: list[str]
-        """The attribute `class_names` of the files; missing if they have none."""
+        """The names of the classes of y, or the attribute of the files; missing if neither."""
 
 
 class VideoLoader:
     """The object behind `video_dataset_from_hdf5`, for more control than its dataset gives.
 
     It takes the same arguments, except `subset="both"`. Iterating over it gives the batches of an
-    epoch as NumPy arrays, without TensorFlow; `dataset()` gives a `tf.data.Dataset`.
+    epoch as NumPy arrays, without TensorFlow; `loader[i]` reads batch i of the epoch that comes
+    next; `dataset()` gives a `tf.data.Dataset`.
 
     Each iterator of either is one epoch: the next one, unless `set_epoch` or `load_state_dict` set
     another. The epoch is assigned when the iterator is asked for its first element, and ends with
@@ -102,7 +103,7 @@ class VideoLoader:
         self.steps_per_epoch = (
             order.samples_per_epoch if options.batch_size is None else order.num_batches
         )
-        self._num_threads = options.num_threads or len(os.sched_getaffinity(0))
+        self._num_threads = options.num_threads or num_processors()
         self._skips_failed = options.on_error == "skip"
         sizes = (order.max_batch_size, order.num_batches, options.read_ahead_bytes)
         self._feed = Prefetcher(
@@ -237,8 +238,7 @@ class VideoLoader:
     def dataset(self) -> VideoDataset:
         """Returns a `tf.data.Dataset` of the elements: with the map functions, and prefetched.
 
-        Its attribute `loader` is this loader; `class_names` are those of the files, if they have
-        any.
+        Its attribute `loader` is this loader; `class_names` are those of y, if they are known.
         """
         from .tfdata.pipeline import make_dataset
         from .tfdata.stream import ElementStream
@@ -413,4 +413,5 @@ def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
         options.clip,
         options.of_recordings,
         budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
+        by_number=options.names_samples,
     )

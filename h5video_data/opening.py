@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +23,7 @@ from .storage.file_identity import absolute_path
 from .storage.paths import Paths as Paths
 from .storage.paths import expand_paths, has_order
 from .storage.strings import StoredStrings
+from .storage.system import memory_nbytes
 from .video_set import Component, VideoSet, read_clip_lengths
 
 # What the numbers of a sample take in its index and in planning an epoch, at the least.
@@ -39,6 +39,7 @@ def open_video_set(
     windows: Windows | None = None,
     *,
     budget_nbytes: int = 0,
+    by_number: bool = False,
 ) -> VideoSet:
     """Opens files, checks that their datasets fit together, and closes them again.
 
@@ -50,6 +51,7 @@ def open_video_set(
         clip: Which frames of the samples of x to read; None: all of them.
         windows: Which rows of recordings are a sample; None: each row is one.
         budget_nbytes: Memory for the values of datasets of many small samples, beyond labels.
+        by_number: Whether the caller names samples by their numbers.
 
     Raises:
         ArgumentError: The clip does not fit into the samples, or an array not to their number.
@@ -62,11 +64,12 @@ def open_video_set(
     check_no_recordings(items)
     paths = tuple(map(absolute_path, expand_paths(path)))
     groups = open_groups(paths, items)
-    if len(paths) > 1 and not has_order(path) and (items.arrays or len(groups) > 1):
+    by_number = by_number or bool(items.arrays) or len(groups) > 1
+    if by_number and len(paths) > 1 and not has_order(path):
         raise ArgumentError(
-            f"`path` is {path!r}, which has no order: its {len(paths)} paths are sorted. Arrays "
-            "and datasets of other files go by the order of the paths: pass a list, such as "
-            "sorted(path), so that it is known."
+            f"`path` is {path!r}, which has no order: its {len(paths)} paths are sorted. Arrays, "
+            "numbers of samples and datasets of other files go by the order of the paths: pass a "
+            "list, such as sorted(path), so that it is known."
         )
     first = next(iter(groups.values()))
     for opened in groups.values():
@@ -140,7 +143,7 @@ def _check_memory(
     clips: Mapping[str, Clip],
 ) -> None:
     """Raises a FileFormatError for shapes that nobody can mean, such as those of damaged files."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_nbytes()
     if num_samples * NUMBERS_BYTES > memory:
         raise FileFormatError(
             f"There are {num_samples} samples in {', '.join(paths)}: the memory of this machine, "

@@ -106,6 +106,13 @@ class LoaderOptions:
         return _as_functions(self.map_fn)
 
     @property
+    def names_samples(self) -> bool:
+        """Whether an argument is about samples by their numbers."""
+        lengths = None if self.clip is None else getattr(self.clip, "lengths", None)
+        given = (self.indices, self.split_by, self.stratify_by, lengths)
+        return any(item is not None and not isinstance(item, str) for item in given)
+
+    @property
     def is_order_drawn(self) -> bool:
         """Whether the order of the epochs is drawn from the loader's seed."""
         return self.shuffle is not False and isinstance(self.shuffle, (bool, str))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
-from .items import Labels
-from .opening import Names, Paths, open_video_set
+from .items import Labels, Names
+from .opening import Paths, open_video_set
 from .recordings import values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
@@ -56,7 +56,10 @@ def split_samples(
     Raises:
         H5VideoError: The files or arguments are not right; see `video_dataset_from_hdf5`.
     """
-    video_set = open_video_set(path, x, y, windows=windows)
+    by_number = any(
+        item is not None and not isinstance(item, str) for item in (split_by, stratify_by, indices)
+    )
+    video_set = open_video_set(path, x, y, windows=windows, by_number=by_number)
     return split_set(video_set, validation_split, seed, split_by, stratify_by, indices)
 
 
@@ -81,7 +84,9 @@ def split_set(
         return chosen[~is_validation], chosen[is_validation]
     labels = ids = None
     if isinstance(split_by, str) and split_by == "label":
-        labels = label_values(video_set, 'split_by="label"')[in_order]
+        labels = label_values(
+            video_set, 'split_by="label"', "`stratify_by` takes any dataset, or an array."
+        )[in_order]
     elif split_by is not None:
         ids = _values(video_set, "split_by", split_by, "group ids")[in_order]
     elif stratify_by is not None:
@@ -112,7 +117,8 @@ def _split_windows(
     is_by_label = isinstance(split_by, str) and split_by == "label"
     labels = ids = None
     if is_by_label:
-        labels = label_values(video_set, 'split_by="label"')[samples]
+        otherwise = "`stratify_by` takes any dataset, or an array."
+        labels = label_values(video_set, 'split_by="label"', otherwise)[samples]
     elif given is None:
         ids = recordings
     elif given is split_by:
@@ -145,12 +151,13 @@ def check_one_rule(split_by: SplitBy, stratify_by: StratifyBy) -> None:
         )
 
 
-def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
+def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]:
     """Returns the labels (samples, ...) of a set.
 
     Args:
         video_set: The set.
         what: The argument that needs them, for the message.
+        otherwise: What to do if there is no such dataset, for the message.
 
     Raises:
         ArgumentError: There is no dataset of labels, or several.
@@ -158,7 +165,7 @@ def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
     labels = video_set.element[1] if len(video_set.element) > 1 else None
     if not isinstance(labels, int):
         raise ArgumentError(
-            f'{what} needs one dataset of labels, y="...". '
+            f'{what} needs one dataset of labels, y="...". {otherwise} '
             f"Received: {'a dict of datasets' if labels else 'y=None'}"
         )
     component = video_set.components[labels]
@@ -166,6 +173,11 @@ def label_values(video_set: VideoSet, what: str) -> NDArray[Any]:
         raise ArgumentError(
             f"{what} needs a label for each window, not for each of its frames: y must not be "
             f"windowed. Received: y={component.name!r}"
+        )
+    if len(component.sample_shape) > 1:  # not read for nothing
+        raise ArgumentError(
+            f"{what} needs labels of shape (samples,) or (samples, classes). {otherwise} "
+            f"Received: y={component.name!r}, samples of shape {component.sample_shape}"
         )
     return component_values(component)
 
@@ -200,7 +212,7 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
                 "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
                 f"Received: split_by={given!r}, y={component.name!r}"
             )
-        if number == x or (isinstance(x, dict) and len(component.sample_shape) > 1):
+        if number == x or len(component.sample_shape) > 1:
             raise ArgumentError(
                 f"`{argument}` must be the name of a dataset of {what}, of shape (samples,). "
                 f"Received: {argument}={given!r}, samples of shape {component.sample_shape}"

@@ -263,13 +263,17 @@ class VideoSet:
             read one by one are chunk rows of their own.
         """
         found = []
-        for item in self.components:
+        x = self.element[0]
+        of_x = set(x.values()) if isinstance(x, dict) else {x}
+        for number, item in enumerate(self.components):
             if not item.parts:
                 continue
             # As they are stored: an order must not depend on how much memory there is.
             stored = [access.without_memory or access for access in item.accesses]
             lengths = [1 if a.chunk_rows is None else a.chunk_rows.num_rows for a in stored]
-            found.append((max(lengths) * item.row_nbytes, np.array(lengths, np.int64), item.index))
+            # Nor must it change by whether y is clipped.
+            row_nbytes = item.row_nbytes if number in of_x else item.parts[0].row_nbytes
+            found.append((max(lengths) * row_nbytes, np.array(lengths, np.int64), item.index))
         nbytes, num_rows, index = max(found, key=lambda entry: entry[0])
         counts = -(-index.num_rows // num_rows)
         starts = np.cumsum(counts) - counts
@@ -371,6 +375,11 @@ def rows_in_use(
     raise FileFormatError(
         f"{name!r} must have a row for each of the {num_samples} samples. Received: "
         f"{' + '.join(map(str, lengths))} rows"
+        + (
+            "; the attribute `sample_count` says how many are in use"
+            if sum(lengths) > num_samples
+            else ""
+        )
     )
 
 

@@ -58,6 +58,30 @@ CASES = {
         {"subset": np.array(["training", "both"]), "validation_split": 0.3, "seed": 0},
         r"`subset` must be .* Received: subset=array\(",
     ),
+    "shuffle: indices": ({"shuffle": [3, 1, 2]}, "To choose samples, use `indices`. Received"),
+    "num_parallel_calls: 0": ({"num_parallel_calls": 0}, "Received: num_parallel_calls=0"),
+    "num_parallel_calls: AUTOTUNE": ({"num_parallel_calls": -1}, "a whole number, 1 or more"),
+    "stratify_by alone": ({"stratify_by": "Y"}, "`stratify_by` needs a `validation_split`"),
+    "indices: beyond the set": ({"indices": [0, 20]}, "must be from 0 to 19"),
+    "indices: a mask of another set": ({"indices": [True] * 21}, "each of the 20 samples"),
+    "indices twice": ({"indices": [1, 1]}, "each sample once"),
+    "return_indices: indices": ({"return_indices": [1, 2]}, "`indices` chooses samples. Received"),
+    "return_indices: a name": ({"return_indices": "id"}, "Received: return_indices='id'"),
+    "map_fn: a dict without subset": ({"map_fn": {"training": len}}, "needs a `subset`"),
+    "map_fn: a dict of other sides": (
+        {"map_fn": {"train": len}, "validation_split": 0.3, "subset": "training", "seed": 0},
+        '"training" and "validation". Received: \'train\'',
+    ),
+    "map_fn: a dict with a string": (
+        {"map_fn": {"validation": "a"}, "validation_split": 0.3, "subset": "training", "seed": 0},
+        "Received: 'a'",
+    ),
+    "balanced without labels": ({"shuffle": "balanced", "y": None}, "Received: y=None"),
+    "balanced by a dict": ({"shuffle": "balanced", "y": {"a": "Y"}}, "a dict of datasets"),
+    "balanced split without a seed": (
+        {"shuffle": "balanced", "validation_split": 0.3, "subset": "training"},
+        "needs a `seed`.* shuffle='balanced', seed=None",
+    ),
     "num_threads: 0": ({"num_threads": 0}, "Received: num_threads=0"),
 }
 

@@ -1,11 +1,14 @@
 """Which datasets are clipped together: streams of different length, and y with a value a frame."""
 
 import dataclasses
+import itertools
 import re
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
@@ -79,6 +82,19 @@ def test_streams_of_another_rate(other):
     shapes = {"rgb": (13, 3, 6, 5), "audio": (other, 2, 6, 5)}
     with pytest.raises(ArgumentError, match=rf"frame rates.*'rgb' with 13, 'audio' with {other}"):
         clips_of_datasets(Clip(1), shapes, [*shapes], [])
+
+
+@pytest.mark.parametrize("pose", [(12, 2), (14, 3)], ids=str)
+def test_features_are_not_a_shorter_stream(pose):
+    """Twelve joints, perhaps: only what looks like video may be short by some frames."""
+    shapes = {"rgb": (13, 3, 6, 5), "flow": (12, 2, 6, 5), "pose": pose}
+    clip = Clip(3, axis=0)
+    assert len(clips_of_datasets(clip, {**shapes, "pose": (13, 2)}, [*shapes], [])) == 3
+    del shapes["flow"]
+    with pytest.raises(ArgumentError, match=rf"no frames along this axis.*'pose' with {pose[0]}"):
+        clips_of_datasets(clip, shapes, [*shapes], [])
+    with pytest.raises(ArgumentError, match="'audio' with 11, 'pose' with"):
+        clips_of_datasets(clip, {"audio": (11, 2), "pose": pose}, ["audio", "pose"], [])
 
 
 @pytest.mark.parametrize(("one", "other"), [(13, 8), (2, 1), (3, 2), (24, 13)])
@@ -174,6 +190,67 @@ def test_masks_of_padded_videos(tmp_path):
         np.testing.assert_array_equal(y[i], stored["Y"][number, first : first + 4])
 
 
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_datasets_of_any_layout(tmp_path_factory, data):
+    """Padded streams of different length, and masks, over several files, by every way to read."""
+    folder = tmp_path_factory.mktemp("clips")
+    frames, axis = data.draw(st.integers(2, 9)), data.draw(st.sampled_from([0, -1]))
+    counts = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    num, short = sum(counts), frames - data.draw(st.integers(0, 1))
+    shapes = {}
+    for name, length in (("a", frames), ("b", short), ("mask", frames), ("number", frames)):
+        rank = 0 if name == "number" else data.draw(st.integers(2, 3))
+        shape = [data.draw(st.integers(1, 4)) for _ in range(rank)]
+        shape.insert(0 if axis == 0 else len(shape), length)
+        shapes[name] = tuple(shape)
+    stored = {
+        name: sample_values(np.arange(num), shape, data.draw(st.sampled_from(["u1", ">i2", "f4"])))
+        for name, shape in shapes.items()
+    }
+    lengths = np.array(data.draw(st.lists(st.integers(1, short), min_size=num, max_size=num)))
+    num_frames = data.draw(st.integers(1, int(lengths.min())))
+    most = (int(lengths.min()) - 1) // (num_frames - 1) if num_frames > 1 else 3
+    clip = Clip(
+        num_frames,
+        data.draw(st.integers(1, most)),
+        data.draw(st.sampled_from(["random", "center", "start"])),
+        axis=axis,
+        lengths=data.draw(st.sampled_from(["n", lengths])),
+        y=True,
+    )
+    starts = np.cumsum([0, *counts])
+    for i, (start, stop) in enumerate(itertools.pairwise(starts)):
+        with h5py.File(folder / f"{i}.h5", "w") as file:
+            file["n"] = lengths[start:stop]
+            for name, values in stored.items():
+                part, options = values[start:stop], {}
+                if data.draw(st.booleans()):
+                    options["chunks"] = tuple(data.draw(st.integers(1, n)) for n in part.shape)
+                    options["compression"] = data.draw(st.sampled_from([None, "gzip", "lzf"]))
+                file.create_dataset(name, data=part, **options)
+    with VideoLoader(
+        sorted(folder.iterdir()),
+        x={"a": "a", "b": "b"},
+        y={"mask": "mask", "number": "number"},
+        clip=clip,
+        seed=7,
+        batch_size=data.draw(st.integers(1, 6)),
+        on_error=data.draw(st.sampled_from(["raise", "skip"])),
+        read_ahead_bytes=data.draw(st.sampled_from([0, 500, None])),
+    ) as loader:
+        for _ in range(2):
+            for epoch, indices, arrays in loader.batches():
+                firsts = clip.first_frames(lengths[indices], 7, epoch, indices)
+                for name, array in zip(stored, arrays, strict=True):
+                    for sample, number, first in zip(array, indices, firsts, strict=True):
+                        frames = range(first, first + clip.span, clip.stride)
+                        wanted = np.take(stored[name][number], frames, axis)
+                        np.testing.assert_array_equal(sample, wanted)
+                assert (firsts + clip.span <= lengths[indices]).all()
+
+
 @pytest.mark.parametrize(
     ("y", "options", "could_be"),
     [
@@ -227,3 +304,26 @@ def test_an_autoencoder_has_the_same_clips(tmp_path):
         for x, y in VideoLoader(tmp_path / "a.h5", y="X", clip=clip):
             assert x.shape[1] == 3
             np.testing.assert_array_equal(x, y)
+
+
+def test_the_order_of_blocks_is_the_same_whether_y_is_clipped(tmp_path):
+    """The largest chunk rows count: of y, as it is stored."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        values = sample_values(np.arange(40), (13, 1, 6, 5))
+        file.create_dataset("X", data=values, chunks=(5, 13, 1, 6, 5), compression="gzip")
+        file.create_dataset("Y", data=values, chunks=(3, 13, 1, 6, 5), compression="gzip")
+    orders = []
+    for clip in (Clip(3, y=False), Clip(3)):
+        with VideoLoader(tmp_path / "a.h5", seed=0, shuffle="blocks", clip=clip) as loader:
+            orders.append(loader.batch_indices(epoch=0, step=0).tolist())
+    assert orders[0] == orders[1]
+
+
+def test_the_state_does_not_know_whether_y_is_clipped(tmp_path):
+    """It says which samples come next, and those are the same."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = sample_values(np.arange(NUM), (13, 3, 6, 5))
+        file["Y"] = sample_values(np.arange(NUM), (13, 6, 5))
+    path = tmp_path / "a.h5"
+    state = VideoLoader(path, seed=0, clip=Clip(3, y=False)).state_dict(epoch=0, step=0)
+    VideoLoader(path, seed=0, clip=Clip(3)).load_state_dict(state)

@@ -13,7 +13,7 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.storage import descriptors
+from h5video_data.storage import system
 from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.os_errors import unavailable
 from h5video_data.testing import write_video_file
@@ -21,11 +21,11 @@ from h5video_data.testing import write_video_file
 
 def test_as_many_are_kept_as_there_are_descriptors_for(monkeypatch):
     limits = {"soft": 200}
-    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (limits["soft"], 10**6))
+    monkeypatch.setattr(system.resource, "getrlimit", lambda _: (limits["soft"], 10**6))
     assert keep_open(open, 256).cache_info().maxsize == 50
     limits["soft"] = 4096
     assert keep_open(open, 256).cache_info().maxsize == 256
-    limits["soft"] = descriptors.resource.RLIM_INFINITY
+    limits["soft"] = system.resource.RLIM_INFINITY
     assert keep_open(open, 256).cache_info().maxsize == 256
 
 

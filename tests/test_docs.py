@@ -39,6 +39,7 @@ def test_the_pages_with_code_are_known():
         "docs/distribution.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
+        "docs/samples-and-labels.md",
         "docs/training.md",
     ]
 
@@ -54,6 +55,11 @@ def test_code_runs(page, tmp_path, monkeypatch):
             file["audio"] = np.zeros((20, 50), np.float32)
             file["masks"] = np.zeros((20, *SAMPLE_SHAPE[:1], 1, *SAMPLE_SHAPE[2:]), np.uint8)
             file["weight"] = np.ones(20, np.float32)
+            file["subject"] = np.arange(20) % 5
+            file["action"] = np.array([b"walk", b"run"] * 10)
+            file["num_frames"] = np.full(20, SAMPLE_SHAPE[0])
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file["class"] = np.arange(20) % 4
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page, "model": small_model()}
     for number, block in enumerate(code_blocks(page)):

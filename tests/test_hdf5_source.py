@@ -28,13 +28,18 @@ def path(tmp_path):
 def selections(monkeypatch):
     """Takes down what is read of the dataset, in order."""
     found = []
-    read_into = values.Values.read_into
 
-    def noting(self, out, selection):
-        found.append(selection)
-        return read_into(self, out, selection)
+    def note(name):
+        read = getattr(values.Values, name)
 
-    monkeypatch.setattr(values.Values, "read_into", noting)
+        def noting(self, selections, *arguments):
+            found.extend(selections)
+            return read(self, selections, *arguments)
+
+        monkeypatch.setattr(values.Values, name, noting)
+
+    note("read_each")
+    note("read_together")
     return found
 
 

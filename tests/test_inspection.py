@@ -69,7 +69,7 @@ def test_report_of_a_whole_file(tmp_path):
     assert {item.name: item.path for item in report.datasets} == {
         "X": "direct",
         "Y": "memory",
-        "group/names": "none",
+        "group/names": "memory",
         "scalar": "none",
         "elsewhere": "direct",
     }
@@ -78,7 +78,7 @@ def test_report_of_a_whole_file(tmp_path):
     text = str(report)
     assert "X: (20, 4, 3, 8, 8) uint8, 15.0 KiB" in text
     assert "classes (a, b, c, d)" in text
-    assert "its values are not numbers" in text
+    assert "read by   memory: strings, which `y` reads as class numbers" in text
     assert json.loads(json.dumps(report.to_dict()))["datasets"][0]["shape"] == [20, 4, 3, 8, 8]
 
 
@@ -124,7 +124,7 @@ def test_dtypes_that_are_not_supported(tmp_path):
         "X": ("unknown", "its dtype is not supported"),
         "Y": (np.dtype(np.longdouble).name, "its dtype is not supported"),
         "date": ("datetime64[s]", "its values are not numbers"),
-        "names": ("string", "its values are not numbers"),
+        "names": ("string", "strings, which `y` reads as class numbers"),
     }
     assert report.datasets[0].nbytes == 5 * 4 * 3
     assert "X: (5, 4) unknown, 60 bytes" in str(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import copy
 import gc
@@ -16,18 +17,19 @@ import time
 import h5py
 import numpy as np
 import pytest
-from conftest import numbers_of, open_descriptors, resident_nbytes, wait_until
+from conftest import Order, numbers_of, open_descriptors, resident_nbytes, tf, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import testing
-from h5video_data.errors import ArgumentError, ClosedError
+from h5video_data import Clip, testing
+from h5video_data.errors import ArgumentError, ClosedError, FileChangedError, ReadError
 from h5video_data.loader import LoaderStats, VideoLoader
-from h5video_data.reading import byte_sources
+from h5video_data.planning.access import MANY_SAMPLES
+from h5video_data.reading import batch_reader, byte_sources
 from h5video_data.reading import sample_sources as sources
-from h5video_data.samplers import (
-    ShuffleSampler,
-)
+from h5video_data.reading.batch_reader import BatchReader
+from h5video_data.samplers import ShuffleSampler
+from h5video_data.video_set import read_rows
 
 pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
 
@@ -489,3 +491,194 @@ def test_a_loader_is_not_copied(path, copied):
         pytest.raises(TypeError, match="threads and open files"),
     ):
         copied(loader)
+
+
+# --------------------------------------------------------------------------- a look at a batch
+
+
+LOOKED_AT = {
+    "plain": {},
+    "in order": {"shuffle": False},
+    "repeats": {"shuffle": Order([7, 7, 3, 7, 7]), "clip": Clip(2)},
+    "clips": {"clip": Clip(2)},
+    "blocks": {"shuffle": "blocks"},
+    "numbers": {"return_indices": True, "y": None},
+    "single": {"batch_size": None, "return_indices": True, "clip": Clip(2)},
+    "dropped": {"drop_remainder": True},
+    "dict": {"x": {"a": "X", "b": "Y"}},
+    "chosen": {"indices": [30, 4, 5, 6, 50], "shuffle": False},
+    "no memory": {"read_ahead_bytes": 0},
+}
+CHUNKS = {
+    "contiguous": {},
+    "one": {"chunks": (1, 4, 3, 8, 8), "compression": "gzip"},
+    "many": {"chunks": (7, 2, 3, 8, 8), "compression": "gzip"},
+}
+
+
+def assert_alike(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(expected, (tuple, list)):
+        for pair in zip(found, expected, strict=True):
+            assert_alike(*pair)
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_alike(found[key], expected[key])
+    else:
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("options", LOOKED_AT.values(), ids=LOOKED_AT)
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+def test_a_look_at_an_element(tmp_path, options, chunks, new_threads):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=60, **chunks)
+    options = {"batch_size": 8, "seed": 1, "num_threads": 2, **options}
+    loader = VideoLoader(path, **options)
+    for _ in range(2):
+        before = loader.stats
+        found = [loader[number] for number in range(0, len(loader), 3)]
+        last = loader[-1], loader[np.int64(len(loader) - 1)], loader[-len(loader)]
+        assert loader.stats == before
+        epoch = list(loader)
+        for element, expected in zip(found, epoch[::3], strict=True):
+            assert_alike(element, expected)
+        for element, expected in zip(last, (epoch[-1], epoch[-1], epoch[0]), strict=True):
+            assert_alike(element, expected)
+    loader.close()
+    assert not new_threads()
+    with pytest.raises(ClosedError):
+        loader[0]
+
+
+def test_a_look_leaves_nothing_behind(path, new_threads):
+    loader = VideoLoader(path, seed=0)
+    x, _ = loader[1]
+    assert not new_threads()
+    assert not open_descriptors(os.path.dirname(path))
+    assert loader.stats.num_reads == 0
+    loader.close()  # the array is the caller's
+    np.testing.assert_array_equal(x, testing.sample_values(loader.batch_indices(epoch=0, step=1)))
+
+
+def test_a_look_reads_one_batch_alone(path, monkeypatch):
+    read = []
+
+    def spy(self, plan, *args):
+        read.append(plan.order.tolist())
+        return start(self, plan, *args)
+
+    start = BatchReader.start
+    monkeypatch.setattr(BatchReader, "start", spy)
+    loader = VideoLoader(path, seed=0, batch_size=4, num_threads=2)
+    loader[3]
+    assert read == [loader.batch_indices(epoch=0, step=3).tolist()]
+    single = VideoLoader(path, seed=0, batch_size=None)
+    single[13]
+    assert read[1:] == [[single.batch_indices(epoch=0, step=0)[13]]]
+
+
+@pytest.mark.memory_limit(4096)
+def test_a_look_reads_no_whole_dataset_but_labels(tmp_path, monkeypatch):
+    numbers = np.arange(MANY_SAMPLES)
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["X"] = np.broadcast_to(numbers[:, np.newaxis, np.newaxis], (MANY_SAMPLES, 2, 3))
+        file["Y"] = numbers
+    loader = VideoLoader(tmp_path / "set.h5", seed=0)
+    assert loader._set.components[0].is_in_memory
+    read = []
+
+    def spy(part, num_rows):
+        read.append(part.name)
+        return read_rows(part, num_rows)
+
+    monkeypatch.setattr(batch_reader, "read_rows", spy)
+    x, y = loader[5]
+    assert read == ["/Y"]
+    expected = loader.batch_indices(epoch=0, step=5)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(x[:, 1, 2], expected)
+
+
+def test_a_look_is_at_the_epoch_that_comes_next(path):
+    loader = VideoLoader(path, seed=0, batch_size=4)
+    iterator = iter(loader)
+    next(iterator)
+    following = VideoLoader(path, seed=0, batch_size=4)
+    following.set_epoch(1)
+    expected = list(following)
+    assert_alike(loader[2], expected[2])  # while an iterator runs
+    assert len(list(iterator)) == 14
+    assert_alike(loader[2], expected[2])  # whose next epoch is being read ahead
+    assert_alike(list(loader), expected)
+    loader.set_epoch(1)
+    assert_alike(loader[-15], expected[0])
+    loader.load_state_dict(loader.state_dict(epoch=1, step=5))
+    assert_alike(loader[0], expected[5])
+    assert_alike(loader[-1], expected[14])
+    with pytest.raises(IndexError, match=r"next has 10 elements. Received: loader\[10\]"):
+        loader[10]
+    assert_alike(list(loader), expected[5:])
+
+
+def test_looks_from_several_threads_while_an_epoch_runs(path):
+    loader = VideoLoader(path, seed=0, batch_size=4, num_threads=2)
+    following = VideoLoader(path, seed=0, batch_size=4)
+    following.set_epoch(1)
+    expected = list(following)
+    running = iter(loader)
+    next(running)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(loader.__getitem__, [*range(15)] * 2))
+        rest = list(running)
+    assert len(rest) == 14
+    assert_alike(found, expected * 2)
+
+
+def test_what_is_no_element(path):
+    loader = VideoLoader(path, seed=0, batch_size=7)
+    for number in (9, -10, 10**9):
+        with pytest.raises(IndexError, match=rf"has 9 elements. Received: loader\[{number}\]"):
+            loader[number]
+    for key in (slice(2), 1.0, "X", None, (1, 2), True, [1]):
+        with pytest.raises(TypeError, match="takes one number: for several elements, iterate"):
+            loader[key]
+
+
+def test_a_look_with_samples_that_cannot_be_read(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20, **CHUNKS["one"])
+    with h5py.File(path, "r+") as file:
+        file["X"].id.write_direct_chunk((7, 0, 0, 0, 0), b"rubbish", 0)
+    options = {"shuffle": False, "batch_size": 5, "return_indices": True}
+    with pytest.raises(ReadError, match="sample 7"):
+        VideoLoader(path, **options)[1]
+    loader = VideoLoader(path, on_error="skip", **options)
+    *_, indices = loader[1]
+    assert indices.tolist() == [5, 6, 8, 9]
+    assert loader.skipped.keys() == {7}
+    assert_alike(loader[1], list(loader)[1])
+    single = VideoLoader(path, on_error="skip", **{**options, "batch_size": None})
+    with pytest.raises(ReadError, match=r"No sample of the batch can be read. Sample 7: .*set.h5"):
+        single[7]
+    with h5py.File(path, "r+") as file:
+        file["extra"] = 1
+    with pytest.raises(FileChangedError):
+        loader[0]
+
+
+@pytest.mark.tf
+def test_tensorflow_takes_no_loader_for_a_sequence(path):
+    import keras
+
+    loader = VideoLoader(path, y=None, batch_size=4)
+    for function in (tf.convert_to_tensor, tf.data.Dataset.from_tensor_slices):
+        with pytest.raises(TypeError, match=r"no tensor: `loader.dataset\(\)` is its"):
+            function(loader)
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for call in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(ValueError, match="Unrecognized data type"):
+            call(loader)
+    assert tf.nest.flatten([loader]) == [loader]
+    assert loader.stats.num_batches == 0

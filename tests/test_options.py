@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 from typing import ForwardRef
 
+import h5py
 import numpy as np
 import pytest
 
@@ -101,3 +102,89 @@ def test_exact_is_another_word_for_true(path, shuffle):
     loader = h5v.VideoLoader(path, shuffle=shuffle, seed=3)
     expected = np.random.default_rng([3, 0]).permutation(10)
     np.testing.assert_array_equal(loader.batch_indices(epoch=0, step=0), expected)
+
+
+# --------------------------------------------------------------------------- map functions by side
+
+
+def negated(x, y):
+    return x, -y
+
+
+def doubled(x, y):
+    return x, 2 * y
+
+
+@pytest.mark.parametrize(
+    ("map_fn", "training", "validation"),
+    [
+        ({"training": negated}, -1, 1),
+        ({"validation": doubled}, 1, 2),
+        ({"training": [negated, doubled], "validation": doubled}, -2, 2),
+        ({"training": iter([negated]), "validation": None}, -1, 1),
+        ({}, 1, 1),
+        (doubled, 2, 2),
+    ],
+    ids=["training", "validation", "both", "an iterator and None", "none", "no dict"],
+)
+def test_functions_by_side(path, map_fn, training, validation):
+    options = {"validation_split": 0.5, "seed": 0}
+
+    def largest(dataset):
+        (found,) = {float(y[abs(y).argmax()]) for _, labels in dataset for y in labels.numpy()}
+        return found
+
+    sides = h5v.video_dataset_from_hdf5(path, subset="both", map_fn=map_fn, **options)
+    assert [largest(side) for side in sides] == [training, validation]
+
+
+def test_functions_of_one_side_alone():
+    map_fn = {"training": [negated, doubled], "validation": doubled}
+    options = {"validation_split": 0.5, "seed": 0, "map_fn": map_fn}
+    for side, functions in (("training", (negated, doubled)), ("validation", (doubled,))):
+        assert LoaderOptions(subset=side, **options).map_fns == functions
+    assert LoaderOptions(subset="validation", **{**options, "map_fn": {}}).map_fns == ()
+
+
+def test_one_seed_is_drawn_for_both_sides(path):
+    def sides():
+        np.random.seed(4)  # noqa: NPY002
+        found = h5v.video_dataset_from_hdf5(
+            path, shuffle=False, validation_split=0.5, subset="both"
+        )
+        return [side.loader.seed for side in found], np.random.random()  # noqa: NPY002
+
+    seeds, following = sides()
+    assert seeds[0] == seeds[1]
+    assert sides() == (seeds, following)
+    np.random.seed(4)  # noqa: NPY002
+    assert h5v.VideoLoader(path).seed == seeds[0]
+    assert np.random.random() == following  # noqa: NPY002
+
+
+@pytest.mark.tf
+def test_keras_seeds_the_order(path):
+    import keras
+
+    orders = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        loader = h5v.video_dataset_from_hdf5(path).loader
+        orders.append(loader.batch_indices(epoch=0, step=0).tolist())
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_balanced_side_beside_a_plain_one(tmp_path):
+    path = write_video_file(tmp_path / "b.h5", num_samples=200)
+    labels = (np.arange(200) % 10 > 0).astype(np.int64)
+    with h5py.File(path, "r+") as file:
+        file["class"] = labels
+    train, val = h5v.video_dataset_from_hdf5(
+        path, y="class", shuffle="balanced", validation_split=0.25, subset="both", seed=0
+    )
+    assert isinstance(train.loader._order.sampler, h5v.samplers.BalancedSampler)
+    epochs = [np.concatenate([y for _, y in train]) for _ in range(6)]
+    assert {len(found) for found in epochs} == {150}
+    assert 0.42 < np.concatenate(epochs).mean() < 0.58
+    found = np.concatenate([y for _, y in val])
+    np.testing.assert_array_equal(found, labels[val.loader.sample_indices])

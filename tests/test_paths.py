@@ -1,14 +1,21 @@
 """Paths that are no files, and names that only look like patterns."""
 
+import collections
 import errno
 import os
 
+import h5py
 import numpy as np
 import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader
-from h5video_data.errors import NotHDF5Error, UnavailableError, VideoFileNotFoundError
+from h5video_data.errors import (
+    ArgumentError,
+    NotHDF5Error,
+    UnavailableError,
+    VideoFileNotFoundError,
+)
 from h5video_data.storage.paths import expand_paths
 from h5video_data.testing import sample_values, write_video_file
 
@@ -102,6 +109,80 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch, pattern, cl
             UnavailableError, match=f"cannot read directory .*{closed}.*: permission denied"
         ):
             expand_paths(tmp_path / pattern)
+
+
+ITERABLES = {
+    "list": lambda names: names,
+    "tuple": tuple,
+    "array": np.array,
+    "array of objects": lambda names: np.array(names, object),
+    "keys": lambda names: dict.fromkeys(names).keys(),
+    "deque": collections.deque,
+}
+
+
+@pytest.mark.parametrize("make", ITERABLES.values(), ids=ITERABLES)
+def test_paths_in_the_order_given(tmp_path, make):
+    names = [str(tmp_path / name) for name in ("c.h5", "a.h5", "b.h5")]
+    assert expand_paths(make(names)) == tuple(names)
+    assert expand_paths(make(list(reversed(names)))) == tuple(reversed(names))
+
+
+UNORDERED = {
+    "set": set,
+    "frozenset": frozenset,
+    "iterator": iter,
+    "generator": lambda names: (name for name in names),
+    "map": lambda names: map(str, names),
+}
+
+
+@pytest.mark.parametrize("make", UNORDERED.values(), ids=UNORDERED)
+def test_paths_that_have_no_order_are_sorted(tmp_path, make):
+    names = [str(tmp_path / name) for name in ("c.h5", "a.h5", "b.h5")]
+    assert expand_paths(make(names)) == tuple(sorted(names))
+
+
+def test_files_that_pathlib_finds(tmp_path):
+    for number in (2, 0, 1):
+        write_video_file(tmp_path / f"{number}.h5", num_samples=3, first=3 * number)
+    loader = VideoLoader(tmp_path.glob("*.h5"), shuffle=False)
+    ((x, _),) = loader
+    np.testing.assert_array_equal(x, sample_values(np.arange(9)))
+    with pytest.raises(ArgumentError, match=r"at least one file. Received: none in path=<gen"):
+        VideoLoader(tmp_path.glob("*.hdf5"))
+
+
+def test_arrays_need_paths_whose_order_is_known(tmp_path):
+    for number in (0, 1):
+        write_video_file(tmp_path / f"{number}.h5", num_samples=3, first=3 * number)
+    with h5py.File(tmp_path / "labels.hdf", "w") as file:
+        file["y"] = np.arange(6)
+    for y in (np.arange(6), f"{tmp_path}/labels.hdf:y"):
+        with pytest.raises(ArgumentError, match=r"2 paths are sorted.* pass a list"):
+            VideoLoader(tmp_path.glob("*.h5"), y=y)
+        ((_, found),) = VideoLoader(sorted(tmp_path.glob("*.h5")), y=y, shuffle=False)
+        assert found.tolist() == list(range(6))
+    ((_, found),) = VideoLoader(tmp_path.glob("1.h5"), y=np.arange(3), shuffle=False)
+    assert found.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "what", ["h5py file", "text file", "dict", "bytes", "array of bytes", "2-D"]
+)
+def test_iterables_that_are_no_paths(tmp_path, what):
+    path = write_video_file(tmp_path / "a.h5")
+    with h5py.File(path) as hdf5, open(tmp_path / "a.txt", "w+") as text:
+        paths = {
+            "h5py file": hdf5,
+            "text file": text,
+            "dict": {str(path): 1},
+            "bytes": os.fsencode(path),
+            "array of bytes": np.array([os.fsencode(path)]),
+            "2-D": np.array([[str(path)]]),
+        }
+        with pytest.raises(ArgumentError, match="`path` must be a path or a list of paths"):
+            VideoLoader(paths[what])
 
 
 @pytest.fixture

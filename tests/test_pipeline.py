@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
+import threading
 
 import h5py
 import numpy as np
@@ -260,3 +261,37 @@ def test_what_a_map_function_may_return(path, first, is_last, pack, unpack):
             np.testing.assert_array_equal,
             *(tf.nest.flatten(element, expand_composites=True) for element in (found, expected)),
         )
+
+
+# --------------------------------------------------------------------------- calls at once
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"num_threads": 2}, 2),
+        ({"num_threads": 1, "num_parallel_calls": 2}, 2),
+        ({"num_threads": 2, "num_parallel_calls": 1}, 1),
+    ],
+    ids=["as threads", "more calls", "fewer calls"],
+)
+def test_parallel_calls_of_a_map_stage(path, options, expected):
+    barrier = threading.Barrier(expected)
+    running, most = [], []
+
+    def wait(first):
+        running.append(first)
+        barrier.wait(20)  # for as many calls
+        most.append(len(running))
+        barrier.wait(20)
+        running.remove(first)
+        return first
+
+    def meet(x, number):
+        return x, number + 0 * tf.numpy_function(wait, [number[0]], tf.int64)
+
+    dataset = make(path, y="number", map_fn=meet, shuffle=False, **options)
+    _, found = gather(dataset)
+    assert found.tolist() == ALL.tolist()
+    assert len(most) == 6
+    assert max(most) == expected

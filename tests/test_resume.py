@@ -39,6 +39,9 @@ KINDS = {
     "drop": {"drop_remainder": True},
     "split": {"validation_split": 0.3, "subset": "training"},
     "clip": {"clip": Clip(2)},
+    "chosen": {"indices": np.arange(47)[::-1]},
+    "chosen in order": {"indices": [40, 3, *range(20, 35)], "shuffle": False},
+    "balanced": {"shuffle": "balanced"},
     "sampler": {"shuffle": h5v.samplers.WeightedSampler(np.ones(50), num_samples=70, seed=0)},
 }
 
@@ -357,3 +360,20 @@ def test_what_another_iterator_read_ahead_is_not_used_after_a_state_was_loaded(p
     list(running)
     found = np.concatenate([indices for _, indices, _ in loader.batches()])
     np.testing.assert_array_equal(found, ShuffleSampler(len(found), seed=5).epoch(1))
+
+
+def test_other_chosen_samples_are_another_split(path):
+    state = VideoLoader(path, seed=0, indices=[4, 5, 6]).state_dict(epoch=0, step=0)
+    VideoLoader(path, indices=(4, 5, 6)).load_state_dict(state)
+    for indices in ([4, 5, 7], [6, 5, 4], None):
+        with pytest.raises(StateError, match=r"which samples are used \(indices, validation_split"):
+            VideoLoader(path, seed=0, indices=indices).load_state_dict(state)
+
+
+def test_a_balanced_order_takes_the_seed_of_the_state(path):
+    first, second = (VideoLoader(path, shuffle="balanced", batch_size=8) for _ in range(2))
+    expected = epoch(first)
+    assert len(set(expected)) < 50
+    second.load_state_dict(over_json(first.state_dict(epoch=0, step=2)))
+    assert epoch(second) == expected[16:]
+    assert epoch(second) == epoch(first)

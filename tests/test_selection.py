@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from h5video_data.errors import ArgumentError
-from h5video_data.transforms.selection import Place, as_names, axes_of, find_places
+from h5video_data.transforms.selection import Place, as_names, axes_of, find_places, may_be_images
 
 DICTS = ({"rgb": 1, "flow": 2}, {"mask": 3, "class": 4}, 5)
 
@@ -104,3 +104,52 @@ def test_shapes_and_orders(shape, default, last):
 def test_axes():
     assert axes_of(None)[:3] == axes_of("channels_first")[:3] == (2, 3, 4)
     assert axes_of("channels_last")[:3] == (4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "default", "first", "last"),
+    [
+        pytest.param((None, 3, 64, 64), True, True, True, id="RGB first: the order is wrong"),
+        pytest.param((2, 1, 64, 48), True, True, True, id="grey first"),
+        pytest.param((2, 64, 48, 3), True, True, True, id="RGB last: the order is wrong"),
+        pytest.param((2, 64, 48, 2), True, True, True, id="flow last"),
+        pytest.param((2, 2, 64, 48), False, True, True, id="flow first, or two grey frames"),
+        pytest.param((2, 12, 64, 48), False, True, False, id="many channels, or grey frames"),
+        pytest.param((2, 64, 48, 12), False, True, False, id="many channels last"),
+        pytest.param((2, None, 64, 48), False, True, False, id="not known"),
+        pytest.param((2, 64, 48, None), False, True, False, id="not known, last"),
+        pytest.param((2, 3, None, None), True, True, False, id="rows not known"),
+    ],
+)
+def test_images_and_what_may_be_video(shape, default, first, last):
+    for data_format, is_right in ((None, default), ("channels_first", first)):
+        check_images(data_format, shape, is_right)
+    check_images("channels_last", shape, last)
+
+
+def check_images(data_format, shape, is_right):
+    if is_right:
+        axes_of(data_format).check_images(shape)
+    else:
+        with pytest.raises(ArgumentError, match=r"images of 1, 3 or 4 .* Received: clips of shape"):
+            axes_of(data_format).check_images(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((2, 3, 64, 48), True),
+        ((None, 64, 64, 3), True),
+        ((2, 64, 64, 1), True),
+        ((2, 1, 64, 64), False),
+        ((2, 4, 84, 84), False),
+        ((2, 32, 17, 3), False),
+        ((2, 3, 17, 2), False),
+        ((2, None, None, None), False),
+        ((2, 3, 64), False),
+        ((2, 3, 3, 64, 64), False),
+    ],
+    ids=str,
+)
+def test_shapes_that_may_be_images(shape, expected):
+    assert may_be_images(shape) == expected

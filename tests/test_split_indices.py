@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h5video_data.errors import ArgumentError
-from h5video_data.sampling.split_indices import class_numbers, split_indices
+from h5video_data.sampling.split_indices import (
+    chosen_samples,
+    class_numbers,
+    split_indices,
+    strata,
+)
 
 
 @given(
@@ -63,3 +68,88 @@ def test_what_is_no_class(labels, message):
 def test_what_is_no_fraction(fraction):
     with pytest.raises(ArgumentError, match="`validation_split` must be"):
         split_indices(10, fraction)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        [7, 2, 5],
+        (7, 2, 5),
+        np.array([7, 2, 5], np.uint8),
+        np.array([7, 2, 5], ">i4"),
+    ],
+    ids=["list", "tuple", "bytes", "big-endian"],
+)
+def test_chosen_samples_keep_their_order(indices):
+    found = chosen_samples(indices, 8)
+    assert (found.tolist(), found.dtype) == ([7, 2, 5], np.int64)
+
+
+def test_a_choice_may_be_all_a_range_or_a_mask():
+    assert chosen_samples(None, 3).tolist() == [0, 1, 2]
+    assert chosen_samples(range(5, 0, -2), 6).tolist() == [5, 3, 1]
+    assert chosen_samples([False, True, True], 3).tolist() == [1, 2]
+    given = np.array([2, 1])
+    chosen_samples(given, 3)[0] = 0
+    assert given.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([], "at least one sample. Received: an empty array"),
+        ([False] * 4, "a mask without any True"),
+        ([True] * 3, r"for each of the 4 samples. Received: bool values of shape \(3,\)"),
+        ([0, 2, 2], "each sample once. .* Received: 2 2 times"),
+        ([0, 1, 1, 0], "a mask must be of dtype bool"),
+        ([-1, 2], "from 0 to 3.*do not count from the end. Received: from -1 to 2"),
+        ([0, 4], "from 0 to 3, the numbers of the samples. Received: from 0 to 4"),
+        ([0.0, 1.0], r"integers \(n,\).* Received: float64 values of shape \(2,\)"),
+        (["a"], "Received: <U1 values"),
+        ([[0], [1]], r"Received: int64 values of shape \(2, 1\)"),
+        (np.where([True, False, True, True]), r"`np.flatnonzero`.* of shape \(1, 3\)"),
+        ([[0], [1, 2]], "must be one array"),
+        (3, r"of shape \(\)"),
+        ({1, 2}, "Received: object values"),
+        ([None], "Received: object values"),
+    ],
+    ids=str,
+)
+def test_what_is_no_choice(indices, message):
+    with pytest.raises(ArgumentError, match=message):
+        chosen_samples(indices, 4)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5, -1, 5, 7],
+        [1.0, 0.0, 1.0, 9.0],
+        ["b", "a", "b", "c"],
+        np.array([b"b", b"a", b"b", b"c"], object),
+        [[1], [0], [1], [2]],
+        [[0, 2, 0], [2, 0, 0], [0, 2, 0], [0, 0, 2]],
+    ],
+    ids=["numbers", "floats", "strings", "bytes", "a column", "one-hot"],
+)
+def test_classes_may_be_any_values(values):
+    assert strata(values).tolist() == [1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.5, 1, 1], "not all of them whole numbers"),
+        ([np.nan, 1, 1], "not all of them whole numbers"),
+        ([[1, 1], [1, 0]], "some rows without exactly one non-zero value"),
+        ([[np.nan, 1], [1, 0]], "some rows without exactly one non-zero value"),
+        (np.zeros((3, 2, 2)), r"shape \(3, 2, 2\), which name no classes"),
+        ([1j, 1j], "which name no classes"),
+        (["a", "b", "c"], "3 different values for 3 samples"),
+        (np.array(["a", 1, "a"], object), "all numbers or all strings"),
+    ],
+    ids=["halves", "nan", "several", "nan in a row", "frames", "complex", "ids", "mixed"],
+)
+def test_what_names_no_classes(values, message):
+    with pytest.raises(ArgumentError, match=message):
+        strata(values)

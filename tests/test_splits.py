@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5video_data import split_samples, testing
+from h5video_data import split_samples, splits, testing
 from h5video_data.errors import ArgumentError
 from h5video_data.loader import VideoLoader
+from h5video_data.samplers import ShuffleSampler
 from h5video_data.sampling.split_indices import split_indices
 
 pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
@@ -123,3 +124,125 @@ def test_groups_of_what_is_no_group(tmp_path):
     assert not set(training // 4) & set(validation // 4)
     with pytest.raises(ArgumentError, match=r"float64 labels .* not all of them whole"):
         split_indices(4, 0.5, labels=np.array([0, 1, np.inf, np.nan]))
+
+
+# --------------------------------------------------------------------------- a choice of samples
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), by=st.sampled_from([{}, {"split_by": "group"}, {"stratify_by": "number"}]))
+def test_a_split_divides_the_chosen_samples(sizes, data, by):
+    chosen = data.draw(st.permutations(range(60)))[:40]
+    training, validation = split_samples(sizes(60), 0.3, seed=2, indices=chosen, **by)
+    assert sorted([*training, *validation]) == sorted(chosen)
+    for side in (training, validation):  # in the order that was given
+        assert side.tolist() == [number for number in chosen if number in set(side.tolist())]
+    # Which samples are on which side does not depend on that order.
+    mask = np.isin(np.arange(60), chosen)
+    again = split_samples(sizes(60), 0.3, seed=2, indices=mask, **by)
+    assert again[1].tolist() == sorted(validation.tolist())
+    if "split_by" in by:
+        assert not set(training % 7) & set(validation % 7)
+    if "stratify_by" in by:
+        for number in range(7):
+            total = (np.array(chosen) % 7 == number).sum()
+            assert abs((validation % 7 == number).sum() - 0.3 * total) < 1
+
+
+def test_all_samples_are_split_as_without_a_choice(sizes):
+    for by in ({}, {"split_by": "label"}, {"split_by": "group"}, {"stratify_by": "Y"}):
+        found = split_samples(sizes(50), 0.3, seed=4, indices=range(50), **by)
+        expected = split_samples(sizes(50), 0.3, seed=4, **by)
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("argument", ["split_by", "stratify_by"])
+def test_an_array_is_of_all_samples_of_the_files(sizes, argument):
+    values = np.arange(60) // 6
+    training, validation = split_samples(
+        sizes(60), 0.5, seed=0, indices=range(12, 60), **{argument: values}
+    )
+    shared = set(values[training]) & set(values[validation])
+    assert len(shared) == (0 if argument == "split_by" else 8)
+    with pytest.raises(ArgumentError, match=r"each of the 60 samples.*`indices` leaves out.*48"):
+        split_samples(sizes(60), 0.5, seed=0, indices=range(12, 60), **{argument: values[12:]})
+
+
+def test_leave_one_subject_out(sizes):
+    """A mask is a choice for loaders, of both kinds, whose order is that of `shuffle`."""
+    subject = np.arange(60) // 10
+    train = VideoLoader(sizes(60), indices=subject != 3, seed=0)
+    val = VideoLoader(sizes(60), indices=subject == 3, shuffle=False)
+    assert val.sample_indices.tolist() == list(range(30, 40))
+    order = train.batch_indices(epoch=0, step=0)
+    assert order.tolist() == train.sample_indices[ShuffleSampler(50, seed=0).epoch(0)[:32]].tolist()
+    assert not set(order) & set(val.sample_indices)
+
+
+# --------------------------------------------------------------------------- stratified
+
+
+def test_each_class_of_anything_in_the_same_proportion(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=40)
+    verb, noun = np.arange(40) % 2, np.arange(40) // 8
+    with h5py.File(path, "r+") as file:
+        file["verb"], file["noun"] = verb, noun.astype("f4")
+        file["word"] = [f"w{number}" for number in noun]
+        file["hot"] = np.eye(5)[noun]
+    names = {"verb": "verb", "noun": "noun"}
+    for by in ("noun", "/noun", "word", "hot", noun, noun.tolist(), [f"w{n}" for n in noun]):
+        for y in (names, None, "Y", "noun"):
+            _, validation = split_samples(path, 0.25, seed=1, stratify_by=by, y=y)
+            assert np.bincount(noun[validation]).tolist() == [2] * 5
+    _, validation = split_samples(path, 0.25, seed=1, stratify_by="verb", y=names)
+    assert np.bincount(verb[validation]).tolist() == [5, 5]
+    # The labels are split as by split_by="label".
+    expected = split_samples(path, 0.25, seed=1, split_by="label")[1]
+    np.testing.assert_array_equal(split_samples(path, 0.25, seed=1, stratify_by="Y")[1], expected)
+
+
+def test_what_no_split_can_be_stratified_by(tmp_path):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with pytest.raises(ArgumentError, match="exclude each other: groups that stay whole"):
+        split_samples(path, 0.5, split_by=np.arange(20), stratify_by="Y")
+    with pytest.raises(ArgumentError, match="exclude each other"):
+        VideoLoader(
+            path, validation_split=0.5, subset="training", seed=0, split_by="label", stratify_by="Y"
+        )
+    for x in ("X", {"a": "X"}):
+        with pytest.raises(ArgumentError, match=r"`stratify_by` must be the name.* of classes"):
+            split_samples(path, 0.5, stratify_by="X", x=x)
+
+
+def test_masks_are_not_read_for_a_split(tmp_path, monkeypatch):
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with h5py.File(path, "r+") as file:
+        file["mask"] = np.zeros((20, 4, 4), np.uint8)
+    monkeypatch.setattr(splits, "component_values", None)
+    with pytest.raises(ArgumentError, match=r'split_by="label" needs.*`stratify_by`.*\(4, 4\)'):
+        split_samples(path, 0.5, split_by="label", y="mask")
+    for options in ({"y": "mask"}, {"y": {"a": "mask", "b": "Y"}}):
+        with pytest.raises(ArgumentError, match=r"a dataset of classes.*samples of shape \(4, 4\)"):
+            split_samples(path, 0.5, stratify_by="mask", **options)
+    with pytest.raises(ArgumentError, match=r'"balanced" needs.* a BalancedSampler.*\(4, 4\)'):
+        VideoLoader(path, shuffle="balanced", y="mask")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"indices": [0, 1]},
+        {"indices": range(12), "validation_split": 0.5, "split_by": np.arange(12) % 2},
+        {"indices": range(12), "validation_split": 0.5, "stratify_by": np.arange(12) % 2},
+    ],
+)
+def test_numbers_of_samples_need_paths_in_an_order(tmp_path, options):
+    for name in "ab":
+        testing.write_video_file(tmp_path / f"{name}.h5", num_samples=6)
+    split = {"subset": "training", "seed": 0} if "validation_split" in options else {}
+    with pytest.raises(ArgumentError, match="which has no order: its 2 paths are sorted"):
+        VideoLoader(tmp_path.glob("*.h5"), **options, **split)
+    assert VideoLoader(sorted(tmp_path.glob("*.h5")), **options, **split).num_samples in (2, 6)
+    options.pop("validation_split", None)
+    with pytest.raises(ArgumentError, match="which has no order"):
+        split_samples(tmp_path.glob("*.h5"), 0.5, **options)

@@ -124,6 +124,7 @@ class Twice:
         pytest.param({"batch_size": 3, "shuffle": Twice()}, id="a sampler of its own"),
         pytest.param({"shuffle": "blocks"}, id="blocks"),
         pytest.param({"map_fn": lambda x, y: (x + 1, y)}, id="a map function"),
+        pytest.param({"indices": np.arange(NUM)[::-1]}, id="an order of its own"),
     ],
 )
 def test_each_sample_of_the_split_counts_once(tmp_path, subset, options):

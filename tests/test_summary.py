@@ -24,8 +24,16 @@ from h5video_data.testing import write_video_file
             {"validation_split": 0.2, "subset": "training"},
             "8 of 10 samples, batch_size=4, x: uint8 (4, 4, 3, 8, 8), y: float32 (4, 4)",
         ),
+        (
+            {"y": None, "indices": [3], "batch_size": 1, "return_indices": True},
+            "1 of 10 samples, batch_size=1, x: uint8 (1, 4, 3, 8, 8), indices: int64 (1,)",
+        ),
+        (
+            {"x": "Y", "return_indices": True, "batch_size": None},
+            "10 samples, batch_size=None, x: float32 (4,), y: float32 (4,), indices: int64 ()",
+        ),
     ],
-    ids=["plain", "dict", "single samples", "one side"],
+    ids=["plain", "dict", "single samples", "one side", "x and numbers", "x, y and number"],
 )
 def test_repr(tmp_path, options, expected):
     path = write_video_file(tmp_path / "a.h5", num_samples=10)

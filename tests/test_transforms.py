@@ -112,7 +112,7 @@ ALONE = [name for name in RANDOM if name not in MIXING]
 
 def test_public_names():
     expected = {name.partition(",")[0] for name in FUNCTIONS}
-    expected |= {"channel_statistics", "ChannelStatistics"}
+    expected |= {"channel_statistics", "ChannelStatistics", "one_hot"}
     assert set(transforms.__all__) == expected - {"temporal_subsample"}  # an alias, not shown
     assert sorted(transforms.__all__) == transforms.__all__ == dir(transforms)
     for name in expected:
@@ -259,7 +259,7 @@ def test_the_order_is_checked_when_the_pipeline_is_made(tmp_path):
             h5v.video_dataset_from_hdf5(path, map_fn=function)
 
 
-@cases(name for name in FUNCTIONS if has_order(name) or name in ("random_brightness", "mixup"))
+@cases(name for name in FUNCTIONS if has_order(name) or name == "channels_last")
 def test_clips_without_channels(name):
     # A mask of rank 5 would silently make (batch, batch, frames, rows, columns) of these.
     with pytest.raises(ArgumentError, match=r"Received: .*\(4, 2, 5, 8\)"):

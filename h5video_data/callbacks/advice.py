@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from h5video_data.loader import VideoLoader
 from h5video_data.options import function_name
 from h5video_data.reading.byte_sources import BYTES_PER_READ
 from h5video_data.reading.prefetcher import LoaderStats
+from h5video_data.storage.system import num_processors
 
 # A training that waits for a smaller fraction of its time has little to gain from a faster feed.
 _NOTEWORTHY_WAIT = 0.03
@@ -110,9 +110,11 @@ def _mapping(measured: Measurements, loader: VideoLoader, waited: str) -> str:
     stages = (
         f"the map stage {names}" if len(loader._options.map_fns) == 1 else f"a map stage ({names})"
     )
+    given = loader._options.num_parallel_calls
+    more = _more(given, "num_parallel_calls") if given else _more_threads(loader)
     return (
-        f"{stages} is the limit: {waited}, {_count(loader._num_threads, 'call')} at once. "
-        f"{_more_threads(loader) or 'Vectorise it'}, or move it into the model, to the accelerator"
+        f"{stages} is the limit: {waited}, {_count(given or loader._num_threads, 'call')} at once. "
+        f"{more or 'Vectorise it'}, or move it into the model, to the accelerator"
     )
 
 
@@ -135,10 +137,13 @@ def _obstacle(loader: VideoLoader) -> str:
 
 
 def _more_threads(loader: VideoLoader) -> str:
-    processors = len(os.sched_getaffinity(0))
-    if loader._num_threads >= processors:
-        return ""
-    return f"Set num_threads={processors} (now {loader._num_threads})"
+    return _more(loader._num_threads, "num_threads")
+
+
+def _more(number: int, argument: str) -> str:
+    """Returns the advice to use all processors; "" if as many threads or calls already do."""
+    processors = num_processors()
+    return "" if number >= processors else f"Set {argument}={processors} (now {number})"
 
 
 def _count(number: int, noun: str) -> str:

@@ -76,7 +76,12 @@ class BatchReader:
         ]
         self._threads = Threads(num_threads, "h5video_data")
         rows = [
-            RowComponent(number, item.index, sources)
+            RowComponent(
+                number,
+                item.index,
+                sources,
+                is_read_in_turns=all(access.kind == "h5py" for access in item.accesses),
+            )
             for number, (item, (sources, _)) in enumerate(zip(components, readers, strict=True))
         ]
         self._row_filler = RowFiller(rows, tasks_per_bundle, self._threads.submit)

@@ -7,9 +7,7 @@ alive for as long as any tensor, slice or `numpy()` view of it lives.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
 import weakref
 from typing import Any
 
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from h5video_data.storage.scratch import ALIGNMENT as ALIGNMENT
 from h5video_data.storage.scratch import aligned_empty
+from h5video_data.storage.system import anonymous_memory
 
 from .pinned_memory import PinnedMemory
 
@@ -61,10 +60,8 @@ class BufferPool:
         if self.block_nbytes < LEAST_MAPPED_NBYTES:
             return aligned_empty(self.block_nbytes)
         # Pages start at a multiple of ALIGNMENT.
-        pages = mmap.mmap(-1, self.block_nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if self.block_nbytes >= LEAST_HUGE_NBYTES:
-            with contextlib.suppress(OSError):  # a kernel may have none
-                pages.madvise(mmap.MADV_HUGEPAGE)
+        is_huge = self.block_nbytes >= LEAST_HUGE_NBYTES
+        pages = anonymous_memory(self.block_nbytes, is_huge=is_huge)
         block = np.frombuffer(pages, np.uint8)
         if self._pinned is not None:
             self._pinned.pin(block, pages)

@@ -26,6 +26,7 @@ from h5video_data.storage.file_identity import (
     require_identity,
 )
 from h5video_data.storage.scratch import scratch
+from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, read_at
 
 from .io_submit import ReadQueue, open_queue
 
@@ -117,7 +118,8 @@ class ByteSources:
     """Keeps byte sources open, the least recently used ones up to `MAX_OPEN_FILES`."""
 
     def __init__(self) -> None:
-        self._open = keep_open(functools.partial(LocalFile, ThreadQueues()), MAX_OPEN_FILES)
+        kind = LocalFile if HAS_POSITIONED_READS else SeekingFile
+        self._open = keep_open(functools.partial(kind, ThreadQueues()), MAX_OPEN_FILES)
 
     def open(self, path: str, identity: FileIdentity) -> ByteSource:
         """Opens a file, or gives the source that is open.
@@ -169,14 +171,22 @@ class LocalFile:
     def __init__(self, queues: ThreadQueues, path: str, identity: FileIdentity) -> None:
         self.is_slow = False
         self._path = path
-        self._num_bytes = identity.num_bytes
         self._queues = queues
         # Since the last judgement.
         self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
+        self._identity = identity
+        self._fd = self._open()
+
+    def _open(self) -> int:
         # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
-        check_identity(path, identity)
-        self._fd = with_free_descriptors(open_descriptor)(path)
-        check_identity(path, identity, self._fd)
+        check_identity(self._path, self._identity)
+        fd = with_free_descriptors(open_descriptor)(self._path)
+        try:
+            check_identity(self._path, self._identity, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -195,7 +205,7 @@ class LocalFile:
         if self.is_slow:
             with contextlib.suppress(OSError):  # reading the ranges tells what is wrong
                 for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
-                    os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_WILLNEED)
+                    fetch_soon(self._fd, offset, size)
 
     def read_ranges(
         self, offsets: Ranges, sizes: Ranges, starts: Ranges, target: NDArray[np.uint8]
@@ -219,17 +229,10 @@ class LocalFile:
 
     def _read(self, target: memoryview, offset: int) -> int:
         """Fills `target` with the bytes from `offset` on; returns how many the file has."""
-        done = os.preadv(self._fd, [target], offset)
-        while done < len(target):
-            # A read may be cut short: by a signal, or at 2 GiB, the most that Linux reads at once.
-            count = os.preadv(self._fd, [target[done:]], offset + done)
-            if not count:
-                break
-            done += count
-        return done
+        return read_at(self._fd, target, offset)
 
     def _cut_short(self, offset: int, missing: int) -> EOFError:
-        if offset >= self._num_bytes:  # see `chunk_table.read_chunk_table`
+        if offset >= self._identity.num_bytes:  # see `chunk_table.read_chunk_table`
             return EOFError("where it lies in the file, or its stored size, is damaged")
         return EOFError(f"the file ends {missing} bytes too early")
 
@@ -242,3 +245,30 @@ class LocalFile:
         if self._num_bytes_read >= JUDGED_BYTES:
             self.is_slow = is_slow(self._num_bytes_read, self._num_reads, self._seconds)
             self._seconds, self._num_bytes_read, self._num_reads = 0.0, 0, 0
+
+
+class SeekingFile(LocalFile):
+    """A file of a system without positioned reads: each reading thread has its own descriptor.
+
+    There are as many descriptors as threads have read at once.
+    """
+
+    def __init__(self, queues: ThreadQueues, path: str, identity: FileIdentity) -> None:
+        # Those that no thread is reading by. A list: `pop` and `append` are one step each.
+        self._idle: list[int] = []
+        super().__init__(queues, path, identity)
+        self._idle.append(self._fd)
+
+    def __del__(self) -> None:
+        for fd in self._idle:
+            os.close(fd)
+
+    def _read(self, target: memoryview, offset: int) -> int:
+        try:
+            fd = self._idle.pop()
+        except IndexError:
+            fd = self._open()
+        try:
+            return read_at(fd, target, offset)
+        finally:
+            self._idle.append(fd)

@@ -118,8 +118,6 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
         if len(found) == len(numbers):
             # This would be the fingerprint of any set that cannot be read.
             raise found[0]
-    clip = next((item.clip for item in video_set.components if item.clip), None)
-    lengths = video_set.clip_lengths
     windows = video_set.windows
     if windows is not None:
         # Which windows there are, and between which anchors of a recording one is drawn.
@@ -131,19 +129,22 @@ def describe_set(video_set: VideoSet) -> dict[str, Any]:
         "datasets": datasets,
         "num_samples": video_set.num_samples,
         "contents": hashed.hexdigest(),
-        "clip": clip
-        and [
-            clip.num_frames,
-            clip.stride,
-            clip.position,
-            *([clip.axis] if clip.axis else []),
-            *(
-                [digest(lengths.values.astype(np.float64))]
-                if lengths and lengths.has_effect
-                else []
-            ),
-        ],
+        "clip": _describe_clip(video_set),
     }
+
+
+def _describe_clip(video_set: VideoSet) -> list[Any] | None:
+    """Makes the part of a fingerprint that says which frames are read; None: all of them."""
+    clip = next((item.clip for item in video_set.components if item.clip), None)
+    if clip is None:
+        return None
+    found: list[Any] = [clip.num_frames, clip.stride, clip.position]
+    if clip.axis:
+        found.append(clip.axis)
+    lengths = video_set.clip_lengths
+    if lengths is not None and lengths.has_effect:
+        found.append(digest(lengths.values.astype(np.float64)))
+    return found
 
 
 def _look_at(item: Component, part: int, row: int) -> bytes:

@@ -15,10 +15,11 @@ import ctypes
 import errno
 import os
 import platform
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
+
+from h5video_data.storage.system import IS_LINUX
 
 # Requests of one `io_submit`. The kernel counts them against /proc/sys/fs/aio-max-nr.
 CAPACITY = 128
@@ -134,7 +135,7 @@ class ReadQueue:
 
 def open_queue() -> ReadQueue | None:
     """A queue for the calling thread, or None where the kernel does not give one."""
-    if sys.platform != "linux" or platform.machine() not in _SYSTEM_CALLS:
+    if not IS_LINUX or platform.machine() not in _SYSTEM_CALLS:
         return None
     try:
         return ReadQueue()

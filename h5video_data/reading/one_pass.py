@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.storage.system import num_processors
 from h5video_data.video_set import VideoSet
 
 from .batch import EpochPlan, Indices, PendingBatch
@@ -43,7 +43,7 @@ def read_once(
     """
     count = len(samples)
     batch_size = min(batch_size, count)
-    num_threads = num_threads or len(os.sched_getaffinity(0))
+    num_threads = num_threads or num_processors()
     stops = np.append(np.arange(batch_size, count, batch_size), count)
     budget = split_budget(video_set, batch_size, len(stops), read_ahead_bytes, num_threads)
     plan = EpochPlan(0, samples, stops, budget.batches_per_bundle)

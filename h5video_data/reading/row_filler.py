@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ class RowComponent:
     index: SampleIndex
     sources: Sequence[Source | None]
     """For each part, what reads it; None: it is read in another way."""
+    is_read_in_turns: bool = False
+    """Whether tasks cannot read it at the same time: all of its parts are read by h5py."""
 
 
 class RowFiller:
@@ -46,21 +48,24 @@ class RowFiller:
         tasks_per_bundle: int,
         submit: Callable[..., Task[ReadStats]],
     ) -> None:
-        # Components of one index are read together: their rows are located once.
-        self._by_index: dict[int, list[RowComponent]] = {}
-        for item in components:
-            if any(item.sources):
-                self._by_index.setdefault(id(item.index), []).append(item)
+        # Many rows at once cost h5py less than a few each time.
+        self._in_turns = _by_index(item for item in components if item.is_read_in_turns)
+        self._others = _by_index(item for item in components if not item.is_read_in_turns)
         self._tasks_per_bundle = tasks_per_bundle
         self._submit = submit
 
     def start(self, batch: PendingBatch) -> list[Task[ReadStats]]:
         """Submits the tasks that fill the next bundle."""
-        count = len(batch.indices)
-        num_tasks = min(self._tasks_per_bundle, count) if self._by_index else 0
-        bounds = [count * i // num_tasks for i in range(num_tasks + 1)] if num_tasks else []
-        components = list(self._by_index.values())
-        firsts, shifts = batch.first_frames, batch.shifts
+        tasks = self._cut(batch, self._in_turns, 1) if self._in_turns else []
+        if self._others:
+            tasks += self._cut(batch, self._others, min(self._tasks_per_bundle, len(batch.indices)))
+        return tasks
+
+    def _cut(
+        self, batch: PendingBatch, components: Sequence[Sequence[RowComponent]], num_tasks: int
+    ) -> list[Task[ReadStats]]:
+        count, firsts, shifts = len(batch.indices), batch.first_frames, batch.shifts
+        bounds = [count * i // num_tasks for i in range(num_tasks + 1)]
         return [
             self._submit(
                 _fill,
@@ -74,6 +79,15 @@ class RowFiller:
             )
             for begin, stop in itertools.pairwise(bounds)
         ]
+
+
+def _by_index(components: Iterable[RowComponent]) -> list[list[RowComponent]]:
+    """Groups components by their index: those of one are read together, and located once."""
+    found: dict[int, list[RowComponent]] = {}
+    for item in components:
+        if any(item.sources):
+            found.setdefault(id(item.index), []).append(item)
+    return list(found.values())
 
 
 def _fill(

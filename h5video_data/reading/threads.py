@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from h5video_data.errors import ReadError
+from h5video_data.storage.system import at_fork
 
 T = TypeVar("T")
 
@@ -280,4 +280,4 @@ def _forget_all() -> None:
     _run_by_others.clear()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+at_fork(after_in_child=_forget_all)

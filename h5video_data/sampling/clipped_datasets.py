@@ -43,7 +43,7 @@ def clips_of_datasets(
             f"Received: clip={clip!r} for {', '.join(map(repr, x))}"
         )
     lengths = {name: shapes[name][item.axis or 0] for name, item in found.items()}
-    _check_same_rate(lengths)
+    _check_same_rate(lengths, shapes)
     shortest = min(lengths, key=lengths.__getitem__)
     if clip.span > lengths[shortest]:
         raise ArgumentError(
@@ -102,15 +102,18 @@ def _check_frames_of_y(clip: Clip, name: str, shape: Shape, axis: int, ranks: se
         )
 
 
-def _check_same_rate(lengths: Mapping[str, int]) -> None:
+def _check_same_rate(lengths: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
     """Raises an ArgumentError if datasets of x cannot be of the same frames, to judge by counts."""
     least, most = min(lengths.values()), max(lengths.values())
-    if most - least > 1 and least <= (most + 1) // 2:
+    # What looks like video may be short by some frames; features may not: 12 may be joints.
+    of_video = {length for name, length in lengths.items() if len(shapes[name]) > 2} or {most}
+    is_other_rate = most - least > 1 and least <= (most + 1) // 2
+    if is_other_rate or not of_video.issuperset(lengths.values()):
         raise ArgumentError(
             "`clip` takes the same frames of all datasets of x, up to the end of the shortest one. "
             "These may have other frame rates, or no frames along this axis: "
             f"{', '.join(f'{name!r} with {n}' for name, n in lengths.items())}. Leave `clip` out "
-            "and cut in a map function, or make datasets of x of as many frames"
+            "and cut in a map function, or make datasets of x of as many frames."
         )
 
 

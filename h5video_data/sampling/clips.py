@@ -41,8 +41,9 @@ class Clip:
             are read, and the clips are cut out of them.
         lengths: How many of each sample's first frames are video, if the rest is padding: clips are
             drawn from these alone. Name of a dataset of whole numbers, (samples,), or an array
-            (samples,) of the whole set. None: all frames are video. A sample of those in use that
-            is shorter than the clip is an error.
+            (samples,) of the whole set; from 1 to the frames that are stored, of the shortest
+            dataset of x. None: all frames are video. A sample in use that is shorter than the clip
+            is an error; others of the set may be.
         y: Which datasets of y get the same frames. None: those whose samples have three axes or
             more, and as many frames along `axis` as x, such as a mask for each frame. True: all
             that have as many frames, such as a class number for each, (samples, frames). False:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from h5video_data.errors import FileFormatError
+from h5video_data.errors import FileFormatError, H5VideoError
 
-from .hdf5_files import HDF5_ERRORS
+from .hdf5_files import HDF5_ERRORS, open_file
 from .hdf5_names import open_item
 
 SAMPLE_COUNT = "sample_count"
@@ -80,14 +80,13 @@ def read_class_names(file: Any) -> tuple[str, ...] | None:
     )
 
 
-def is_matlab(dataset: Any) -> bool:
-    """Whether MATLAB wrote an open `h5py.Dataset`: it marks datasets, and begins its files so."""
-    with contextlib.suppress(*HDF5_ERRORS):
-        if "MATLAB_class" in dataset.attrs:
+def is_of_matlab(path: str, name: str) -> bool:
+    """Whether MATLAB wrote a dataset of a file: it marks datasets, and begins its files so."""
+    with contextlib.suppress(H5VideoError, *HDF5_ERRORS), open_file(path) as file:
+        if "MATLAB_class" in open_item(file, name).attrs:
             return True
-        if dataset.file.userblock_size:
-            with open(dataset.file.filename, "rb") as file:
-                return file.read(len(_MATLAB)) == _MATLAB
+        with open(path, "rb") as raw:
+            return raw.read(len(_MATLAB)) == _MATLAB
     return False
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-import os
 from typing import Any
 
 import h5py
@@ -20,6 +19,7 @@ from h5py._objects import phil
 from numpy.typing import NDArray
 
 from .hdf5_files import file_identity
+from .system import read_at
 
 Ints = NDArray[np.int64]
 
@@ -138,14 +138,15 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
         return 0
     number = int(written[0])
     corner = np.array(np.unravel_index(number, grid_shape(dataset))) * dataset.chunks
-    with phil:  # h5py does not take its own lock for this call
+    with phil:  # h5py does not take its own lock for these calls
         _, expected = dataset.id.read_direct_chunk(tuple(corner.tolist()))
-    fd = dataset.file.id.get_vfd_handle()  # another file may be at its path by now
-    candidates = [
-        correction
-        for correction in (0, dataset.file.userblock_size)
-        if os.pread(fd, int(sizes[number]), int(offsets[number]) + correction) == bytes(expected)
-    ]
+        fd = dataset.file.id.get_vfd_handle()  # another file may be at its path by now
+        found = bytearray(int(sizes[number]))
+        candidates = []
+        for correction in (0, dataset.file.userblock_size):
+            count = read_at(fd, memoryview(found), int(offsets[number]) + correction)
+            if found[:count] == bytes(expected):
+                candidates.append(correction)
     if len(candidates) != 1:
         raise UnreadableTableError("the offsets of its chunks are ambiguous (userblock)")
     return candidates[0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
 import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +15,7 @@ from h5video_data.errors import UnavailableError
 
 from .file_identity import no_longer_exists
 from .os_errors import TOO_MANY_OPEN, error_number, unavailable
+from .system import OPEN_FLAGS, file_numbers, max_open_files, open_descriptors
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,10 +30,10 @@ def keep_open(open_one: Callable[..., T], maxsize: int) -> Any:
         open_one: Opens a file, which is closed when its result is no longer referenced.
         maxsize: Files to keep open; fewer if the process may have few descriptors.
     """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY:
+    limit = max_open_files()
+    if limit is not None:
         # A quarter of the descriptors: other loaders, TensorFlow and the user open files as well.
-        maxsize = max(1, min(maxsize, soft // 4))
+        maxsize = max(1, min(maxsize, limit // 4))
     cached = functools.lru_cache(maxsize)(open_one)
     _caches.add(weakref.ref(cached, _caches.discard))
     return cached
@@ -65,7 +65,7 @@ def open_descriptor(path: str) -> int:
         UnavailableError: It cannot be opened.
     """
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, OPEN_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         raise no_longer_exists(path) from None
     except OSError as error:
@@ -78,18 +78,18 @@ def check_openable(path: str) -> None:
 
 
 def open_identities() -> set[tuple[int, int]] | None:
-    """Returns device and inode of all files that the process has open; None without /proc."""
+    """Returns device and inode of all files that the process has open; None: not known."""
     found = set()
     try:
-        numbers = os.listdir("/proc/self/fd")
-    except FileNotFoundError:
-        return None
+        numbers = open_descriptors()
     except OSError as error:
-        raise unavailable("cannot read /proc/self/fd", error) from error
+        raise unavailable("cannot list the open files of this process", error) from error
+    if numbers is None:
+        return None
     for number in numbers:
         try:
-            opened = os.stat(int(number))
+            opened = os.stat(number)
         except OSError:  # the listing's own descriptor, or one closed since
             continue
-        found.add((opened.st_dev, opened.st_ino))
+        found.add(file_numbers(opened))
     return found

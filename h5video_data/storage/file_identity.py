@@ -17,6 +17,7 @@ from datetime import datetime
 from h5video_data.errors import FileChangedError, NotHDF5Error, VideoFileNotFoundError
 
 from .os_errors import unavailable
+from .system import file_numbers
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FileIdentity:
     @classmethod
     def of(cls, found: os.stat_result) -> FileIdentity:
         """Returns the identity in a result of `os.stat`."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cls(*file_numbers(found), found.st_size, found.st_mtime_ns)
 
     def changes(self, now: FileIdentity) -> str:
         """Returns a description of the differences, for error messages."""

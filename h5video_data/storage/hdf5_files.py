@@ -24,15 +24,14 @@ from h5video_data.errors import (
 from .descriptors import with_free_descriptors
 from .file_identity import FileIdentity, check_identity, identity_of, require_identity
 from .os_errors import error_number, unavailable
+from .system import at_fork
 
 if h5py.version.version_tuple < (3, 14):
     # If another thread is reading during a fork, the child inherits a lock that nobody releases.
     # From 3.14 on, h5py takes care of this itself (h5py/h5py#2584).
     from h5py._objects import phil
 
-    os.register_at_fork(
-        before=phil.acquire, after_in_parent=phil.release, after_in_child=phil.release
-    )
+    at_fork(before=phil.acquire, after_in_parent=phil.release, after_in_child=phil.release)
 
 # All that h5py raises on a damaged file: HDF5's errors, and those of Python code in h5py that meets
 # values it does not expect.

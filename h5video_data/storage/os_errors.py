@@ -17,8 +17,9 @@ from h5video_data.errors import H5VideoError, ReadError, UnavailableError
 # EBADMSG and EUCLEAN are checksum errors of file systems, ENODATA and EILSEQ of a medium; EINVAL,
 # EOVERFLOW and EFBIG stand for an offset that no file can have.
 _DAMAGED_BYTES = (
-    *(errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA, errno.EILSEQ),
+    *(errno.EIO, errno.EBADMSG, errno.ENODATA, errno.EILSEQ),
     *(errno.EINVAL, errno.EOVERFLOW, errno.EFBIG),
+    *([errno.EUCLEAN] if hasattr(errno, "EUCLEAN") else []),  # Linux has it
 )
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 

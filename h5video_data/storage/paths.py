@@ -77,14 +77,26 @@ def split_name(name: str) -> tuple[str | None, str]:
     return None, name
 
 
-def check_name(name: str) -> None:
-    """Raises a VideoFileNotFoundError for the name of a dataset of a file that does not exist."""
+def other_file_hint(name: str) -> str:
+    """Returns how to name a dataset of another file, for a name that is that of a file, or "".
+
+    Raises:
+        VideoFileNotFoundError: It is the name of a dataset of a file that does not exist.
+    """
     pattern, _, dataset = name.rpartition(":")
     if dataset and pattern.lower().endswith(_SUFFIXES):
         raise VideoFileNotFoundError(
             f"No such file: {pattern!r}, or no file matches the glob. Received: {name!r}, which "
             "names a file and a dataset in it"
         )
+    path, rest = name.rstrip(":"), ""
+    while path and not os.path.isfile(os.path.expanduser(path)):
+        path, _, last = path.rpartition("/")
+        rest = f"{last}/{rest}"
+    if not path:
+        return ""
+    full = f"{path}:{rest.rstrip('/') or 'y'}"
+    return f" The name of a dataset of another file has a colon: {full!r}."
 
 
 def hdf5_search_path(path: str, name: str, prefix_variable: str) -> list[str]:

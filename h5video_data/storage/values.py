@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -22,6 +22,8 @@ from .layout import StoredArray
 from .os_errors import read_failure
 from .plugins import require_filters
 from .virtual import UnopenedSources, check_external, find_source_files
+
+Selection: TypeAlias = Sequence[slice]
 
 
 class Values:
@@ -66,6 +68,16 @@ class Values:
         if dataset.shape:
             check_external(dataset, dataset.shape[0] if num_rows is None else num_rows)
 
+    @property
+    def is_always_written(self) -> bool:
+        """Whether HDF5 gives each value one of its own or a fill value; if not, some are left."""
+        plist = self.dataset.id.get_create_plist()
+        return (
+            not self.dataset.is_virtual
+            and plist.get_fill_time() != h5py.h5d.FILL_TIME_NEVER
+            and plist.fill_value_defined() != h5py.h5d.FILL_VALUE_UNDEFINED
+        )
+
     @with_free_descriptors
     def read(self, *selection: slice) -> NDArray[Any]:
         """Reads a selection: a slice with a start and a stop for each of the first axes.
@@ -83,45 +95,116 @@ class Values:
         self.check_files()
         return values
 
-    def read_into(self, out: NDArray[Any], selection: Sequence[slice]) -> None:
-        """Reads a selection into an array, and raises as `read`; the caller calls `check_files`.
+    def read_each(
+        self, selections: Sequence[Selection], out: NDArray[Any], targets: Sequence[int]
+    ) -> None:
+        """Reads selections one by one, and raises as `read`; the caller calls `check_files`.
+
+        No other thread reads by h5py meanwhile: the next selection may need a chunk that HDF5 has
+        decoded for this one.
 
         Args:
+            selections: Each a slice with a start and a stop for each of the first axes; the axes of
+                an array type follow those of the dataset.
             out: Array to fill, C-contiguous, of the values' dtype in the machine's byte order.
-            selection: A slice with a start and a stop for each of the first axes; the axes of an
-                array type follow those of the dataset.
+            targets: For each selection, the first row of `out` to fill.
         """
         dataset, rank = self.dataset, len(self.dataset.shape)
-        with self.reading(selection[:rank]):
-            if self._is_converted:
-                # Without the last argument, a virtual dataset of many sources takes 1.6 times as
-                # long to read.
-                dataset.read_direct(out, tuple(selection), np.s_[: len(out)])
-            else:
-                out[...] = dataset[tuple(selection[:rank])][
-                    (slice(None),) * rank + tuple(selection[rank:])
-                ]
+        with phil:
+            space, in_memory = dataset.id.get_space(), h5py.h5t.py_create(out.dtype)
+            memory, num_rows = None, -1
+            for selection, target in zip(selections, targets, strict=True):
+                count = selection[0].stop - selection[0].start
+                rows = out[target : target + count]
+                try:
+                    if not self._is_converted:
+                        self._read_converted(selection, rows)
+                        continue
+                    if count != num_rows:
+                        memory, num_rows = h5py.h5s.create_simple(rows.shape), count
+                    _select(space, selection)
+                    dataset.id.read(memory, space, rows, in_memory)
+                except HDF5_ERRORS as error:
+                    raise self._failure((selection,), error) from error
+            self._unopened.check(dataset, [selection[:rank] for selection in selections])
+
+    def read_together(
+        self, selections: Sequence[Selection], out: NDArray[Any], out_rows: NDArray[np.int64]
+    ) -> None:
+        """Reads selections by one call of HDF5, and raises as `read`.
+
+        Args:
+            selections: As for `read_each`; disjoint, in the order of their rows.
+            out: As for `read_each`.
+            out_rows: int64 (n,), ascending, the rows of `out` to fill with the rows of the
+                selections, in this order.
+        """
+        if not self._is_converted:
+            counts = [rows.stop - rows.start for rows, *_ in selections]
+            ends = np.cumsum(counts)
+            for selection, count, end in zip(selections, counts, ends.tolist(), strict=True):
+                found = np.empty((count, *out.shape[1:]), out.dtype)
+                self.read_each([selection], found, [0])
+                out[out_rows[end - count : end]] = found
+            return
+        with self.reading(*selections):
+            space = self.dataset.id.get_space()
+            _select(space, *selections)
+            first, stop = int(out_rows[0]), int(out_rows[-1]) + 1
+            is_one_run = stop - first == len(out_rows)
+            if is_one_run:
+                out = out[first:stop]
+            memory = h5py.h5s.create_simple(out.shape)
+            if not is_one_run:
+                runs = np.split(out_rows, np.flatnonzero(np.diff(out_rows) != 1) + 1)
+                slices = ((slice(int(run[0]), int(run[-1]) + 1),) for run in runs)
+                _select(memory, *slices)
+            self.dataset.id.read(memory, space, out, h5py.h5t.py_create(out.dtype))
+
+    def _read_converted(self, selection: Selection, out: NDArray[Any]) -> None:
+        rank = len(self.dataset.shape)
+        inner = (slice(None),) * rank + tuple(selection[rank:])
+        out[...] = self.dataset[tuple(selection[:rank])][inner]
 
     @contextlib.contextmanager
-    def reading(self, selection: Sequence[slice]) -> Iterator[None]:
-        """Returns a context in which to read a selection; the caller then calls `check_files`."""
+    def reading(self, *selections: Selection) -> Iterator[None]:
+        """Returns a context in which to read selections; the caller then calls `check_files`."""
         with phil:
             try:
                 yield
             except HDF5_ERRORS as error:
-                self.check_files()
-                for path, _ in self.files:
-                    check_openable(path)
-                first, stop = selection[0].start, selection[0].stop
-                samples = (
-                    f"samples {first} to {stop - 1}" if stop > first + 1 else f"sample {first}"
-                )
-                location = f"{dataset_location(self.dataset)}, {samples}"
-                raise read_failure(location, error) from error
-            self._unopened.check(self.dataset, selection)
+                raise self._failure(selections, error) from error
+            self._unopened.check(self.dataset, selections)
+
+    def _failure(self, selections: Sequence[Selection], error: Exception) -> Exception:
+        """Returns the error to raise if HDF5 could not read selections."""
+        self.check_files()
+        for path, _ in self.files:
+            check_openable(path)
+        first, stop = selections[0][0].start, selections[-1][0].stop
+        samples = f"samples {first} to {stop - 1}" if stop > first + 1 else f"sample {first}"
+        return read_failure(f"{dataset_location(self.dataset)}, {samples}", error)
 
     def check_files(self) -> None:
         """Raises an error if a file changed, so that what was just read may be from another."""
         (path, identity), *behind = self.files
         check_identity(path, identity, self._fd)
         check_files(behind)
+
+
+def _select(space: Any, *selections: Selection) -> None:
+    """Selects the union of selections of a dataspace.
+
+    As h5py's own selections do, but these take several times as long as a small read.
+    """
+    shape, operation = space.shape, h5py.h5s.SELECT_SET
+    for selection in selections:
+        rest = len(shape) - len(selection)
+        starts = (*(item.start for item in selection), *[0] * rest)
+        steps = (*(item.step or 1 for item in selection), *[1] * rest)
+        counts = (
+            *(len(range(item.start, item.stop, item.step or 1)) for item in selection),
+            *shape[len(selection) :],
+        )
+        space.select_hyperslab(starts, counts, steps, op=operation)
+        operation = h5py.h5s.SELECT_OR

@@ -12,7 +12,7 @@ import errno
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 from h5py._objects import phil
+from numpy.typing import NDArray
 
 from h5video_data.errors import (
     DatasetNotFoundError,
@@ -28,7 +29,7 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 
-from .descriptors import open_identities
+from .descriptors import check_openable, open_identities
 from .file_identity import FileIdentity, Files, check_identity, identity_of
 from .hdf5_files import HDF5_ERRORS, file_identity, open_file
 from .hdf5_names import all_names, dataset_location, find_dataset
@@ -56,6 +57,8 @@ class SourceFiles:
     mappings: tuple[SourceMapping, ...] = ()
     """One for each source of a virtual dataset in another file, except for parts that grow with
     their source."""
+    are_chunked: bool = False
+    """Whether a source of a virtual dataset is chunked."""
 
 
 def find_source_files(dataset: Any) -> SourceFiles:
@@ -78,7 +81,7 @@ def find_source_files(dataset: Any) -> SourceFiles:
             f"HDF5 error: {error}"
         ) from error
     search.found.pop(_path_of(dataset), None)
-    return SourceFiles(tuple(search.found.items()), tuple(search.mappings))
+    return SourceFiles(tuple(search.found.items()), tuple(search.mappings), search.has_chunks)
 
 
 class UnopenedSources:
@@ -94,12 +97,30 @@ class UnopenedSources:
         self._first_rows = np.array([first[0] for first, _ in bounds], np.int64)
         self._last_rows = np.array([last[0] for _, last in bounds], np.int64)
 
-    def check(self, dataset: Any, selection: Sequence[slice]) -> None:
+    def check(self, dataset: Any, selections: Iterable[Sequence[slice]]) -> None:
         """Raises an error if HDF5 could not open a source of what was just read.
 
         The caller holds `phil` since before the read: nobody else may open one of these files
-        before this check. Each slice of `selection` has a start and a stop.
+        before this check. Each slice of a selection has a start and a stop.
         """
+        if not self._is_unopened.any():
+            return
+        wanted = {number for selection in selections for number in self._wanted(dataset, selection)}
+        opened = open_identities() if wanted else None
+        for number in sorted(wanted):
+            _, path, identity = self._mappings[number]
+            if opened is None:
+                # If HDF5 had no descriptor left, there is none now.
+                check_openable(path)
+            elif (identity.device, identity.inode) not in opened:
+                check_identity(path, identity)
+                what = f"{dataset_location(dataset)}: HDF5 could not open the source file {path}"
+                cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                raise unavailable(what, cause) from cause
+            self._is_unopened[number] = False
+
+    def _wanted(self, dataset: Any, selection: Sequence[slice]) -> Iterator[int]:
+        """Yields the numbers of the unopened sources that a selection has values of."""
         rows = selection[0]
         is_near = (self._first_rows < rows.stop) & (self._last_rows >= rows.start)
         near = np.flatnonzero(is_near & self._is_unopened).tolist()
@@ -110,21 +131,34 @@ class UnopenedSources:
         if not all(map(len, ranges)):
             return
         starts, counts, steps = zip(*((r.start, len(r), r.step) for r in ranges), strict=True)
-        wanted = []
         for number in near:
             part = self._mappings[number].part.copy()
             part.select_hyperslab(starts, counts, steps, op=h5py.h5s.SELECT_AND)
             if part.get_select_npoints():
-                wanted.append(number)
-        opened = open_identities() if wanted else None
-        for number in wanted:
-            _, path, identity = self._mappings[number]
-            if opened is not None and (identity.device, identity.inode) not in opened:
-                check_identity(path, identity)
-                what = f"{dataset_location(dataset)}: HDF5 could not open the source file {path}"
-                cause = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                raise unavailable(what, cause) from cause
-        self._is_unopened[wanted] = False
+                yield number
+
+
+def source_bounds(dataset: Any) -> tuple[int, NDArray[np.int64]]:
+    """Finds where the sources of a virtual `h5py.Dataset` meet along its first axis.
+
+    Returns:
+        The number of its mappings, and int64 (n,), ascending: the rows where a source begins while
+        no other one goes on. Between two of them, all rows may be of one source.
+    """
+    plist = dataset.id.get_create_plist()
+    parts = [plist.get_virtual_vspace(i) for i in range(plist.get_virtual_count())]
+    ends = []
+    for part in parts:
+        if _is_growing(part):
+            ends.append((part.get_regular_hyperslab()[0][0], dataset.shape[0]))
+        else:
+            first, last = part.get_select_bounds()
+            ends.append((first[0], last[0]))
+    if not ends:
+        return 0, np.zeros(0, np.int64)
+    firsts, lasts = np.array(sorted(ends), np.int64).T
+    before = np.maximum.accumulate(lasts)[:-1]
+    return len(parts), firsts[np.append(True, firsts[1:] > before)]
 
 
 class _Search:
@@ -133,6 +167,7 @@ class _Search:
     def __init__(self) -> None:
         self.found: dict[str, FileIdentity] = {}
         self.mappings: list[SourceMapping] = []
+        self.has_chunks = False
         # The datasets that are being searched, each a source of the one before.
         self._above: list[Any] = []
 
@@ -143,6 +178,7 @@ class _Search:
             )
         self.found[_path_of(dataset)] = file_identity(dataset.file)
         self._above.append(dataset)
+        self.has_chunks |= dataset.chunks is not None
         if dataset.is_virtual:
             self._collect_sources(dataset)
         elif dataset.external:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from h5video_data.storage.system import c_library
 
 # Larger than what codecs allocate (Blosc: two of its blocks), smaller than most batches.
 KEPT_BLOCK_NBYTES = 1 << 20
@@ -22,7 +22,7 @@ def keep_freed_blocks() -> None:
     Must be called after `from_generator` has started. The setting holds for the whole process. Does
     nothing with another C library.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(c_library(), "mallopt", None)
     if mallopt is not None:
         # Twice as much at the end of the heap, as the library itself does it.
         mallopt(_M_TRIM_THRESHOLD, 2 * KEPT_BLOCK_NBYTES)

@@ -18,6 +18,7 @@ from h5video_data.errors import (
     MissingDependencyError,
     VideoFileNotFoundError,
 )
+from h5video_data.storage.system import read_at, write_at
 
 Item = TypeVar("Item")
 
@@ -74,7 +75,7 @@ class Output(io.FileIO):
         try:
             position = self.tell()
             while len(rest) and self.error is None:
-                count = os.pwrite(self.fileno(), rest, position)
+                count = write_at(self.fileno(), rest, position)
                 rest, position = rest[count:], position + count
         except BaseException as error:
             self.error = error
@@ -84,7 +85,7 @@ class Output(io.FileIO):
         """Reads what was written; zeros beyond it."""
         view, done = memoryview(data), 0
         try:
-            done = os.preadv(self.fileno(), [view], self.tell())
+            done = read_at(self.fileno(), view, self.tell())
         except BaseException as error:
             self.error = self.error or error
         view[done:] = bytes(len(view) - done)

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from h5video_data import __version__
 from h5video_data.errors import H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
+from h5video_data.storage.system import shell_words
 
 from .demo import run_demo
 from .inspection import inspect
@@ -92,7 +92,7 @@ def _typed(flag: str, value: Any) -> str:
     if isinstance(value, list):
         return " ".join(_typed(flag, item) for item in value)
     text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"{flag}{' ' if flag.startswith('-') else '='}{shlex.quote(text)}"
+    return f"{flag}{' ' if flag.startswith('-') else '='}{shell_words([text])}"
 
 
 # Arguments

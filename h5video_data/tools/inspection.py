@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -23,6 +22,8 @@ from h5video_data.storage.attributes import (
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
+from h5video_data.storage.strings import is_strings
+from h5video_data.storage.system import shell_words
 from h5video_data.storage.virtual import check_external
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
@@ -171,8 +172,11 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         stored = describe(dataset)
     except H5VideoError as error:
         dtype: np.dtype[Any] | None = _known(lambda: dataset.dtype, None)
+        path: AccessKind | Literal["none"] = "none"
         reason: str | None = "it has no samples"
-        if isinstance(error, UnsupportedDtypeError):
+        if is_strings(dataset):
+            path, reason = "memory", "strings, which `y` reads as class numbers"
+        elif isinstance(error, UnsupportedDtypeError):
             is_number = dtype is None or dtype.kind in "iufc"
             reason = "its dtype is not supported" if is_number else "its values are not numbers"
         elif dataset.is_virtual or dataset.external:
@@ -190,7 +194,7 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
             filters=(),
             nbytes=_known(lambda: (dataset.size or 0) * dataset.id.get_type().get_size(), 0),
             stored_nbytes=_known(dataset.id.get_storage_size, 0),
-            path="none",
+            path=path,
             reason=reason,
             read_amplification=0.0,
             advice=(),
@@ -257,7 +261,7 @@ def _repack_command(stored: StoredArray) -> str:
     """What to type; a compressed dataset may be too large without compression."""
     name = stored.name.lstrip("/")
     words = ["h5video-data", "repack", stored.path, f"{os.path.splitext(stored.path)[0]}_fast.h5"]
-    command = shlex.join(words if name == "X" else [*words, "--x", name])
+    command = shell_words(words if name == "X" else [*words, "--x", name])
     if not stored.filters:
         return command
     return f"{command} (it then takes {size_text(stored.nbytes)}; with --compression lzf, less)"

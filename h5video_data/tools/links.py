@@ -27,7 +27,14 @@ def moved_link(path: str, filename: bytes, folder: str) -> bytes:
     if os.path.isabs(filename):
         return filename
     found = filter(os.path.exists, hdf5_search_path(path, os.fsdecode(filename), _LINK))
-    return next((os.fsencode(os.path.relpath(place, folder)) for place in found), filename)
+    return next((os.fsencode(_relative(place, folder)) for place in found), filename)
+
+
+def _relative(path: str, folder: str) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive of Windows
+        return os.path.abspath(path)
 
 
 def linked_files(path: str) -> set[str]:

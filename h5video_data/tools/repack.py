@@ -30,6 +30,7 @@ from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.system import num_processors
 from h5video_data.storage.values import Values
 from h5video_data.video_set import VideoSet
 
@@ -160,7 +161,7 @@ def repack(
         copier.check(partial)
         _check_samples(video_set, partial)
 
-    num_threads = len(os.sched_getaffinity(0))
+    num_threads = num_processors()
     samples, batch_size = np.arange(video_set.num_samples), _batch_size(video_set)
     batches = read_once(
         video_set,

@@ -15,6 +15,11 @@ Clips are (batch, frames, channels, rows, columns), as they are stored, or with
 shape that can only be channels last, such as (batch, 16, 112, 112, 3), is an ArgumentError; with
 `"channels_first"`, it is taken as given.
 
+Images, (batch, channels, rows, columns) or (batch, rows, columns, channels), are taken as clips of
+one frame, and stay images. They have 1, 3 or 4 channels, or what `data_format` says: other shapes
+may be video without channels, and are an ArgumentError. Functions that select or order frames take
+no images.
+
 Random choices are the same for all frames of a clip and independent from clip to clip. They are a
 function of `seeds`, int32 (batch, 2), alone: they do not depend on the number of threads, and are
 repeated with the same seed and epoch.
@@ -36,6 +41,7 @@ __all__ = [
     "cutmix",
     "mixup",
     "normalize",
+    "one_hot",
     "random_brightness",
     "random_contrast",
     "random_crop",
@@ -53,6 +59,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .colour import normalize, random_brightness, random_contrast, random_saturation, to_float
     from .geometry import channels_last, random_crop, random_erasing, random_flip
+    from .labels import one_hot
     from .mixing import cutmix, mixup
     from .resizing import random_resized_crop, resize
     from .statistics import ChannelStatistics, channel_statistics
@@ -60,7 +67,7 @@ if TYPE_CHECKING:
     from .temporal import temporal_subsample as temporal_subsample
 else:
     # Imported when first used. `statistics` comes first: the others import TensorFlow, in seconds.
-    _MODULES = ("statistics", "colour", "geometry", "mixing", "resizing", "temporal")
+    _MODULES = ("statistics", "colour", "geometry", "labels", "mixing", "resizing", "temporal")
 
     def __getattr__(name: str) -> object:
         if name in (*__all__, "temporal_subsample"):

@@ -104,7 +104,7 @@ def normalize(
         spread = tf.constant(per_channel("std", stds, clips, axes), values.dtype)
         return tf.cast((values - centre) / spread, dtype)
 
-    return deterministic(scale, key)
+    return deterministic(scale, key, axes=axes)
 
 
 def random_brightness(
@@ -131,7 +131,7 @@ def random_brightness(
     limits = _check_value_range(value_range)
 
     def adjust(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        check_rank(clips)
+        check_rank(clips, images=True)
         values, low, high = _with_range(clips, limits)
         added = tf.cast(uniform(seeds, 1, lower, upper), values.dtype) * (high - low)
         result = tf.clip_by_value(values + per_clip(added, clips), low, high)
@@ -177,7 +177,7 @@ def random_contrast(
         result = tf.clip_by_value((values - mean) * per_clip(scale, clips) + mean, low, high)
         return as_dtype(result, clips.dtype)
 
-    return random(adjust, key)
+    return random(adjust, key, axes=axes)
 
 
 def random_saturation(
@@ -220,7 +220,7 @@ def random_saturation(
         most = tf.math.divide_no_nan(largest, tf.reduce_max(distance, axis, keepdims=True))
         return as_dtype(largest - distance * tf.minimum(scale, most), clips.dtype)
 
-    return random(adjust, key)
+    return random(adjust, key, axes=axes)
 
 
 def _check_floating(dtype: str) -> None:
@@ -266,7 +266,7 @@ def _inside(clips: tf.Tensor, high: float | None) -> tf.Tensor:
     """
     if clips.dtype.is_unsigned:
         return clips
-    first = as_float(clips[:1, :1])
+    first = as_float(clips[:1, :1] if clips.shape.rank == 5 else clips[:1])
     if high is None:
         # Black frames may have some noise around 0.
         is_outside = first < -tf.maximum(tf.reduce_max(first), 0.1) / 4

@@ -22,7 +22,11 @@ FRAMES = 1
 
 
 def deterministic(
-    change: Change | Sequence[Change], key: Key, *, alike: Mapping[str, int] | None = None
+    change: Change | Sequence[Change],
+    key: Key,
+    *,
+    alike: Mapping[str, int] | None = None,
+    axes: ClipAxes | None = None,
 ) -> MapFunction:
     """Returns a map function that replaces the clips that `key` names.
 
@@ -30,23 +34,29 @@ def deterministic(
         change: Function from clips to new clips; or one for each name of `key`.
         key: Names of the values that are clips.
         alike: Axes, by name, along which all of these values must have the same length.
+        axes: Axes of the clips, if `change` may get images too, as clips of one frame: then values
+            of 4 dimensions are images. None: it gets values as they are.
     """
     names = as_names(key)
 
     def apply(x: Any, *rest: Any) -> Any:
-        return _changed((x, *rest), names, change, alike)
+        return _changed((x, *rest), names, change, alike, axes)
 
     return _named(apply, change)
 
 
 def random(
-    change: Change | Sequence[Change], key: Key, *, alike: Mapping[str, int] | None = None
+    change: Change | Sequence[Change],
+    key: Key,
+    *,
+    alike: Mapping[str, int] | None = None,
+    axes: ClipAxes | None = None,
 ) -> MapFunction:
     """Returns a map function like `deterministic`, of clips and seeds, the same for all clips."""
     names = as_names(key)
 
     def apply(x: Any, *rest: Any, seeds: tf.Tensor) -> Any:
-        return _changed((x, *rest), names, change, alike, seeds)
+        return _changed((x, *rest), names, change, alike, axes, seeds)
 
     return _named(apply, change)
 
@@ -56,12 +66,13 @@ def _changed(
     names: Sequence[str],
     change: Change | Sequence[Change],
     alike: Mapping[str, int] | None,
+    axes: ClipAxes | None,
     *seeds: tf.Tensor,
 ) -> Any:
-    found = find_clips(element, names, alike)
+    found = find_clips(element, names, alike, axes)
     changes = [change] * len(found) if callable(change) else change
     for (place, clips), function in zip(found.items(), changes, strict=True):
-        element = place.put(element, function(clips, *seeds))
+        element = put_clips(element, place, function(clips, *seeds), clips)
     return as_element(element)
 
 
@@ -74,13 +85,30 @@ def _named(apply: MapFunction, change: Change | Sequence[Change]) -> MapFunction
 
 
 def find_clips(
-    element: tuple[Any, ...], names: Sequence[str], alike: Mapping[str, int] | None = None
+    element: tuple[Any, ...],
+    names: Sequence[str],
+    alike: Mapping[str, int] | None = None,
+    axes: ClipAxes | None = None,
 ) -> dict[Place, tf.Tensor]:
-    """Finds the clips of an element, checked: tensors, of the same lengths along some axes."""
+    """Finds the clips of an element, checked: tensors, of the same lengths along some axes.
+
+    With `axes`, images are returned as clips of one frame; `put_clips` returns their results.
+    """
     found = {place: place.get(element) for place in find_places(element, names)}
     for clips in found.values():
         if not tf.is_tensor(clips):
             raise ArgumentError(f"Clips must be a tensor. Received: {clips!r}")
+    if axes is not None:
+        if {clips.shape.rank for clips in found.values()} == {4, 5}:
+            raise ArgumentError(
+                "Values of 4 dimensions beside clips may be images, or video without channels: add "
+                "the axis that is missing in a map function before this one, of one frame by "
+                "`tf.expand_dims(y, 1)`, or of one channel by `tf.expand_dims(y, 2)`, or -1 for "
+                "channels last. "
+                f"Received: shapes {', '.join(str(clips.shape) for clips in found.values())}"
+            )
+        found = {place: _as_clips(clips, axes) for place, clips in found.items()}
+    for clips in found.values():
         if alike and FRAMES not in alike.values():
             check_rank(clips)
     for what, axis in (alike or {}).items():
@@ -90,6 +118,22 @@ def find_clips(
                 f"Received: shapes {', '.join(str(clips.shape) for clips in found.values())}"
             )
     return found
+
+
+def _as_clips(values: tf.Tensor, axes: ClipAxes) -> tf.Tensor:
+    """Returns images as clips of one frame, and clips as they are."""
+    if values.shape.rank != 4:
+        return values
+    axes.check_images(values.shape.as_list())
+    return tf.expand_dims(values, FRAMES)
+
+
+def put_clips(
+    element: tuple[Any, ...], place: Place, changed: tf.Tensor, clips: tf.Tensor
+) -> tuple[Any, ...]:
+    """Returns an element with what `find_clips` found there changed: images are images again."""
+    are_images = place.get(element).shape.rank == 4 and clips.shape.rank == 5
+    return place.put(element, tf.squeeze(changed, [FRAMES]) if are_images else changed)
 
 
 def as_element(items: tuple[Any, ...]) -> Any:
@@ -107,13 +151,16 @@ def length(clips: tf.Tensor, axis: int) -> int:
     return int(clips.shape[axis])
 
 
-def check_rank(clips: tf.Tensor) -> None:
-    """Raises an ArgumentError if a tensor is not a batch of clips."""
-    if clips.shape.rank != 5:
+def check_rank(clips: tf.Tensor, *, images: bool = False) -> None:
+    """Raises an ArgumentError if a tensor is not a batch of clips, nor of images if these may be.
+
+    Whoever takes images of 4 dimensions here must not care which of their axes is which.
+    """
+    if clips.shape.rank != 5 and not (images and clips.shape.rank == 4):
         raise ArgumentError(
             "Clips must have 5 dimensions, (batch, frames, channels, rows, columns) or channels "
-            "last. A map function before this one can add an axis with `tf.expand_dims`: frames to "
-            "images, channels to masks. "
+            "last; images 4. A map function before this one can add an axis with `tf.expand_dims`: "
+            "channels to masks and to grey video. "
             f"Received: clips of shape {clips.shape}"
         )
 

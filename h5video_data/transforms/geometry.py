@@ -51,7 +51,7 @@ def channels_last(*, key: Key = None) -> MapFunction:
             )
         return tf.transpose(clips, [0, 1, 3, 4, 2])
 
-    return deterministic(move, key)
+    return deterministic(move, key, axes=axes_of(None))
 
 
 def random_crop(
@@ -85,7 +85,7 @@ def random_crop(
         boxes = place_boxes(seeds, 1, rows, columns, *sizes)
         return for_each_box(clips, boxes, (height, width), axes, lambda box: box)
 
-    return random(tf.function(crop, autograph=False), key, alike=axes.of_frames)
+    return random(tf.function(crop, autograph=False), key, alike=axes.of_frames, axes=axes)
 
 
 def random_flip(
@@ -120,7 +120,7 @@ def random_flip(
             clips = tf.where(per_clip(chosen, clips), tf.reverse(clips, [axis]), clips)
         return clips
 
-    return random(flip, key)
+    return random(flip, key, axes=axes)
 
 
 def random_erasing(
@@ -162,4 +162,4 @@ def random_erasing(
         values = per_channel("fill_value", fill, clips, axes)
         return tf.where(cover, as_dtype(tf.constant(values), clips.dtype), clips)
 
-    return random(erase, key, alike=axes.of_frames)
+    return random(erase, key, alike=axes.of_frames, axes=axes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -22,8 +22,9 @@ from .elements import (
     frame_size,
     is_number,
     per_clip,
+    put_clips,
 )
-from .selection import DataFormat, Key, Place, all_places, as_names, axes_of
+from .selection import ClipAxes, DataFormat, Key, Place, all_places, as_names, axes_of
 
 # Function of clips, partners, ratios and seeds to the mixed clips and the ratios that labels are
 # mixed by. A ratio, float64 (batch,) from 0 to 1, is the fraction of a sample that it keeps.
@@ -58,7 +59,7 @@ def mixup(alpha: float = 0.2, *, key: Key = None) -> MapFunction:
         clips: tf.Tensor, partners: tf.Tensor, ratios: tf.Tensor, seeds: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         del seeds
-        check_rank(clips)
+        check_rank(clips, images=True)
         return as_dtype(_blended(as_float(clips), partners, ratios), clips.dtype), ratios
 
     return _mixing("mixup", alpha, blend, key, blends=True)
@@ -97,7 +98,7 @@ def cutmix(
         kept = 1 - tf.cast(height * width, tf.float64) / (rows * columns)
         return tf.where(covered, tf.gather(clips, partners), clips), kept
 
-    return _mixing("cutmix", alpha, paste, key, alike=axes.of_frames)
+    return _mixing("cutmix", alpha, paste, key, axes=axes)
 
 
 def _mixing(
@@ -106,7 +107,7 @@ def _mixing(
     mix: _Mix,
     key: Key,
     *,
-    alike: Mapping[str, int] | None = None,
+    axes: ClipAxes | None = None,
     blends: bool = False,
 ) -> MapFunction:
     if not is_number(alpha) or not 0 < alpha < float("inf"):
@@ -115,7 +116,7 @@ def _mixing(
 
     def apply(x: Any, *rest: Any, seeds: tf.Tensor) -> Any:
         element = (x, *rest)
-        found = find_clips(element, names, alike)
+        found = find_clips(element, names, axes.of_frames if axes else None, axes)
         others = [place for place in all_places(element) if place.item and place not in found]
         if blends:
             for place, clips in found.items():
@@ -127,7 +128,7 @@ def _mixing(
         ratios = symmetric_beta(seeds, 2, float(alpha))
         for place, clips in found.items():
             mixed, kept = mix(clips, partners, ratios, seeds)
-            element = place.put(element, mixed)
+            element = put_clips(element, place, mixed, clips)
         for place in others:
             blend = functools.partial(_blended, partners=partners, ratios=kept)
             element = place.put(element, tf.nest.map_structure(blend, place.get(element)))
@@ -139,7 +140,7 @@ def _mixing(
 
 def _check_label(function: str, place: Place, values: tf.Tensor) -> None:
     if place.item == 1:
-        rank, wanted = 2, "(batch, classes) (`tf.one_hot` converts class numbers)"
+        rank, wanted = 2, "(batch, classes) (`one_hot` converts class numbers)"
         what = "labels: y"
     else:
         rank, wanted = 1, "(batch,)"

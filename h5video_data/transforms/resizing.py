@@ -68,7 +68,9 @@ def resize(
 
         return resize_clips
 
-    return deterministic([resizing(method) for method in _methods(interpolation, key)], key)
+    return deterministic(
+        [resizing(method) for method in _methods(interpolation, key)], key, axes=axes
+    )
 
 
 def random_resized_crop(
@@ -125,7 +127,7 @@ def random_resized_crop(
         return compiled
 
     crops = [cropping(method) for method in _methods(interpolation, key)]
-    return random(crops, key, alike=axes.of_frames)
+    return random(crops, key, alike=axes.of_frames, axes=axes)
 
 
 def _methods(

@@ -16,6 +16,8 @@ _ITEMS = ("x", "y", "sample_weight")
 
 # Channels of grey, flow, RGB, RGBA: frames have more rows and columns than that.
 _MOST_CHANNELS = 4
+# Channels of images: grey, RGB, RGBA. Two are rather the frames of video without channels.
+_IMAGE_CHANNELS = (1, 3, 4)
 
 
 class Place(NamedTuple):
@@ -108,8 +110,8 @@ class ClipAxes(NamedTuple):
         return {"rows": self.rows, "columns": self.columns}
 
     def check(self, shape: Sequence[int | None]) -> None:
-        """Raises an ArgumentError if a shape of five dimensions can only be in the other order."""
-        second, third, last = shape[2:]
+        """Raises an ArgumentError if a shape can only be in the other order."""
+        second, third, last = shape[-3:]
         if self.data_format is None and has_channels_last(second, third, last):
             raise ArgumentError(
                 'The clips have their channels last: pass data_format="channels_last" '
@@ -121,6 +123,29 @@ class ClipAxes(NamedTuple):
                 "The clips have their channels first: leave `data_format` out, or put "
                 "`channels_last()` before this function. Received: clips of shape "
                 f"{tuple(shape)}, data_format={self.data_format!r}"
+            )
+
+    def check_images(self, shape: Sequence[int | None]) -> None:
+        """Raises an ArgumentError if a shape of four dimensions may be of video without channels.
+
+        What can only be of the other order is left to `check`, as clips of one frame.
+        """
+        _, second, third, last = shape
+        if self.data_format == "channels_last":
+            fits = last is not None and last <= _MOST_CHANNELS
+            fits = fits or has_channels_last(last, third, second)
+        elif self.data_format is None:
+            fits = second in _IMAGE_CHANNELS or has_channels_last(second, third, last)
+        else:
+            fits = True
+        if not fits:
+            raise ArgumentError(
+                "4 dimensions are images of 1, 3 or 4 channels, (batch, channels, rows, columns), "
+                'or with data_format="channels_last" (batch, rows, columns, channels). For '
+                "images of more channels, add an axis of one frame in a map function before this "
+                "one, by `tf.expand_dims(x, 1)`; for video or masks without channels, an axis of "
+                "one channel, by `tf.expand_dims(x, 2)`, or -1 for channels last. "
+                f"Received: clips of shape {tuple(shape)}, data_format={self.data_format!r}"
             )
 
 
@@ -136,3 +161,17 @@ def has_channels_last(*lengths: int | None) -> bool:
     """Returns whether the last three lengths of a shape can only be rows, columns, channels."""
     known = [length for length in lengths if length is not None]
     return len(known) == 3 and known[2] <= _MOST_CHANNELS < min(known[:2])
+
+
+def may_be_images(shape: Sequence[int | None]) -> bool:
+    """Returns whether a shape of four dimensions, (batch, ...), is rather of images than of clips.
+
+    That is, of three channels, or of square images whose channels are last. Four channels may be
+    grey frames, as they are stacked for games; one is nothing that frames could be mistaken for.
+    """
+    if len(shape) != 4:
+        return False
+    _, second, third, last = shape
+    if has_channels_last(second, third, last):
+        return second == third and last in _IMAGE_CHANNELS
+    return second == 3 and has_channels_last(last, third, second)

@@ -58,7 +58,8 @@ def channel_statistics(
     Args:
         loader: Loader of the samples.
         data_format: Order of the axes in the file: `"channels_first"`, the default,
-            (samples, frames, channels, rows, columns), or `"channels_last"`.
+            (samples, frames, channels, rows, columns), or `"channels_last"`. Images have no axis of
+            frames, (samples, channels, rows, columns) or channels last.
         key: Name of the value that is clips, if not x itself: a name of x's dict or of y's, or "y".
         nan_policy: `"raise"`: values that are not finite (NaN, infinite) are an error. `"omit"`:
             they are left out. Named as in SciPy.
@@ -76,15 +77,19 @@ def channel_statistics(
     check_choice("nan_policy", nan_policy, "raise", "omit")
     axes = axes_of(data_format)
     component = replace(_clips_of(loader, key), clip=None)
-    axes.check((None, *component.sample_shape))
+    shape = (None, *component.sample_shape)
     letters = "fyxc" if data_format == "channels_last" else "fcyx"
+    if len(shape) == 4:
+        axes.check_images(shape)
+        letters = letters.replace("f", "")
+    axes.check(shape)
     report = _show if progress is True else progress
     is_small = component.dtype.kind in "iub" and component.dtype.itemsize <= 2
     sums = _ExactSums(letters) if is_small else _MergedSums(letters)
     clips_alone = replace(loader._set, components=(component,), element=(0,))
     batches = read_once(
         clips_alone,
-        loader.sample_indices,
+        np.sort(loader.sample_indices),
         batch_size=min(max(1, BATCH_BYTES // component.sample_nbytes), MAX_BATCH_SIZE),
         num_threads=loader._num_threads,
     )
@@ -182,10 +187,11 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
     element = loader._set.element
     (place,) = find_places(element, names)
     component: Component = loader._set.components[place.get(element)]
-    if len(component.sample_shape) != 4:
+    if len(component.sample_shape) not in (3, 4):
         raise ArgumentError(
             "Samples must be clips of 4 dimensions, (frames, channels, rows, columns) or channels "
-            f"last. Received: {component.name!r}, samples of shape {component.sample_shape}"
+            "last, or images of 3. "
+            f"Received: {component.name!r}, samples of shape {component.sample_shape}"
         )
     return component
 

@@ -20,7 +20,7 @@ from .elements import (
     per_clip,
     random,
 )
-from .selection import Key
+from .selection import Key, may_be_images
 
 # These functions take clips of any rank; only the number of frames matters.
 _ALIKE = {"frames": FRAMES}
@@ -128,16 +128,28 @@ def random_reverse(*, probability: float = 0.5, key: Key = None) -> MapFunction:
     check_probability(probability)
 
     def reverse(clips: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        length(clips, FRAMES)
+        _num_frames(clips)
         chosen = per_clip(uniform(seeds, 1) < probability, clips)
         return tf.where(chosen, tf.reverse(clips, [FRAMES]), clips)
 
     return random(reverse, key)
 
 
+def _num_frames(clips: tf.Tensor) -> int:
+    """Returns the number of frames of clips, which must have some."""
+    if may_be_images(clips.shape):
+        raise ArgumentError(
+            "Clips must have an axis of frames, (batch, frames, ...). These look like images, "
+            "(batch, channels, rows, columns) or channels last: leave this function out. Video "
+            "without channels needs an axis of one channel, by `tf.expand_dims(x, 2)` in a map "
+            f"function before this one. Received: clips of shape {clips.shape}"
+        )
+    return length(clips, FRAMES)
+
+
 def _spare_frames(clips: tf.Tensor, kept: Clip) -> int:
     """Returns by how many frames the clips are longer than what is kept of them."""
-    frames = length(clips, FRAMES)
+    frames = _num_frames(clips)
     if frames < kept.span:
         raise ArgumentError(
             f"{kept.num_frames} frames, {kept.stride} apart, span {kept.span}. "
