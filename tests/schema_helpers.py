@@ -102,10 +102,11 @@ def rdt(folder):
         },
     )
     attributes = {"sim": False, "compress": False}
-    paths = write_files(folder, "episode_{}.hdf5", recordings, attributes, cameras)
+    chunked = [*cameras, "observations/images_depth/cam_high"]
+    paths = write_files(folder, "episode_{}.hdf5", recordings, attributes, chunked)
     for path in paths:
         with h5py.File(path, "a") as file:
-            file["instruction"] = "pick up the cube"
+            file["language_raw"] = ["pick up the cube"]
     return Written(paths, recordings, "observations/images/cam_high", "action")
 
 
@@ -293,6 +294,8 @@ def stable_worldmodel(folder):
             "pixels": ((14, 14, 3), np.uint8),
             "action": ((2,), np.float32),
             "proprio": ((4,), np.float32),
+            "pos_target": ((2,), np.float32),
+            "reward": ((), np.float32),
         },
     )
     path, lengths = folder / "pusht_expert_train.h5", np.array(LENGTHS)
@@ -305,6 +308,8 @@ def stable_worldmodel(folder):
         file["ep_offset"] = (np.cumsum(lengths) - lengths).astype(np.int64)
         file["ep_idx"] = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
         file["step_idx"] = np.concatenate([np.arange(length) for length in lengths])
+        file["id"] = np.arange(sum(LENGTHS))
+        file["terminated"] = np.isin(np.arange(sum(LENGTHS)), np.cumsum(LENGTHS) - 1)
         file["env_name"] = ["PushT"] * sum(LENGTHS)
     return Written([str(path)], recordings, "pixels", "action", "ep_offset")
 

@@ -1,6 +1,7 @@
 """`inspect` says how to open a file of recordings, and takes no stacked samples for them."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -315,3 +316,32 @@ def test_a_virtual_dataset_of_bounds_without_its_source(tmp_path):
         file["episode"] = np.array([b"a", b"b"], dtype=object).repeat(25)
     report = h5v.inspect(tmp_path / "a.h5")
     assert 'bounds="episode"' in report.call
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_files_hold_what_their_writers_say(tmp_path, name):
+    written = SCHEMAS[name](tmp_path)
+    assert {written.x, written.y} <= {*written.recordings, None}
+    for key, recordings in written.recordings.items():
+        stored = [values for path in written.paths for values in matching(path, key)]
+        if len(stored) == 1 and len(recordings) > 1:  # end to end, or stacked
+            (whole,) = stored
+            stops = np.cumsum([len(item) for item in recordings]) if written.bounds else []
+            stored = np.split(whole, stops[:-1]) if written.bounds else list(whole)
+        assert len(stored) == len(recordings)
+        for found, expected in zip(stored, recordings, strict=True):
+            assert found.dtype == np.asarray(expected).dtype
+            np.testing.assert_array_equal(found, expected)
+
+
+def matching(path, name):
+    """The values of the datasets with a name that may have stars, in the order of the numbers."""
+    form, names = re.compile(name.replace("*", "[^/]+")), []
+    with h5py.File(path) as file:
+        file.visit(names.append)
+        names = sorted(filter(form.fullmatch, names), key=lambda key: (key[0], numbers(key)))
+        return [file[key][()] for key in names]
+
+
+def numbers(name):
+    return [int(number) for number in re.findall("[0-9]+", name)]
