@@ -124,6 +124,7 @@ NONE = {
     "a dataset a frame": {f"images/image{i:09}": ((24, 32, 3),) for i in range(30)},
     "frames and targets": {f"frame_{i}_{side}": ((24, 32, 3),) for i in range(9) for side in "xy"},
     "one picture": {"image": ((3, 24, 32),), "mask": ((1, 24, 32),)},
+    "one row": {"image": ((1, 24, 32, 3),)},
     "features": {"features": ((90, 10, 3), "float32")},
     "labels of pixels": {"volume": ((90, 24, 32), "int64")},
     "names with a star": {"im*ages": FRAMES},
@@ -157,6 +158,18 @@ FOUND = {
     "cameras in groups": (
         {f"cam_{name}/rgb": FRAMES for name in ("left", "right", "top")},
         f'x="cam_top/rgb", y=None, {WINDOWS})',
+    ),
+    "numbered cameras in groups": (
+        {f"camera{i}/rgb": FRAMES for i in range(3)},
+        f'x="camera0/rgb", y=None, {WINDOWS})',
+    ),
+    "numbered pictures of a recording": (
+        {f"image_{i}": FRAMES for i in range(3)},
+        f'x="image_0", y=None, {WINDOWS})',
+    ),
+    "8 bits": (
+        {"a": (FRAMES[0], "float32"), "b": FRAMES, "c": (FRAMES[0], "uint16")},
+        f'x="b", y=None, {WINDOWS})',
     ),
     "parts of a recording in groups": (
         {f"{name}/data": FRAMES for name in ("b", "a", "c")},
@@ -212,7 +225,8 @@ BOUNDS = {
     "two other readings": ({"ep_offset": [0, 31, 59]}, '("starts", "ep_offset")'),
     "a row each": ({"trial_id": np.arange(5), "video_id": np.arange(90)}, None),
     "one recording": ({"ep_len": [90], "episode_id": np.zeros(90, int)}, None),
-    "rewards and labels": ({"dones": np.arange(90) // 89, "label": LENGTHS}, None),
+    "the group of the frames": ({"meta/ep_start": [0, 30, 60], "ep_len": LENGTHS}, '"ep_len"'),
+    "rewards and labels": ({"dones": np.arange(90) // 89, "label_counts": LENGTHS}, None),
     "times": ({"start_time": [0.0, 1.5], "timestamps": np.arange(90)}, None),
     "counts of something else": ({"num_points": [5, 9, 11]}, None),
 }
@@ -249,6 +263,8 @@ def test_what_goes_with_recordings_that_follow_each_other(others, y):
 def test_work_is_bounded():
     many = {f"data/demo_{i}/rgb": ((20 + i % 9, 24, 32),) for i in range(100_000)}
     assert found(many) == (f'x="data/*/rgb", y=None, {WINDOWS})', [])
+    others = {f"a{i}": ((90,), "float32") for i in range(20_000)}
+    assert found({**others, "frames": FRAMES}) == (None, [])
     bounds = {f"ep_len{i}": ((3,), "int64") for i in range(1000)}
     call, reads = found({"frames": FRAMES, **bounds}, {name: [1, 2, 3] for name in bounds})
     assert call == f'x="frames", y=None, {WINDOWS})'

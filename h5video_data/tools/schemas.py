@@ -111,7 +111,7 @@ def _is_frames(item: Rows) -> bool:
     if not item.is_readable or not re.match("u?int(8|16)$|float", item.dtype):
         return False
     if len(item.shape) == 3:  # (3, rows, columns) and (rows, columns, 3) are one picture
-        return item.shape[0] not in _CHANNELS and min(item.shape) >= _MIN_SIDE
+        return min(item.shape) >= _MIN_SIDE
     return len(item.shape) == 4 and item.shape[0] > 1 and min(_frame_size(item)) >= _MIN_SIDE
 
 
