@@ -1,6 +1,8 @@
 """Inspects a small file of all kinds of things, of which a few bytes are changed each time.
 
-    python fuzz_inspection.py LIBVER FIRST LAST
+    python fuzz_inspection.py CONTENT LIBVER FIRST LAST
+
+CONTENT is `samples`, with things of all kinds beside them, or `recordings`.
 
 Prints the errors that are none of the package's, and the seeds at which the process died.
 """
@@ -17,8 +19,8 @@ import numpy as np
 import h5video_data as h5v
 
 
-def write(path, libver):
-    """Writes the file."""
+def write_samples(path, libver):
+    """Writes a file of all kinds of things."""
     with h5py.File("other.h5", "w") as file:
         file["V"] = np.ones((4, 6))
     with h5py.File(path, "w", libver=libver) as file:
@@ -38,6 +40,24 @@ def write(path, libver):
         file.create_virtual_dataset("V", layout, fillvalue=1)
         file.create_dataset("raw", (4, 3), "u1", external=[("raw.bin", 0, 12)])[...] = 3
         file.create_dataset("swapped", (4, 2), ">i4", fillvalue=3)
+
+
+def write_recordings(path, libver):
+    """Writes a file whose datasets of bounds are read, in turns: none but the last one fits."""
+    lengths = [6, 9, 5]
+    with h5py.File(path, "w", libver=libver) as file:
+        file.create_dataset("pixels", data=np.ones((20, 6, 7, 3), "u1"), chunks=(1, 6, 7, 3))
+        file["action"], file["ep_offset"] = np.ones((20, 2)), [1, 2, 3]
+        gzip = {"compression": "gzip", "shuffle": True}
+        file.create_dataset("ep_len", data=[6, 9, 4], chunks=(2,), maxshape=(None,), **gzip)
+        file.create_dataset("ep_end", data=[6.0, 15.5, 20.0], fletcher32=True, chunks=(3,))
+        layout = h5py.VirtualLayout((3,), "i8")
+        layout[:] = h5py.VirtualSource(".", "ep_offset", (3,))
+        file.create_virtual_dataset("ep_start", layout)
+        file["episode"] = np.repeat(["a", "b", "c"], lengths).astype(object)
+
+
+WRITERS = {"samples": write_samples, "recordings": write_recordings}
 
 
 def damaged(whole, seed):
@@ -67,9 +87,10 @@ def inspect(path, whole, seeds, report):
             print(f"foreign {seed}: {type(error).__name__}: {error}", flush=True)
 
 
-def main(libver, first, last):
+def main(content, libver, first, last):
     """Inspects one file for each seed."""
-    write("whole.h5", libver)
+    WRITERS[content]("whole.h5", libver)
+    print(f"whole: {h5v.inspect('whole.h5').call}")
     with open("whole.h5", "rb") as file:
         whole = file.read()
     while first < last:
@@ -88,4 +109,4 @@ def main(libver, first, last):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))

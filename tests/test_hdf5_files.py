@@ -29,13 +29,17 @@ def test_what_cannot_be_opened_is_a_problem_and_the_rest_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_inspect_of_damaged_files(tmp_path, libver):
+@pytest.mark.parametrize(
+    ("content", "call"), [("samples", "None"), ("recordings", 'bounds="episode"))')]
+)
+def test_inspect_of_damaged_files(tmp_path, libver, content, call):
     script = Path(__file__).with_name("fuzz_inspection.py")
     env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
-    run = [sys.executable, script, libver, "0", "100"]
+    run = [sys.executable, script, content, libver, "0", "100"]
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=250)
-    lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
+    whole, *lines = done.stdout.splitlines()
+    assert whole.endswith(call)
     assert [line for line in lines if line.startswith("foreign")] == []
     # HDF5 itself dies of some (1.14.6: one in 400), whoever calls it.
     assert len(lines) <= 4, done.stdout

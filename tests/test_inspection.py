@@ -46,7 +46,9 @@ CASES = {
 def test_each_layout(tmp_path, monkeypatch, options, path, amplification, advice):
     monkeypatch.chdir(tmp_path)  # external files are looked for from there
     file = write_video_file(tmp_path / "a.h5", **options)
-    report = h5v.inspect(file).datasets[0]
+    whole = h5v.inspect(file)
+    assert whole.call is None
+    report = whole.datasets[0]
     assert (report.name, report.path) == ("X", path)
     assert report.read_amplification == pytest.approx(amplification)
     assert bool(report.reason) == (path != "direct")
@@ -65,6 +67,7 @@ def test_report_of_a_whole_file(tmp_path):
         opened["nowhere"] = h5py.SoftLink("/Z")
     report = h5v.inspect(file)
     assert report.sample_count == 20
+    assert report.call is None
     assert report.class_names == ("a", "b", "c", "d")
     assert {item.name: item.path for item in report.datasets} == {
         "X": "direct",

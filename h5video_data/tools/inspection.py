@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, H5VideoError, UnsupportedDtypeError
 from h5video_data.planning.access import Access, AccessKind, decide_access
@@ -24,10 +25,14 @@ from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
 from h5video_data.storage.strings import is_strings
 from h5video_data.storage.system import shell_words
+from h5video_data.storage.values import Values
 from h5video_data.storage.virtual import check_external
+
+from .schemas import Rows, opening_call
 
 # A random read of one sample that decodes this many times its bytes is worth a new layout.
 BAD_AMPLIFICATION = 2.0
+_GROUPS_ASKED = 64  # for their `sample_count`
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class FileReport:
     datasets: tuple[DatasetReport, ...]
     problems: tuple[str, ...]
     """What would be an error when training on the file."""
+    call: str | None = None
+    """The call that opens the file, if its rows look like the frames of recordings."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain dicts, lists, strings and numbers."""
@@ -105,7 +112,8 @@ class FileReport:
             head += f", {len(self.class_names)} classes ({', '.join(self.class_names[:8])}"
             head += ", ...)" if len(self.class_names) > 8 else ")"
         problems = [f"problem: {item}" for item in self.problems]
-        return "\n".join([head, *map(str, self.datasets), *problems])
+        calls = [f"recordings, to be opened by\n  {self.call}"] if self.call else []
+        return "\n".join([head, *calls, *map(str, self.datasets), *problems])
 
 
 def inspect(path: str | os.PathLike[str]) -> FileReport:
@@ -155,7 +163,33 @@ def inspect(path: str | os.PathLike[str]) -> FileReport:
             class_names=class_names,
             datasets=tuple(reports),
             problems=tuple(problems),
+            call=_opening_call(file, name, reports, set(linked)),
         )
+
+
+def _opening_call(
+    file: Any, path: str, reports: list[DatasetReport], linked: set[str]
+) -> str | None:
+    """Returns the call that opens a file of recordings; None if it holds samples, or neither."""
+    groups = ("/".join(item.name.split("/")[:-1]) for item in reports[:_GROUPS_ASKED])
+    for group in {"/", *groups}:
+        try:
+            if read_attribute(file, group or "/", SAMPLE_COUNT) is not None:
+                return None
+        except H5VideoError:  # which is among the problems
+            continue
+
+    def read(name: str) -> NDArray[Any]:
+        dataset = find_dataset(file, name)
+        return Values(dataset).read(slice(0, len(dataset)))
+
+    datasets = [
+        Rows(item.name, item.shape, item.dtype, item.nbytes, item.path != "none")
+        for item in reports
+    ]
+    # Under its own name, if it has one: a link is a second one.
+    own = [item for item in datasets if item.name not in linked]
+    return opening_call(path, own, read) or (opening_call(path, datasets, read) if linked else None)
 
 
 @contextlib.contextmanager
