@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from .arguments import check_choice, check_whole_number, is_one_of, is_whole_number
 from .errors import ArgumentError
-from .items import Labels, Names
+from .opening.items import Labels, Names
 from .samplers import Sampler
 from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction

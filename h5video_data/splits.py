@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
-from .items import Labels, Names
 from .opening import Paths, open_video_set
-from .recordings import values_of_samples
+from .opening.items import Labels, Names
+from .opening.recordings import values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
 from .video_set import VideoSet, component_values, read_values

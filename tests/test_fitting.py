@@ -8,7 +8,7 @@ import pytest
 
 from h5video_data import VideoLoader
 from h5video_data.errors import FileFormatError
-from h5video_data.fitting import transposed_hint
+from h5video_data.opening.fitting import transposed_hint
 from h5video_data.storage.strings import StoredStrings
 
 Y_ALONE = "It looks transposed: the samples come first"

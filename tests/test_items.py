@@ -9,8 +9,8 @@ from conftest import Order, tf
 
 from h5video_data import VideoLoader, samplers, split_samples, video_dataset_from_hdf5
 from h5video_data.errors import FileFormatError, StateError
-from h5video_data.items import class_numbers
 from h5video_data.opening import open_video_set
+from h5video_data.opening.items import class_numbers
 from h5video_data.video_set import component_values, read_values
 
 NUM = 24

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.errors import ArgumentError, FileFormatError
+from h5video_data.sampling.sample_index import Indices, SampleIndex
+from h5video_data.sampling.window_index import Recordings, WindowIndex
+from h5video_data.sampling.windows import Windows
+from h5video_data.storage.file_identity import absolute_path
+from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.video_set import Component, VideoSet, WindowedRows, read_rows
+
 from .components import numbered_component, stored_component
-from .errors import ArgumentError, FileFormatError
-from .fitting import check_class_names
+from .fitting import check_class_names, check_order
 from .items import Items, listed
 from .recording_files import RecordingFile, read_file
-from .sampling.sample_index import Indices, SampleIndex
-from .sampling.window_index import Recordings, WindowIndex
-from .sampling.windows import Windows
-from .storage.file_identity import absolute_path
-from .storage.paths import Paths, expand_paths
-from .video_set import Component, VideoSet, WindowedRows, read_rows
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,12 @@ INFERRED = "inferred"
 
 
 def open_recordings(
-    path: Paths, items: Items, windows: Windows, *, budget_nbytes: int = 0
+    path: Paths,
+    items: Items,
+    windows: Windows,
+    *,
+    budget_nbytes: int = 0,
+    by_number: bool = False,
 ) -> VideoSet:
     """Opens files, finds their recordings and the windows of these, and closes them again.
 
@@ -39,6 +45,7 @@ def open_recordings(
         items: Names of datasets, or arrays. The `*` in names stand for recordings.
         windows: Which rows are a sample.
         budget_nbytes: Memory for the values of datasets of many small rows, beyond labels.
+        by_number: Whether the caller names windows by their numbers.
 
     Raises:
         ArgumentError: The windows do not go with x and y.
@@ -53,6 +60,7 @@ def open_recordings(
     if not first:
         raise ArgumentError(f"`windows` must have frames of x. Received: {windows!r}")
     paths = tuple(map(absolute_path, expand_paths(path)))
+    check_order(path, paths, is_needed=by_number or bool(items.arrays))
     read_names = [name for name in items.datasets if name not in (first, INFERRED)]
     bounds = (None, windows.bounds) if isinstance(windows.bounds, str) else windows.bounds
     files: list[RecordingFile] = []

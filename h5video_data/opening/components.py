@@ -7,18 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from .errors import MissingFilterError
+from h5video_data.errors import MissingFilterError
+from h5video_data.planning.access import Access, decide_access
+from h5video_data.sampling.clips import Clip
+from h5video_data.sampling.sample_index import SampleIndex
+from h5video_data.storage.hdf5_files import open_file
+from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.strings import StoredStrings, read_strings
+from h5video_data.storage.values import Values
+from h5video_data.video_set import Component
+
 from .fitting import Stored, check_alike
 from .items import class_numbers
-from .planning.access import Access, decide_access
-from .sampling.clips import Clip
-from .sampling.sample_index import SampleIndex
-from .storage.hdf5_files import open_file
-from .storage.hdf5_names import find_dataset
-from .storage.layout import StoredArray
-from .storage.strings import StoredStrings, read_strings
-from .storage.values import Values
-from .video_set import Component
 
 
 def strings_component(

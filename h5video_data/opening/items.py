@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ArgumentError, FileFormatError
-from .storage.layout import SUPPORTED_DTYPES
-from .storage.strings import as_text
+from h5video_data.errors import ArgumentError, FileFormatError
+from h5video_data.storage.layout import SUPPORTED_DTYPES
+from h5video_data.storage.strings import as_text
 
 Names: TypeAlias = str | Mapping[str, str]
 Labels: TypeAlias = str | ArrayLike | Mapping[str, str | ArrayLike]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from .errors import FileFormatError
-from .storage.attributes import is_of_matlab
-from .storage.layout import StoredArray
-from .storage.strings import StoredStrings
+from h5video_data.errors import ArgumentError, FileFormatError
+from h5video_data.storage.attributes import is_of_matlab
+from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.paths import Paths, has_order
+from h5video_data.storage.strings import StoredStrings
 
 Stored: TypeAlias = StoredArray | StoredStrings
 
@@ -111,4 +112,20 @@ def check_class_names(
         raise FileFormatError(
             "The attribute `class_names` must be the same in all files. Received: "
             + ", ".join(f"{names} in {first}" for names, first in named.items())
+        )
+
+
+def check_order(path: Paths, paths: Sequence[str], *, is_needed: bool) -> None:
+    """Raises an ArgumentError if numbers of samples are needed, and paths have no order.
+
+    Args:
+        path: As it was given.
+        paths: The paths that it stands for.
+        is_needed: Whether something goes by the numbers of samples.
+    """
+    if is_needed and len(paths) > 1 and not has_order(path):
+        raise ArgumentError(
+            f"`path` is {path!r}, which has no order: its {len(paths)} paths are sorted. Arrays, "
+            "numbers of samples and datasets of other files go by the order of the paths: pass a "
+            "list, such as sorted(path), so that it is known."
         )

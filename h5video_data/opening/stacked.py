@@ -1,4 +1,4 @@
-"""Opens the files of a set, checks that their datasets fit together, decides how to read them."""
+"""Opens files of stacked samples, checks that their datasets fit together."""
 
 from __future__ import annotations
 
@@ -8,69 +8,38 @@ from dataclasses import replace
 
 import numpy as np
 
+from h5video_data.errors import FileFormatError
+from h5video_data.sampling.clipped_datasets import clips_of_datasets
+from h5video_data.sampling.clips import Clip
+from h5video_data.sampling.sample_index import SampleIndex
+from h5video_data.storage.file_identity import absolute_path
+from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.storage.strings import StoredStrings
+from h5video_data.storage.system import memory_nbytes
+from h5video_data.video_set import Component, VideoSet, read_clip_lengths
+
 from .components import numbered_component, stored_component, strings_component
-from .errors import ArgumentError, FileFormatError
 from .file_groups import open_groups
-from .fitting import Stored
-from .items import Labels, check_items, check_length, listed
-from .items import Names as Names
-from .recordings import check_no_recordings, open_recordings
-from .sampling.clipped_datasets import clips_of_datasets
-from .sampling.clips import Clip
-from .sampling.sample_index import SampleIndex
-from .sampling.windows import Windows
-from .storage.file_identity import absolute_path
-from .storage.paths import Paths as Paths
-from .storage.paths import expand_paths, has_order
-from .storage.strings import StoredStrings
-from .storage.system import memory_nbytes
-from .video_set import Component, VideoSet, read_clip_lengths
+from .fitting import Stored, check_order
+from .items import Items, check_length, listed
 
 # What the numbers of a sample take in its index and in planning an epoch, at the least.
 NUMBERS_BYTES = 48
 
 
-def open_video_set(
-    path: Paths,
-    x: Names = "X",
-    y: Labels | None = "Y",
-    sample_weight: Labels | None = None,
-    clip: Clip | None = None,
-    windows: Windows | None = None,
-    *,
-    budget_nbytes: int = 0,
-    by_number: bool = False,
+def open_stacked(
+    path: Paths, items: Items, clip: Clip | None, *, budget_nbytes: int, by_number: bool
 ) -> VideoSet:
-    """Opens files, checks that their datasets fit together, and closes them again.
-
-    Args:
-        path: A path, an iterable of paths, or a glob.
-        x: Name of the dataset of samples, or a dict of names.
-        y: Name of the dataset of labels, an array, or a dict of these; None: no labels.
-        sample_weight: Name of the dataset of weights, or an array; None: no weights.
-        clip: Which frames of the samples of x to read; None: all of them.
-        windows: Which rows of recordings are a sample; None: each row is one.
-        budget_nbytes: Memory for the values of datasets of many small samples, beyond labels.
-        by_number: Whether the caller names samples by their numbers.
+    """Opens files of stacked samples: each row is one. The arguments are those of `open_video_set`.
 
     Raises:
         ArgumentError: The clip does not fit into the samples, or an array not to their number.
         FileFormatError: The datasets do not fit together.
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
-    items = check_items(x, y, sample_weight)
-    if windows is not None:
-        return open_recordings(path, items, windows, budget_nbytes=budget_nbytes)
-    check_no_recordings(items)
     paths = tuple(map(absolute_path, expand_paths(path)))
     groups = open_groups(paths, items)
-    by_number = by_number or bool(items.arrays) or len(groups) > 1
-    if by_number and len(paths) > 1 and not has_order(path):
-        raise ArgumentError(
-            f"`path` is {path!r}, which has no order: its {len(paths)} paths are sorted. Arrays, "
-            "numbers of samples and datasets of other files go by the order of the paths: pass a "
-            "list, such as sorted(path), so that it is known."
-        )
+    check_order(path, paths, is_needed=by_number or bool(items.arrays) or len(groups) > 1)
     first = next(iter(groups.values()))
     for opened in groups.values():
         opened.fit_to(first)

@@ -6,17 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .errors import ArgumentError, DatasetNotFoundError, FileFormatError, UnsupportedDtypeError
+from h5video_data.errors import (
+    ArgumentError,
+    DatasetNotFoundError,
+    FileFormatError,
+    UnsupportedDtypeError,
+)
+from h5video_data.storage.attributes import read_class_names, read_sample_count
+from h5video_data.storage.file_identity import FileIdentity, absolute_path
+from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.hdf5_names import find_dataset, own_name
+from h5video_data.storage.layout import describe
+from h5video_data.storage.paths import expand_paths, other_file_hint, split_name
+from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
+from h5video_data.video_set import rows_in_use
+
 from .fitting import Stored, check_class_names, check_file, transposed_hint
 from .items import Items
-from .storage.attributes import read_class_names, read_sample_count
-from .storage.file_identity import FileIdentity, absolute_path
-from .storage.hdf5_files import file_identity, open_file
-from .storage.hdf5_names import find_dataset, own_name
-from .storage.layout import describe
-from .storage.paths import expand_paths, other_file_hint, split_name
-from .storage.strings import describe_strings, is_strings, not_numbers_hint
-from .video_set import rows_in_use
 
 
 class File(NamedTuple):

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DatasetNotFoundError, FileFormatError
+from h5video_data.errors import DatasetNotFoundError, FileFormatError
+from h5video_data.sampling.bounds import BoundsKind, read_bounds
+from h5video_data.storage.attributes import read_attribute, read_class_names
+from h5video_data.storage.file_identity import FileIdentity
+from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
+from h5video_data.storage.strings import as_text
+from h5video_data.storage.values import Values
+
 from .file_groups import described
 from .fitting import Stored
-from .sampling.bounds import BoundsKind, read_bounds
-from .storage.attributes import read_attribute, read_class_names
-from .storage.file_identity import FileIdentity
-from .storage.hdf5_files import file_identity, open_file
-from .storage.hdf5_names import find_dataset
-from .storage.layout import StoredArray
-from .storage.name_patterns import Match, is_pattern, matching_names
-from .storage.strings import as_text
-from .storage.values import Values
 
 # Bounds, and values of recordings, are read whole.
 MAX_VALUES_NBYTES = 1 << 30
