@@ -1,0 +1,253 @@
+"""Measures windows of recordings: this package, h5py slices, and the limit of the machine.
+
+    python -m benchmarks.episodes --layouts contiguous chunked gzip lzf
+
+Recordings of 120 to 480 frames of (224, 224, 3) uint8 lie end to end, `pixels` with `ep_offset`
+beside it. Samples are windows of 4 frames, 5 rows apart, in random order, in batches of 64: the
+benchmark of stable-worldmodel. The limit is positioned reads of the same frames by all threads, or
+decoding of their chunks from memory by the codec alone. `h5py slices` reads `pixels[i:j:5]` of
+each window, in a generator; `torch` does so in the workers of a DataLoader, if torch is installed.
+All take turns of some seconds; the first round warms up, and medians are reported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+import h5video_data as h5v
+from h5video_data.reading.memory_budget import default_read_ahead_bytes
+from h5video_data.storage.layout import describe
+
+from .facts import num_processors, open_file, warm_cache
+from .limits import CODECS
+from .measure import in_turns, spread
+from .report import megabytes
+from .video_set import make_parser, positive_integer, temporary_folder
+
+FRAME = (224, 224, 3)
+LENGTHS = (120, 480)
+NUM_FRAMES, STRIDE, BATCH_SIZE = 4, 5, 64
+SPAN = (NUM_FRAMES - 1) * STRIDE + 1
+SECONDS = 3.0
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "contiguous": {},
+    "chunked": {"chunks": (1, *FRAME)},
+    "gzip": {"chunks": (1, *FRAME), "compression": "gzip", "compression_opts": 4},
+    "lzf": {"chunks": (1, *FRAME), "compression": "lzf"},
+    "many": {"chunks": (16, *FRAME), "compression": "lzf"},
+}
+
+
+def make_episodes(folder: Path, layout: str, num_episodes: int) -> str:
+    """Writes recordings end to end: smooth gradients that drift, with light noise."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(LENGTHS[0], LENGTHS[1] + 1, num_episodes)
+    path = folder / f"{layout}.h5"
+    rows, columns, channels = np.ogrid[: FRAME[0], : FRAME[1], : FRAME[2]]
+    with h5py.File(path, "w") as file:
+        shape = (int(lengths.sum()), *FRAME)
+        pixels = file.create_dataset("pixels", shape, np.uint8, **LAYOUTS[layout])
+        begin = 0
+        for number, length in enumerate(lengths.tolist()):
+            t = np.arange(length)[:, np.newaxis, np.newaxis, np.newaxis]
+            still = rows + columns // 2 + 40 * channels + 7 * number
+            noise = rng.integers(0, 4, (length, *FRAME), np.uint8)
+            pixels[begin : begin + length] = (still + 3 * t).astype(np.uint8) + noise
+            begin += length
+        file["ep_offset"] = np.cumsum(lengths) - lengths
+        file["ep_len"] = lengths
+    return str(path)
+
+
+def window_starts(path: str) -> NDArray[np.int64]:
+    """Returns the first row of each window, int64 (windows,)."""
+    with open_file(path) as file:
+        offsets, lengths = file["ep_offset"][:], file["ep_len"][:]
+    starts = [o + np.arange(n - SPAN + 1) for o, n in zip(offsets, lengths, strict=True)]
+    return np.concatenate(starts)
+
+
+def shuffled_batches(starts: NDArray[np.int64], epoch: int) -> Iterator[NDArray[np.int64]]:
+    """Yields the first rows of the windows of each batch."""
+    order = starts[np.random.default_rng(epoch).permutation(len(starts))]
+    for begin in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
+        yield order[begin : begin + BATCH_SIZE]
+
+
+def limit(path: str) -> float:
+    """Bytes of frames per second: of positioned reads, or of the codec alone."""
+    num_threads, frame_bytes = num_processors(), int(np.prod(FRAME))
+    starts = np.concatenate([*shuffled_batches(window_starts(path), 0)])
+    count = min(len(starts), (2 << 30) // (NUM_FRAMES * frame_bytes))
+    rows = (starts[:count, np.newaxis] + STRIDE * np.arange(NUM_FRAMES)).ravel()
+    with open_file(path) as file:
+        pixels = file["pixels"]
+        filters = describe(pixels).filters
+        if pixels.chunks is None:
+            begin = pixels.id.get_offset()
+            ranges = [(begin + row * frame_bytes, frame_bytes) for row in rows.tolist()]
+        elif pixels.chunks[0] == 1:
+            table: dict[int, tuple[int, int]] = {}
+            pixels.id.chunk_iter(
+                lambda info: table.update({info.chunk_offset[0]: (info.byte_offset, info.size)})
+            )
+            ranges = [table[row] for row in rows.tolist()]
+        else:
+            raise ValueError("the limit of chunks of many frames is not known")
+    codec = CODECS[filters[0].id] if filters else None
+    num_buffers = default_read_ahead_bytes(BATCH_SIZE * NUM_FRAMES * frame_bytes, num_threads)
+    memory = np.ones((num_buffers // frame_bytes, frame_bytes), np.uint8)
+    fd = os.open(path, os.O_RDONLY)
+    if codec is not None:
+        ranges = ranges[: 8 * (len(ranges) // 64)]
+    chunks = [os.pread(fd, size, offset) for offset, size in ranges] if codec else []
+
+    def work(thread: int) -> None:
+        for number in range(thread, len(ranges), num_threads):
+            target = memory[number % len(memory)]
+            if codec is not None:
+                codec(chunks[number], out=target)
+            else:
+                os.preadv(fd, [target.data], ranges[number][0])
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        begin_time = time.perf_counter()
+        list(pool.map(work, range(num_threads)))
+        seconds = time.perf_counter() - begin_time
+    os.close(fd)
+    return len(ranges) * frame_bytes / seconds
+
+
+def drain(batches: Any) -> float:
+    """Bytes per second of batches, for some seconds."""
+    begin, num_bytes = time.perf_counter(), 0
+    for batch in batches:
+        num_bytes += int(batch.nbytes if isinstance(batch, np.ndarray) else batch.numel())
+        if time.perf_counter() - begin > SECONDS:
+            break
+    return num_bytes / (time.perf_counter() - begin)
+
+
+def slices(path: str) -> Iterator[NDArray[np.uint8]]:
+    """Yields batches as they are commonly read: a slice of h5py's for each window."""
+    starts = window_starts(path)
+    with h5py.File(path, "r") as file:
+        pixels = file["pixels"]
+        for batch in shuffled_batches(starts, 0):
+            yield np.stack([pixels[start : start + SPAN : STRIDE] for start in batch])
+
+
+class Slices:
+    """The windows as a dataset of torch's: each worker opens the file."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._starts = path, window_starts(path)
+        self._pixels: Any = None
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, number: int) -> NDArray[np.uint8]:
+        if self._pixels is None:
+            self._pixels = h5py.File(self._path, "r")["pixels"]
+        start = self._starts[number]
+        window: NDArray[np.uint8] = self._pixels[start : start + SPAN : STRIDE]
+        return window
+
+
+def measures_of(path: str, loader: h5v.VideoLoader, workers: int) -> dict[str, Callable[[], float]]:
+    """Returns what takes turns."""
+    dataset: Any = loader.dataset()
+    step_bytes = BATCH_SIZE * NUM_FRAMES * int(np.prod(FRAME))
+    num_epochs = 0
+
+    def ours() -> float:
+        nonlocal num_epochs
+        num_epochs += 1
+        loader.set_epoch(1000 * num_epochs)  # nothing that was read ahead in the turn before
+        begin, steps = time.perf_counter(), 0
+        while time.perf_counter() - begin < SECONDS:
+            # Inside TensorFlow, as `fit` does it.
+            steps += int(dataset.reduce(np.int64(0), lambda count, _: count + 1))
+        return steps * step_bytes / (time.perf_counter() - begin)
+
+    found: dict[str, Callable[[], float]] = {"h5video_data": ours}
+    found["h5py slices"] = lambda: drain(slices(path))
+    try:
+        from torch.utils.data import DataLoader
+    except ImportError:
+        return found
+    feed = DataLoader(
+        Slices(path),
+        batch_size=BATCH_SIZE,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        multiprocessing_context="spawn",
+        persistent_workers=True,
+    )
+    found["torch"] = lambda: drain(feed)
+    return found
+
+
+def check(path: str, loader: h5v.VideoLoader) -> None:
+    """Compares the windows of some batches with those that h5py reads."""
+    starts = window_starts(path)
+    with h5py.File(path, "r") as file:
+        for step, (_, numbers, arrays) in enumerate(loader.batches()):
+            for number, window in zip(numbers.tolist(), arrays[0], strict=True):
+                start = starts[number]
+                if (window != file["pixels"][start : start + SPAN : STRIDE]).any():
+                    raise ValueError(f"window {number} is not that of the file")
+            if step == 1:
+                return
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures, and prints a row for each layout."""
+    parser = make_parser("benchmarks.episodes", __doc__, ["contiguous", "chunked", "gzip", "lzf"])
+    parser.add_argument("--episodes", type=positive_integer, default=200)
+    parser.add_argument("--rounds", type=positive_integer, default=5)
+    parser.add_argument("--workers", type=positive_integer, default=num_processors())
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print("bytes of frames per second in MB/s: median ± half the range of the middle half")
+    with temporary_folder(options) as folder:
+        for layout in options.layouts:
+            path = make_episodes(folder, layout, options.episodes)
+            windows = h5v.Windows(NUM_FRAMES, stride=STRIDE, bounds="ep_offset")
+            with h5v.VideoLoader(
+                path, x="pixels", y=None, windows=windows, batch_size=BATCH_SIZE,
+                drop_remainder=True, seed=0,
+            ) as loader:  # fmt: skip
+                check(path, loader)
+                warm_cache(path)
+                measures = measures_of(path, loader, options.workers)
+                if layout != "many":
+                    measures = {"limit": lambda: limit(path), **measures}  # noqa: B023
+                found = {
+                    name: np.array(v) for name, v in in_turns(measures, options.rounds).items()
+                }
+            ours = found["h5video_data"]
+            size = os.path.getsize(path) / 1e6
+            print(f"{layout}: {size:,.0f} MB, {loader.num_samples} windows", flush=True)
+            for name, speeds in found.items():
+                ratio = float(np.median(ours / speeds))
+                print(f"  {name:16}{megabytes(spread(speeds)):>18}   h5video_data x {ratio:.2f}")
+            os.unlink(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
