@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from schema_helpers import SCHEMAS
 
-from h5video_data.testing import recording_values, write_video_file
+from h5video_data.testing import recording_values, write_recordings, write_video_file
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
@@ -47,13 +47,16 @@ def test_the_pages_with_code_are_known():
     ]
 
 
-def write_recordings(folder: Path, page: str) -> None:
+def write_recorded(folder: Path, page: str) -> None:
     """Writes what a page with recordings reads: files of public projects, classes of video."""
     shown = "".join(code_blocks(page))
     for name, write in SCHEMAS.items():
         if f'"{name}/' in shown:
             (folder / name).mkdir()
             write(folder / name)
+    for layout, name in {"files": "episodes", "groups": "demo.hdf5", "flat": "flat.h5"}.items():
+        if f'"{name}' in shown:
+            write_recordings(folder / name, [20, 31, 17, 40], layout=layout)
     for i in range(8 * ("videos/*/*.h5" in shown)):
         path = folder / "videos" / ("run", "walk")[i % 2] / f"{i}.h5"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,7 @@ SHAPES = {
         "(30, 12, 16)",
         "(8, 14, 10)",
         "(12, 12, 13), (12, 12, 12)",
-        "{density: (4, 12, 16), velocity: (4, 12, 16, 2)}, {density: (12, 16), velocity: (12, 16, 2)}",
+        "{density: (4, 12, 16)}, {density: (12, 16)}",
         "(8, 3, 12, 12), ()",
     ],
 }
@@ -113,7 +116,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
             file["num_frames"] = np.full(20, SAMPLE_SHAPE[0])
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["class"] = np.arange(20) % 4
-    write_recordings(tmp_path, page)
+    write_recorded(tmp_path, page)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": page, "model": small_model()}
     shapes = []
