@@ -3,13 +3,15 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from schema_helpers import SCHEMAS
 
-from h5video_data.testing import write_video_file
+from h5video_data.testing import recording_values, write_recordings, write_video_file
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
@@ -39,9 +41,63 @@ def test_the_pages_with_code_are_known():
         "docs/distribution.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
+        "docs/recordings.md",
         "docs/samples-and-labels.md",
         "docs/training.md",
     ]
+
+
+def write_recorded(folder: Path, page: str) -> None:
+    """Writes what a page with recordings reads: files of public projects, classes of video."""
+    shown = "".join(code_blocks(page))
+    for name, write in SCHEMAS.items():
+        if f'"{name}/' in shown:
+            (folder / name).mkdir()
+            write(folder / name)
+    for layout, name in {"files": "episodes", "groups": "demo.hdf5", "flat": "flat.h5"}.items():
+        if f'"{name}' in shown:
+            write_recordings(folder / name, [20, 31, 17, 40], layout=layout)
+    for i in range(8 * ("videos/*/*.h5" in shown)):
+        path = folder / "videos" / ("run", "walk")[i % 2] / f"{i}.h5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["video"] = recording_values(i, range(20 + i), (12, 12, 3))
+
+
+# What `train` is after each block of a page: the shapes of x, y, ... without the batch.
+SHAPES = {
+    "docs/recordings.md": [
+        "(16, 12, 16, 3), (14,)",
+        "(16, 16, 16, 3), (7,)",
+        "(16, 14, 14, 3), (2,)",
+        "{high: (4, 12, 16, 3), left: (1, 12, 16, 3), state: (14,)}, (8, 14)",
+        "{image: (2, 12, 16, 3), qpos: (14,)}, (10, 14), (10,)",
+        "(10, 10, 10), (10, 10, 10)",
+        "(8, 12, 12, 3), ()",
+        "(4, 16, 16, 3), ()",
+        "(4, 16, 16, 3), ()",
+        "(16, 12, 12, 3), (7,)",
+        "(18, 14, 14, 3), ()",
+        "{front: (2, 12, 12, 3), hand: (2, 12, 12, 3), position: (2, 3)}, (8, 7)",
+        "{pixels: (3, 14, 14, 3), action: (15, 2)}",
+        "(16, 12, 12, 3)",
+        "(30, 12, 16), (12, 16)",
+        "{frames: (8, 10, 10), mask: (8, 10, 10), angle: (8,)}",
+        "(30, 12, 16)",
+        "(8, 14, 10)",
+        "(12, 12, 13), (12, 12, 12)",
+        "{density: (4, 12, 16)}, {density: (12, 16)}",
+        "(8, 3, 12, 12), ()",
+    ],
+}
+
+
+def shown_shapes(spec: Any) -> str:
+    if isinstance(spec, dict):
+        return f"{{{', '.join(f'{key}: {shown_shapes(item)}' for key, item in spec.items())}}}"
+    if isinstance(spec, tuple):
+        return ", ".join(map(shown_shapes, spec))
+    return str(tuple(spec.shape[1:]))
 
 
 # Of the plain generator, as it is commonly written.
@@ -60,13 +116,18 @@ def test_code_runs(page, tmp_path, monkeypatch):
             file["num_frames"] = np.full(20, SAMPLE_SHAPE[0])
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["class"] = np.arange(20) % 4
+    write_recorded(tmp_path, page)
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": page, "model": small_model()}
+    names: dict[str, Any] = {"__name__": page, "model": small_model()}
+    shapes = []
     for number, block in enumerate(code_blocks(page)):
         # TensorFlow's AutoGraph looks the source of map functions up in their file.
         file = tmp_path / f"block_{number}.py"
         file.write_text(block)
         exec(compile(block, os.fspath(file), "exec"), names)
+        if page in SHAPES:
+            shapes.append(shown_shapes(names["train"].element_spec))
+    assert shapes == SHAPES.get(page, [])
 
 
 def test_links_lead_somewhere():
