@@ -13,6 +13,7 @@ from h5video_data.arguments import check_choice, check_whole_number, is_whole_nu
 from h5video_data.errors import ArgumentError
 
 from .seeds import sample_hash
+from .split_indices import check_not_masked
 
 Position = Literal["random", "center", "start"]
 
@@ -186,6 +187,7 @@ def _as_lengths(lengths: Any) -> NDArray[Any]:
         values = np.array(lengths)
     except ValueError as error:
         raise ArgumentError(f"`lengths` must be an array (samples,): {error}") from error
+    check_not_masked("`lengths`", lengths)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]  # as MATLAB writes them
     if values.ndim != 1 or values.dtype.kind not in "uif":
