@@ -45,9 +45,9 @@ class Clip:
             (samples,) of the whole set; from 1 to the frames that are stored, of the shortest
             dataset of x. None: all frames are video. A sample in use that is shorter than the clip
             is an error; others of the set may be.
-        y: Which datasets of y get the same frames. None: those whose samples have three axes or
-            more, and as many frames along `axis` as x, such as a mask for each frame. True: all
-            that have as many frames, such as a class number for each, (samples, frames). False:
+        y: Which datasets and arrays of y get the same frames. None: those whose samples have three
+            axes or more, and as many frames along `axis` as x, such as a mask for each frame. True:
+            all that have as many frames, such as a class number for each, (samples, frames). False:
             none. (samples, n) is never clipped without True: it could be one-hot.
 
     Raises:
