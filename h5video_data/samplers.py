@@ -14,7 +14,7 @@ from .arguments import check_whole_number
 from .errors import ArgumentError, SamplerError
 from .sampling.seeds import earlier_uses as earlier_uses
 from .sampling.seeds import sample_seeds as sample_seeds
-from .sampling.split_indices import find_distinct, squeeze_column
+from .sampling.split_indices import check_not_masked, find_distinct, squeeze_column
 
 __all__ = [
     "BalancedSampler",
@@ -136,6 +136,7 @@ class WeightedSampler:
     """
 
     def __init__(self, weights: ArrayLike, *, num_samples: int | None = None, seed: int) -> None:
+        check_not_masked("`weights`", weights)
         self.weights = np.asarray(weights, np.float64)
         if self.weights.ndim != 1 or not np.isfinite(self.weights).all():
             raise ArgumentError(

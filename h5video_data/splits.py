@@ -14,7 +14,7 @@ from .opening.items import Labels, Names
 from .opening.recordings import values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
-from .video_set import VideoSet, component_values, read_values
+from .video_set import Component, VideoSet, component_values, read_values
 
 SplitBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None
 StratifyBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None
@@ -174,12 +174,19 @@ def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]
             f"{what} needs a label for each window, not for each of its frames: y must not be "
             f"windowed. Received: y={component.name!r}"
         )
-    if len(component.sample_shape) > 1:  # not read for nothing
+    if not _may_be_classes(component):  # not read for nothing
         raise ArgumentError(
             f"{what} needs labels of shape (samples,) or (samples, classes). {otherwise} "
             f"Received: y={component.name!r}, samples of shape {component.sample_shape}"
         )
     return component_values(component)
+
+
+def _may_be_classes(component: Component) -> bool:
+    """Whether each sample may have one class: a number, one-hot values, or one string."""
+    shape = component.sample_shape
+    is_one_hot = len(shape) == 1 and component.class_names is None
+    return shape in ((), (1,)) or is_one_hot
 
 
 def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArray[Any]:
@@ -212,7 +219,7 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
                 "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
                 f"Received: split_by={given!r}, y={component.name!r}"
             )
-        if number == x or len(component.sample_shape) > 1:
+        if number == x or not _may_be_classes(component):
             raise ArgumentError(
                 f"`{argument}` must be the name of a dataset of {what}, of shape (samples,). "
                 f"Received: {argument}={given!r}, samples of shape {component.sample_shape}"

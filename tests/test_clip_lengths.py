@@ -221,6 +221,11 @@ def test_an_array_of_another_number_of_lengths(tmp_path):
         VideoLoader(path, clip=Clip(3, lengths=LENGTHS[:19]))
 
 
+def test_lengths_that_are_masked():
+    with pytest.raises(ArgumentError, match="`lengths` must have no masked values"):
+        Clip(3, lengths=np.ma.array(LENGTHS, mask=np.arange(NUM) == 7))
+
+
 def test_files_of_which_some_rows_are_in_use(tmp_path):
     paths = [write(tmp_path / f"{i}.h5") for i in range(2)]
     with h5py.File(paths[0], "a") as file:

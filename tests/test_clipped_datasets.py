@@ -297,6 +297,30 @@ def test_what_cannot_be_done_for_y(clip, shapes, message):
         clips_of_datasets(clip, shapes, ["X"], others)
 
 
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("kind", ["masks", "classes", "words"])
+@pytest.mark.parametrize("is_array", [False, True], ids=["dataset", "array"])
+def test_arrays_and_strings_are_clipped_as_datasets_are(tmp_path, kind, is_array, axis):
+    x = sample_values(np.arange(NUM), (9, 6, 5, 9))
+    values = {
+        "masks": sample_values(np.arange(NUM), (9, 7, 9), np.int16),
+        "classes": np.arange(NUM * 9).reshape(NUM, 9),
+        "words": np.array([f"w{i:03}" for i in range(NUM * 9)], "S").reshape(NUM, 9),
+    }[kind]
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["X"], file["Y"] = x, values
+    clip = Clip(3, 2, axis=axis, y=None if kind == "masks" and axis else True)
+    numbers = np.arange(NUM * 9).reshape(NUM, 9) if kind == "words" else values
+    axes = {"X": axis % 4, "Y": axis % numbers[0].ndim}
+    stored = {"X": x, "Y": numbers}
+    with VideoLoader(
+        path, y=values if is_array else "Y", seed=0, clip=clip, batch_size=4
+    ) as loader:
+        check(loader, stored, clip, 9, axes)
+        assert loader[0][1].shape[1 + axes["Y"]] == 3
+
+
 def test_an_autoencoder_has_the_same_clips(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = sample_values(np.arange(NUM), (13, 3, 6, 5))

@@ -69,6 +69,21 @@ def test_labels_of_other_files(folder, path, y, limit):
     check(path, y=y.format(folder=folder))
 
 
+@pytest.mark.parametrize("name", ["y*", "inferred", "@y", "a/*/y", "[y]", "y:y"])
+def test_names_that_recordings_could_have(name):
+    """A dataset of that name is itself."""
+    write("odd.h5", X=rows(0, NUM), **{name: NUMBERS * 2})
+    check("odd.h5", y=name)
+    if "*" in name or name[0] in "i@":
+        with pytest.raises(ArgumentError, match="is for recordings"):
+            VideoLoader("x.h5", y=name)
+
+
+def test_a_dataset_that_a_glob_of_files_lacks():
+    with pytest.raises(DatasetNotFoundError, match="has no dataset 'z'"):
+        VideoLoader("x.h5", y="part*.h5:z")
+
+
 def test_a_dict_and_weights_of_another_file():
     loader = VideoLoader(
         ["x0.h5", "x1.h5", "x2.h5"],

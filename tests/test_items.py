@@ -144,6 +144,13 @@ def test_strings_are_class_numbers_in_the_order_of_the_sorted_names(tmp_path, na
         assert loader._set.class_names == ("jump", "run", "walk")
 
 
+@pytest.mark.skipif(np.__version__ < "2", reason="StringDType is new in NumPy 2")
+def test_strings_of_numpys_own_kind(path):
+    names = NAMES.astype(np.dtypes.StringDType())
+    ((_, found),) = VideoLoader(path, y=names, shuffle=False)
+    np.testing.assert_array_equal(found, CLASSES)
+
+
 def test_strings_of_several_files_are_numbered_together(tmp_path):
     paths = [
         write(tmp_path / "0.h5", num=3, label=[b"b", b"", b"d"]),

@@ -200,3 +200,11 @@ def test_weights_of_other_samples(tmp_path, count):
 def test_balanced_needs_one_class_a_sample(labels):
     with pytest.raises(ArgumentError, match=r"one class a sample.*Received: \w+ labels of shape"):
         BalancedSampler(labels, seed=0)
+
+
+def test_masked_weights_and_labels():
+    values = np.ma.array([1, 2, 1], mask=[False, True, False])
+    with pytest.raises(ArgumentError, match="`weights` must have no masked values"):
+        WeightedSampler(values, seed=0)
+    with pytest.raises(ArgumentError, match="must have no masked values"):
+        BalancedSampler(values, seed=0)

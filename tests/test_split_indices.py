@@ -112,6 +112,7 @@ def test_a_choice_may_be_all_a_range_or_a_mask():
         (3, r"of shape \(\)"),
         ({1, 2}, "Received: object values"),
         ([None], "Received: object values"),
+        (np.ma.array([0, 1], mask=[True, False]), "no masked values. Received: masked_array"),
     ],
     ids=str,
 )
@@ -147,8 +148,9 @@ def test_classes_may_be_any_values(values):
         ([1j, 1j], "which name no classes"),
         (["a", "b", "c"], "3 different values for 3 samples"),
         (np.array(["a", 1, "a"], object), "all numbers or all strings"),
+        (np.ma.array([1, 1, 2], mask=[False, True, False]), "no masked values"),
     ],
-    ids=["halves", "nan", "several", "nan in a row", "frames", "complex", "ids", "mixed"],
+    ids=["halves", "nan", "several", "nan in a row", "frames", "complex", "ids", "mixed", "masked"],
 )
 def test_what_names_no_classes(values, message):
     with pytest.raises(ArgumentError, match=message):

@@ -168,6 +168,13 @@ def test_an_array_is_of_all_samples_of_the_files(sizes, argument):
         split_samples(sizes(60), 0.5, seed=0, indices=range(12, 60), **{argument: values[12:]})
 
 
+@pytest.mark.parametrize("argument", ["split_by", "stratify_by"])
+def test_masked_values_are_none(sizes, argument):
+    values = np.ma.array(np.arange(60) // 6, mask=np.arange(60) == 7)
+    with pytest.raises(ArgumentError, match="must have no masked values"):
+        split_samples(sizes(60), 0.5, seed=0, **{argument: values})
+
+
 def test_leave_one_subject_out(sizes):
     """A mask is a choice for loaders, of both kinds, whose order is that of `shuffle`."""
     subject = np.arange(60) // 10
@@ -212,6 +219,18 @@ def test_what_no_split_can_be_stratified_by(tmp_path):
     for x in ("X", {"a": "X"}):
         with pytest.raises(ArgumentError, match=r"`stratify_by` must be the name.* of classes"):
             split_samples(path, 0.5, stratify_by="X", x=x)
+
+
+def test_several_strings_a_sample_are_no_class(tmp_path):
+    """Their class numbers may look like one-hot labels."""
+    path = testing.write_video_file(tmp_path / "set.h5", num_samples=20)
+    with h5py.File(path, "r+") as file:
+        file["words"] = [[b"a", b"b"], [b"b", b"a"]] * 10
+    for options in ({"split_by": "label"}, {"stratify_by": "words"}):
+        with pytest.raises(ArgumentError, match=r"samples of shape \(2,\)"):
+            split_samples(path, 0.5, y="words", **options)
+    with pytest.raises(ArgumentError, match=r"samples of shape \(2,\)"):
+        VideoLoader(path, y="words", shuffle="balanced")
 
 
 def test_masks_are_not_read_for_a_split(tmp_path, monkeypatch):

@@ -323,3 +323,19 @@ def test_normalize_takes_what_it_returns(tmp_path):
     clips = np.concatenate([x for x, _ in dataset.as_numpy_iterator()])
     np.testing.assert_allclose(clips.mean(axis=(0, 1, 3, 4)), 0, atol=1e-5)
     np.testing.assert_allclose(clips.std(axis=(0, 1, 3, 4)), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("chunks", [(1, *SHAPE[1:]), (6, *SHAPE[1:])], ids=["single", "many"])
+def test_padding_does_not_count(tmp_path, dtype, chunks):
+    lengths, samples = np.arange(NUM) % 3 + 1, np.arange(NUM) % 5 != 2
+    samples[lengths < 2] = False
+    clips = values(dtype)
+    for clip, length in zip(clips, lengths, strict=True):
+        clip[length:] = 0
+    path = write(tmp_path / "a.h5", clips, chunks=chunks)
+    clip = h5v.Clip(1, stride=2, axis=0, lengths=lengths)
+    video = [clip[:length] for clip, length in zip(clips, lengths, strict=True)]
+    with h5v.VideoLoader(path, clip=clip, indices=samples, seed=0) as loader:
+        chosen = np.concatenate([video[number] for number in np.flatnonzero(samples)])
+        check(channel_statistics(loader), chosen, axes=(0, 2, 3))

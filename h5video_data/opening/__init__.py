@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from h5video_data.errors import DatasetNotFoundError
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.windows import Windows
 from h5video_data.storage.paths import Paths as Paths
@@ -47,5 +48,9 @@ def open_video_set(
         return open_recordings(
             path, items, windows, budget_nbytes=budget_nbytes, by_number=by_number
         )
-    check_no_recordings(items)
-    return open_stacked(path, items, clip, budget_nbytes=budget_nbytes, by_number=by_number)
+    try:
+        return open_stacked(path, items, clip, budget_nbytes=budget_nbytes, by_number=by_number)
+    except DatasetNotFoundError:
+        # Only now: a dataset may have such a name.
+        check_no_recordings(items)
+        raise

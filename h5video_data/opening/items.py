@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5video_data.errors import ArgumentError, FileFormatError
+from h5video_data.sampling.split_indices import check_not_masked
 from h5video_data.storage.layout import SUPPORTED_DTYPES
 from h5video_data.storage.strings import as_text
 
@@ -120,9 +121,9 @@ def _as_array(argument: str, value: Any, *, is_label: bool) -> NDArray[Any]:
         raise ArgumentError(
             f"{_EXPECTED} Received: {argument}={value!r:.200}, of shape {array.shape}"
         )
-    if np.ma.is_masked(value):
-        raise ArgumentError(f"`{argument}` must have no masked values. Received: {value!r:.200}")
-    if array.dtype.newbyteorder("=").name in SUPPORTED_DTYPES:
+    check_not_masked(f"`{argument}`", value)
+    # NumPy's strings of any length have no byte order, not even to ask for.
+    if array.dtype.kind != "T" and array.dtype.newbyteorder("=").name in SUPPORTED_DTYPES:
         return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     strings = np.array(array.ravel().tolist(), object)
     if not is_label or array.dtype.kind not in "USTO":

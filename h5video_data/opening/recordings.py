@@ -17,7 +17,7 @@ from h5video_data.sampling.sample_index import Indices, SampleIndex
 from h5video_data.sampling.window_index import Recordings, WindowIndex
 from h5video_data.sampling.windows import Windows
 from h5video_data.storage.file_identity import absolute_path
-from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.storage.paths import Paths, expand_paths, split_name
 from h5video_data.video_set import Component, VideoSet, WindowedRows, read_rows
 
 from .components import numbered_component, stored_component
@@ -146,6 +146,8 @@ def check_no_recordings(items: Items) -> None:
     """Raises an ArgumentError for names that stand for recordings, where there are no windows."""
     for tree in items.element:
         for name in listed(tree):
+            if split_name(name)[0] is not None:
+                continue  # a glob of other files
             if "*" in name or name == INFERRED or name[0] == "@":
                 raise ArgumentError(
                     f"{name!r} is for recordings, whose rows are frames: pass `windows`, such as "

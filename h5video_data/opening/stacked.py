@@ -46,10 +46,9 @@ def open_stacked(
     num_samples = sum(first.counts)
     group_of = {name: opened for opened in groups.values() for name in opened.names}
     samples = {name: group_of[name].parts(name)[0] for name in items.datasets}
-    shapes = {name: part.shape[1:] for name, part in samples.items()}
+    shapes = {name: item.shape[1:] for name, item in {**samples, **items.arrays}.items()}
     x_names, *others = map(listed, items.element)
-    stored_others = [name for names in others for name in names if name in shapes]
-    clips = clips_of_datasets(clip, shapes, x_names, stored_others)
+    clips = clips_of_datasets(clip, shapes, x_names, [name for names in others for name in names])
     _check_memory(first.paths, num_samples, samples, clips)
     if not num_samples:
         is_empty = not any(part.shape[0] for part in first.parts(items.datasets[0]))
@@ -67,11 +66,12 @@ def open_stacked(
             indices[counts] = SampleIndex.stacked(np.array(counts, np.int64))
         if array is not None:
             check_length(name, array, num_samples)
-            item = Component(name, (), indices[counts], values=array)
+            item = Component(name, (), indices[counts], clips.get(name), values=array)
             item = numbered_component(item, class_names, is_strict=False)
         elif group is not None and is_in_memory:
             parts, in_file = group.parts(name), group.names[name]
             item = strings_component(name, parts, group.counts, indices[counts], in_file)
+            item = replace(item, clip=clips.get(name))
             item = numbered_component(item, class_names, is_strict=name == label)
         elif group is not None:
             item = stored_component(

@@ -93,7 +93,7 @@ class BatchReader:
         if item.is_mask:
             return [None] * len(item.index.num_rows), [None] * len(item.index.num_rows)
         if item.values is not None:
-            return [MemorySource(item.values)], [None]
+            return [MemorySource(item.values, item.clip)], [None]
         accesses = item.accesses
         if item.is_in_memory:
             try:

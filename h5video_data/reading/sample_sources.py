@@ -104,7 +104,7 @@ def read_error(stored: StoredArray, row: int, error: BaseException) -> H5VideoEr
 
 
 class MemorySource:
-    """Copies rows of an array in memory, or clips of their first axis. See `Source`."""
+    """Copies rows of an array in memory, or clips of them. See `Source`."""
 
     def __init__(self, values: NDArray[Any], clip: Clip | None = None) -> None:
         self._values = values
@@ -118,7 +118,10 @@ class MemorySource:
             request.out[request.out_rows] = self._values[rows]
             return
         frames = firsts[:, np.newaxis] + self._clip.stride * np.arange(self._clip.num_frames)
-        request.out[request.out_rows] = self._values[rows[:, np.newaxis], frames]
+        axis = 1 + (self._clip.axis or 0)
+        # As (samples, frames, ...), views.
+        values, out = (np.moveaxis(array, axis, 1) for array in (self._values, request.out))
+        out[request.out_rows] = values[rows[:, np.newaxis], frames]
 
 
 class CutSource:

@@ -13,6 +13,7 @@ from h5video_data.arguments import check_choice, check_whole_number, is_whole_nu
 from h5video_data.errors import ArgumentError
 
 from .seeds import sample_hash
+from .split_indices import check_not_masked
 
 Position = Literal["random", "center", "start"]
 
@@ -44,9 +45,9 @@ class Clip:
             (samples,) of the whole set; from 1 to the frames that are stored, of the shortest
             dataset of x. None: all frames are video. A sample in use that is shorter than the clip
             is an error; others of the set may be.
-        y: Which datasets of y get the same frames. None: those whose samples have three axes or
-            more, and as many frames along `axis` as x, such as a mask for each frame. True: all
-            that have as many frames, such as a class number for each, (samples, frames). False:
+        y: Which datasets and arrays of y get the same frames. None: those whose samples have three
+            axes or more, and as many frames along `axis` as x, such as a mask for each frame. True:
+            all that have as many frames, such as a class number for each, (samples, frames). False:
             none. (samples, n) is never clipped without True: it could be one-hot.
 
     Raises:
@@ -186,6 +187,7 @@ def _as_lengths(lengths: Any) -> NDArray[Any]:
         values = np.array(lengths)
     except ValueError as error:
         raise ArgumentError(f"`lengths` must be an array (samples,): {error}") from error
+    check_not_masked("`lengths`", lengths)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]  # as MATLAB writes them
     if values.ndim != 1 or values.dtype.kind not in "uif":

@@ -77,6 +77,7 @@ def chosen_samples(
         given = np.asarray(indices)
     except ValueError as error:
         raise ArgumentError(f"`indices` must be one array: {error}") from error
+    check_not_masked("`indices`", indices)
     received = f"Received: {given.dtype} values of shape {given.shape}"
     if given.ndim == 1 and not given.size:
         raise ArgumentError("`indices` must choose at least one sample. Received: an empty array")
@@ -130,7 +131,19 @@ def squeeze_column(values: ArrayLike) -> NDArray[Any]:
         array = np.asarray(values)
     except ValueError as error:
         raise ArgumentError(f"Labels and ids must be arrays: {error}") from error
+    check_not_masked("Labels and ids", values)
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def check_not_masked(what: str, values: Any) -> None:
+    """Raises an ArgumentError for an array with masked values, which NumPy would take as given.
+
+    Args:
+        what: What the values are, for the message.
+        values: What was given.
+    """
+    if np.ma.is_masked(values):
+        raise ArgumentError(f"{what} must have no masked values. Received: {values!r:.200}")
 
 
 def find_distinct(values: NDArray[Any], what: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -46,9 +46,10 @@ def channel_statistics(
         mean, std = h5v.channel_statistics(loader, progress=True)
 
     Every sample of `loader.sample_indices` counts once, whole and as it is stored: without clips
-    and map functions, whatever the loader's batch size, order and sampler are. The samples are read
-    in the order of the file by additional threads; the loader's epochs are not affected. It needs
-    as much memory as a loader, and one sample.
+    and map functions, whatever the loader's batch size, order and sampler are; but if a clip has
+    `lengths`, padding does not count. The samples are read in the order of the file by additional
+    threads; the loader's epochs are not affected. It needs as much memory as a loader, and one
+    sample.
 
     Integers of 8 and 16 bits are summed exactly. Other dtypes are summed in float64, sample by
     sample, and merged by a method that is accurate if the mean is large compared with the deviation
@@ -76,7 +77,9 @@ def channel_statistics(
     """
     check_choice("nan_policy", nan_policy, "raise", "omit")
     axes = axes_of(data_format)
-    component = replace(_clips_of(loader, key), clip=None)
+    given = _clips_of(loader, key)
+    lengths = None if given.clip is None else loader._set.clip_lengths
+    component = replace(given, clip=None)
     shape = (None, *component.sample_shape)
     letters = "fyxc" if data_format == "channels_last" else "fcyx"
     if len(shape) == 4:
@@ -97,6 +100,9 @@ def channel_statistics(
     with closing(batches):
         for indices, (clips,) in batches:
             for sample, clip in zip(indices, clips, strict=True):
+                if given.clip is not None and lengths is not None:
+                    (length,) = lengths.of_samples(np.array([sample]))
+                    clip = replace(given.clip, num_frames=int(length), stride=1).cut(clip, 0)
                 if not sums.add(clip) and nan_policy == "raise":
                     raise _not_finite(component, int(sample))
             done += len(indices)
