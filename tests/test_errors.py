@@ -495,7 +495,10 @@ ARGUMENTS = {
     "ragged ids": ({**SPLIT, "split_by": [[1], [1, 2]] * 10}, "ids must be arrays"),
     "no labels to split by": ({**SPLIT, "split_by": "label", "y": None}, "label ... y=None"),
     "a dict of labels": ({**SPLIT, "split_by": "label", "y": {"a": "Y"}}, "label ... a dict"),
-    "videos as labels": ({**SPLIT, "split_by": "label", "y": "X"}, "class numbers ... uint8"),
+    "videos as labels": (
+        {**SPLIT, "split_by": "label", "y": "X"},
+        r"needs labels of shape ... \(4, 3, 8, 8\)",
+    ),
     "no batch": ({"batch_size": 21, "drop_remainder": True}, "no batch at all ... batch_size=21"),
     "weight without labels": ({"y": None, "sample_weight": "Y"}, "needs labels"),
     "x None": ({"x": None}, "`x` ... "),

@@ -418,3 +418,26 @@ def test_what_does_not_fit(tmp_path):
         with pytest.raises(error) as caught:
             VideoLoader(path, **{"windows": 3, **options})
         assert text in str(caught.value), options
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 9), (6, 8, 9, 1), (6, 8, 9, 3), (6, 8, 9, 4)])
+def test_a_clip_of_rows_that_look_like_frames_is_an_error_that_names_windows(tmp_path, shape):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["pixels"] = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    with pytest.raises(ArgumentError, match="a frame of a recording, pass windows=5 instead of"):
+        VideoLoader(path, x="pixels", y=None, clip=h5v.Clip(5))
+    with VideoLoader(path, x="pixels", y=None, clip=h5v.Clip(5, axis=0)) as loader:
+        assert next(iter(loader)).shape == (6, 5, *shape[2:])
+
+
+def test_time_may_be_the_last_axis(tmp_path):
+    path = tmp_path / "vil.h5"
+    vil = np.random.default_rng(0).integers(0, 256, (3, 384, 384, 49), np.uint8)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("vil", data=vil, chunks=(1, 384, 384, 49), compression="lzf")
+    clip = h5v.Clip(5, stride=2, position="start", axis=-1)
+    with VideoLoader(path, x="vil", y=None, clip=clip, shuffle=False) as loader:
+        np.testing.assert_array_equal(next(iter(loader)), vil[..., :9:2])
+    with pytest.raises(ArgumentError, match="must say which axis holds the frames"):
+        VideoLoader(path, x="vil", y=None, clip=h5v.Clip(5))

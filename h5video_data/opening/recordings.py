@@ -17,7 +17,7 @@ from h5video_data.sampling.sample_index import Indices, SampleIndex
 from h5video_data.sampling.window_index import Recordings, WindowIndex
 from h5video_data.sampling.windows import Windows
 from h5video_data.storage.file_identity import absolute_path
-from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.storage.paths import Paths, expand_paths, split_name
 from h5video_data.video_set import Component, VideoSet, WindowedRows, read_rows
 
 from .components import numbered_component, stored_component
@@ -89,7 +89,8 @@ def open_recordings(
             item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
             budget_nbytes -= item.budget_nbytes
         else:
-            at = _index_of_values(leaf.name, values, first, index)
+            of_rows = None if leaf.name in items.arrays else _are_of_rows(files, leaf.name)
+            at = _index_of_values(leaf.name, values, first, index, of_rows)
             item = Component(leaf.name, (), at, values=values)
             item = numbered_component(item, class_names, is_strict=False)
             if leaf.name == items.single_label:
@@ -132,14 +133,44 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     files = [
         read_file(path, [rows.name, name], set(), {name}, rows.bounds) for path in video_set.paths
     ]
-    values = _values_of(files, name)
+    values, of_rows = _values_of(files, name), _are_of_rows(files, name)
     if values is None:
+        of_rows = True
         parts = [part for file in files for part in file.parts[name]]
+        if len(parts[0].shape) > 2:  # not read for nothing
+            raise ArgumentError(
+                f"{name!r} must have one value a row, or one a recording. Received: rows of shape "
+                f"{parts[0].shape[1:]}"
+            )
         values = np.concatenate(read_rows(parts, [part.shape[0] for part in parts]))
-    _, at = _index_of_values(name, values, rows.name, rows.index).rows(
-        np.arange(video_set.num_samples)
-    )
+    index = _index_of_values(name, values, rows.name, rows.index, of_rows)
+    if index.is_shifted:
+        check_not_drawn(name, values, rows.index)
+    _, at = index.rows(np.arange(video_set.num_samples))
     return values[at]
+
+
+def check_not_drawn(name: str, values: NDArray[Any], index: WindowIndex) -> None:
+    """Raises an ArgumentError if samples have other values in each epoch: anchors are drawn.
+
+    Args:
+        name: Name of the dataset, for the message.
+        values: (rows, ...), of all rows of all parts.
+        index: The windows.
+    """
+    if index.choices is None:
+        return
+    recordings, num_rows = index.recordings, index.anchors.num_rows
+    is_first = np.zeros(len(values) + 1, np.bool_)
+    starts = (np.cumsum(num_rows) - num_rows)[recordings.parts] + recordings.first_rows
+    is_first[starts] = is_first[starts + recordings.lengths] = True
+    changes = (values[1:] != values[:-1]).reshape(len(values) - 1, -1).any(axis=1)
+    if (changes & ~is_first[1:-1]).any():
+        raise ArgumentError(
+            f"{name!r} has several values in a recording, and windows are drawn anew each epoch: a "
+            "sample has no value that stays. Pass one value for each recording, or a `position` "
+            'other than "random".'
+        )
 
 
 def check_no_recordings(items: Items) -> None:
@@ -183,12 +214,29 @@ def _leaves(items: Items, windows: Windows) -> list[_Leaf]:
             )
         for key, name in tree.items() if isinstance(tree, Mapping) else [(None, tree)]:
             offsets = windows.offsets(item, key) if item != "sample_weight" else None
-            if offsets is not None and (name in items.arrays or name[0] == "@"):
+            if offsets is not None and (name in items.arrays or name[0] == "@" or name == INFERRED):
                 raise ArgumentError(
                     f"{name} has no frames: it cannot be windowed. Received: {windows!r}"
                 )
+            if name not in items.arrays:
+                _check_name(item, name)
             leaves.append(_Leaf(item, key, name, offsets))
     return leaves
+
+
+def _check_name(item: str, name: str) -> None:
+    """Raises an ArgumentError for a name that recordings cannot have."""
+    if name == "@" or (name == INFERRED and item != "y"):
+        raise ArgumentError(
+            f'`{item}` must name a dataset, or an attribute such as "@label"; only y may be '
+            f'"inferred". Received: {item}={name!r}'
+        )
+    if split_name(name)[0] is not None:
+        raise ArgumentError(
+            f"With `windows`, datasets are those of the recordings' own files. Received: "
+            f"{item}={name!r}, of another one. Pass its values as an array: one for each "
+            "recording, or one for each row."
+        )
 
 
 def _index(files: Sequence[RecordingFile], first: str, windows: Windows) -> WindowIndex:
@@ -234,7 +282,7 @@ def _values_of(files: Sequence[RecordingFile], name: str) -> NDArray[Any] | None
     """Returns the values of recordings; None: the dataset has their rows."""
     found = [file.values.get(name) for file in files]
     values = [item for item in found if item is not None]
-    if not values:
+    if not values or all(name in file.parts for file in files):
         return None
     if len(values) < len(found):
         with_rows = next(file.path for file in files if name not in file.values)
@@ -251,13 +299,27 @@ def _values_of(files: Sequence[RecordingFile], name: str) -> NDArray[Any] | None
     return np.concatenate(values)
 
 
+def _are_of_rows(files: Sequence[RecordingFile], name: str) -> bool:
+    """Whether values of files are those of rows, not of recordings."""
+    return any(name in file.row_values for file in files)
+
+
 def _index_of_values(
-    name: str, values: NDArray[Any], first: str, index: WindowIndex
+    name: str, values: NDArray[Any], first: str, index: WindowIndex, of_rows: bool | None
 ) -> SampleIndex:
-    """Returns where the value of each sample is among values of recordings, or of rows."""
+    """Returns where the value of each sample is among values of recordings, or of rows.
+
+    Args:
+        name: Name of the values, for messages.
+        values: They.
+        first: Name of the dataset of frames.
+        index: The windows.
+        of_rows: Whether they are those of rows; None: as their number says.
+    """
     num_rows = index.anchors.num_rows
     num_recordings, total = len(index.recordings), int(num_rows.sum())
-    is_each, is_rows = len(values) == num_recordings, len(values) == total
+    is_each = len(values) == num_recordings and of_rows is not True
+    is_rows = len(values) == total and of_rows is not False
     if is_each and is_rows and (index.recordings.lengths != 1).any():
         raise ArgumentError(
             f"{name} has {total} values: as many as {first!r} has rows, and as there are "
