@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .errors import ArgumentError
 from .opening import Paths, open_video_set
 from .opening.items import Labels, Names
-from .opening.recordings import check_not_drawn, values_of_samples
+from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
 from .video_set import VideoSet, component_values, read_values

@@ -156,3 +156,46 @@ def test_a_sample_count_may_be_that_of_recordings(tmp_path):
     with h5py.File(path, "a") as file:
         file.attrs["sample_count"] = 2
     assert VideoLoader(path, x="e/*", y=None, windows=2).num_samples == 6
+
+
+def test_other_files_tell_whether_values_are_of_rows_or_of_recordings(tmp_path):
+    paths = []
+    for i, lengths in enumerate(([2, 0], [3, 1])):
+        paths.append(str(tmp_path / f"{i}.h5"))
+        with h5py.File(paths[-1], "w") as file:
+            file["frames"] = np.zeros((sum(lengths), 4, 4), np.uint8)
+            file["length"] = lengths
+            file["each"] = [10 * i, 10 * i + 1]
+            file["row"] = np.arange(sum(lengths)) + 10 * i
+    windows = Windows(1, bounds=("lengths", "length"))
+    assert labels_of(paths, windows, y="each")[0] == [0, 0, 10, 10, 10, 11]
+    assert labels_of(paths, windows, y="row")[0] == [0, 1, 10, 11, 12, 13]
+    for name in ("each", "row"):
+        with pytest.raises(FileFormatError, match="as many rows as there are frames, and as"):
+            labels_of(paths[0], windows, y=name)
+
+
+def test_each_dataset_is_opened_few_times(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(200):
+            file[f"e/{i}/frames"] = np.zeros((3, 64, 64), np.uint8)
+            file[f"e/{i}/action"] = np.zeros((3, 2), np.float32)
+    opened, at_once = 0, []
+    original = h5py.Group.__getitem__
+
+    def counted(group, name):
+        nonlocal opened
+        opened += 1
+        if opened % 100 == 0:
+            at_once.append(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_DATASET))
+        return original(group, name)
+
+    monkeypatch.setattr(h5py.Group, "__getitem__", counted)
+    loader = VideoLoader(path, x="e/*/frames", y="e/*/action", windows=2)
+    # Of each name: the group and the dataset, to find it, and the dataset, to describe it.
+    assert opened <= 6 * 200 + 20
+    assert max(at_once) <= 10
+    opened = 0
+    next(iter(loader))
+    assert opened <= 200 + 20  # the actions, which are kept

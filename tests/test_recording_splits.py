@@ -76,7 +76,7 @@ def test_ids_that_divide_a_recording(path, split_by):
 def test_what_is_no_value_of_windows(path):
     with pytest.raises(ArgumentError, match="one value a row, or one a recording"):
         sides(path, split_by="action")
-    with pytest.raises(ArgumentError, match="27 samples .*; or for each of the 6 recordings"):
+    with pytest.raises(ArgumentError, match=r"27 samples .* each of the 6 recordings"):
         sides(path, split_by=np.arange(7))
     with pytest.raises(ArgumentError, match="6 values: as many as there are samples, and as there"):
         sides(path, split_by=np.arange(6), windows=Windows(7, bounds="length"))

@@ -26,7 +26,7 @@ from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
 from h5video_data.storage.strings import as_text, is_strings
 from h5video_data.storage.values import Values
 
-from .file_groups import described
+from .file_groups import described_dataset
 from .fitting import Stored
 
 # Bounds, and values of recordings, are read whole.
@@ -86,7 +86,7 @@ def read_file(
             _check_matches(path, first, matches, name, [*by_match])
         read = RecordingFile(path, file_identity(file), matches)
         located = {name: [by_match[m] for m in by_match] for name, by_match in found.items()}
-        read.parts[first] = [_rows_of(file, name) for name in located[first]]
+        read.parts[first] = [_rows_of(file, find_dataset(file, n), n) for n in located[first]]
         lengths = [part.shape[0] for part in read.parts[first]]
         in_use = _rows_in_use(file, first, located[first], lengths)
         read.edges = _edges(file, bounds, matches, lengths, in_use)
@@ -97,23 +97,17 @@ def read_file(
                     file, located[first], name, counts, is_label=name in labels
                 )
                 continue
-            datasets = [find_dataset(file, item) for item in located[name]]
-            num_rows = [dataset.shape[0] if dataset.shape else None for dataset in datasets]
+            may_be_text = name in labels - windowed
+            num_rows, parts, is_text = _shaped(file, located[name], lengths, may_be_text)
             is_rows = num_rows == lengths
             is_each = [1 if n is None else n for n in num_rows] in (counts, [sum(counts)])
-            if is_rows and is_each and any((np.diff(edges) != 1).any() for edges in read.edges):
-                raise FileFormatError(
-                    f"{path}: {name!r} has {sum(counts)} rows: as many as {first!r}, and as there "
-                    "are recordings. Pass its values as an array of one value for each recording."
-                )
             if name in windowed and not is_rows:
                 raise _unequal(path, first, located, name, lengths, num_rows)
             if not is_rows and not is_each:
                 raise _unequal(path, first, located, name, lengths, num_rows, sum(counts))
-            is_text = name in labels - windowed and any(map(is_strings, datasets))
             if is_rows and not is_text:
-                read.parts[name] = [_rows_of(file, item) for item in located[name]]
-            # A row is a recording where both are: other files may tell which of them is meant.
+                read.parts[name] = parts
+            # There may be as many rows as recordings: other files tell which of them is meant.
             if is_text or (is_each and name not in windowed):
                 values = [_values(file, item) for item in located[name]]
                 read.values[name] = _joined(path, name, values, is_label=name in labels)
@@ -121,6 +115,35 @@ def read_file(
                     read.row_values.add(name)
         read.class_names = read_class_names(file)
     return read
+
+
+def _shaped(
+    file: Any, names: Sequence[str], lengths: Sequence[int], may_be_text: bool
+) -> tuple[list[int | None], list[StoredArray], bool]:
+    """Opens the datasets of a name, one at a time: open ones take memory.
+
+    Args:
+        file: The file.
+        names: Their names.
+        lengths: Rows of each of the datasets of frames.
+        may_be_text: Whether they may be strings.
+
+    Returns:
+        The rows of each, None for a scalar; how they are stored, as far as they may have the rows
+        of the frames; and whether some are strings.
+    """
+    num_rows: list[int | None] = []
+    parts: list[StoredArray] = []
+    is_text, may_fit = False, True
+    for name in names:
+        dataset = find_dataset(file, name)
+        num_rows.append(dataset.shape[0] if dataset.shape else None)
+        is_text = is_text or (may_be_text and is_strings(dataset))
+        here = len(num_rows) - 1
+        may_fit = may_fit and here < len(lengths) and num_rows[here] == lengths[here]
+        if may_fit and not is_text:
+            parts.append(_rows_of(file, dataset, name))
+    return num_rows, parts, is_text
 
 
 def _located(file: Any, name: str) -> Mapping[Match, str]:
@@ -152,8 +175,8 @@ def _check_matches(
     )
 
 
-def _rows_of(file: Any, name: str) -> StoredArray:
-    stored: Stored = described(file, name, is_label=False)
+def _rows_of(file: Any, dataset: Any, name: str) -> StoredArray:
+    stored: Stored = described_dataset(file, dataset, name, is_label=False)
     if not isinstance(stored, StoredArray):  # strings are read as values of recordings alone
         raise FileFormatError(f"{stored.path}: {name!r} must hold numbers. Received: strings")
     if 0 in stored.shape[1:]:
