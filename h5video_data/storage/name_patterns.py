@@ -63,6 +63,14 @@ def _matches(
         if parts is None:
             continue
         name = f"{prefix}{key}"
+        found = (*match, *parts.groups())
+        if rest and "*" not in "".join(rest):
+            # One call for the groups between: there may be many recordings.
+            with contextlib.suppress(*HDF5_ERRORS):
+                tail = "/".join(rest)
+                if isinstance(open_item(group, f"{key}/{tail}"), h5py.Dataset):
+                    yield found, f"{name}/{tail}"
+                continue
         try:
             item = open_item(group, key)
         except HDF5_ERRORS as error:
@@ -76,9 +84,9 @@ def _matches(
                 f"what it leads to, or choose names that leave it out. HDF5 error: {error}"
             ) from error
         if rest and isinstance(item, h5py.Group):
-            yield from _matches(item, rest, (*match, *parts.groups()), f"{name}/")
+            yield from _matches(item, rest, found, f"{name}/")
         elif not rest and isinstance(item, h5py.Dataset):
-            yield (*match, *parts.groups()), name
+            yield found, name
 
 
 def _keys(group: Any) -> list[str]:
