@@ -441,3 +441,19 @@ def test_time_may_be_the_last_axis(tmp_path):
         np.testing.assert_array_equal(next(iter(loader)), vil[..., :9:2])
     with pytest.raises(ArgumentError, match="must say which axis holds the frames"):
         VideoLoader(path, x="vil", y=None, clip=h5v.Clip(5))
+
+
+@pytest.mark.parametrize(
+    "windows", [{"x": 3}, {"x": 4, "pad": "zeros"}, {"x": 2, "per_recording": 1}]
+)
+def test_channel_statistics_are_those_of_the_rows(tmp_path, windows):
+    arguments, _ = write_groups(tmp_path)
+    split = {"validation_split": 0.3, "subset": "training", "seed": 0}
+    with VideoLoader(**arguments, windows=Windows(**windows), **split) as loader:
+        mean, std = h5v.channel_statistics(loader, data_format="channels_last")
+        numbers = [int(y[0]) for _, y in batches_of(loader)]
+    used = np.unique(numbers)
+    assert 5 < len(used) < len(LENGTHS)
+    rows = np.concatenate([frames(i, LENGTHS[i]) for i in used]).reshape(-1, 3)
+    np.testing.assert_allclose(mean, rows.mean(axis=0))
+    np.testing.assert_allclose(std, rows.std(axis=0))
