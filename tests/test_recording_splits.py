@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from h5video_data import VideoLoader, Windows
-from h5video_data.errors import ArgumentError
+from h5video_data.errors import ArgumentError, FileChangedError
+from h5video_data.opening import open_video_set
+from h5video_data.splits import split_set
 
 LENGTHS = np.array([6, 9, 5, 7, 8, 4])
 SPLIT = {"validation_split": 0.4, "seed": 0}
@@ -107,3 +109,16 @@ def test_windows_that_are_drawn_are_described_by_epoch(path):
     assert lowest == np.repeat(np.cumsum(LENGTHS) - LENGTHS, 3).tolist()
     with pytest.raises(ArgumentError, match="`epoch` must be a whole number, 0 or more"):
         loader.describe_samples([0], epoch=-1)
+
+
+def test_a_file_that_changes(path):
+    windows = Windows(3, bounds="length")
+    found = open_video_set(path, "frames", None, windows=windows)
+    with VideoLoader(path, x="frames", y="group", windows=windows) as loader:
+        with h5py.File(path, "a") as file:
+            file["group"][...] = 9
+            file["more"] = [1]
+        with pytest.raises(FileChangedError, match=r"a\.h5 was changed or replaced after opening"):
+            next(iter(loader))
+    with pytest.raises(FileChangedError, match=r"a\.h5 was changed or replaced after opening"):
+        split_set(found, 0.4, 0, split_by="group")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.sampling.window_index import WindowIndex
-from h5video_data.storage.file_identity import absolute_path
+from h5video_data.storage.file_identity import absolute_path, require_identity
 from h5video_data.storage.paths import Paths
 from h5video_data.video_set import VideoSet, read_rows
 
@@ -39,6 +39,8 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     files = [
         read_file(path, [rows.name, name], set(), {name}, rows.bounds) for path in video_set.paths
     ]
+    for file, identity in zip(files, video_set.identities, strict=True):
+        require_identity(file.path, identity, file.identity)
     values, of_rows = values_of_files(files, name), are_of_rows(files, name)
     if values is None:
         of_rows = True

@@ -117,7 +117,8 @@ def check_no_recordings(items: Items) -> None:
     """Raises an ArgumentError for names that stand for recordings, where there are no windows."""
     for tree in items.element:
         for name in listed(tree):
-            if "*" in name or name == INFERRED or name[0] == "@":
+            # A `*` before a colon is one of paths.
+            if "*" in name.rpartition(":")[2] or name == INFERRED or name[0] == "@":
                 raise ArgumentError(
                     f"{name!r} is for recordings, whose rows are frames: pass `windows`, such as "
                     "windows=16 for samples of 16 frames that follow each other."
