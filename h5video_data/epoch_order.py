@@ -114,6 +114,17 @@ class EpochOrder:
             return self.sampler.samples_per_window
         return 0
 
+    @property
+    def _uses_all(self) -> bool:
+        """Whether `sample_indices` are the numbers of all samples, in order."""
+        return self._options.indices is None and self._options.validation_split is None
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether samples may come several times in an epoch."""
+        once = (SequentialSampler, ShuffleSampler, BlockShuffleSampler)
+        return self.sampler is self._options.shuffle or not isinstance(self.sampler, once)
+
     def reseed(self, seed: int) -> None:
         """Takes the orders of another seed, unless a seed was given."""
         if self._options.seed is None and seed != self.seed:
@@ -130,8 +141,11 @@ class EpochOrder:
             batches_per_bundle: Number of batches that are read together.
         """
         positions, stops = self._cut(self.samples_per_epoch - used)
-        whole = self.sample_indices[self._positions(epoch)]
-        order, earlier = whole[used:][positions], earlier_uses(whole)
+        whole = self._positions(epoch)
+        if not self._uses_all:
+            whole = self.sample_indices[whole]
+        order = whole[used:][positions]
+        earlier = earlier_uses(whole) if self._may_repeat else None
         if earlier is not None:
             earlier = earlier[used:][positions]
         first_frames = self._set.first_frames(self.seed, epoch, order, earlier)

@@ -140,17 +140,19 @@ class VideoLoader:
         """Recordings that are shorter than a window: where each begins, and its number of rows."""
         return self._set.skipped_recordings()
 
-    def describe_samples(self, indices: ArrayLike) -> list[Place]:
+    def describe_samples(self, indices: ArrayLike, *, epoch: int | None = None) -> list[Place]:
         """Returns where samples are: (path, name, row), the lowest of its rows in that dataset.
-
-        Where windows are drawn anew each epoch, it is the lowest row that can be drawn.
 
         Args:
             indices: Integers (n,), numbers of samples, as `sample_indices` and `return_indices`
                 give them.
+            epoch: Number of the epoch, where windows are drawn anew in each: those of a sample's
+                first use in it. None: the lowest rows that can be drawn.
         """
+        check_whole_number("epoch", epoch, 0, or_none=True)
         numbers = chosen_samples(indices, self._set.num_samples, repeated=True)
-        return self._set.places(numbers)
+        shifts = None if epoch is None else self._set.shifts(self.seed, epoch, numbers)
+        return self._set.places(numbers, shifts)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch of the next iterator, from its beginning; later iterators follow on.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .errors import ArgumentError
 from .opening import Paths, open_video_set
 from .opening.items import Labels, Names
-from .opening.recordings import values_of_samples
+from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
 from .video_set import Component, VideoSet, component_values, read_values
@@ -125,10 +125,17 @@ def _split_windows(
         ids = _values(video_set, "split_by", given, "group ids")[samples]
     else:
         labels = strata(_values(video_set, "stratify_by", given, "classes")[samples])
-    count = len(samples)
-    if labels is None:
-        return split_indices(count, validation_split, seed=seed, labels=None, ids=ids)[1]
     distinct, firsts, numbers = np.unique(recordings, return_index=True, return_inverse=True)
+    if labels is None:
+        assert ids is not None
+        if ids.ndim == 1 and (ids[firsts][numbers] != ids).any():
+            raise ArgumentError(
+                "`split_by` has several ids in a recording, whose windows may overlap: both sides "
+                "would have the same frames. Windows(bounds=...) divides recordings where an id "
+                "ends. Received: other ids in recording "
+                f"{recordings[ids[firsts][numbers] != ids][0]}"
+            )
+        return split_indices(len(samples), validation_split, seed=seed, labels=None, ids=ids)[1]
     of_recordings = labels[firsts]
     if (labels != of_recordings[numbers]).any():
         raise ArgumentError(
@@ -179,6 +186,10 @@ def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]
             f"{what} needs labels of shape (samples,) or (samples, classes). {otherwise} "
             f"Received: y={component.name!r}, samples of shape {component.sample_shape}"
         )
+    if video_set.windows is not None and component.index.is_shifted:
+        if component.values is None:
+            return values_of_samples(video_set, component.name)
+        check_not_drawn(component.name, component.values, video_set.windows.index)
     return component_values(component)
 
 
@@ -187,6 +198,28 @@ def _may_be_classes(component: Component) -> bool:
     shape = component.sample_shape
     is_one_hot = len(shape) == 1 and component.class_names is None
     return shape in ((), (1,)) or is_one_hot
+
+
+def _of_windows(video_set: VideoSet, argument: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Returns an array (samples, ...) of one that may be (recordings, ...) instead."""
+    assert video_set.windows is not None
+    index = video_set.windows.index
+    if len(values) != len(index.recordings):
+        return values
+    recordings = index.recordings_of(np.arange(video_set.num_samples))
+    if len(values) == video_set.num_samples and (np.diff(recordings) != 1).any():
+        raise ArgumentError(
+            f"`{argument}` has {len(values)} values: as many as there are samples, and as there "
+            "are recordings, some of which have no sample or several. It cannot be told what they "
+            "are of."
+        )
+    return values[recordings]
+
+
+def _or_recordings(video_set: VideoSet) -> str:
+    if video_set.windows is None:
+        return ""
+    return f"; or for each of the {len(video_set.windows.index.recordings)} recordings"
 
 
 def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArray[Any]:
@@ -200,10 +233,13 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
     """
     if not isinstance(given, str):
         values = squeeze_column(given)
+        if video_set.windows is not None and values.ndim:
+            values = _of_windows(video_set, argument, values)
         if values.ndim == 0 or len(values) != video_set.num_samples:
             raise ArgumentError(
                 f"`{argument}` must be {what} for each of the {video_set.num_samples} samples of "
-                "the files, also of those that `indices` leaves out. "
+                "the files, also of those that `indices` leaves out"
+                f"{_or_recordings(video_set)}. "
                 f"Received: an array of shape {values.shape}"
             )
         return values
@@ -219,12 +255,18 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
                 "out to split at random. (To keep classes apart on purpose, pass an array of ids.) "
                 f"Received: split_by={given!r}, y={component.name!r}"
             )
-        if number == x or not _may_be_classes(component):
+        if component.index.offsets is not None:
+            is_fit = len(component.row_shape) < 2
+        else:
+            is_fit = number != x and _may_be_classes(component)
+        if not is_fit:
             raise ArgumentError(
                 f"`{argument}` must be the name of a dataset of {what}, of shape (samples,). "
                 f"Received: {argument}={given!r}, samples of shape {component.sample_shape}"
             )
-        return squeeze_column(component_values(component))
+        if video_set.windows is None or component.values is not None:
+            return squeeze_column(component_values(component))
+        break
     if video_set.windows is not None:
         return squeeze_column(values_of_samples(video_set, given))
     return squeeze_column(read_values(video_set, given))

@@ -225,10 +225,17 @@ class VideoSet:
             return None
         return self.windows.index.shifts(seed, epoch, indices, earlier)
 
-    def places(self, indices: NDArray[np.int64]) -> list[Place]:
-        """Returns where samples begin: the lowest row of each, in the first dataset of x."""
+    def places(
+        self, indices: NDArray[np.int64], shifts: NDArray[np.int64] | None = None
+    ) -> list[Place]:
+        """Returns where samples begin: the lowest row of each, in the first dataset of x.
+
+        Args:
+            indices: int64 (n,), sample numbers.
+            shifts: int64 (n,), how far the anchor of each is moved; None: not at all.
+        """
         item = next(item for item in self.components if item.parts)
-        parts, rows = item.index.rows(indices)
+        parts, rows = item.index.rows(indices, shifts)
         length = item.index.rows_per_sample
         first_rows = rows.reshape(-1, length).min(axis=1).tolist()
         stored = [item.parts[part] for part in parts[::length].tolist()]

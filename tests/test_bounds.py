@@ -97,6 +97,15 @@ def test_bounds_that_do_not_fit(values, reasons):
         assert reason in str(caught.value)
 
 
+def test_rows_that_are_no_ids():
+    compound = np.zeros(17, [("a", "i4"), ("b", "f4")])
+    vlen = np.empty(17, object)
+    vlen[:] = [np.arange(3)] * 17
+    for values, reason in ((compound, "as ids: they are of dtype"), (vlen, "cannot be compared")):
+        with pytest.raises(FileFormatError, match=reason):
+            read(values)
+
+
 @pytest.mark.parametrize("kind", ["starts", "lengths", "ends", "ids"])
 def test_values_of_another_kind_than_said(kind):
     other = {"starts": "ends", "lengths": "starts", "ends": "ids", "ids": "lengths"}[kind]

@@ -589,9 +589,9 @@ def test_a_look_reads_no_whole_dataset_but_labels(tmp_path, monkeypatch):
     assert loader._set.components[0].is_in_memory
     read = []
 
-    def spy(part, num_rows):
-        read.append(part.name)
-        return read_rows(part, num_rows)
+    def spy(parts, counts):
+        read.extend(part.name for part in parts)
+        return read_rows(parts, counts)
 
     monkeypatch.setattr(batch_reader, "read_rows", spy)
     x, y = loader[5]

@@ -3,6 +3,7 @@
 import h5py
 import pytest
 
+from h5video_data.errors import DatasetNotFoundError
 from h5video_data.storage.name_patterns import is_pattern, matching_names, natural_key
 
 
@@ -18,7 +19,9 @@ def file(tmp_path):
         opened["data/mask"] = [1]
         opened["data/soft"] = h5py.SoftLink("/data/demo_2")
         opened["data/external"] = h5py.ExternalLink("other.h5", "/")
-        opened["data/dangling"] = h5py.SoftLink("/nowhere")
+        opened["elsewhere/dangling"] = h5py.SoftLink("/nowhere")
+        opened["elsewhere/a/x"] = [1]
+        opened["elsewhere/a/dangling"] = h5py.ExternalLink("gone.h5", "/")
         opened["data/loop"] = h5py.SoftLink("/data")
         opened["what*ever"] = [5]
         opened["a.b/x"] = [1]
@@ -42,10 +45,24 @@ def test_links_are_followed(file):
     assert file[names["external",]][:].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("elsewhere/*/x", "elsewhere/dangling"),
+        ("elsewhere/d*/x", "elsewhere/dangling"),
+        ("*/a/dangling", "elsewhere/a/dangling"),
+    ],
+)
+def test_a_recording_behind_a_link_that_leads_nowhere_is_not_left_out(file, pattern, name):
+    with pytest.raises(DatasetNotFoundError, match=f"'{name}' .*leads nowhere"):
+        matching_names(file, pattern)
+    assert [*matching_names(file, "elsewhere/a*/x")] == [("",)]
+
+
 def test_several_stars(file):
-    assert [*matching_names(file, "*/demo_*/*")] == [
-        ("data", "0", "actions"), ("data", "2", "actions"), ("data", "3", "actions"),
-        ("data", "10", "actions"),
+    assert [*matching_names(file, "dat*/demo_*/*")] == [
+        ("a", "0", "actions"), ("a", "2", "actions"), ("a", "3", "actions"),
+        ("a", "10", "actions"),
     ]  # fmt: skip
     assert [*matching_names(file, "data/d*_1*/obs/r*b")] == [("emo", "0", "g")]
 

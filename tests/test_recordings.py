@@ -7,7 +7,7 @@ import logging
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import h5video_data as h5v
@@ -346,21 +346,28 @@ def test_resume_at_every_step(tmp_path):
 )
 @given(st.data())
 def test_generated_recordings(tmp_path, data):
-    lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=6))
+    lengths = data.draw(st.lists(st.integers(0, 12), min_size=1, max_size=6))
     kind = data.draw(st.sampled_from(list(KINDS)))
+    # Otherwise it cannot be told what y has a value of.
+    assume(kind != "flat" or sum(lengths) != len(lengths))
     distances = st.lists(st.integers(-3, 6), min_size=1, max_size=4)
     options = data.draw(
         st.sampled_from(
-            [{}, {"chunks": (1, *FRAME)}, {"chunks": (3, *FRAME), "compression": "lzf", **GROWING}]
+            [
+                {},
+                {"chunks": (1, *FRAME), **GROWING},
+                {"chunks": (3, *FRAME), "compression": "lzf", **GROWING},
+            ]
         )
     )
-    arguments, more = KINDS[kind](tmp_path, lengths, **options)
+    bounds = {"bounds": "lengths"} if kind == "flat" else {}
+    arguments, more = KINDS[kind](tmp_path, lengths, **bounds, **options)
     windows = Windows(
         data.draw(distances),
         data.draw(st.none() | distances),
         hop=data.draw(st.integers(1, 3)),
         pad=data.draw(st.sampled_from([None, "edge", "zeros"])),
-        bounds=("starts", "ep") if more else None,
+        bounds=("lengths", "ep") if more else None,
     )
     wanted = expected(windows, lengths)
     if not wanted:
@@ -418,3 +425,42 @@ def test_what_does_not_fit(tmp_path):
         with pytest.raises(error) as caught:
             VideoLoader(path, **{"windows": 3, **options})
         assert text in str(caught.value), options
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 9), (6, 8, 9, 1), (6, 8, 9, 3), (6, 8, 9, 4)])
+def test_a_clip_of_rows_that_look_like_frames_is_an_error_that_names_windows(tmp_path, shape):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["pixels"] = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    with pytest.raises(ArgumentError, match="a frame of a recording, pass windows=5 instead of"):
+        VideoLoader(path, x="pixels", y=None, clip=h5v.Clip(5))
+    with VideoLoader(path, x="pixels", y=None, clip=h5v.Clip(5, axis=0)) as loader:
+        assert next(iter(loader)).shape == (6, 5, *shape[2:])
+
+
+def test_time_may_be_the_last_axis(tmp_path):
+    path = tmp_path / "vil.h5"
+    vil = np.random.default_rng(0).integers(0, 256, (3, 384, 384, 49), np.uint8)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("vil", data=vil, chunks=(1, 384, 384, 49), compression="lzf")
+    clip = h5v.Clip(5, stride=2, position="start", axis=-1)
+    with VideoLoader(path, x="vil", y=None, clip=clip, shuffle=False) as loader:
+        np.testing.assert_array_equal(next(iter(loader)), vil[..., :9:2])
+    with pytest.raises(ArgumentError, match="must say which axis holds the frames"):
+        VideoLoader(path, x="vil", y=None, clip=h5v.Clip(5))
+
+
+@pytest.mark.parametrize(
+    "windows", [{"x": 3}, {"x": 4, "pad": "zeros"}, {"x": 2, "per_recording": 1}]
+)
+def test_channel_statistics_are_those_of_the_rows(tmp_path, windows):
+    arguments, _ = write_groups(tmp_path)
+    split = {"validation_split": 0.3, "subset": "training", "seed": 0}
+    with VideoLoader(**arguments, windows=Windows(**windows), **split) as loader:
+        mean, std = h5v.channel_statistics(loader, data_format="channels_last")
+        numbers = [int(y[0]) for _, y in batches_of(loader)]
+    used = np.unique(numbers)
+    assert 5 < len(used) < len(LENGTHS)
+    rows = np.concatenate([frames(i, LENGTHS[i]) for i in used]).reshape(-1, 3)
+    np.testing.assert_allclose(mean, rows.mean(axis=0))
+    np.testing.assert_allclose(std, rows.std(axis=0))

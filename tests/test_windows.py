@@ -185,6 +185,12 @@ def test_a_hundred_million_windows_take_no_memory():
         ({"x": 4, "pad": "mirror"}, '`pad` must be None, "edge" or "zeros"'),
         ({"x": 4, "mask": "is_pad"}, "it needs `pad`"),
         ({"x": 4, "bounds": ("length", "n")}, "`bounds` must be the name of a dataset, or a pair"),
+        ({"x": 10**12}, "`x` of Windows must be at most 16777216"),
+        ({"x": {"a": [2**63]}}, "`x['a']` of Windows must be at most"),
+        ({"x": 4, "y": [-(2**62)]}, "`y` of Windows must be at most"),
+        ({"x": 4, "hop": 10**30}, "`hop` of Windows must be at most"),
+        ({"x": 4, "stride": 10**30}, "`stride` of Windows must be at most"),
+        ({"x": 4, "per_recording": 10**30}, "`per_recording` of Windows must be at most"),
         ({"x": 4, "bounds": 3}, "`bounds` must be the name of a dataset, or a pair"),
     ],
 )  # fmt: skip

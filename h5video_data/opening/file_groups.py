@@ -137,8 +137,13 @@ def described(file: Any, name: str, *, is_label: bool) -> Stored:
         dataset = find_dataset(file, name)
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{error}{other_file_hint(name)}") from None
-    if dataset.file == file.file:
-        return _described_here(dataset, is_label=is_label)
+    return described_dataset(file, dataset, name, is_label=is_label)
+
+
+def described_dataset(file: Any, dataset: Any, name: str, *, is_label: bool) -> Stored:
+    """Describes a dataset that was opened by a name in a file, as `described` does."""
+    if dataset.file == file:
+        return _described_here(dataset, is_label=is_label, opened_by=name)
     path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
@@ -146,11 +151,11 @@ def described(file: Any, name: str, *, is_label: bool) -> Stored:
         return _described_here(find_dataset(linked, linked_name), is_label=is_label)
 
 
-def _described_here(dataset: Any, *, is_label: bool) -> Stored:
+def _described_here(dataset: Any, *, is_label: bool, opened_by: str | None = None) -> Stored:
     if is_label and is_strings(dataset):
         return describe_strings(dataset)
     try:
-        return describe(dataset)
+        return describe(dataset, opened_by)
     except UnsupportedDtypeError as error:
         hint = not_numbers_hint(dataset, is_label=is_label)
         raise UnsupportedDtypeError(f"{error}{hint}") from error

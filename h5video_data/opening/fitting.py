@@ -89,11 +89,18 @@ def check_alike(name: str, parts: Sequence[Stored]) -> None:
     first = parts[0]
     for part in parts[1:]:
         if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
+            is_one_file = part.path == first.path
+            what = "rows" if is_one_file else "samples"
+            where = "recordings" if is_one_file else "files"
             raise FileFormatError(
-                f"The samples of {name!r} must be alike in all files. Received: "
-                f"{first.dtype} of shape {first.shape[1:]} in {first.path}, "
-                f"{part.dtype} of shape {part.shape[1:]} in {part.path}"
+                f"The {what} of {name!r} must be alike in all {where}. Received: "
+                f"{first.dtype} of shape {first.shape[1:]} in {_place(first, is_one_file)}, "
+                f"{part.dtype} of shape {part.shape[1:]} in {_place(part, is_one_file)}"
             )
+
+
+def _place(part: Stored, has_name: bool) -> str:
+    return f"{part.path}: {part.name!r}" if has_name else part.path
 
 
 def check_class_names(

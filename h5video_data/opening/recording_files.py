@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +13,20 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import DatasetNotFoundError, FileFormatError
 from h5video_data.sampling.bounds import BoundsKind, read_bounds
-from h5video_data.storage.attributes import read_attribute, read_class_names
+from h5video_data.storage.attributes import (
+    read_attribute,
+    read_class_names,
+    read_sample_count,
+)
 from h5video_data.storage.file_identity import FileIdentity
 from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
-from h5video_data.storage.strings import as_text
+from h5video_data.storage.strings import as_text, is_strings
 from h5video_data.storage.values import Values
 
-from .file_groups import described
+from .file_groups import described_dataset
 from .fitting import Stored
 
 # Bounds, and values of recordings, are read whole.
@@ -40,6 +45,8 @@ class RecordingFile:
     """By name, how the datasets are stored that have the rows of the recordings."""
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     """By name, values (recordings, ...); strings as `str` objects."""
+    row_values: set[str] = field(default_factory=set)
+    """Names of `values` that are (rows, ...) instead: strings."""
     edges: list[NDArray[np.int64]] = field(default_factory=list)
     """For each part, where its recordings begin, and the end of the last one."""
     class_names: tuple[str, ...] | None = None
@@ -79,34 +86,64 @@ def read_file(
             _check_matches(path, first, matches, name, [*by_match])
         read = RecordingFile(path, file_identity(file), matches)
         located = {name: [by_match[m] for m in by_match] for name, by_match in found.items()}
-        read.parts[first] = [_rows_of(file, name) for name in located[first]]
+        read.parts[first] = [_rows_of(file, find_dataset(file, n), n) for n in located[first]]
         lengths = [part.shape[0] for part in read.parts[first]]
-        read.edges = _edges(file, bounds, matches, lengths)
+        in_use = _rows_in_use(file, first, located[first], lengths)
+        read.edges = _edges(file, bounds, matches, lengths, in_use)
         counts = [len(edges) - 1 for edges in read.edges]
         for name in names[1:]:
             if name[0] == "@":
-                read.values[name] = _attributes(file, located[first], name[1:], counts)
+                read.values[name] = _attributes(
+                    file, located[first], name, counts, is_label=name in labels
+                )
                 continue
-            shapes = [find_dataset(file, item).shape for item in located[name]]
-            num_rows = [shape[0] if shape else None for shape in shapes]
+            may_be_text = name in labels - windowed
+            num_rows, parts, is_text = _shaped(file, located[name], lengths, may_be_text)
             is_rows = num_rows == lengths
             is_each = [1 if n is None else n for n in num_rows] in (counts, [sum(counts)])
-            if is_rows and is_each and any((np.diff(edges) != 1).any() for edges in read.edges):
-                raise FileFormatError(
-                    f"{path}: {name!r} has {sum(counts)} rows: as many as {first!r}, and as there "
-                    "are recordings. Pass its values as an array of one value for each recording."
-                )
-            if is_rows or name in windowed:
-                if not is_rows:
-                    raise _unequal(path, first, located, name, lengths, num_rows)
-                read.parts[name] = [_rows_of(file, item) for item in located[name]]
-            elif is_each:
-                values = [_values(file, item) for item in located[name]]
-                read.values[name] = _texts(np.concatenate(values), is_label=name in labels)
-            else:
+            if name in windowed and not is_rows:
+                raise _unequal(path, first, located, name, lengths, num_rows)
+            if not is_rows and not is_each:
                 raise _unequal(path, first, located, name, lengths, num_rows, sum(counts))
+            if is_rows and not is_text:
+                read.parts[name] = parts
+            # There may be as many rows as recordings: other files tell which of them is meant.
+            if is_text or (is_each and name not in windowed):
+                values = [_values(file, item) for item in located[name]]
+                read.values[name] = _joined(path, name, values, is_label=name in labels)
+                if not is_each:
+                    read.row_values.add(name)
         read.class_names = read_class_names(file)
     return read
+
+
+def _shaped(
+    file: Any, names: Sequence[str], lengths: Sequence[int], may_be_text: bool
+) -> tuple[list[int | None], list[StoredArray], bool]:
+    """Opens the datasets of a name, one at a time: open ones take memory.
+
+    Args:
+        file: The file.
+        names: Their names.
+        lengths: Rows of each of the datasets of frames.
+        may_be_text: Whether they may be strings.
+
+    Returns:
+        The rows of each, None for a scalar; how they are stored, as far as they may have the rows
+        of the frames; and whether some are strings.
+    """
+    num_rows: list[int | None] = []
+    parts: list[StoredArray] = []
+    is_text, may_fit = False, True
+    for name in names:
+        dataset = find_dataset(file, name)
+        num_rows.append(dataset.shape[0] if dataset.shape else None)
+        is_text = is_text or (may_be_text and is_strings(dataset))
+        here = len(num_rows) - 1
+        may_fit = may_fit and here < len(lengths) and num_rows[here] == lengths[here]
+        if may_fit and not is_text:
+            parts.append(_rows_of(file, dataset, name))
+    return num_rows, parts, is_text
 
 
 def _located(file: Any, name: str) -> Mapping[Match, str]:
@@ -138,8 +175,8 @@ def _check_matches(
     )
 
 
-def _rows_of(file: Any, name: str) -> StoredArray:
-    stored: Stored = described(file, name, is_label=False)
+def _rows_of(file: Any, dataset: Any, name: str) -> StoredArray:
+    stored: Stored = described_dataset(file, dataset, name, is_label=False)
     if not isinstance(stored, StoredArray):  # strings are read as values of recordings alone
         raise FileFormatError(f"{stored.path}: {name!r} must hold numbers. Received: strings")
     if 0 in stored.shape[1:]:
@@ -149,14 +186,34 @@ def _rows_of(file: Any, name: str) -> StoredArray:
     return stored
 
 
+def _rows_in_use(file: Any, first: str, names: Sequence[str], lengths: Sequence[int]) -> int | None:
+    """Returns the `sample_count` of a file; None: it has none, or it is that of all rows.
+
+    It may count recordings, too. That of a group of one recording of several does not matter.
+    """
+    shared = first.partition("*")[0] if len(names) > 1 else names[0]
+    count = read_sample_count(file, shared, sum(lengths))
+    is_short = count.is_given and count.num_samples != sum(lengths)
+    return count.num_samples if is_short else None
+
+
 def _edges(
     file: Any,
     bounds: tuple[BoundsKind | None, str] | None,
     matches: list[Match],
     lengths: list[int],
+    in_use: int | None,
 ) -> list[NDArray[np.int64]]:
     """Returns where the recordings of each part begin, and the end of the last one."""
     if bounds is None:
+        if in_use is not None and matches == [()]:
+            lengths = [in_use]
+        elif in_use not in (None, len(matches)):
+            raise FileFormatError(
+                f"{file.filename}: the attribute `sample_count` is {in_use}, and there are "
+                f"{len(matches)} recordings with {sum(lengths)} rows: it must be one of these "
+                "numbers. Correct or delete the attribute."
+            )
         return [np.array([0, length], np.int64) for length in lengths]
     kind, name = bounds
     located = _located(file, name)
@@ -165,10 +222,29 @@ def _edges(
             f"{file.filename}: the bounds {name!r} must be there for each of the {len(matches)} "
             f"datasets that they divide. Received: {len(located)}"
         )
-    return [
-        read_bounds(_values(file, item), length, f"{file.filename}: {item!r}", kind)
-        for item, length in zip(located.values(), lengths, strict=True)
-    ]
+    values = [_values(file, item) for item in located.values()]
+    where = [f"{file.filename}: {item!r}" for item in located.values()]
+
+    def read(lengths: list[int]) -> list[NDArray[np.int64]]:
+        each = zip(values, lengths, where, strict=True)
+        return [read_bounds(found, length, place, kind) for found, length, place in each]
+
+    if in_use is None:
+        return read(lengths)
+    with contextlib.suppress(FileFormatError):
+        edges = read(lengths)
+        if sum(map(len, edges)) - len(edges) == in_use:
+            return edges  # it is the number of recordings
+    if len(lengths) == 1:
+        if len(values[0]) == lengths[0] and kind in (None, "ids"):
+            values = [values[0][:in_use]]
+        with contextlib.suppress(FileFormatError):
+            return read([in_use])
+    raise FileFormatError(
+        f"{file.filename}: the attribute `sample_count` is {in_use}, and there are {sum(lengths)} "
+        f"rows: the bounds {name!r} must divide the first {in_use} of them, or all of them into "
+        f"{in_use} recordings. Correct or delete the attribute."
+    )
 
 
 def _values(file: Any, name: str) -> NDArray[Any]:
@@ -185,10 +261,11 @@ def _values(file: Any, name: str) -> NDArray[Any]:
 
 
 def _attributes(
-    file: Any, names: Sequence[str], attribute: str, counts: Sequence[int]
+    file: Any, names: Sequence[str], item: str, counts: Sequence[int], *, is_label: bool
 ) -> NDArray[Any]:
     """Reads an attribute of each recording: of its dataset, or of the nearest group above it."""
     found = []
+    attribute = item[1:]
     for name, count in zip(names, counts, strict=True):
         value = next(
             (v for v in (read_attribute(file, place, attribute) for place in _above(name))
@@ -203,13 +280,25 @@ def _attributes(
         values = np.asarray(value)
         is_each = count > 1 and values.ndim > 0 and len(values) == count
         found.append(values if is_each else np.stack([values] * count))
-    try:
-        return _texts(np.concatenate(found), is_label=True)
-    except ValueError as error:
+    return _joined(file.filename, item, found, is_label=is_label)
+
+
+def _joined(path: str, name: str, found: Sequence[NDArray[Any]], *, is_label: bool) -> NDArray[Any]:
+    """Joins values of recordings that must be alike: numbers, or strings as objects."""
+    kinds = {(item.shape[1:], item.dtype.kind in "biufc") for item in found}
+    if len(kinds) > 1:
+        received = {f"{'numbers' if n else 'strings'} of shape {shape}" for shape, n in kinds}
         raise FileFormatError(
-            f"{file.filename}: the attribute {attribute!r} must have the same shape for all "
-            f"recordings. Received: {', '.join(str(item.shape[1:]) for item in found[:4])}"
-        ) from error
+            f"{path}: the values of {name!r} must be alike, of the same shape for all recordings. "
+            f"Received: {', '.join(sorted(received))}"
+        )
+    values = np.concatenate(found)
+    if values.dtype.kind not in "biufc" and not is_label:
+        raise FileFormatError(
+            f"{path}: the values of {name!r} must be numbers: strings are read as y alone, as "
+            f"class numbers. Received: {values.dtype}"
+        )
+    return _texts(path, name, values)
 
 
 def _above(name: str) -> Iterator[str]:
@@ -218,14 +307,16 @@ def _above(name: str) -> Iterator[str]:
         yield "/" + "/".join(pieces[:depth])
 
 
-def _texts(values: NDArray[Any], *, is_label: bool) -> NDArray[Any]:
+def _texts(path: str, name: str, values: NDArray[Any]) -> NDArray[Any]:
     """Returns strings as objects of `str`, and numbers in native byte order."""
     if values.dtype.kind in "biufc":
         return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     texts = np.empty(values.size, object)
     for number, value in enumerate(values.ravel().tolist()):
-        if not is_label or not isinstance(value, (str, bytes)):
-            raise FileFormatError(f"Values must be numbers or strings. Received: {value!r}")
+        if not isinstance(value, (str, bytes)):
+            raise FileFormatError(
+                f"{path}: the values of {name!r} must be numbers or strings. Received: {value!r}"
+            )
         texts[number] = as_text(value)
     return texts.reshape(values.shape)
 
@@ -245,7 +336,8 @@ def _unequal(
         i = next(i for i, n in enumerate(lengths) if num_rows[i] != n)
         place = f"{located[first][i]!r} has {lengths[i]}, {located[name][i]!r} has {num_rows[i]}"
     else:
-        place = f"{first!r} has {sum(lengths)}, {name!r} has {num_rows}"
+        shown = [n for n in num_rows if n is not None]
+        place = f"{first!r} has {sum(lengths)}, {name!r} has {sum(shown) if shown else 'none'}"
     return FileFormatError(
         f"{path}: {name!r} must have as many rows as {first!r}{each}. Received: {place}"
     )

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import glob
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, FileFormatError
-from h5video_data.sampling.sample_index import Indices, SampleIndex
+from h5video_data.sampling.sample_index import Indices
 from h5video_data.sampling.window_index import Recordings, WindowIndex
 from h5video_data.sampling.windows import Windows
 from h5video_data.storage.file_identity import absolute_path
 from h5video_data.storage.paths import Paths, expand_paths, split_name
-from h5video_data.video_set import Component, VideoSet, WindowedRows, read_rows
+from h5video_data.video_set import Component, VideoSet, WindowedRows
 
 from .components import numbered_component, stored_component
 from .fitting import check_class_names, check_order
 from .items import Items, listed
 from .recording_files import RecordingFile, read_file
+from .recording_values import are_of_rows, index_of_values, inferred_classes, values_of_files
 
 _log = logging.getLogger(__name__)
 
@@ -78,18 +76,19 @@ def open_recordings(
         if leaf.values in by_leaf:
             continue
         if leaf.name == INFERRED:
-            values: NDArray[Any] | None = _inferred(path, files)
+            values: NDArray[Any] | None = inferred_classes(path, files)
         elif leaf.name in items.arrays:
             values = items.arrays[leaf.name]
         else:
-            values = _values_of(files, leaf.name)
+            values = values_of_files(files, leaf.name)
         if values is None:
             parts = [part for file in files for part in file.parts[leaf.name]]
             at = index.anchors.with_offsets(leaf.offsets)
             item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
             budget_nbytes -= item.budget_nbytes
         else:
-            at = _index_of_values(leaf.name, values, first, index)
+            of_rows = None if leaf.name in items.arrays else are_of_rows(files, leaf.name)
+            at = index_of_values(leaf.name, values, first, index, of_rows)
             item = Component(leaf.name, (), at, values=values)
             item = numbered_component(item, class_names, is_strict=False)
             if leaf.name == items.single_label:
@@ -114,41 +113,12 @@ def open_recordings(
     )
 
 
-def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
-    """Reads a value for each window, of a dataset of rows or of values of recordings.
-
-    Args:
-        video_set: The set.
-        name: Name of the dataset, which need not be one of the set's components.
-
-    Returns:
-        The values (samples, ...), of the anchors' rows or of the recordings; strings as objects.
-
-    Raises:
-        H5VideoError: The dataset does not fit the recordings, or cannot be read.
-    """
-    rows = video_set.windows
-    assert rows is not None
-    files = [
-        read_file(path, [rows.name, name], set(), {name}, rows.bounds) for path in video_set.paths
-    ]
-    values = _values_of(files, name)
-    if values is None:
-        parts = [part for file in files for part in file.parts[name]]
-        values = np.concatenate(read_rows(parts, [part.shape[0] for part in parts]))
-    _, at = _index_of_values(name, values, rows.name, rows.index).rows(
-        np.arange(video_set.num_samples)
-    )
-    return values[at]
-
-
 def check_no_recordings(items: Items) -> None:
     """Raises an ArgumentError for names that stand for recordings, where there are no windows."""
     for tree in items.element:
         for name in listed(tree):
-            if split_name(name)[0] is not None:
-                continue  # a glob of other files
-            if "*" in name or name == INFERRED or name[0] == "@":
+            # A `*` before a colon is one of paths.
+            if "*" in name.rpartition(":")[2] or name == INFERRED or name[0] == "@":
                 raise ArgumentError(
                     f"{name!r} is for recordings, whose rows are frames: pass `windows`, such as "
                     "windows=16 for samples of 16 frames that follow each other."
@@ -185,12 +155,29 @@ def _leaves(items: Items, windows: Windows) -> list[_Leaf]:
             )
         for key, name in tree.items() if isinstance(tree, Mapping) else [(None, tree)]:
             offsets = windows.offsets(item, key) if item != "sample_weight" else None
-            if offsets is not None and (name in items.arrays or name[0] == "@"):
+            if offsets is not None and (name in items.arrays or name[0] == "@" or name == INFERRED):
                 raise ArgumentError(
                     f"{name} has no frames: it cannot be windowed. Received: {windows!r}"
                 )
+            if name not in items.arrays:
+                _check_name(item, name)
             leaves.append(_Leaf(item, key, name, offsets))
     return leaves
+
+
+def _check_name(item: str, name: str) -> None:
+    """Raises an ArgumentError for a name that recordings cannot have."""
+    if name == "@" or (name == INFERRED and item != "y"):
+        raise ArgumentError(
+            f'`{item}` must name a dataset, or an attribute such as "@label"; only y may be '
+            f'"inferred". Received: {item}={name!r}'
+        )
+    if split_name(name)[0] is not None:
+        raise ArgumentError(
+            f"With `windows`, datasets are those of the recordings' own files. Received: "
+            f"{item}={name!r}, of another one. Pass its values as an array: one for each "
+            "recording, or one for each row."
+        )
 
 
 def _index(files: Sequence[RecordingFile], first: str, windows: Windows) -> WindowIndex:
@@ -230,101 +217,6 @@ def _report_skipped(
                 index.recordings.parts[skipped[0]]
             ].path,
         )  # fmt: skip
-
-
-def _values_of(files: Sequence[RecordingFile], name: str) -> NDArray[Any] | None:
-    """Returns the values of recordings; None: the dataset has their rows."""
-    found = [file.values.get(name) for file in files]
-    values = [item for item in found if item is not None]
-    if not values:
-        return None
-    if len(values) < len(found):
-        with_rows = next(file.path for file in files if name not in file.values)
-        raise FileFormatError(
-            f"{name!r} must be the same in all files: it has the rows of the recordings in "
-            f"{with_rows}, and a value for each recording elsewhere."
-        )
-    shapes = {(item.shape[1:], item.dtype) for item in values}
-    if len(shapes) > 1:
-        raise FileFormatError(
-            f"The values of {name!r} must be alike in all files. Received: "
-            f"{', '.join(f'{dtype} of shape {shape}' for shape, dtype in shapes)}"
-        )
-    return np.concatenate(values)
-
-
-def _index_of_values(
-    name: str, values: NDArray[Any], first: str, index: WindowIndex
-) -> SampleIndex:
-    """Returns where the value of each sample is among values of recordings, or of rows."""
-    num_rows = index.anchors.num_rows
-    num_recordings, total = len(index.recordings), int(num_rows.sum())
-    is_each, is_rows = len(values) == num_recordings, len(values) == total
-    if is_each and is_rows and (index.recordings.lengths != 1).any():
-        raise ArgumentError(
-            f"{name} has {total} values: as many as {first!r} has rows, and as there are "
-            "recordings; some of these are empty. It cannot be told what they are of."
-        )
-    if is_each:
-        return index.by_recording()
-    if is_rows:
-        starts = np.cumsum(num_rows) - num_rows
-        runs = index.anchors
-        return replace(
-            runs,
-            run_parts=np.zeros_like(runs.run_parts),
-            run_rows=runs.run_rows + starts[runs.run_parts],
-            num_rows=np.array([total], np.int64),
-            limits=None,
-        )
-    raise ArgumentError(
-        f"{name} must have a value for each of the {num_recordings} recordings, or for each of the "
-        f"{total} rows of {first!r}. Received: shape {values.shape}"
-    )
-
-
-def _inferred(path: Paths, files: Sequence[RecordingFile]) -> NDArray[Any]:
-    """Returns the class of each recording: what the first `*` of its name or path stands for."""
-    names: list[str] = []
-    if files[0].matches != [()]:
-        for file in files:
-            for match, edges in zip(file.matches, file.edges, strict=True):
-                names += [match[0]] * (len(edges) - 1)
-    elif isinstance(path, str) and glob.has_magic(path):
-        pattern = re.compile(_expression(absolute_path(path)), re.DOTALL)
-        for file in files:
-            found = pattern.fullmatch(file.path)
-            if found is None:
-                raise ArgumentError(
-                    f'y="inferred" cannot tell what the first `*` of {path!r} stands for in '
-                    f"{file.path}."
-                )
-            names += [found.group(1)] * file.num_recordings
-    else:
-        raise ArgumentError(
-            'y="inferred" needs a `*` in the name of x or in `path`, which stands for the class, '
-            f"such as path='videos/*/*.h5'. Received: path={path!r}"
-        )
-    return np.array(names, object)
-
-
-def _expression(pattern: str) -> str:
-    """Returns the regular expression of a glob, with a group for what the first `*` stands for."""
-    found = ""
-    has_group = False
-    for piece in re.split(r"(\*\*/?|\*|\?|\[!?[^]]+\])", pattern):
-        if piece.startswith("**"):
-            found += ".*"
-        elif piece == "*":
-            found += "[^/]*" if has_group else "([^/]*)"
-            has_group = True
-        elif piece == "?":
-            found += "[^/]"
-        elif piece.startswith("[") and piece.endswith("]"):
-            found += f"[^{piece[2:-1]}]" if piece[1] == "!" else piece
-        else:
-            found += re.escape(piece)
-    return found if has_group else f"({found})"
 
 
 def _element(

@@ -112,13 +112,15 @@ def _from_ends(values: Indices, num_rows: int) -> Indices | str:
 def _from_ids(values: NDArray[Any], num_rows: int) -> Indices | str:
     if len(values) != num_rows:
         return f"there are {len(values)} of them"
+    if values.dtype.kind not in "biufSUO":
+        return f"they are of dtype {values.dtype}"
     if values.dtype.kind == "f" and np.isnan(values).any():
         return "some are NaN"
     try:
         changes = np.flatnonzero(values[1:] != values[:-1]) + 1
         firsts = values[np.append(0, changes)]
         distinct, counts = np.unique(firsts, return_counts=True)
-    except TypeError:
+    except (TypeError, ValueError):
         return "they cannot be compared"
     if (counts > 1).any():
         return f"{distinct[counts > 1].tolist()[0]!r} comes again after other ids"

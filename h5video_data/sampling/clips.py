@@ -154,8 +154,9 @@ class Clip:
                 f"`clip` must say which axis holds the frames: the samples of {name!r} have the "
                 f"shape {shape}, which could also be {could_be}. Pass `axis`, 0 for the first axis "
                 "of a sample and -1 for the last one, such as "
-                f"Clip({self.num_frames}, axis=0). If each sample is one image, it has no frames: "
-                f"leave `clip` out. Received: clip={self!r}"
+                f"Clip({self.num_frames}, axis=0). If each row is one image, a frame of a "
+                f"recording, pass windows={self.num_frames} instead of `clip`, for samples of "
+                f"{self.num_frames} rows that follow each other. Received: clip={self!r}"
             )
 
 

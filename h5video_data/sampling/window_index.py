@@ -44,6 +44,22 @@ class WindowIndex:
         runs, _, _ = self.anchors.anchors(samples)
         return self.run_recordings[runs]
 
+    def rows_of(self, samples: Indices, offsets: Indices | None) -> SampleIndex:
+        """Returns an index whose samples are single rows: all of the recordings of some windows.
+
+        Args:
+            samples: int64 (n,), numbers of windows.
+            offsets: Those of the windows; None: the samples have no axis of frames.
+        """
+        used = np.unique(self.recordings_of(samples))
+        return SampleIndex(
+            run_parts=self.recordings.parts[used],
+            run_rows=self.recordings.first_rows[used],
+            run_stops=np.cumsum(self.recordings.lengths[used]),
+            num_rows=self.anchors.num_rows,
+            offsets=None if offsets is None else np.zeros(1, np.int64),
+        )
+
     def skipped(self) -> Indices:
         """Returns the recordings that have no window, int64, ascending."""
         is_skipped = np.ones(len(self.recordings), np.bool_)

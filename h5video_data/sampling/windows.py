@@ -18,6 +18,10 @@ from .window_index import Recordings, WindowIndex
 
 WindowPosition = Literal["random", "center", "start", "spread"]
 Pad = Literal["edge", "zeros"]
+# Larger numbers are slips: no recording has so many rows, and no memory such a window.
+MAX_FRAMES = 1 << 24
+MAX_DISTANCE = 1 << 40
+
 Offsets: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 
 
@@ -72,6 +76,9 @@ class Windows:
         check_whole_number("stride", self.stride, 1)
         check_whole_number("hop", self.hop, 1)
         check_whole_number("per_recording", self.per_recording, 1, or_none=True)
+        _check_size("stride", self.stride, MAX_DISTANCE)
+        _check_size("hop", self.hop, MAX_DISTANCE)
+        _check_size("per_recording", self.per_recording or 1, MAX_FRAMES)
         check_choice("position", self.position, *get_args(WindowPosition))
         check_choice("pad", self.pad, None, *get_args(Pad))
         for name in ("x", "y"):
@@ -203,6 +210,7 @@ class Windows:
             return {key: self._checked(f"{name}[{key!r}]", item) for key, item in given.items()}
         if is_whole_number(given):
             check_whole_number(name, given, 1)
+            _check_size(name, given, MAX_FRAMES)
             return int(given)
         try:
             distances = np.asarray(given)
@@ -213,6 +221,8 @@ class Windows:
                 f"`{name}` of Windows must be a number of frames, or their distances from the "
                 f"anchor, whole numbers such as range(-3, 1). Received: {name}={given!r}"
             )
+        for distance in (distances.min(), distances.max()):
+            _check_size(name, int(distance), MAX_DISTANCE)
         return tuple(int(distance) for distance in distances)
 
     def _check_bounds(self) -> None:
@@ -230,3 +240,8 @@ class Windows:
                 f'("lengths", "ep_len"): {", ".join(get_args(BoundsKind))}. '
                 f"Received: bounds={bounds!r}"
             )
+
+
+def _check_size(name: str, number: int, limit: int) -> None:
+    if not -limit <= number <= limit:
+        raise ArgumentError(f"`{name}` of Windows must be at most {limit}. Received: {number}")

@@ -117,8 +117,15 @@ def all_names(file: Any) -> list[str]:
     return [*dataset_names(file), *linked_names(file)[0]]
 
 
-def own_name(dataset: Any) -> str:
-    """Returns a name of an `h5py.Dataset` in the file that contains it."""
+def own_name(dataset: Any, opened_by: str | None = None) -> str:
+    """Returns a name of an `h5py.Dataset` in the file that contains it.
+
+    Args:
+        dataset: The dataset.
+        opened_by: The name in that file by which it was opened, if that is known.
+    """
+    if opened_by is not None and name_text(dataset.name) == f"/{opened_by.strip('/')}":
+        return name_text(dataset.name)
     # If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
     # which is one of another file.
     name, file = name_text(dataset.name), dataset.file
@@ -131,7 +138,12 @@ def own_name(dataset: Any) -> str:
 
 def dataset_location(dataset: Any) -> str:
     """Returns file and name of an `h5py.Dataset`, for messages."""
-    return f"{os.path.abspath(dataset.file.filename)}: dataset {name_text(dataset.name)!r}"
+    return location_in(os.path.abspath(dataset.file.filename), dataset)
+
+
+def location_in(path: str, dataset: Any) -> str:
+    """Returns `dataset_location` of a dataset of a file whose absolute path is known."""
+    return f"{path}: dataset {name_text(dataset.name)!r}"
 
 
 @with_free_descriptors

@@ -22,7 +22,7 @@ from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeE
 from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, file_identity
-from .hdf5_names import dataset_location, own_name
+from .hdf5_names import location_in, own_name
 from .virtual import SourceFiles, find_source_files
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
@@ -117,8 +117,13 @@ class StoredArray:
         return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
 
 
-def describe(dataset: Any) -> StoredArray:
+def describe(dataset: Any, opened_by: str | None = None) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
+
+    Args:
+        dataset: The dataset.
+        opened_by: The name in its file by which it was opened, if that is known: it need not be
+            looked for then.
 
     Raises:
         FileFormatError: It has no axis, or its metadata are damaged.
@@ -126,9 +131,11 @@ def describe(dataset: Any) -> StoredArray:
         H5VideoError: It is virtual or external, and a file with its values cannot be opened.
     """
     # The file may be replaced meanwhile, so the identity is that from before.
-    identity, location = file_identity(dataset.file), dataset_location(dataset)
+    file = dataset.file
+    path, identity = os.path.abspath(file.filename), file_identity(file)
+    location = location_in(path, dataset)
     try:
-        return _describe(dataset, identity, location)
+        return _describe(dataset, path, identity, location, opened_by)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
@@ -137,7 +144,9 @@ def describe(dataset: Any) -> StoredArray:
         ) from error
 
 
-def _describe(dataset: Any, identity: FileIdentity, location: str) -> StoredArray:
+def _describe(
+    dataset: Any, path: str, identity: FileIdentity, location: str, opened_by: str | None
+) -> StoredArray:
     if dataset.shape is None or dataset.shape == ():
         kind = "empty (h5py.Empty)" if dataset.shape is None else "a scalar"
         raise FileFormatError(f"{location} is {kind}. Its first axis must be the samples.")
@@ -153,16 +162,17 @@ def _describe(dataset: Any, identity: FileIdentity, location: str) -> StoredArra
     type_obstacle = _type_obstacle(dataset.id.get_type(), file_dtype)
     obstacle = type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle
     return StoredArray(
-        path=os.path.abspath(dataset.file.filename),
+        path=path,
         identity=identity,
-        name=own_name(dataset),
+        name=own_name(dataset, opened_by),
         shape=(*dataset.shape, *inner_shape),
         dtype=file_dtype.newbyteorder("="),
         file_dtype=file_dtype,
         storage=storage,
         chunk_shape=dataset.chunks and (*dataset.chunks, *inner_shape),
         filters=_filters(plist),
-        sources=find_source_files(dataset),
+        # Without others, nothing is to be opened and checked.
+        sources=find_source_files(dataset) if storage in ("virtual", "external") else SourceFiles(),
         **chunks._replace(obstacle=obstacle)._asdict(),
     )
 

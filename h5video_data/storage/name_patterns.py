@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import h5py
 
+from h5video_data.errors import DatasetNotFoundError
+
+from .descriptors import check_openable
 from .hdf5_files import HDF5_ERRORS
 from .hdf5_names import name_text, open_item
 
@@ -40,6 +44,9 @@ def matching_names(file: Any, pattern: str) -> dict[Match, str]:
 
     Returns:
         By what each `*` stands for, the name of the dataset, in natural order.
+
+    Raises:
+        DatasetNotFoundError: A link that matches leads nowhere.
     """
     pieces = [piece for piece in pattern.split("/") if piece]
     found = dict(_matches(file, pieces, (), ""))
@@ -55,14 +62,31 @@ def _matches(
         parts = expression.fullmatch(key)
         if parts is None:
             continue
-        item = None
-        with contextlib.suppress(*HDF5_ERRORS):  # a link that leads nowhere
-            item = open_item(group, key)
         name = f"{prefix}{key}"
+        found = (*match, *parts.groups())
+        if rest and "*" not in "".join(rest):
+            # One call for the groups between: there may be many recordings.
+            with contextlib.suppress(*HDF5_ERRORS):
+                tail = "/".join(rest)
+                if isinstance(open_item(group, f"{key}/{tail}"), h5py.Dataset):
+                    yield found, f"{name}/{tail}"
+                continue
+        try:
+            item = open_item(group, key)
+        except HDF5_ERRORS as error:
+            if "*" not in piece and key not in _keys(group):
+                continue
+            # To leave out a recording whose file was moved would go unnoticed.
+            check_openable(os.devnull)
+            raise DatasetNotFoundError(
+                f"{group.file.filename}: {name!r} is one of the recordings that the `*` stand for, "
+                "and cannot be opened: a link that leads nowhere, or a damaged object. Restore "
+                f"what it leads to, or choose names that leave it out. HDF5 error: {error}"
+            ) from error
         if rest and isinstance(item, h5py.Group):
-            yield from _matches(item, rest, (*match, *parts.groups()), f"{name}/")
+            yield from _matches(item, rest, found, f"{name}/")
         elif not rest and isinstance(item, h5py.Dataset):
-            yield (*match, *parts.groups()), name
+            yield found, name
 
 
 def _keys(group: Any) -> list[str]:

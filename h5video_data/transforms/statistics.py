@@ -51,6 +51,9 @@ def channel_statistics(
     threads; the loader's epochs are not affected. It needs as much memory as a loader, and one
     sample.
 
+    Where samples are windows of recordings, the rows of the recordings that they are of count once
+    each, also rows that no window has, and no padding.
+
     Integers of 8 and 16 bits are summed exactly. Other dtypes are summed in float64, sample by
     sample, and merged by a method that is accurate if the mean is large compared with the deviation
     (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
@@ -80,6 +83,12 @@ def channel_statistics(
     given = _clips_of(loader, key)
     lengths = None if given.clip is None else loader._set.clip_lengths
     component = replace(given, clip=None)
+    numbers = np.sort(loader.sample_indices)
+    if loader._set.windows is not None:
+        # Windows overlap: their rows count once each, those of windows that are drawn anew as well.
+        index = loader._set.windows.index.rows_of(numbers, component.index.offsets)
+        component = replace(component, index=index)
+        numbers = np.arange(index.num_samples)
     shape = (None, *component.sample_shape)
     letters = "fyxc" if data_format == "channels_last" else "fcyx"
     if len(shape) == 4:
@@ -92,7 +101,7 @@ def channel_statistics(
     clips_alone = replace(loader._set, components=(component,), element=(0,))
     batches = read_once(
         clips_alone,
-        np.sort(loader.sample_indices),
+        numbers,
         batch_size=min(max(1, BATCH_BYTES // component.sample_nbytes), MAX_BATCH_SIZE),
         num_threads=loader._num_threads,
     )
@@ -107,7 +116,7 @@ def channel_statistics(
                     raise _not_finite(component, int(sample))
             done += len(indices)
             if report:
-                report(done, loader.num_samples)
+                report(done, len(numbers))
     return sums.result()
 
 

@@ -1,0 +1,201 @@
+"""What files hold of recordings: values that could be of rows, counts, what is not alike."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+import h5video_data as h5v
+from h5video_data import VideoLoader, Windows
+from h5video_data.errors import ArgumentError, FileFormatError, UnsupportedDtypeError
+
+LENGTHS = (5, 1, 3)
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A recording a file, the second of one row."""
+    found = []
+    for i, n in enumerate(LENGTHS):
+        found.append(str(tmp_path / f"{i}.h5"))
+        with h5py.File(found[-1], "w") as file:
+            file["frames"] = np.full((n, 4, 4), i, np.uint8)
+            file["label"] = [i]
+            file["name"] = [f"class {i}"]
+            file["of_rows"] = np.arange(n) + 10 * i
+            file["texts"] = [f"{i} {row}" for row in range(n)]
+    return found
+
+
+@pytest.fixture
+def groups(tmp_path):
+    path = tmp_path / "groups.h5"
+    with h5py.File(path, "w") as file:
+        for i, n in enumerate(LENGTHS):
+            group = file.create_group(f"e{i}")
+            group["frames"] = np.zeros((n, 4, 4), np.uint8 if i < 2 else np.int16)
+            group["other"] = np.zeros((n, 4, 4 + i), np.uint8)
+            group["good"] = np.zeros((n, 4, 4), np.uint8)
+            group["mixed"] = 3 if i else "three"
+            group["shapes"] = np.zeros((1, i + 1))
+            group.attrs["mixed"] = 3 if i else "three"
+            group.attrs["text"] = "three"
+    return path
+
+
+def labels_of(path, windows=1, **arguments):
+    arguments = {"x": "frames", "shuffle": False, **arguments}
+    dataset = h5v.video_dataset_from_hdf5(path, windows=windows, **arguments)
+    return np.concatenate([y for _, y in dataset]).tolist(), getattr(dataset, "class_names", None)
+
+
+def test_a_recording_of_one_row_has_values_as_the_others_have(paths):
+    expected = np.repeat(range(3), LENGTHS).tolist()
+    for order in (1, -1):
+        wanted = expected[::order]
+        assert labels_of(paths[::order], y="label")[0] == wanted
+        numbers, names = labels_of(paths[::order], y="name")
+        assert [names[number] for number in numbers] == [f"class {i}" for i in wanted]
+    assert labels_of(paths, y="of_rows")[0] == [0, 1, 2, 3, 4, 10, 20, 21, 22]
+    assert labels_of(paths[1], y="of_rows")[0] == [10]
+
+
+def test_a_string_for_each_row(paths):
+    numbers, names = labels_of(paths, Windows(1, hop=2), y="texts")
+    assert [names[number] for number in numbers] == ["0 0", "0 2", "0 4", "1 0", "2 0", "2 2"]
+    with pytest.raises(UnsupportedDtypeError, match="has the dtype string"):
+        VideoLoader(paths, x="frames", y="texts", windows=Windows(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"x": "*/frames"}, "uint8 of shape (4, 4) in {}: '/e0/frames', int16 of shape (4, 4)"),
+        ({"x": "*/other"}, "rows of '*/other' must be alike in all recordings"),
+        ({"y": "*/mixed"}, "all recordings. Received: numbers of shape (), strings of shape ()"),
+        ({"y": "@mixed"}, "'@mixed' must be alike"),
+        ({"y": "*/shapes"}, "Received: numbers of shape (1,), numbers of shape (2,)"),
+        ({"sample_weight": "@text", "y": "@mixed"}, "'@mixed' must be alike"),
+        ({"sample_weight": "@text", "y": "*/good"}, "'@text' must be numbers: strings are read as"),
+    ],
+)  # fmt: skip
+def test_recordings_that_are_not_alike(groups, arguments, text):
+    with pytest.raises(FileFormatError) as caught:
+        VideoLoader(groups, **{"x": "*/good", "y": None, "windows": 1, **arguments})
+    assert text.format(groups) in str(caught.value)
+
+
+def test_as_many_rows_as_recordings_some_of_which_are_empty(tmp_path):
+    for i, n in enumerate((2, 1, 0)):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            file["frames"] = np.zeros((n, 4, 4), np.uint8)
+            file["label"] = [i]
+            file.attrs["label"] = i
+    for y in ("label", "@label"):
+        found, _ = labels_of([str(tmp_path / f"{i}.h5") for i in range(3)], y=y)
+        assert np.ravel(found).tolist() == [0, 0, 1]
+    with pytest.raises(ArgumentError, match="3 values: as many as 'frames' has rows, and as there"):
+        labels_of([str(tmp_path / f"{i}.h5") for i in range(3)], y=np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"y": "@"}, '`y` must name a dataset, or an attribute such as "@label"'),
+        ({"y": "inferred", "windows": Windows(1, 1)}, "inferred has no frames"),
+        ({"y": "*/good", "sample_weight": "inferred"}, 'only y may be "inferred"'),
+    ],
+)
+def test_names_that_recordings_cannot_have(groups, arguments, text):
+    with pytest.raises(ArgumentError) as caught:
+        VideoLoader(groups, **{"x": "*/good", "windows": 1, **arguments})
+    assert text in str(caught.value)
+
+
+def test_datasets_of_other_files(groups, paths):
+    name = f"{paths[0]}:label"
+    with pytest.raises(ArgumentError, match="Pass its values as an array"):
+        VideoLoader(groups, x="*/good", y=name, windows=1)
+
+
+def write_preallocated(path, count, **datasets):
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+        for name, values in datasets.items():
+            file[name] = values
+        file.attrs["sample_count"] = count
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bounds", "values"),
+    [(None, [0]), ("ends", [4, 7]), ("lengths", [4, 3]), ("starts", [0, 4]),
+     ("ids", [5, 5, 5, 5, 6, 6, 6, 0, 0, 0])],
+)  # fmt: skip
+def test_rows_beyond_the_sample_count_are_in_no_window(tmp_path, bounds, values):
+    path = write_preallocated(tmp_path / "a.h5", 7, bounds=values)
+    windows = Windows(2, bounds=bounds and (bounds, "bounds"))
+    found = [*VideoLoader(path, x="frames", y=None, windows=windows, shuffle=False)]
+    rows = np.concatenate(found)[:, :, 0, 0].tolist()
+    assert rows == [[i, i + 1] for i in range(6) if bounds is None or i != 3]
+
+
+def test_a_sample_count_may_be_that_of_recordings(tmp_path):
+    path = write_preallocated(tmp_path / "a.h5", 2, bounds=[0, 4])
+    windows = Windows(2, bounds=("starts", "bounds"))
+    assert VideoLoader(path, x="frames", y=None, windows=windows).num_samples == 3 + 5
+    path = write_preallocated(tmp_path / "b.h5", 6, bounds=[0, 7])
+    with pytest.raises(FileFormatError, match="`sample_count` is 6, and there are 10 rows: the bo"):
+        VideoLoader(path, x="frames", y=None, windows=windows)
+    path = write_preallocated(
+        tmp_path / "c.h5", 3, **{f"e/{i}": np.zeros((4, 2, 2), np.uint8) for i in range(2)}
+    )
+    with pytest.raises(FileFormatError, match="is 3, and there are 2 recordings with 8 rows"):
+        VideoLoader(path, x="e/*", y=None, windows=2)
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_count"] = 2
+    assert VideoLoader(path, x="e/*", y=None, windows=2).num_samples == 6
+
+
+def test_other_files_tell_whether_values_are_of_rows_or_of_recordings(tmp_path):
+    paths = []
+    for i, lengths in enumerate(([2, 0], [3, 1])):
+        paths.append(str(tmp_path / f"{i}.h5"))
+        with h5py.File(paths[-1], "w") as file:
+            file["frames"] = np.zeros((sum(lengths), 4, 4), np.uint8)
+            file["length"] = lengths
+            file["each"] = [10 * i, 10 * i + 1]
+            file["row"] = np.arange(sum(lengths)) + 10 * i
+    windows = Windows(1, bounds=("lengths", "length"))
+    assert labels_of(paths, windows, y="each")[0] == [0, 0, 10, 10, 10, 11]
+    assert labels_of(paths, windows, y="row")[0] == [0, 1, 10, 11, 12, 13]
+    for name in ("each", "row"):
+        with pytest.raises(FileFormatError, match="as many rows as there are frames, and as"):
+            labels_of(paths[0], windows, y=name)
+
+
+def test_each_dataset_is_opened_few_times(tmp_path, monkeypatch):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(200):
+            file[f"e/{i}/obs/frames"] = np.zeros((3, 64, 64), np.uint8)
+            file[f"e/{i}/action"] = np.zeros((3, 2), np.float32)
+    opened, at_once = 0, []
+    original = h5py.Group.__getitem__
+
+    def counted(group, name):
+        nonlocal opened
+        opened += 1
+        if opened % 100 == 0:
+            at_once.append(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_DATASET))
+        return original(group, name)
+
+    monkeypatch.setattr(h5py.Group, "__getitem__", counted)
+    loader = VideoLoader(path, x="e/*/obs/frames", y="e/*/action", windows=2)
+    # Each of the two is opened to find it, and to describe it.
+    assert opened <= 4 * 200 + 20
+    assert max(at_once) <= 10
+    opened = 0
+    next(iter(loader))
+    assert opened <= 200 + 20  # the actions, which are kept
