@@ -48,8 +48,9 @@ def check_file(
             is_count_given and item.shape[0] >= num_samples
         ):
             hint = transposed_hint(first, item) or (
-                " If the rows are frames, pass `windows`. If each file is one sample, without an axis "
-                "of samples, write the files into one first, with datasets of shape (samples, ...)."
+                " If the rows are frames, pass `windows`. If each file is one sample, without an "
+                "axis of samples, write the files into one first, with datasets of shape "
+                "(samples, ...)."
             )
             given = f", and `sample_count` is {num_samples}" if is_count_given else ""
             raise FileFormatError(
