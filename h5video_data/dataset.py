@@ -86,6 +86,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         split_by: None: split at random. `"label"`: each class in the same proportion. Or the name
             of a dataset, or an array (samples,), of group ids: no group is on both sides. The split
             depends on `seed`, `validation_split`, what it goes by, and which samples `indices` has.
+            With `windows`, None is `"recording"`: those of a recording are on one side. Ids, and
+            classes of `stratify_by`, may then be one a recording or a row (a dataset), or one a
+            recording or a window (an array); those of a recording must be the same.
         stratify_by: Name of a dataset, or an array (samples,), of classes: each in the same
             proportion on both sides. Whole numbers, strings, or one-hot (samples, classes); need
             not be y. `split_by="label"` is the same for y. Not together with `split_by`.
