@@ -20,7 +20,7 @@ WindowPosition = Literal["random", "center", "start", "spread"]
 Pad = Literal["edge", "zeros"]
 # Larger numbers are slips: no recording has so many rows, and no memory such a window.
 MAX_FRAMES = 1 << 24
-MAX_DISTANCE = 1 << 40
+MAX_OFFSET = 1 << 40
 
 Offsets: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 
@@ -34,12 +34,12 @@ class Windows:
         windows=Windows(range(10), range(10, 20))    # next-frame prediction: x="frames", y="frames"
         windows=Windows(1, range(100), pad="edge")   # an observation, and the actions from there on
 
-    A window has an anchor, a row of the recording, and frames at fixed distances from it. It never
+    A window has an anchor, a row of the recording, and frames at fixed offsets from it. It never
     reaches into another recording.
 
     Args:
         x: The frames of x, relative to the anchor: a number n, for (0, stride, ..., (n - 1) *
-            stride); or distances, such as `range(-3, 1)`; or a dict of these by the keys of x,
+            stride); or offsets, such as `range(-3, 1)`; or a dict of these by the keys of x,
             where a key that is missing has the value of the anchor's row, without an axis of
             frames.
         y: The frames of y, likewise. None: y is not windowed. It is the value of the anchor's row,
@@ -76,8 +76,8 @@ class Windows:
         check_whole_number("stride", self.stride, 1)
         check_whole_number("hop", self.hop, 1)
         check_whole_number("per_recording", self.per_recording, 1, or_none=True)
-        _check_size("stride", self.stride, MAX_DISTANCE)
-        _check_size("hop", self.hop, MAX_DISTANCE)
+        _check_size("stride", self.stride, MAX_OFFSET)
+        _check_size("hop", self.hop, MAX_OFFSET)
         _check_size("per_recording", self.per_recording or 1, MAX_FRAMES)
         check_choice("position", self.position, *get_args(WindowPosition))
         check_choice("pad", self.pad, None, *get_args(Pad))
@@ -88,8 +88,8 @@ class Windows:
         self._check_bounds()
         if self.stride != 1 and not self._has_number:
             raise ArgumentError(
-                "`stride` is the distance between the frames of a number of frames; distances say "
-                f"it themselves. Received: stride={self.stride} with distances for x and y"
+                "`stride` is the distance between the frames of a number of frames; offsets say "
+                f"it themselves. Received: stride={self.stride} with offsets for x and y"
             )
         if self.per_recording is None and self.position != "random":
             raise ArgumentError(
@@ -119,16 +119,16 @@ class Windows:
 
     @property
     def reach(self) -> tuple[int, int]:
-        """The lowest and the highest distance from the anchor, of all frames and the anchor."""
+        """The lowest and the highest offset from the anchor, of all frames and the anchor."""
         found = [0]
         for side in (self.x, self.y):
             for item in side.values() if isinstance(side, Mapping) else [side]:
                 if item is not None:
-                    found += [int(edge(self._distances(item))) for edge in (np.min, np.max)]
+                    found += [int(edge(self._as_offsets(item))) for edge in (np.min, np.max)]
         return min(found), max(found)
 
     def offsets(self, side: str, key: Any = None) -> Indices | None:
-        """Returns the distances of the frames of x, or of y, from the anchor.
+        """Returns the offsets of the frames of x, or of y, from the anchor.
 
         Args:
             side: "x" or "y".
@@ -140,7 +140,7 @@ class Windows:
         given = self.x if side == "x" else self.y
         if isinstance(given, Mapping):
             given = given.get(key)
-        return None if given is None else self._distances(given)
+        return None if given is None else self._as_offsets(given)
 
     def anchors(self, num_rows: Indices) -> tuple[Indices, Indices]:
         """Returns where the anchors of recordings are.
@@ -197,7 +197,7 @@ class Windows:
         places = np.arange(self.per_recording, dtype=np.int64)
         return (places * (counts[:, np.newaxis] - 1)) // (self.per_recording - 1)
 
-    def _distances(self, given: Any) -> Indices:
+    def _as_offsets(self, given: Any) -> Indices:
         if is_whole_number(given):
             return np.arange(given, dtype=np.int64) * self.stride
         return np.array(given, np.int64)
@@ -213,17 +213,17 @@ class Windows:
             _check_size(name, given, MAX_FRAMES)
             return int(given)
         try:
-            distances = np.asarray(given)
+            offsets = np.asarray(given)
         except (TypeError, ValueError):
-            distances = np.empty(0)
-        if distances.ndim != 1 or not len(distances) or distances.dtype.kind not in "iu":
+            offsets = np.empty(0)
+        if offsets.ndim != 1 or not len(offsets) or offsets.dtype.kind not in "iu":
             raise ArgumentError(
-                f"`{name}` of Windows must be a number of frames, or their distances from the "
+                f"`{name}` of Windows must be a number of frames, or their offsets from the "
                 f"anchor, whole numbers such as range(-3, 1). Received: {name}={given!r}"
             )
-        for distance in (distances.min(), distances.max()):
-            _check_size(name, int(distance), MAX_DISTANCE)
-        return tuple(int(distance) for distance in distances)
+        for offset in (offsets.min(), offsets.max()):
+            _check_size(name, int(offset), MAX_OFFSET)
+        return tuple(int(offset) for offset in offsets)
 
     def _check_bounds(self) -> None:
         bounds = self.bounds
