@@ -14,7 +14,8 @@ from .opening.items import Labels, Names
 from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
-from .video_set import Component, VideoSet, component_values, read_values
+from .set_values import component_values, read_values
+from .video_set import Component, VideoSet
 
 SplitBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None
 StratifyBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None

@@ -11,7 +11,7 @@ from h5video_data import VideoLoader, samplers, split_samples, video_dataset_fro
 from h5video_data.errors import FileFormatError, StateError
 from h5video_data.opening import open_video_set
 from h5video_data.opening.items import class_numbers
-from h5video_data.video_set import component_values, read_values
+from h5video_data.set_values import component_values, read_values
 
 NUM = 24
 NUMBERS = np.arange(NUM)

@@ -29,7 +29,7 @@ from h5video_data.reading import batch_reader, byte_sources
 from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.batch_reader import BatchReader
 from h5video_data.samplers import ShuffleSampler
-from h5video_data.video_set import read_rows
+from h5video_data.set_values import read_rows
 
 pytestmark = pytest.mark.memory_limit(64)  # the small samples of these tests are read
 

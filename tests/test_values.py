@@ -9,7 +9,7 @@ import pytest
 from odd_types import nine_bits
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, opening, video_set
+from h5video_data import VideoLoader, opening, set_values
 from h5video_data.errors import FileChangedError, FileFormatError, ReadError
 from h5video_data.reading import fingerprint as state
 from h5video_data.storage import values
@@ -128,7 +128,7 @@ def test_labels_of_another_file_than_the_samples(tmp_path):
     opened = opening.open_video_set(path)
     replace_with_another(path)
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
-        video_set.read_values(opened, "Y")
+        set_values.read_values(opened, "Y")
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
         state.describe_set(opened)
 
@@ -141,7 +141,7 @@ def test_a_linked_file_that_is_replaced(tmp_path):
     opened = opening.open_video_set(tmp_path / "links.h5")
     replace_with_another(path)
     with pytest.raises(FileChangedError, match=r"a.h5 was changed or replaced"):
-        video_set.read_values(opened, "Y")
+        set_values.read_values(opened, "Y")
 
 
 # --------------------------------------------------------------------------- external files

@@ -7,8 +7,8 @@ import pytest
 from h5video_data import Clip
 from h5video_data.errors import FileFormatError
 from h5video_data.opening import open_video_set
+from h5video_data.set_values import read_values
 from h5video_data.testing import labels, write_video_file
-from h5video_data.video_set import read_values
 
 SHAPE = (8, 3, 5, 6)
 GZIP = {"compression": "gzip"}

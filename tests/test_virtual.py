@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, opening, video_set
+from h5video_data import VideoLoader, opening, set_values
 from h5video_data.errors import (
     DatasetNotFoundError,
     FileChangedError,
@@ -344,7 +344,7 @@ def test_a_source_of_labels_that_changed():
     opened = opening.open_video_set("v.h5", y=None)
     os.utime("2.h5", ns=(0, 0))
     with pytest.raises(FileChangedError, match=r"2\.h5 was changed"):
-        video_set.read_values(opened, "X")
+        set_values.read_values(opened, "X")
 
 
 FEW_DESCRIPTORS = """

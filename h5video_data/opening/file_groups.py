@@ -12,6 +12,7 @@ from h5video_data.errors import (
     FileFormatError,
     UnsupportedDtypeError,
 )
+from h5video_data.set_values import rows_in_use
 from h5video_data.storage.attributes import read_class_names, read_sample_count
 from h5video_data.storage.file_identity import FileIdentity, absolute_path
 from h5video_data.storage.hdf5_files import file_identity, open_file
@@ -19,7 +20,6 @@ from h5video_data.storage.hdf5_names import find_dataset, own_name
 from h5video_data.storage.layout import describe
 from h5video_data.storage.paths import expand_paths, other_file_hint, split_name
 from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
-from h5video_data.video_set import rows_in_use
 
 from .fitting import Stored, check_class_names, check_file, transposed_hint
 from .items import Items

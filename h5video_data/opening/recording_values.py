@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.sampling.window_index import WindowIndex
+from h5video_data.set_values import read_rows
 from h5video_data.storage.file_identity import absolute_path, require_identity
 from h5video_data.storage.paths import Paths
-from h5video_data.video_set import VideoSet, read_rows
+from h5video_data.video_set import VideoSet
 
 from .recording_files import RecordingFile, read_file
 

@@ -12,11 +12,12 @@ from h5video_data.errors import FileFormatError
 from h5video_data.sampling.clipped_datasets import clips_of_datasets
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
+from h5video_data.set_values import read_clip_lengths
 from h5video_data.storage.file_identity import absolute_path
 from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.strings import StoredStrings
 from h5video_data.storage.system import memory_nbytes
-from h5video_data.video_set import Component, VideoSet, read_clip_lengths
+from h5video_data.video_set import Component, VideoSet
 
 from .components import numbered_component, stored_component, strings_component
 from .file_groups import open_groups

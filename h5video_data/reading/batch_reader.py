@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.planning.access import Access
 from h5video_data.sampling.clips import Clip
-from h5video_data.video_set import Component, VideoSet, read_rows
+from h5video_data.set_values import read_rows
+from h5video_data.video_set import Component, VideoSet
 
 from .batch import EpochPlan, Filler, PendingBatch
 from .buffers import BufferPool

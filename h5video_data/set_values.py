@@ -1,0 +1,212 @@
+"""Reads small values of a set: labels, ids of a split, lengths of clips."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FileFormatError
+from .sampling.clip_lengths import ClipLengths, check_lengths
+from .sampling.clips import Clip
+from .sampling.split_indices import squeeze_column
+from .storage.attributes import read_sample_count
+from .storage.file_identity import FileIdentity, absolute_path
+from .storage.hdf5_files import open_file
+from .storage.hdf5_names import find_dataset
+from .storage.layout import StoredArray
+from .storage.paths import expand_paths, split_name
+from .storage.values import Values
+from .video_set import Component, VideoSet
+
+
+def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArray[Any]]:
+    """Reads the first rows of parts by h5py, in the dtype that they have in memory.
+
+    Args:
+        parts: How the dataset is stored in each part.
+        counts: How many rows of each to read.
+
+    Raises:
+        FileChangedError: A file is not the one whose layout was read.
+        H5VideoError: The values cannot be read.
+    """
+    found: list[NDArray[Any]] = []
+    pairs = zip(parts, counts, strict=True)
+    # A file that has thousands of parts is opened once.
+    for (path, identity), of_file in itertools.groupby(
+        pairs, key=lambda pair: (pair[0].path, pair[0].identity)
+    ):
+        with open_file(path, identity) as file:
+            for part, count in of_file:
+                values = Values(find_dataset(file, part.name), count, part)
+                found.append(values.read(slice(0, count)).astype(part.dtype, copy=False))
+    return found
+
+
+def component_values(item: Component) -> NDArray[Any]:
+    """Reads the values of a component's samples in use: labels, or other small values.
+
+    Returns:
+        The values, (samples, ...); class numbers if they are strings.
+
+    Raises:
+        FileChangedError: A file is not the one whose layout was read.
+        H5VideoError: The values cannot be read.
+    """
+    values = item.values
+    if values is None:
+        values = np.concatenate(read_rows(item.parts, item.index.num_rows.tolist()))
+    index = item.index
+    if index.is_every_row:
+        return values
+    parts, rows = index.rows(np.arange(index.num_samples))
+    starts = np.cumsum(index.num_rows) - index.num_rows
+    of_samples: NDArray[Any] = values[starts[parts] + rows]
+    return of_samples
+
+
+def rows_in_use(
+    name: str,
+    lengths: Sequence[int],
+    counts: Sequence[int],
+    stored: Sequence[int],
+    *,
+    is_count_given: bool,
+) -> list[int]:
+    """Returns how many rows of a dataset in files of its own are samples of a set, for each file.
+
+    Its rows, file after file, are the samples of the set. If a `sample_count` cuts files of x
+    short, its files may have as many rows as these: then the same rows count.
+
+    Args:
+        name: Name of the dataset.
+        lengths: Its rows in each of its files.
+        counts: Samples of each file of x.
+        stored: Rows of x in each of them, in use or not.
+        is_count_given: Whether a file of x has a `sample_count`.
+
+    Raises:
+        FileFormatError: It has not as many rows.
+    """
+    num_samples = sum(counts)
+    if sum(lengths) == num_samples:
+        return list(lengths)
+    if is_count_given and len(lengths) == len(counts):
+        fit = all(length >= count for length, count in zip(lengths, counts, strict=True))
+        if fit and (len(counts) == 1 or list(lengths) == list(stored)):
+            return list(counts)
+    raise FileFormatError(
+        f"{name!r} must have a row for each of the {num_samples} samples. Received: "
+        f"{' + '.join(map(str, lengths))} rows"
+        + (
+            "; the attribute `sample_count` says how many are in use"
+            if sum(lengths) > num_samples
+            else ""
+        )
+    )
+
+
+def read_clip_lengths(video_set: VideoSet, clip: Clip) -> ClipLengths | None:
+    """Reads the lengths that clips are drawn from, if the clip names them.
+
+    Raises:
+        ArgumentError: They are not one whole number for each sample.
+        H5VideoError: They cannot be read.
+    """
+    lengths = clip.lengths
+    if lengths is None:
+        return None
+    if isinstance(lengths, str):
+        source = f"lengths={lengths!r}"
+        _check_one_each(video_set, lengths)
+        values = squeeze_column(read_values(video_set, lengths))
+    else:
+        source, values = "`lengths`", np.asarray(lengths)
+    check_lengths(values, video_set.num_samples, source)
+    return ClipLengths(values, source, clip, video_set.num_frames)
+
+
+def _check_one_each(video_set: VideoSet, name: str) -> None:
+    """Raises a FileFormatError if a dataset is not (samples,) or (samples, 1) in each file."""
+    parts = video_set.components[0].parts
+    if split_name(name)[0] is not None or len(parts) != len(video_set.paths):
+        return  # it is in other files than the samples
+    for path, identity, part in zip(video_set.paths, video_set.identities, parts, strict=True):
+        with open_file(path, identity) as file:
+            shape = find_dataset(file, name).shape
+        if shape not in ((part.shape[0],), (part.shape[0], 1)):
+            raise FileFormatError(
+                f"{path}: the lengths {name!r} must have the shape (samples,), with a value for "
+                f"each of the {part.shape[0]} samples of {part.name!r}. Received: shape {shape}"
+            )
+
+
+def read_values(video_set: VideoSet, name: str) -> NDArray[Any]:
+    """Reads all values of a small dataset, of the samples in use: labels, or the ids of a split.
+
+    Args:
+        video_set: The set.
+        name: Name of the dataset, which need not be one of the set's components, nor in its files:
+            `"ids.h5:id"`. Strings are read as objects of bytes; those of a component are class
+            numbers.
+
+    Returns:
+        The values, (samples, ...).
+
+    Raises:
+        FileFormatError: A file holds fewer values than samples.
+        FileChangedError: A file is not the one whose layout was read.
+        H5VideoError: The values cannot be read.
+    """
+    item = next((item for item in video_set.components if item.name == name), None)
+    if item is not None:
+        return component_values(item)
+    pattern, dataset_name = split_name(name)
+    if pattern is not None:
+        values = _read_elsewhere(video_set, name, pattern, dataset_name)
+    else:
+        values = [
+            _read_first(path, identity, name, count)
+            for path, identity, count in zip(
+                video_set.paths, video_set.identities, video_set.counts.tolist(), strict=True
+            )
+        ]
+    try:
+        return np.concatenate(values)
+    except TypeError as error:
+        raise FileFormatError(
+            f"The values of {name!r} must have one kind of dtype in all files. Received: "
+            f"{', '.join(dict.fromkeys(str(item.dtype) for item in values))}"
+        ) from error
+
+
+def _read_first(path: str, identity: FileIdentity | None, name: str, count: int) -> NDArray[Any]:
+    """Reads the first rows of a dataset."""
+    with open_file(path, identity) as file:
+        dataset = find_dataset(file, name)
+        if not dataset.shape or dataset.shape[0] < count:
+            raise FileFormatError(
+                f"{path}: {name!r} must hold a value for each of the {count} samples. "
+                f"Received: shape {dataset.shape}"
+            )
+        return Values(dataset, count).read(slice(0, count))
+
+
+def _read_elsewhere(
+    video_set: VideoSet, name: str, pattern: str, dataset_name: str
+) -> list[NDArray[Any]]:
+    """Reads the values of a dataset of other files."""
+    paths, lengths = [absolute_path(path) for path in expand_paths(pattern)], []
+    for path in paths:
+        with open_file(path) as file:
+            shape = find_dataset(file, dataset_name).shape or (0,)
+            lengths.append(read_sample_count(file, dataset_name, shape[0]).num_samples)
+    first = video_set.components[0]
+    stored = [part.shape[0] for part in first.parts]
+    counts = first.index.num_rows.tolist()
+    counts = rows_in_use(name, lengths, counts, stored, is_count_given=True)
+    return [_read_first(path, None, dataset_name, n) for path, n in zip(paths, counts, strict=True)]
