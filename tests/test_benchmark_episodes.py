@@ -21,6 +21,7 @@ def small(monkeypatch):
     monkeypatch.setattr(episodes, "LAYOUTS", layouts)
 
 
+@pytest.mark.tf
 def test_every_layout_is_measured_and_checked(capsys):
     arguments = ["--episodes", "6", "--rounds", "1", "--layouts", *episodes.LAYOUTS]
     assert episodes.main([*arguments, "--workers", "1"]) == 0
