@@ -240,17 +240,12 @@ class VideoSet:
         if self.windows is None:
             return []
         index, recordings = self.windows.index, self.windows.index.recordings
-        item = next(item for item in self.components if item.parts)
+        stored = next(item.parts for item in self.components if item.parts)
+        skipped = index.skipped()
+        arrays = (recordings.parts, recordings.first_rows, recordings.lengths)
         return [
-            (
-                Place(
-                    item.parts[recordings.parts[i]].path,
-                    item.parts[recordings.parts[i]].name,
-                    int(recordings.first_rows[i]),
-                ),
-                int(recordings.lengths[i]),
-            )
-            for i in index.skipped().tolist()
+            (Place(stored[part].path, stored[part].name, row), num_rows)
+            for part, row, num_rows in zip(*(a[skipped].tolist() for a in arrays), strict=True)
         ]
 
     def chunk_rows(self) -> tuple[NDArray[np.int64], int]:

@@ -268,6 +268,17 @@ def test_some_windows_of_each_recording(tmp_path):
         assert [int(y[1]) for _, y in batches_of(again)] == per_epoch[2].tolist()
 
 
+def test_a_look_at_windows_that_are_drawn(tmp_path):
+    arguments, more = write_files(tmp_path)
+    windows = Windows(3, per_recording=2, **more)
+    with VideoLoader(**arguments, windows=windows, seed=0, batch_size=5) as loader:
+        loader.set_epoch(1)
+        looks = [loader[step] for step in range(len(loader))]
+        for look, batch in zip(looks, loader, strict=True):
+            for one, other in zip(look, batch, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
 def test_recordings_that_are_too_short_are_left_out(tmp_path, caplog):
     arguments, more = write_groups(tmp_path)
     with caplog.at_level(logging.WARNING):
