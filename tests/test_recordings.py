@@ -268,6 +268,23 @@ def test_some_windows_of_each_recording(tmp_path):
         assert [int(y[1]) for _, y in batches_of(again)] == per_epoch[2].tolist()
 
 
+def test_a_state_is_of_the_same_windows(tmp_path):
+    """Of as many, with the same values."""
+    path = tmp_path / "still.h5"
+    with h5py.File(path, "w") as file:
+        file["pixels"] = np.zeros((20, *FRAME), np.uint8)
+        file["one"], file["other"] = [8, 12], [12, 8]
+    loaders = [
+        VideoLoader(path, x="pixels", y=None, windows=Windows(3, bounds=name), seed=0)
+        for name in ("one", "one", "other")
+    ]
+    assert {loader.num_samples for loader in loaders} == {16}
+    state = loaders[0].state_dict(epoch=0, step=0)
+    loaders[1].load_state_dict(state)
+    with pytest.raises(h5v.errors.StateError):
+        loaders[2].load_state_dict(state)
+
+
 def test_a_look_at_windows_that_are_drawn(tmp_path):
     arguments, more = write_files(tmp_path)
     windows = Windows(3, per_recording=2, **more)
