@@ -49,6 +49,10 @@ class LoaderOptions:
     sample_weight: Labels | None = None
     windows: Windows | int | None = None
     clip: Clip | None = None
+    decode: Decode = "auto"
+    image_size: tuple[int, int] | None = None
+    interpolation: str = "bilinear"
+    color_mode: ColorMode | None = None
     # In batches of which samples.
     batch_size: int | None = 32
     drop_remainder: bool = False
@@ -77,6 +81,10 @@ class LoaderOptions:
         check_whole_number("read_ahead_bytes", self.read_ahead_bytes, 0, or_none=True)
         check_whole_number("num_threads", self.num_threads, 1, or_none=True)
         check_whole_number("num_parallel_calls", self.num_parallel_calls, 1, or_none=True)
+        check_choice("decode", self.decode, "auto", "image", None)
+        check_choice("interpolation", self.interpolation, *INTERPOLATIONS)
+        check_choice("color_mode", self.color_mode, None, *CHANNELS)
+        _check_image_size(self.image_size)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
         if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
@@ -99,6 +107,14 @@ class LoaderOptions:
     def of_recordings(self) -> Windows | None:
         """The windows, of which a number of frames is one form; None: samples are rows."""
         return _as_windows(self.windows, self.clip)
+
+    @property
+    def decoding(self) -> Decoding:
+        """Which datasets are decoded as pictures, and how."""
+        size = self.image_size
+        return Decoding(
+            self.decode, size and (int(size[0]), int(size[1])), self.interpolation, self.color_mode
+        )
 
     @property
     def map_fns(self) -> tuple[MapFunction, ...]:
@@ -126,6 +142,10 @@ class LoaderArguments(TypedDict, total=False):
     sample_weight: Labels | None
     windows: Windows | int | None
     clip: Clip | None
+    decode: Decode
+    image_size: tuple[int, int] | None
+    interpolation: str
+    color_mode: ColorMode | None
     batch_size: int | None
     drop_remainder: bool
     shuffle: Shuffle
@@ -237,6 +257,17 @@ def _as_functions(map_fn: Any) -> tuple[MapFunction, ...]:
                 f"the split. Received: {function!r}"
             )
     return functions
+
+
+def _check_image_size(image_size: Any) -> None:
+    is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
+    if image_size is not None and not (
+        is_pair and all(is_whole_number(item) and item > 0 for item in image_size)
+    ):
+        raise ArgumentError(
+            "`image_size` must be (rows, columns), two whole numbers from 1. Received: "
+            f"image_size={image_size!r}"
+        )
 
 
 def _check_shuffle(shuffle: Any) -> None:

@@ -103,8 +103,10 @@ class Component:
 
     @property
     def is_decoded(self) -> bool:
-        """Whether its samples go through filters each time that they are read."""
-        return not self.is_in_memory and any(part.filters for part in self.parts)
+        """Whether its samples are decoded each time that they are read."""
+        return not self.is_in_memory and any(
+            part.filters or part.pictures is not None for part in self.parts
+        )
 
     @property
     def _stored(self) -> StoredArray | NDArray[Any]:

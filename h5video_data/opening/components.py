@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from h5video_data.errors import MissingFilterError
+from h5video_data.errors import ArgumentError, MissingFilterError
 from h5video_data.planning.access import Access, decide_access
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.picture_rows import Decoding
 from h5video_data.storage.strings import StoredStrings, read_strings
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component
@@ -100,11 +101,26 @@ def stored_component(
     return Component(name, accesses, index, clip, name_in_file=name_in_file)
 
 
+def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
+    """Raises an ArgumentError for arguments of pictures where a set has none."""
+    parts = [item.parts[0] for item in components if item.parts]
+    if decoding.needs_pictures and all(part.pictures is None for part in parts):
+        raise ArgumentError(
+            "`decode`, `image_size` and `color_mode` are for rows that are encoded pictures, JPEG "
+            f"or PNG. Received: {decoding!r}, and "
+            + ", ".join(f"{part.name!r} of shape {part.shape}, {part.dtype}" for part in parts)
+            + ". Frames of numbers are resized by a map function, such as transforms.resize; rows "
+            'of bytes that are padded to the longest are decoded with decode="image".'
+        )
+
+
 def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:
     """Raises an error if HDF5 lacks a filter, or rows in use, of what it has to read."""
     for access, num_rows in zip(accesses, index.num_rows.tolist(), strict=True):
         stored = access.stored
-        is_read_by_hdf5 = access.kind in ("memory", "h5py")
+        is_read_by_hdf5 = access.kind in ("memory", "h5py") or (
+            access.kind == "pictures" and not access.has_positioned_reads
+        )
         if is_read_by_hdf5 and (stored.filters or stored.storage == "external"):
             with open_file(stored.path, stored.identity) as file:
                 Values(find_dataset(file, stored.name), num_rows, stored)

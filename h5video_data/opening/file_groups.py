@@ -19,6 +19,7 @@ from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import find_dataset, own_name
 from h5video_data.storage.layout import describe
 from h5video_data.storage.paths import expand_paths, other_file_hint, split_name
+from h5video_data.storage.picture_rows import Decoding, describe_pictures
 from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
 
 from .fitting import Stored, check_class_names, check_file, transposed_hint
@@ -81,7 +82,9 @@ class FileGroup:
             raise FileFormatError(f"{error}.{hint}") from None
 
 
-def open_groups(paths: tuple[str, ...], items: Items) -> dict[tuple[str, ...], FileGroup]:
+def open_groups(
+    paths: tuple[str, ...], items: Items, decoding: Decoding
+) -> dict[tuple[str, ...], FileGroup]:
     """Opens the files of all datasets, and closes them again.
 
     Returns:
@@ -102,20 +105,20 @@ def open_groups(paths: tuple[str, ...], items: Items) -> dict[tuple[str, ...], F
         files = []
         named: dict[tuple[str, ...], str] = {}
         for path in place:
-            files.append(_open(path, datasets, items))
+            files.append(_open(path, datasets, items, decoding))
             check_class_names(files[-1].class_names, path, named)
         counts = [file.num_samples for file in files]
         groups[place] = FileGroup(datasets, files, counts, next(iter(named), None))
     return groups
 
 
-def _open(path: str, names: Mapping[str, str], items: Items) -> File:
+def _open(path: str, names: Mapping[str, str], items: Items, decoding: Decoding) -> File:
     """Opens a file, checks that its datasets fit together, and closes it again."""
     x = items.element[0]
     with open_file(path) as file:
         identity = file_identity(file)
         parts = tuple(
-            described(file, dataset, is_label=name in items.labels)
+            described(file, dataset, decoding, is_label=name in items.labels)
             for name, dataset in names.items()
         )
         found = read_sample_count(file, next(iter(names.values())), parts[0].shape[0])
@@ -131,27 +134,34 @@ def _open(path: str, names: Mapping[str, str], items: Items) -> File:
     return File(path, identity, parts, count, is_given, class_names)
 
 
-def described(file: Any, name: str, *, is_label: bool) -> Stored:
+def described(file: Any, name: str, decoding: Decoding, *, is_label: bool) -> Stored:
     """Describes a dataset, in the file itself or in one that a link leads to."""
     try:
         dataset = find_dataset(file, name)
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{error}{other_file_hint(name)}") from None
-    return described_dataset(file, dataset, name, is_label=is_label)
+    return described_dataset(file, dataset, name, decoding, is_label=is_label)
 
 
-def described_dataset(file: Any, dataset: Any, name: str, *, is_label: bool) -> Stored:
+def described_dataset(
+    file: Any, dataset: Any, name: str, decoding: Decoding, *, is_label: bool
+) -> Stored:
     """Describes a dataset that was opened by a name in a file, as `described` does."""
     if dataset.file == file:
-        return _described_here(dataset, is_label=is_label, opened_by=name)
+        return _described_here(dataset, decoding, is_label=is_label, opened_by=name)
     path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
     with open_file(path) as linked:
-        return _described_here(find_dataset(linked, linked_name), is_label=is_label)
+        return _described_here(find_dataset(linked, linked_name), decoding, is_label=is_label)
 
 
-def _described_here(dataset: Any, *, is_label: bool, opened_by: str | None = None) -> Stored:
+def _described_here(
+    dataset: Any, decoding: Decoding, *, is_label: bool, opened_by: str | None = None
+) -> Stored:
+    pictures = describe_pictures(dataset, decoding, opened_by)
+    if pictures is not None:
+        return pictures
     if is_label and is_strings(dataset):
         return describe_strings(dataset)
     try:

@@ -23,6 +23,7 @@ from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
+from h5video_data.storage.picture_rows import Decoding
 from h5video_data.storage.strings import as_text, is_strings
 from h5video_data.storage.values import Values
 
@@ -63,6 +64,7 @@ def read_file(
     windowed: set[str],
     labels: set[str],
     bounds: tuple[BoundsKind | None, str] | None,
+    decoding: Decoding,
 ) -> RecordingFile:
     """Opens a file, finds its recordings, and closes it again.
 
@@ -73,6 +75,7 @@ def read_file(
         windowed: Those that need the rows of the recordings.
         labels: Those that may be strings.
         bounds: What divides the rows into recordings; None: each dataset is one.
+        decoding: Which datasets are decoded as pictures, and how.
 
     Raises:
         FileFormatError: The datasets do not fit together.
@@ -86,7 +89,9 @@ def read_file(
             _check_matches(path, first, matches, name, [*by_match])
         read = RecordingFile(path, file_identity(file), matches)
         located = {name: [by_match[m] for m in by_match] for name, by_match in found.items()}
-        read.parts[first] = [_rows_of(file, find_dataset(file, n), n) for n in located[first]]
+        read.parts[first] = [
+            _rows_of(file, find_dataset(file, n), n, decoding) for n in located[first]
+        ]
         lengths = [part.shape[0] for part in read.parts[first]]
         in_use = _rows_in_use(file, first, located[first], lengths)
         read.edges = _edges(file, bounds, matches, lengths, in_use)
@@ -98,7 +103,9 @@ def read_file(
                 )
                 continue
             may_be_text = name in labels - windowed
-            num_rows, parts, is_text = _shaped(file, located[name], lengths, may_be_text)
+            num_rows, parts, is_text = _shaped(
+                file, located[name], lengths, may_be_text, decoding
+            )
             is_rows = num_rows == lengths
             is_each = [1 if n is None else n for n in num_rows] in (counts, [sum(counts)])
             if name in windowed and not is_rows:
@@ -118,7 +125,8 @@ def read_file(
 
 
 def _shaped(
-    file: Any, names: Sequence[str], lengths: Sequence[int], may_be_text: bool
+    file: Any, names: Sequence[str], lengths: Sequence[int], may_be_text: bool,
+    decoding: Decoding,
 ) -> tuple[list[int | None], list[StoredArray], bool]:
     """Opens the datasets of a name, one at a time: open ones take memory.
 
@@ -127,6 +135,7 @@ def _shaped(
         names: Their names.
         lengths: Rows of each of the datasets of frames.
         may_be_text: Whether they may be strings.
+        decoding: Which of them are decoded as pictures.
 
     Returns:
         The rows of each, None for a scalar; how they are stored, as far as they may have the rows
@@ -142,7 +151,7 @@ def _shaped(
         here = len(num_rows) - 1
         may_fit = may_fit and here < len(lengths) and num_rows[here] == lengths[here]
         if may_fit and not is_text:
-            parts.append(_rows_of(file, dataset, name))
+            parts.append(_rows_of(file, dataset, name, decoding))
     return num_rows, parts, is_text
 
 
@@ -175,8 +184,8 @@ def _check_matches(
     )
 
 
-def _rows_of(file: Any, dataset: Any, name: str) -> StoredArray:
-    stored: Stored = described_dataset(file, dataset, name, is_label=False)
+def _rows_of(file: Any, dataset: Any, name: str, decoding: Decoding) -> StoredArray:
+    stored: Stored = described_dataset(file, dataset, name, decoding, is_label=False)
     if not isinstance(stored, StoredArray):  # strings are read as values of recordings alone
         raise FileFormatError(f"{stored.path}: {name!r} must hold numbers. Received: strings")
     if 0 in stored.shape[1:]:

@@ -15,6 +15,7 @@ from h5video_data.sampling.window_index import Recordings, WindowIndex
 from h5video_data.sampling.windows import Windows
 from h5video_data.storage.file_identity import absolute_path
 from h5video_data.storage.paths import Paths, expand_paths, split_name
+from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import Component, VideoSet, WindowedRows
 
 from .components import numbered_component, stored_component
@@ -32,6 +33,7 @@ def open_recordings(
     path: Paths,
     items: Items,
     windows: Windows,
+    decoding: Decoding,
     *,
     budget_nbytes: int = 0,
     by_number: bool = False,
@@ -42,6 +44,7 @@ def open_recordings(
         path: A path, an iterable of paths, or a glob.
         items: Names of datasets, or arrays. The `*` in names stand for recordings.
         windows: Which rows are a sample.
+        decoding: Which datasets are decoded as pictures, and how.
         budget_nbytes: Memory for the values of datasets of many small rows, beyond labels.
         by_number: Whether the caller names windows by their numbers.
 
@@ -64,7 +67,7 @@ def open_recordings(
     files: list[RecordingFile] = []
     named: dict[tuple[str, ...], str] = {}
     for file_path in paths:
-        file = read_file(file_path, [first, *read_names], windowed, items.labels, bounds)
+        file = read_file(file_path, [first, *read_names], windowed, items.labels, bounds, decoding)
         check_class_names(file.class_names, file_path, named)
         files.append(file)
     index = _index(files, first, windows)

@@ -15,6 +15,7 @@ from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.set_values import read_clip_lengths
 from h5video_data.storage.file_identity import absolute_path
 from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.storage.picture_rows import Decoding
 from h5video_data.storage.strings import StoredStrings
 from h5video_data.storage.system import memory_nbytes
 from h5video_data.video_set import Component, VideoSet
@@ -29,7 +30,13 @@ NUMBERS_BYTES = 48
 
 
 def open_stacked(
-    path: Paths, items: Items, clip: Clip | None, *, budget_nbytes: int, by_number: bool
+    path: Paths,
+    items: Items,
+    clip: Clip | None,
+    decoding: Decoding,
+    *,
+    budget_nbytes: int,
+    by_number: bool,
 ) -> VideoSet:
     """Opens files of stacked samples: each row is one. The arguments are those of `open_video_set`.
 
@@ -39,7 +46,7 @@ def open_stacked(
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
     paths = tuple(map(absolute_path, expand_paths(path)))
-    groups = open_groups(paths, items)
+    groups = open_groups(paths, items, decoding)
     check_order(path, paths, is_needed=by_number or bool(items.arrays) or len(groups) > 1)
     first = next(iter(groups.values()))
     for opened in groups.values():

@@ -11,11 +11,12 @@ from typing import Literal, TypeAlias
 
 from h5video_data.storage.filters import undecodable
 from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.picture_rows import PictureRows
 
 from .byte_ranges import RowPlanner, row_planner
 from .chunk_rows import ChunkRows
 
-AccessKind: TypeAlias = Literal["memory", "direct", "chunks", "h5py"]
+AccessKind: TypeAlias = Literal["memory", "direct", "chunks", "pictures", "h5py"]
 
 # Labels, weights and features (samples of one dimension at the most) are read once and kept if they
 # are small: a read for a label of a few bytes costs as much as one for a frame.
@@ -36,6 +37,8 @@ class Access:
         "direct": A row is whole byte ranges of the file, which are read, or read and decoded,
             straight into its place.
         "chunks": A chunk holds several rows, and is decoded for all of them.
+        "pictures": A row is an encoded picture, whose bytes are read as `encoded` says, or as
+            `stored.pictures` does if their lengths vary.
         "h5py": HDF5 reads it, with one lock for the whole process.
     """
 
@@ -47,13 +50,26 @@ class Access:
     """Plans the byte ranges, if `kind` is "direct"."""
     chunk_rows: ChunkRows | None = None
     """The layout of its chunks, if `kind` is "chunks"."""
+    encoded: Access | None = None
+    """How the bytes of pictures are read, if `kind` is "pictures" and they have a fixed length."""
     without_memory: Access | None = None
     """The way to read it if its values cannot be kept; None for labels, whose values always are,
     and take no part of the memory budget."""
 
+    @property
+    def has_positioned_reads(self) -> bool:
+        """Whether its bytes are read past HDF5 while an epoch runs."""
+        if self.kind != "pictures":
+            return self.kind in ("direct", "chunks")
+        pictures = self.stored.pictures
+        is_variable = pictures is not None and pictures.variable is not None
+        return is_variable or (self.encoded is not None and self.encoded.kind == "direct")
+
 
 def direct_access(stored: StoredArray) -> Access:
     """Decides how a dataset is read whose values are not kept in memory."""
+    if stored.pictures is not None:
+        return _picture_access(stored, stored.pictures)
     if stored.obstacle:
         return Access("h5py", stored, stored.obstacle)
     unknown = undecodable(stored.filters_in_use)
@@ -64,6 +80,18 @@ def direct_access(stored: StoredArray) -> Access:
         return Access("chunks", stored, ranges, chunk_rows=ChunkRows(stored))
     reason = "it is contiguous" if stored.chunk_shape is None else "its chunks are parts of a row"
     return Access("direct", stored, reason, ranges=ranges)
+
+
+def _picture_access(stored: StoredArray, pictures: PictureRows) -> Access:
+    reason = f"its rows are pictures ({pictures.codec.upper()})"
+    if pictures.fixed is not None:
+        encoded = direct_access(pictures.fixed)
+        if encoded.kind != "direct":
+            reason += f", whose bytes are read by h5py: {encoded.reason}"
+        return Access("pictures", stored, reason, encoded=encoded)
+    if pictures.obstacle is not None:
+        reason += f", whose bytes are read by h5py: {pictures.obstacle}"
+    return Access("pictures", stored, reason)
 
 
 def decide_access(
@@ -93,6 +121,8 @@ def decide_access(
         reason = "it is small, as labels are: read once and kept"
         return tuple(Access("memory", part, reason) for part in parts)
     found = tuple(map(direct_access, parts))
+    if any(part.pictures is not None for part in parts):
+        return found
     if is_small and is_whole and num_samples >= MANY_SAMPLES and nbytes <= budget_nbytes:
         reason = "it has many small samples: read once and kept"
         return tuple(

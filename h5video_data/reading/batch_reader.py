@@ -18,6 +18,7 @@ from .byte_sources import ByteSources
 from .chunk_assembler import ChunkAssembler
 from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files, Hdf5Source
+from .picture_source import EncodedRows, FixedRows, HeapRows, Hdf5Rows, PictureSource
 from .pinned_memory import PinnedMemory
 from .row_filler import RowComponent, RowFiller
 from .sample_sources import CutSource, DirectSource, MemorySource, Source
@@ -120,12 +121,25 @@ class BatchReader:
     def _source(self, access: Access, clip: Clip | None) -> Source | None:
         if access.chunk_rows is not None:
             return None
-        if clip is not None and clip.axis:
+        if clip is not None and (clip.axis or access.kind == "pictures"):
             whole = self._source(access, None)
             return whole and CutSource(whole, access.stored, clip)
+        if access.kind == "pictures":
+            return self._picture_source(access)
         if access.ranges is not None:
             return DirectSource(access.ranges.of_clips(clip), self._byte_sources)
         return Hdf5Source(access.stored, clip, self._hdf5_files)
+
+    def _picture_source(self, access: Access) -> Source:
+        stored, pictures = access.stored, access.stored.pictures
+        assert pictures is not None
+        encoded: EncodedRows = Hdf5Rows(stored, self._hdf5_files)
+        if pictures.variable is not None:
+            encoded = HeapRows(pictures.variable, self._byte_sources)
+        elif access.encoded is not None and access.encoded.ranges is not None:
+            source = DirectSource(access.encoded.ranges, self._byte_sources)
+            encoded = FixedRows(source, access.encoded.stored)
+        return PictureSource(stored, pictures, encoded)
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""

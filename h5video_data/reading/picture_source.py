@@ -1,0 +1,168 @@
+"""Reads encoded pictures, and decodes each straight into its place in a batch.
+
+A call reads and decodes some rows at a time: as many as `BYTES_AT_ONCE` hold, so that what a thread
+reads is still in the processor's cache when it is decoded. Decoding lets go of the interpreter's
+lock, and takes most of the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.storage.global_heap import VariableRows, read_variable_rows
+from h5video_data.storage.layout import StoredArray
+from h5video_data.storage.picture_codecs import PictureError
+from h5video_data.storage.picture_rows import PictureRows, as_bytes
+from h5video_data.storage.scratch import scratch
+
+from .byte_sources import ByteSources, check_source
+from .hdf5_source import Hdf5Files
+from .sample_sources import DirectSource, ReadStats, RowRequest, Rows, read_error
+
+BYTES_AT_ONCE = 1 << 20
+
+Encoded = NDArray[np.uint8]
+
+
+class EncodedRows(Protocol):
+    """Reads the bytes of rows of one dataset of one file. Called by several threads at once."""
+
+    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+        """Returns how many bytes each row takes, int64 (n,)."""
+        ...
+
+    def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
+        """Yields the bytes of each row, uint8 (n,), valid until the thread calls this again.
+
+        Raises:
+            ReadError: A row cannot be read.
+        """
+        ...
+
+
+class FixedRows:
+    """Reads rows of a fixed length by positioned reads. See `EncodedRows`."""
+
+    def __init__(self, source: DirectSource, stored: StoredArray) -> None:
+        self._source = source
+        self._row_nbytes = stored.row_nbytes
+
+    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+        """Returns the length of all rows. See `EncodedRows.sizes`."""
+        return np.full(len(rows), self._row_nbytes, np.int64)
+
+    def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
+        """Reads rows together. See `EncodedRows.read`."""
+        out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), -1)
+        self._source.read(RowRequest(rows, np.arange(len(rows)), None, out), stats)
+        yield from out
+
+
+class HeapRows:
+    """Reads rows of variable length by positioned reads. See `EncodedRows`."""
+
+    def __init__(self, variable: VariableRows, sources: ByteSources) -> None:
+        self._variable = variable
+        self._sources = sources
+
+    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+        """Returns the length of each row. See `EncodedRows.sizes`."""
+        return self._variable.lengths[rows]
+
+    def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
+        """Reads rows together, those near each other in the file as one. See `EncodedRows.read`."""
+        variable = self._variable
+        begin = time.perf_counter()
+        source = self._sources.open(variable.path, variable.identity)
+
+        def read_ranges(offsets: Rows, sizes: Rows, starts: Rows, target: Encoded) -> None:
+            source.announce(offsets, sizes)
+            source.read_ranges(offsets, sizes, starts, target)
+            stats.read_bytes += int(sizes.sum())
+            stats.num_reads += len(sizes)
+
+        try:
+            found = read_variable_rows(
+                read_ranges, rows, variable, lambda nbytes: scratch("encoded", nbytes)
+            )
+        finally:
+            # Of a file that changed, the bytes need not be those of these rows.
+            check_source(source, variable.path, variable.identity)
+        stats.read_seconds += time.perf_counter() - begin
+        for start, size in zip(found.starts.tolist(), found.sizes.tolist(), strict=True):
+            yield found.buffer[start : start + size]
+
+
+class Hdf5Rows:
+    """Reads rows by h5py, one at a time. See `EncodedRows`."""
+
+    def __init__(self, stored: StoredArray, files: Hdf5Files) -> None:
+        self._stored = stored
+        self._files = files
+
+    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+        """Returns a length that rows are read one by one with. See `EncodedRows.sizes`."""
+        return np.full(len(rows), BYTES_AT_ONCE, np.int64)
+
+    def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
+        """Reads each row. See `EncodedRows.read`."""
+        values = self._files.open(self._stored).values
+        for row in rows.tolist():
+            begin = time.perf_counter()
+            data = as_bytes(values.read(slice(row, row + 1)))
+            stats.read_seconds += time.perf_counter() - begin
+            stats.read_bytes += len(data)
+            stats.num_reads += 1
+            yield data
+
+
+class PictureSource:
+    """Reads and decodes pictures into their places. See `sample_sources.Source`.
+
+    Args:
+        stored: The dataset.
+        pictures: How its bytes are stored.
+        encoded: Reads them.
+    """
+
+    def __init__(self, stored: StoredArray, pictures: PictureRows, encoded: EncodedRows) -> None:
+        self._stored = stored
+        self._form = pictures.form
+        self._encoded = encoded
+
+    def read(self, request: RowRequest, stats: ReadStats) -> None:
+        """Reads rows in the order of the file, and decodes each once."""
+        rows, first, of_row = np.unique(request.rows, return_index=True, return_inverse=True)
+        targets = request.out_rows[first]
+        out = request.out
+        cost = ReadStats()
+        for some in _blocks(self._encoded.sizes(rows)):
+            found = self._encoded.read(rows[some], cost)
+            for row, target, data in zip(
+                rows[some].tolist(), targets[some].tolist(), found, strict=True
+            ):
+                begin = time.perf_counter()
+                try:
+                    self._form.decode_into(data, out[target])
+                except (PictureError, MemoryError) as error:
+                    raise read_error(self._stored, row, error) from error
+                cost.decode_seconds += time.perf_counter() - begin
+                cost.num_chunks += 1
+        is_repeated = np.ones(len(of_row), np.bool_)
+        is_repeated[first] = False
+        for place in np.flatnonzero(is_repeated).tolist():
+            out[request.out_rows[place]] = out[targets[of_row[place]]]
+        stats.add(cost)
+
+
+def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Cuts rows of these sizes into runs of about `BYTES_AT_ONCE`, at least one row each."""
+    number = (np.cumsum(sizes) - sizes) // BYTES_AT_ONCE
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(sizes)]
+    for begin, stop in zip(edges[:-1], edges[1:], strict=True):
+        yield slice(begin, stop)

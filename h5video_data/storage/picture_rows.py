@@ -1,0 +1,186 @@
+"""Datasets whose rows are encoded pictures: the bytes of a JPEG or PNG file each.
+
+A row is bytes of variable length, an opaque value or a string of fixed length, or numbers padded to
+the longest row. The `StoredArray` of such a dataset is that of the decoded pictures; its `pictures`
+say how their bytes are stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.errors import FileFormatError, H5VideoError
+
+from .global_heap import VariableRows, describe_variable_rows
+from .hdf5_files import HDF5_ERRORS
+from .hdf5_names import dataset_location
+from .layout import StoredArray, describe
+from .picture_codecs import PictureError, PictureHeader, picture_codec_of, read_header
+from .pictures import PictureForm, form_of
+from .values import Values
+
+Decode: TypeAlias = Literal["auto", "image"] | None
+
+# So many rows, spread over a dataset, are looked at for one that is a whole picture.
+ROWS_LOOKED_AT = 16
+
+_BYTE = np.dtype(np.uint8)
+# A row of variable length, as the dataset itself has it: where its bytes are.
+_DESCRIPTOR = np.dtype("V16")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """The arguments of the same names: what is decoded, and what pictures are delivered as."""
+
+    decode: Decode = "auto"
+    image_size: tuple[int, int] | None = None
+    interpolation: str = "bilinear"
+    color_mode: str | None = None
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether an argument has no effect where there are none."""
+        return self.decode == "image" or self.image_size is not None or self.color_mode is not None
+
+
+@dataclass(frozen=True, eq=False)
+class PictureRows:
+    """How the bytes of a dataset's pictures are stored."""
+
+    codec: str
+    """That of the first picture, "jpeg" or "png"; others may have another one."""
+    form: PictureForm
+    """What each is delivered as."""
+    fixed: StoredArray | None = None
+    """uint8 (rows, bytes), if rows have a fixed length."""
+    variable: VariableRows | None = None
+    """Where the bytes of each row are, if lengths vary."""
+    obstacle: str | None = None
+    """Why only h5py can read rows whose lengths vary; None: positioned reads can."""
+
+
+def describe_pictures(
+    dataset: Any, decoding: Decoding, opened_by: str | None = None
+) -> StoredArray | None:
+    """Describes how a dataset of encoded pictures is stored.
+
+    Args:
+        dataset: The open `h5py.Dataset`.
+        decoding: Which datasets are decoded, and how.
+        opened_by: The name in its file by which it was opened, if that is known.
+
+    Returns:
+        The pictures, (rows of the dataset, rows, columns, channels); None: it has none, or they
+        are not to be decoded.
+
+    Raises:
+        FileFormatError: Its rows begin as pictures do, but none that was looked at is one.
+        H5VideoError: Any of the errors of `describe`.
+    """
+    is_padded_too = decoding.decode == "image"
+    if decoding.decode is None or not _may_be_pictures(dataset, is_padded_too=is_padded_too):
+        return None
+    header = _find_header(dataset)
+    if header is None:
+        return None
+    form = form_of(
+        header,
+        image_size=decoding.image_size,
+        interpolation=decoding.interpolation,
+        color_mode=decoding.color_mode,
+    )
+    dtype = dataset.dtype
+    if h5py.check_vlen_dtype(dtype) is not None:
+        rows = describe(dataset, opened_by, (_DESCRIPTOR, ()))
+        found = describe_variable_rows(dataset, opened_by)
+        pictures = (
+            PictureRows(header.codec, form, obstacle=found)
+            if isinstance(found, str)
+            else PictureRows(header.codec, form, variable=found)
+        )
+    else:
+        element = None if dtype.kind == "u" else (_BYTE, (dtype.itemsize,))
+        rows = describe(dataset, opened_by, element)
+        pictures = PictureRows(header.codec, form, fixed=rows)
+    nothing = np.zeros(0, np.int64)
+    return replace(
+        rows,
+        shape=(rows.shape[0], form.rows, form.columns, form.channels),
+        dtype=form.dtype,
+        file_dtype=form.dtype,
+        chunk_shape=None,
+        fill_value=None,
+        offsets=nothing,
+        sizes=nothing,
+        masks=nothing.astype(np.uint32),
+        obstacle=None,
+        pictures=pictures,
+    )
+
+
+def holds_padded_pictures(dataset: Any) -> bool:
+    """Whether the rows of an open `h5py.Dataset` are numbers, but begin as pictures do."""
+    if not _may_be_pictures(dataset, is_padded_too=True) or dataset.dtype.kind != "u":
+        return False
+    return picture_codec_of(read_row(dataset, 0)) is not None
+
+
+def read_row(dataset: Any, row: int) -> NDArray[np.uint8]:
+    """Reads the bytes of one row by h5py, uint8 (n,).
+
+    Raises:
+        H5VideoError: They cannot be read.
+    """
+    return as_bytes(Values(dataset, row + 1).read(slice(row, row + 1)))
+
+
+def as_bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
+    """Returns the bytes of one row that h5py read: (1, n) numbers, or (1,) of something else."""
+    if row.dtype.kind == "O":
+        row = np.asarray(row.flat[0])
+    return np.ascontiguousarray(row).reshape(-1).view(np.uint8)
+
+
+def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
+    """Whether the shape and dtype of a dataset are those of encoded pictures."""
+    try:
+        shape, dtype = dataset.shape, dataset.dtype
+    except HDF5_ERRORS:  # NumPy has no such type
+        return False
+    if not shape or not shape[0]:
+        return False
+    if len(shape) == 2:
+        return is_padded_too and dtype == _BYTE and shape[1] > 0
+    if len(shape) != 1:
+        return False
+    if h5py.check_string_dtype(dtype) is not None:
+        return dtype.kind == "S"
+    element = h5py.check_vlen_dtype(dtype)
+    if element is not None:
+        return isinstance(element, np.dtype) and element.itemsize == 1
+    return dtype.kind == "V" and dtype.names is None and dtype.subdtype is None
+
+
+def _find_header(dataset: Any) -> PictureHeader | None:
+    """Returns the header of the first picture among some rows, or None if there is none."""
+    error: Exception | None = None
+    for row in np.unique(np.linspace(0, len(dataset) - 1, ROWS_LOOKED_AT).astype(int)).tolist():
+        try:
+            data = read_row(dataset, row)
+            if picture_codec_of(data) is None:
+                continue
+            return read_header(data)
+        except (PictureError, H5VideoError) as found:
+            error = error or found
+    if isinstance(error, PictureError):
+        raise FileFormatError(
+            f"{dataset_location(dataset)}: no row that was looked at is a whole picture. The first "
+            f"one: {error}"
+        ) from error
+    return None
