@@ -1,0 +1,136 @@
+"""Resizing of pictures, as `tf.image.resize(picture, size, method, antialias=False)` does it.
+
+Each axis by itself: a value is a weighted sum of a few of the stored ones, the *taps*. The weights
+of a pair of sizes are computed once. NumPy gathers and adds outside the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Taps = tuple[NDArray[np.intp], NDArray[np.float32]]
+
+
+def resize_into(picture: NDArray[Any], out: NDArray[Any], interpolation: str) -> None:
+    """Resizes a picture.
+
+    Args:
+        picture: Unsigned integers (rows, columns, channels).
+        out: Array of the same dtype and channels that receives it. Values are rounded, and those
+            beyond the dtype's range (bicubic and Lanczos may overshoot) are set to its limits.
+        interpolation: One of `INTERPOLATIONS`.
+    """
+    rows, columns, channels = out.shape
+    if interpolation == "nearest":
+        picked = np.take(picture, _nearest(picture.shape[0], rows), axis=0)
+        np.take(picked, _nearest(picture.shape[1], columns), axis=1, out=out, mode="clip")
+        return
+    values = _weighted(picture, interpolation, rows, axis=0)
+    values = _weighted(values, interpolation, columns, axis=1)
+    np.rint(values, out=values)
+    if interpolation not in ("bilinear", "area"):
+        np.clip(values, 0, np.iinfo(out.dtype).max, out=values)
+    np.copyto(out, values, casting="unsafe")
+
+
+def _weighted(
+    picture: NDArray[Any], interpolation: str, size: int, axis: int
+) -> NDArray[np.float32]:
+    """Returns a picture of another size along one axis, as float32."""
+    places, weights = _taps(interpolation, picture.shape[axis], size)
+    shape = (size, 1, 1) if axis == 0 else (1, size, 1)
+    total: NDArray[np.float32] | None = None
+    for place, weight in zip(places, weights, strict=True):
+        term = np.multiply(np.take(picture, place, axis), weight.reshape(shape), dtype=np.float32)
+        total = term if total is None else np.add(total, term, out=total)
+    if total is None:
+        raise ValueError("no taps")
+    return total
+
+
+@functools.lru_cache(maxsize=256)
+def _nearest(stored: int, size: int) -> NDArray[np.intp]:
+    scale = np.float32(stored / size)
+    places = np.floor((np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale)
+    return np.minimum(places.astype(np.intp), stored - 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _taps(interpolation: str, stored: int, size: int) -> Taps:
+    """Returns which stored values each new one is a sum of, and their weights: both (taps, size)."""
+    if interpolation == "area":
+        return _area_taps(stored, size)
+    radius, kernel = _KERNELS[interpolation]
+    centers = (np.arange(size) + 0.5) * (stored / size)
+    # The stored values whose centers lie within the radius; those beyond the border weigh nothing,
+    # and the others more: as in TensorFlow's ScaleAndTranslate.
+    first = np.ceil(centers - radius - 0.5).astype(np.intp)
+    places = first + np.arange(int(2 * radius) + 1)[:, None]
+    weights = kernel(places + 0.5 - centers)
+    weights[(places < 0) | (places >= stored)] = 0
+    weights /= weights.sum(0)
+    used = weights.any(1)
+    return places.clip(0, stored - 1)[used], weights[used].astype(np.float32)
+
+
+def _area_taps(stored: int, size: int) -> Taps:
+    """Returns those of the means over (i, i + 1) * stored / size."""
+    starts = np.arange(size) * (stored / size)
+    stops = starts + stored / size
+    first = np.floor(starts).astype(np.intp)
+    places = first + np.arange(int(np.ceil(stored / size)) + 1)[:, None]
+    weights = (np.minimum(places + 1, stops) - np.maximum(places, starts)).clip(0)
+    weights[places >= stored] = 0
+    weights /= weights.sum(0)
+    used = (weights > 1e-9).any(1)
+    return places.clip(0, stored - 1)[used], weights[used].astype(np.float32)
+
+
+def _triangle(x: Floats) -> Floats:
+    return np.maximum(1 - np.abs(x), 0)
+
+
+def _cubic(x: Floats) -> Floats:
+    """Keys' kernel with a = -0.5."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def _mitchell(x: Floats) -> Floats:
+    x = np.abs(x)
+    near = ((7 * x - 12) * x * x + 16 / 3) / 6
+    far = (((-7 / 3 * x + 12) * x - 20) * x + 32 / 3) / 6
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def _gaussian(x: Floats) -> Floats:
+    """The kernel of radius 1.5, which is three times its deviation."""
+    return np.where(np.abs(x) < 1.5, np.exp(-2 * x * x), 0)
+
+
+def _lanczos(radius: int) -> Callable[[Floats], Floats]:
+    def kernel(x: Floats) -> Floats:
+        return np.where(np.abs(x) <= radius, np.sinc(x) * np.sinc(x / radius), 0)
+
+    return kernel
+
+
+_KERNELS: dict[str, tuple[float, Callable[[Floats], Floats]]] = {
+    "bilinear": (1, _triangle),
+    "bicubic": (2, _cubic),
+    "gaussian": (1.5, _gaussian),
+    "lanczos3": (3, _lanczos(3)),
+    "lanczos5": (5, _lanczos(5)),
+    "mitchellcubic": (2, _mitchell),
+}
+
+INTERPOLATIONS = ("nearest", "area", *_KERNELS)
+"""The names that Keras has for them, in `image_dataset_from_directory`."""
