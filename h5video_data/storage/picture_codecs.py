@@ -9,9 +9,9 @@ transform and smooth chroma upsampling, as Pillow and OpenCV give them, and as `
 does with `dct_method="INTEGER_ACCURATE"`; its default is a faster transform, off by a few values.
 The orientation that Exif metadata may state is not applied, as in Keras.
 
-Libraries forgive too much: for data that end early, libjpeg fills the rest with grey, and libpng may
-leave checksums unread. So the segments of a picture are checked before a library sees them. Values
-that were overwritten inside the compressed data of a JPEG are noticed only where they look like a
+Libraries forgive too much: for data that end early, libjpeg fills the rest with grey, and libpng
+may leave checksums unread. So the segments of a picture are checked before a library sees them.
+Values that were overwritten inside the compressed data of a JPEG are noticed only where they look like a
 marker: the format has no checksum.
 """
 
@@ -32,7 +32,7 @@ from .scratch import scratch
 Bytes = NDArray[np.uint8]
 
 MAX_PICTURE_PIXELS = 1 << 27
-"""Pictures with more pixels are refused before memory is taken: 134 million, four frames of 8K video.
+"""Pictures with more pixels are refused before memory is taken: 134 million, or four frames of 8K.
 
 As RGB, such a picture takes 400 MB in each thread that decodes one.
 """
@@ -243,7 +243,7 @@ _FRAME = struct.Struct(">BHHB")
 
 def _jpeg_segments(data: Bytes, offset: int = 2) -> Iterator[tuple[int, int, int]]:
     """Yields marker, start and stop of each segment, up to the first scan or the end of image."""
-    view = memoryview(data)
+    view = data.data
     size = len(view)
     while True:
         if offset < size and view[offset] != 0xFF:
@@ -276,7 +276,7 @@ def _jpeg_header(data: Bytes) -> PictureHeader:
             continue
         if marker not in _DECODED_FRAMES or stop - start < _FRAME.size:
             raise PictureError(f"JPEG: this kind is not decoded: frame type {marker - 0xC0}")
-        bits, rows, columns, channels = _FRAME.unpack_from(data, start)
+        bits, rows, columns, channels = _FRAME.unpack_from(data.data, start)
         if bits != 8 or channels not in (1, 3, 4):
             raise PictureError(
                 f"JPEG: this kind is not decoded: {channels} channels of {bits} bits"
@@ -360,7 +360,7 @@ _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 def _png_chunks(data: Bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yields name, start and stop of the contents of each chunk, up to the end of the picture."""
-    view = memoryview(data)
+    view = data.data
     offset = len(_PNG_BEGINS)
     name = b""
     while name != b"IEND":
@@ -390,7 +390,7 @@ def _png_header(data: Bytes) -> PictureHeader:
         if not fields:
             if name != b"IHDR" or stop - start != _IMAGE_HEADER.size:
                 raise PictureError("PNG: damaged: does not begin with an IHDR chunk")
-            fields = _IMAGE_HEADER.unpack_from(data, start)
+            fields = _IMAGE_HEADER.unpack_from(data.data, start)
             # Before the next chunk: a picture that is too large is refused for its size.
             if fields[0] * fields[1] > MAX_PICTURE_PIXELS:
                 break
@@ -402,7 +402,7 @@ def _png_header(data: Bytes) -> PictureHeader:
         raise PictureError(f"PNG: damaged: color type {kind} with {bits} bits")
     channels = _PNG_CHANNELS[kind]
     stored_bits = rows * columns * bits * (1 if kind == 3 else channels)
-    if MAX_PICTURE_PIXELS >= rows * columns and stored_bits > len(data) * 8 * _MAX_DEFLATE_RATIO:
+    if rows * columns <= MAX_PICTURE_PIXELS and stored_bits > len(data) * 8 * _MAX_DEFLATE_RATIO:
         raise PictureError(
             f"PNG: cut short: {rows} x {columns} pixels need more than {len(data)} bytes"
         )

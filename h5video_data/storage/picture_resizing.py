@@ -26,7 +26,7 @@ def resize_into(picture: NDArray[Any], out: NDArray[Any], interpolation: str) ->
             beyond the dtype's range (bicubic and Lanczos may overshoot) are set to its limits.
         interpolation: One of `INTERPOLATIONS`.
     """
-    rows, columns, channels = out.shape
+    rows, columns, _ = out.shape
     if interpolation == "nearest":
         picked = np.take(picture, _nearest(picture.shape[0], rows), axis=0)
         np.take(picked, _nearest(picture.shape[1], columns), axis=1, out=out, mode="clip")
@@ -58,12 +58,13 @@ def _weighted(
 def _nearest(stored: int, size: int) -> NDArray[np.intp]:
     scale = np.float32(stored / size)
     places = np.floor((np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale)
-    return np.minimum(places.astype(np.intp), stored - 1)
+    clipped: NDArray[np.intp] = np.minimum(places.astype(np.intp), stored - 1)
+    return clipped
 
 
 @functools.lru_cache(maxsize=256)
 def _taps(interpolation: str, stored: int, size: int) -> Taps:
-    """Returns which stored values each new one is a sum of, and their weights: both (taps, size)."""
+    """Returns the stored values that each new one is a sum of, and weights: both (taps, size)."""
     if interpolation == "area":
         return _area_taps(stored, size)
     radius, kernel = _KERNELS[interpolation]
@@ -93,7 +94,8 @@ def _area_taps(stored: int, size: int) -> Taps:
 
 
 def _triangle(x: Floats) -> Floats:
-    return np.maximum(1 - np.abs(x), 0)
+    weights: Floats = np.maximum(1 - np.abs(x), 0)
+    return weights
 
 
 def _cubic(x: Floats) -> Floats:

@@ -65,8 +65,8 @@ class PictureForm:
         name = header.codec.upper()
         if header.dtype != self.dtype:
             raise PictureError(
-                f"{name} of dtype {header.dtype}, where the others have {self.dtype}: they cannot be "
-                "in one batch"
+                f"{name} of dtype {header.dtype}, where the others have {self.dtype}: they cannot "
+                "be in one batch"
             )
         if self.color_mode is None and header.channels != self.channels:
             raise PictureError(
