@@ -11,8 +11,8 @@ The orientation that Exif metadata may state is not applied, as in Keras.
 
 Libraries forgive too much: for data that end early, libjpeg fills the rest with grey, and libpng
 may leave checksums unread. So the segments of a picture are checked before a library sees them.
-Values that were overwritten inside the compressed data of a JPEG are noticed only where they look like a
-marker: the format has no checksum.
+Values that were overwritten inside the compressed data of a JPEG are noticed only where they look
+like a marker: the format has no checksum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 """The channels of each color mode."""
 
 # Weights of red, green and blue in grey, of 2**15: those of libpng, and so of `tf.io.decode_png`.
-_GREY_WEIGHTS = (9798, 19235, 3735)
+_GREY_WEIGHTS = (9797, 19234, 3737)
 # Deflate makes at most so many bytes of one.
 _MAX_DEFLATE_RATIO = 1032
 # Huffman codes take at least a bit for each block of 64 values.
