@@ -67,6 +67,18 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             None: each row is a sample.
         clip: A `Clip`: only these frames of each sample of x are read, and of y, where it has a
             mask or an image for each frame. None: all frames.
+        decode: Which rows are decoded as pictures, uint8 (rows, columns, channels), or uint16 from
+            PNG of 16 bit. `"auto"`: bytes of variable length, opaque values and byte strings that
+            begin as JPEG or PNG do. `"image"`: also rows of uint8, (rows, bytes), padded to the
+            longest. None: none. A row is then a picture in all respects: of stacked samples, or a
+            frame of recordings.
+        image_size: (rows, columns) that pictures are resized to, where their sizes differ. None:
+            all must have the same size.
+        interpolation: How they are resized: `"bilinear"`, `"nearest"`, `"bicubic"`, `"area"`,
+            `"lanczos3"`, `"lanczos5"`, `"gaussian"` or `"mitchellcubic"`, as `tf.image.resize`
+            does, and rounded.
+        color_mode: `"grayscale"`, `"rgb"` or `"rgba"`: the channels of pictures. None: those that
+            are stored, which must be the same for all.
         batch_size: Samples in a batch. None: elements are single samples; map functions still get
             batches, of no static size.
         drop_remainder: Whether to leave out a smaller last batch.

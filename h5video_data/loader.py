@@ -12,7 +12,7 @@ from .arguments import check_whole_number, is_whole_number
 from .element_form import Element, ElementForm
 from .epoch_order import EpochOrder
 from .errors import ArgumentError, StateError
-from .opening import Paths, open_video_set
+from .opening import Paths, check_decoding, open_video_set
 from .options import LoaderArguments, LoaderOptions, Side, lists_options, options_of
 from .reading.batch import EpochPlan
 from .reading.fingerprint import SavedState, check_fingerprint, make_state, read_state
@@ -407,13 +407,16 @@ def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
     """Opens the files of a loader with these options."""
     # A sample that cannot be read is skipped alone, not with its whole dataset.
     skips_failed = options.on_error == "skip"
-    return open_video_set(
+    video_set = open_video_set(
         path,
         options.x,
         options.y,
         options.sample_weight,
         options.clip,
         options.of_recordings,
+        options.decoding,
         budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
         by_number=options.names_samples,
     )
+    check_decoding(video_set.components, options.decoding)
+    return video_set

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from .arguments import check_choice, check_whole_number, is_one_of, is_whole_number
 from .errors import ArgumentError
@@ -15,6 +15,7 @@ from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction
 from .sampling.windows import Windows
 from .splits import SampleIndices, SplitBy, StratifyBy, check_one_rule
+from .storage.picture_rows import ColorMode, Decode, Decoding, Interpolation
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
@@ -51,7 +52,7 @@ class LoaderOptions:
     clip: Clip | None = None
     decode: Decode = "auto"
     image_size: tuple[int, int] | None = None
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
     color_mode: ColorMode | None = None
     # In batches of which samples.
     batch_size: int | None = 32
@@ -82,8 +83,8 @@ class LoaderOptions:
         check_whole_number("num_threads", self.num_threads, 1, or_none=True)
         check_whole_number("num_parallel_calls", self.num_parallel_calls, 1, or_none=True)
         check_choice("decode", self.decode, "auto", "image", None)
-        check_choice("interpolation", self.interpolation, *INTERPOLATIONS)
-        check_choice("color_mode", self.color_mode, None, *CHANNELS)
+        check_choice("interpolation", self.interpolation, *get_args(Interpolation))
+        check_choice("color_mode", self.color_mode, None, *get_args(ColorMode))
         _check_image_size(self.image_size)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
@@ -144,7 +145,7 @@ class LoaderArguments(TypedDict, total=False):
     clip: Clip | None
     decode: Decode
     image_size: tuple[int, int] | None
-    interpolation: str
+    interpolation: Interpolation
     color_mode: ColorMode | None
     batch_size: int | None
     drop_remainder: bool

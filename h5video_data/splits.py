@@ -15,6 +15,7 @@ from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
 from .set_values import component_values, read_values
+from .storage.picture_rows import Decoding
 from .video_set import Component, VideoSet
 
 SplitBy: TypeAlias = str | Sequence[Any] | NDArray[Any] | None
@@ -60,7 +61,15 @@ def split_samples(
     by_number = any(
         item is not None and not isinstance(item, str) for item in (split_by, stratify_by, indices)
     )
-    video_set = open_video_set(path, x, y, windows=windows, by_number=by_number)
+    video_set = open_video_set(
+        # The sizes of pictures do not matter, so they may differ.
+        path,
+        x,
+        y,
+        windows=windows,
+        decoding=Decoding(image_size=(1, 1)),
+        by_number=by_number,
+    )
     return split_set(video_set, validation_split, seed, split_by, stratify_by, indices)
 
 

@@ -105,7 +105,7 @@ class Component:
     def is_decoded(self) -> bool:
         """Whether its samples are decoded each time that they are read."""
         return not self.is_in_memory and any(
-            part.filters or part.pictures is not None for part in self.parts
+            access.kind == "pictures" or access.stored.filters for access in self.accesses
         )
 
     @property

@@ -9,7 +9,7 @@ from h5video_data.storage.paths import Paths as Paths
 from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet
 
-from .components import check_decoding
+from .components import check_decoding as check_decoding
 from .items import Labels as Labels
 from .items import Names as Names
 from .items import check_items
@@ -38,7 +38,7 @@ def open_video_set(
         sample_weight: Name of the dataset of weights, or an array; None: no weights.
         clip: Which frames of the samples of x to read; None: all of them.
         windows: Which rows of recordings are a sample; None: each row is one.
-        decoding: Which datasets are decoded as pictures, and how; None: as by default.
+        decoding: Which datasets are decoded as pictures, and how; None: those that can be.
         budget_nbytes: Memory for the values of datasets of many small samples, beyond labels.
         by_number: Whether the caller names samples by their numbers.
 
@@ -50,17 +50,14 @@ def open_video_set(
     items = check_items(x, y, sample_weight)
     decoding = decoding or Decoding()
     if windows is not None:
-        video_set = open_recordings(
+        return open_recordings(
             path, items, windows, decoding, budget_nbytes=budget_nbytes, by_number=by_number
         )
-    else:
-        try:
-            video_set = open_stacked(
-                path, items, clip, decoding, budget_nbytes=budget_nbytes, by_number=by_number
-            )
-        except DatasetNotFoundError:
-            # Only now: a dataset may have such a name.
-            check_no_recordings(items)
-            raise
-    check_decoding(video_set.components, decoding)
-    return video_set
+    try:
+        return open_stacked(
+            path, items, clip, decoding, budget_nbytes=budget_nbytes, by_number=by_number
+        )
+    except DatasetNotFoundError:
+        # Only now: a dataset may have such a name.
+        check_no_recordings(items)
+        raise

@@ -103,8 +103,9 @@ def stored_component(
 
 def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
     """Raises an ArgumentError for arguments of pictures where a set has none."""
-    parts = [item.parts[0] for item in components if item.parts]
-    if decoding.needs_pictures and all(part.pictures is None for part in parts):
+    accesses = [item.accesses[0] for item in components if item.accesses]
+    if decoding.needs_pictures and all(access.kind != "pictures" for access in accesses):
+        parts = [access.stored for access in accesses]
         raise ArgumentError(
             "`decode`, `image_size` and `color_mode` are for rows that are encoded pictures, JPEG "
             f"or PNG. Received: {decoding!r}, and "

@@ -9,6 +9,7 @@ from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.storage.attributes import is_of_matlab
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.paths import Paths, has_order
+from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.storage.strings import StoredStrings
 
 Stored: TypeAlias = StoredArray | StoredStrings
@@ -93,10 +94,16 @@ def check_alike(name: str, parts: Sequence[Stored]) -> None:
             is_one_file = part.path == first.path
             what = "rows" if is_one_file else "samples"
             where = "recordings" if is_one_file else "files"
+            hint = ""
+            if isinstance(part, StoredPictures) and isinstance(first, StoredPictures):
+                hint = (
+                    ". `image_size` resizes pictures to one size, and `color_mode` gives them the "
+                    "same channels"
+                )
             raise FileFormatError(
                 f"The {what} of {name!r} must be alike in all {where}. Received: "
                 f"{first.dtype} of shape {first.shape[1:]} in {_place(first, is_one_file)}, "
-                f"{part.dtype} of shape {part.shape[1:]} in {_place(part, is_one_file)}"
+                f"{part.dtype} of shape {part.shape[1:]} in {_place(part, is_one_file)}{hint}"
             )
 
 

@@ -103,9 +103,7 @@ def read_file(
                 )
                 continue
             may_be_text = name in labels - windowed
-            num_rows, parts, is_text = _shaped(
-                file, located[name], lengths, may_be_text, decoding
-            )
+            num_rows, parts, is_text = _shaped(file, located[name], lengths, may_be_text, decoding)
             is_rows = num_rows == lengths
             is_each = [1 if n is None else n for n in num_rows] in (counts, [sum(counts)])
             if name in windowed and not is_rows:
@@ -125,7 +123,10 @@ def read_file(
 
 
 def _shaped(
-    file: Any, names: Sequence[str], lengths: Sequence[int], may_be_text: bool,
+    file: Any,
+    names: Sequence[str],
+    lengths: Sequence[int],
+    may_be_text: bool,
     decoding: Decoding,
 ) -> tuple[list[int | None], list[StoredArray], bool]:
     """Opens the datasets of a name, one at a time: open ones take memory.

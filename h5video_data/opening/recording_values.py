@@ -17,6 +17,7 @@ from h5video_data.sampling.window_index import WindowIndex
 from h5video_data.set_values import read_rows
 from h5video_data.storage.file_identity import absolute_path, require_identity
 from h5video_data.storage.paths import Paths
+from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet
 
 from .recording_files import RecordingFile, read_file
@@ -38,7 +39,8 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     rows = video_set.windows
     assert rows is not None
     files = [
-        read_file(path, [rows.name, name], set(), {name}, rows.bounds) for path in video_set.paths
+        read_file(path, [rows.name, name], set(), {name}, rows.bounds, Decoding())
+        for path in video_set.paths
     ]
     for file, identity in zip(files, video_set.identities, strict=True):
         require_identity(file.path, identity, file.identity)

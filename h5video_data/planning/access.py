@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from h5video_data.storage.filters import undecodable
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.picture_rows import PictureRows
+from h5video_data.storage.picture_rows import StoredPictures
 
 from .byte_ranges import RowPlanner, row_planner
 from .chunk_rows import ChunkRows
@@ -38,7 +38,7 @@ class Access:
             straight into its place.
         "chunks": A chunk holds several rows, and is decoded for all of them.
         "pictures": A row is an encoded picture, whose bytes are read as `encoded` says, or as
-            `stored.pictures` does if their lengths vary.
+            `stored`, a `StoredPictures`, does if their lengths vary.
         "h5py": HDF5 reads it, with one lock for the whole process.
     """
 
@@ -59,17 +59,18 @@ class Access:
     @property
     def has_positioned_reads(self) -> bool:
         """Whether its bytes are read past HDF5 while an epoch runs."""
-        if self.kind != "pictures":
+        stored = self.stored
+        if not isinstance(stored, StoredPictures):
             return self.kind in ("direct", "chunks")
-        pictures = self.stored.pictures
-        is_variable = pictures is not None and pictures.variable is not None
-        return is_variable or (self.encoded is not None and self.encoded.kind == "direct")
+        return stored.variable is not None or (
+            self.encoded is not None and self.encoded.kind == "direct"
+        )
 
 
 def direct_access(stored: StoredArray) -> Access:
     """Decides how a dataset is read whose values are not kept in memory."""
-    if stored.pictures is not None:
-        return _picture_access(stored, stored.pictures)
+    if isinstance(stored, StoredPictures):
+        return _picture_access(stored)
     if stored.obstacle:
         return Access("h5py", stored, stored.obstacle)
     unknown = undecodable(stored.filters_in_use)
@@ -82,16 +83,15 @@ def direct_access(stored: StoredArray) -> Access:
     return Access("direct", stored, reason, ranges=ranges)
 
 
-def _picture_access(stored: StoredArray, pictures: PictureRows) -> Access:
-    reason = f"its rows are pictures ({pictures.codec.upper()})"
-    if pictures.fixed is not None:
-        encoded = direct_access(pictures.fixed)
-        if encoded.kind != "direct":
-            reason += f", whose bytes are read by h5py: {encoded.reason}"
-        return Access("pictures", stored, reason, encoded=encoded)
-    if pictures.obstacle is not None:
-        reason += f", whose bytes are read by h5py: {pictures.obstacle}"
-    return Access("pictures", stored, reason)
+def _picture_access(stored: StoredPictures) -> Access:
+    encoded = None if stored.fixed is None else direct_access(stored.fixed)
+    obstacle = stored.heap_obstacle
+    if encoded is not None and encoded.kind != "direct":
+        obstacle = encoded.reason
+    reason = f"its rows are pictures ({stored.codec.upper()})"
+    if obstacle is not None:
+        reason += f", whose bytes are read by h5py: {obstacle}"
+    return Access("pictures", stored, reason, encoded=encoded)
 
 
 def decide_access(
@@ -121,7 +121,7 @@ def decide_access(
         reason = "it is small, as labels are: read once and kept"
         return tuple(Access("memory", part, reason) for part in parts)
     found = tuple(map(direct_access, parts))
-    if any(part.pictures is not None for part in parts):
+    if any(access.kind == "pictures" for access in found):
         return found
     if is_small and is_whole and num_samples >= MANY_SAMPLES and nbytes <= budget_nbytes:
         reason = "it has many small samples: read once and kept"

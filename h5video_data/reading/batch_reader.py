@@ -10,6 +10,7 @@ from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.planning.access import Access
 from h5video_data.sampling.clips import Clip
 from h5video_data.set_values import read_rows
+from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.video_set import Component, VideoSet
 
 from .batch import EpochPlan, Filler, PendingBatch
@@ -18,7 +19,7 @@ from .byte_sources import ByteSources
 from .chunk_assembler import ChunkAssembler
 from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files, Hdf5Source
-from .picture_source import EncodedRows, FixedRows, HeapRows, Hdf5Rows, PictureSource
+from .picture_source import EncodedRows, FixedRows, Hdf5Rows, HeapRows, PictureSource
 from .pinned_memory import PinnedMemory
 from .row_filler import RowComponent, RowFiller
 from .sample_sources import CutSource, DirectSource, MemorySource, Source
@@ -131,15 +132,15 @@ class BatchReader:
         return Hdf5Source(access.stored, clip, self._hdf5_files)
 
     def _picture_source(self, access: Access) -> Source:
-        stored, pictures = access.stored, access.stored.pictures
-        assert pictures is not None
+        stored = access.stored
+        assert isinstance(stored, StoredPictures)
         encoded: EncodedRows = Hdf5Rows(stored, self._hdf5_files)
-        if pictures.variable is not None:
-            encoded = HeapRows(pictures.variable, self._byte_sources)
+        if stored.variable is not None:
+            encoded = HeapRows(stored.variable, self._byte_sources)
         elif access.encoded is not None and access.encoded.ranges is not None:
             source = DirectSource(access.encoded.ranges, self._byte_sources)
             encoded = FixedRows(source, access.encoded.stored)
-        return PictureSource(stored, pictures, encoded)
+        return PictureSource(stored, encoded)
 
     def check_files(self) -> None:
         """Raises a FileChangedError if a file is not the one that was opened."""

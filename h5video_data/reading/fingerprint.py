@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileChangedError, ReadError, StateError
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
-from h5video_data.storage.picture_rows import read_row
+from h5video_data.storage.picture_rows import StoredPictures, read_row
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
 
@@ -152,7 +152,7 @@ def _look_at(item: Component, part: int, row: int) -> bytes:
     """Reads the first frame of a row, its value if it has no frames, or the bytes of a picture."""
     stored = item.parts[part]
     with open_file(stored.path, stored.identity) as file:
-        if stored.pictures is not None:
+        if isinstance(stored, StoredPictures):
             return read_row(find_dataset(file, stored.name), row).tobytes()
         values = Values(find_dataset(file, stored.name), int(item.index.num_rows[part]), stored)
         rank = values.dataset.ndim

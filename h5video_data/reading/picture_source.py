@@ -7,6 +7,7 @@ lock, and takes most of the time.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from h5video_data.storage.global_heap import VariableRows, read_variable_rows
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_codecs import PictureError
-from h5video_data.storage.picture_rows import PictureRows, as_bytes
+from h5video_data.storage.picture_rows import StoredPictures, as_bytes
 from h5video_data.storage.scratch import scratch
 
 from .byte_sources import ByteSources, check_source
@@ -126,13 +127,12 @@ class PictureSource:
 
     Args:
         stored: The dataset.
-        pictures: How its bytes are stored.
         encoded: Reads them.
     """
 
-    def __init__(self, stored: StoredArray, pictures: PictureRows, encoded: EncodedRows) -> None:
+    def __init__(self, stored: StoredPictures, encoded: EncodedRows) -> None:
         self._stored = stored
-        self._form = pictures.form
+        self._form = stored.form
         self._encoded = encoded
 
     def read(self, request: RowRequest, stats: ReadStats) -> None:
@@ -164,5 +164,5 @@ def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
     """Cuts rows of these sizes into runs of about `BYTES_AT_ONCE`, at least one row each."""
     number = (np.cumsum(sizes) - sizes) // BYTES_AT_ONCE
     edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(sizes)]
-    for begin, stop in zip(edges[:-1], edges[1:], strict=True):
+    for begin, stop in itertools.pairwise(edges):
         yield slice(begin, stop)

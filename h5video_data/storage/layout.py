@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -24,9 +24,6 @@ from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, file_identity
 from .hdf5_names import location_in, own_name
 from .virtual import SourceFiles, find_source_files
-
-if TYPE_CHECKING:
-    from .picture_rows import PictureRows
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -81,9 +78,6 @@ class StoredArray:
     """Why only h5py can read the values; None: positioned reads can."""
     sources: SourceFiles = field(default_factory=SourceFiles)
     """The other files that contain its values, if it is virtual or external."""
-    pictures: PictureRows | None = None
-    """How the bytes of its rows are stored, if these are encoded pictures: shape and dtype are those
-    of the decoded ones, and there are no offsets."""
 
     @property
     def files(self) -> Files:

@@ -1,13 +1,13 @@
 """Datasets whose rows are encoded pictures: the bytes of a JPEG or PNG file each.
 
 A row is bytes of variable length, an opaque value or a string of fixed length, or numbers padded to
-the longest row. The `StoredArray` of such a dataset is that of the decoded pictures; its `pictures`
-say how their bytes are stored.
+the longest row. `StoredPictures` is the `StoredArray` of the decoded pictures, and says how their
+bytes are stored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import h5py
@@ -25,6 +25,11 @@ from .pictures import PictureForm, form_of
 from .values import Values
 
 Decode: TypeAlias = Literal["auto", "image"] | None
+ColorMode: TypeAlias = Literal["grayscale", "rgb", "rgba"]
+# The names that Keras has for them, in `image_dataset_from_directory`.
+Interpolation: TypeAlias = Literal[
+    "nearest", "bilinear", "bicubic", "area", "gaussian", "lanczos3", "lanczos5", "mitchellcubic"
+]
 
 # So many rows, spread over a dataset, are looked at for one that is a whole picture.
 ROWS_LOOKED_AT = 16
@@ -40,8 +45,8 @@ class Decoding:
 
     decode: Decode = "auto"
     image_size: tuple[int, int] | None = None
-    interpolation: str = "bilinear"
-    color_mode: str | None = None
+    interpolation: Interpolation = "bilinear"
+    color_mode: ColorMode | None = None
 
     @property
     def needs_pictures(self) -> bool:
@@ -49,25 +54,28 @@ class Decoding:
         return self.decode == "image" or self.image_size is not None or self.color_mode is not None
 
 
-@dataclass(frozen=True, eq=False)
-class PictureRows:
-    """How the bytes of a dataset's pictures are stored."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoredPictures(StoredArray):
+    """Where and how the pictures of one dataset are stored.
+
+    Shape and dtype are those of the decoded pictures; there are no offsets.
+    """
 
     codec: str
     """That of the first picture, "jpeg" or "png"; others may have another one."""
     form: PictureForm
     """What each is delivered as."""
     fixed: StoredArray | None = None
-    """uint8 (rows, bytes), if rows have a fixed length."""
+    """Their bytes, uint8 (rows, bytes), if rows have a fixed length."""
     variable: VariableRows | None = None
     """Where the bytes of each row are, if lengths vary."""
-    obstacle: str | None = None
+    heap_obstacle: str | None = None
     """Why only h5py can read rows whose lengths vary; None: positioned reads can."""
 
 
 def describe_pictures(
     dataset: Any, decoding: Decoding, opened_by: str | None = None
-) -> StoredArray | None:
+) -> StoredPictures | None:
     """Describes how a dataset of encoded pictures is stored.
 
     Args:
@@ -96,31 +104,35 @@ def describe_pictures(
         color_mode=decoding.color_mode,
     )
     dtype = dataset.dtype
+    fixed, variable = None, None
     if h5py.check_vlen_dtype(dtype) is not None:
         rows = describe(dataset, opened_by, (_DESCRIPTOR, ()))
-        found = describe_variable_rows(dataset, opened_by)
-        pictures = (
-            PictureRows(header.codec, form, obstacle=found)
-            if isinstance(found, str)
-            else PictureRows(header.codec, form, variable=found)
-        )
+        variable = describe_variable_rows(dataset, opened_by)
     else:
         element = None if dtype.kind == "u" else (_BYTE, (dtype.itemsize,))
-        rows = describe(dataset, opened_by, element)
-        pictures = PictureRows(header.codec, form, fixed=rows)
+        rows = fixed = describe(dataset, opened_by, element)
     nothing = np.zeros(0, np.int64)
-    return replace(
-        rows,
-        shape=(rows.shape[0], form.rows, form.columns, form.channels),
+    return StoredPictures(
+        path=rows.path,
+        identity=rows.identity,
+        name=rows.name,
+        shape=(rows.shape[0], *form.shape),
         dtype=form.dtype,
         file_dtype=form.dtype,
+        storage=rows.storage,
         chunk_shape=None,
+        filters=rows.filters,
         fill_value=None,
         offsets=nothing,
         sizes=nothing,
         masks=nothing.astype(np.uint32),
         obstacle=None,
-        pictures=pictures,
+        sources=rows.sources,
+        codec=header.codec,
+        form=form,
+        fixed=fixed,
+        variable=None if isinstance(variable, str) else variable,
+        heap_obstacle=variable if isinstance(variable, str) else None,
     )
 
 
@@ -156,15 +168,15 @@ def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     if not shape or not shape[0]:
         return False
     if len(shape) == 2:
-        return is_padded_too and dtype == _BYTE and shape[1] > 0
+        return is_padded_too and bool(dtype == _BYTE) and shape[1] > 0
     if len(shape) != 1:
         return False
     if h5py.check_string_dtype(dtype) is not None:
-        return dtype.kind == "S"
+        return bool(dtype.kind == "S")
     element = h5py.check_vlen_dtype(dtype)
     if element is not None:
         return isinstance(element, np.dtype) and element.itemsize == 1
-    return dtype.kind == "V" and dtype.names is None and dtype.subdtype is None
+    return dtype.kind == "V" and dtype.names is None and bool(dtype.subdtype is None)
 
 
 def _find_header(dataset: Any) -> PictureHeader | None:
