@@ -117,13 +117,20 @@ class StoredArray:
         return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
 
 
-def describe(dataset: Any, opened_by: str | None = None) -> StoredArray:
+Element = tuple[np.dtype[Any], tuple[int, ...]]
+"""Dtype of an element's numbers in the file, in its byte order, and their shape."""
+
+
+def describe(
+    dataset: Any, opened_by: str | None = None, element: Element | None = None
+) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Args:
         dataset: The dataset.
         opened_by: The name in its file by which it was opened, if that is known: it need not be
             looked for then.
+        element: What its elements are taken for; None: what they are. See `global_heap`.
 
     Raises:
         FileFormatError: It has no axis, or its metadata are damaged.
@@ -135,7 +142,7 @@ def describe(dataset: Any, opened_by: str | None = None) -> StoredArray:
     path, identity = os.path.abspath(file.filename), file_identity(file)
     location = location_in(path, dataset)
     try:
-        return _describe(dataset, path, identity, location, opened_by)
+        return _describe(dataset, path, identity, location, opened_by, element)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
@@ -145,12 +152,17 @@ def describe(dataset: Any, opened_by: str | None = None) -> StoredArray:
 
 
 def _describe(
-    dataset: Any, path: str, identity: FileIdentity, location: str, opened_by: str | None
+    dataset: Any,
+    path: str,
+    identity: FileIdentity,
+    location: str,
+    opened_by: str | None,
+    element: Element | None,
 ) -> StoredArray:
     if dataset.shape is None or dataset.shape == ():
         kind = "empty (h5py.Empty)" if dataset.shape is None else "a scalar"
         raise FileFormatError(f"{location} is {kind}. Its first axis must be the samples.")
-    file_dtype, inner_shape = _file_dtype(dataset, location)
+    file_dtype, inner_shape = element or _file_dtype(dataset, location)
     plist = dataset.id.get_create_plist()
     # External storage is contiguous to HDF5.
     storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
@@ -159,7 +171,7 @@ def _describe(
         chunks = _contiguous(dataset, identity, location)
     elif storage == "chunked":
         chunks = _chunked(dataset, plist, file_dtype.newbyteorder("="), location)
-    type_obstacle = _type_obstacle(dataset.id.get_type(), file_dtype)
+    type_obstacle = None if element else _type_obstacle(dataset.id.get_type(), file_dtype)
     obstacle = type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle
     return StoredArray(
         path=path,
@@ -188,10 +200,10 @@ class _Chunks(NamedTuple):
 
 
 def _contiguous(dataset: Any, identity: FileIdentity, location: str) -> _Chunks:
-    offset = dataset.id.get_offset()
-    if offset is None:
+    offset, stored_nbytes = dataset.id.get_offset(), dataset.id.get_storage_size()
+    # In a file with a userblock, HDF5 reports an offset in any case.
+    if offset is None or not stored_nbytes:
         return _Chunks(obstacle="no values were written to it yet")
-    stored_nbytes = dataset.id.get_storage_size()
     nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
     if stored_nbytes < nbytes:  # other data follow in the file
         raise FileFormatError(
@@ -230,11 +242,11 @@ def _fill_value(dataset: Any, plist: Any, dtype: np.dtype[Any]) -> tuple[Any, st
     is_never_written = plist.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
     if kind == h5py.h5d.FILL_VALUE_UNDEFINED or is_never_written:
         return None, "the value of its unwritten chunks is undefined"
-    if dataset.dtype.subdtype is None:
-        return dtype.type(dataset.fillvalue), None
     if kind == h5py.h5d.FILL_VALUE_DEFAULT:
         return dtype.type(0), None
-    return None, "h5py does not report the fill value of an array type"
+    if dataset.dtype.subdtype is None and dataset.dtype.kind != "O":
+        return dtype.type(dataset.fillvalue), None
+    return None, "h5py does not report the fill value of its type"
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
@@ -269,7 +281,7 @@ _STORAGE_OBSTACLES = {
 }
 
 
-def _file_dtype(dataset: Any, location: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _file_dtype(dataset: Any, location: str) -> Element:
     """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
     try:
         item = dataset.dtype
