@@ -17,6 +17,7 @@ from h5video_data.storage.global_heap import (
     plan_variable_rows,
     read_variable_rows,
 )
+from h5video_data.storage.scratch import scratch
 
 VLEN = h5py.special_dtype(vlen=np.uint8)
 
@@ -43,6 +44,9 @@ def check(path, name="video", orders=5):
     wanted += [rng.integers(0, len(expected), n) for n in range(1, orders) if expected]
     for rows in wanted:
         found = read_variable_rows(Reader(path), rows, variable)
+        assert rows_of(found) == [expected[row] for row in rows.tolist()]
+        # The same memory, with a second read as well.
+        found = read_variable_rows(Reader(path), rows, variable, lambda n: scratch("rows", n))
         assert rows_of(found) == [expected[row] for row in rows.tolist()]
     return variable
 
@@ -135,6 +139,18 @@ def test_rewritten_rows(path):
             file["video"][row] = content(row + 50, 1_000 + row)
     variable = check(path)
     assert not variable.are_placed.all()
+
+
+def test_two_datasets_that_were_written_in_turns(path):
+    with h5py.File(path, "w") as file:
+        for name in ("video", "other"):
+            file.create_dataset(name, (60,), VLEN)
+        for row in range(60):
+            for name in ("video", "other"):
+                size = int(np.random.default_rng([row, len(name)]).integers(1, 25_000))
+                file[name][row] = content(row, size)
+    assert not check(path, "video", 20).are_placed.all()
+    assert not check(path, "other", 20).are_placed.all()
 
 
 def test_never_written_and_empty_rows(path):

@@ -145,7 +145,8 @@ def read_variable_rows(
             `number`, that of a range, the error of this function names a row in it.
         rows: int64 (n,), positions along the dataset's axis, in any order, repeats allowed.
         variable_rows: Where they are.
-        allocate: Returns memory of at least so many bytes, uint8 (nbytes,).
+        allocate: Returns memory of at least so many bytes, uint8 (nbytes,); called at most once.
+            `scratch` is faster, and valid until the thread uses it again.
 
     Returns:
         Their bytes, in the order of `rows`.
@@ -178,14 +179,16 @@ class _HeapReader:
         self._read_ranges = read_ranges
         self._variable = variable
         self._rows = rows
-        self._allocate = allocate
         self._ranges, self._is_placed = _plan(variable, rows)
-        self.buffer = self._read(self._ranges, rows)
+        # Memory that is used again, perhaps: what is read later must not overwrite it.
+        self.buffer = self._read(self._ranges, rows, allocate)
 
-    def _read(self, ranges: _Ranges, rows: Ints) -> Bytes:
+    def _read(
+        self, ranges: _Ranges, rows: Ints, allocate: Callable[[int], Bytes] = aligned_empty
+    ) -> Bytes:
         """Reads ranges for rows, of which each is one item."""
         nbytes = ranges.nbytes
-        target = self._allocate(nbytes)[:nbytes]
+        target = allocate(nbytes)[:nbytes]
         try:
             self._read_ranges(ranges.offsets, ranges.sizes, ranges.starts, target)
         except Exception as error:
