@@ -230,3 +230,11 @@ def test_sources_that_a_pattern_names(path):
         space = h5py.h5s.create_simple((5, 4), (unlimited, 4))
         h5py.h5d.create(file.id, b"X", h5py.h5t.STD_U8LE, space, properties)
         assert describe(file["X"]).storage == "virtual"
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_never_written_and_contiguous(tmp_path, userblock):
+    # HDF5 reports an offset in a file with a userblock.
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=userblock) as file:
+        stored = describe(file.create_dataset("X", (5, 3), "u1"))
+    assert stored.obstacle == "no values were written to it yet"

@@ -23,7 +23,7 @@ from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
-from h5video_data.storage.picture_rows import Decoding
+from h5video_data.storage.picture_rows import Decoding, holds_pictures
 from h5video_data.storage.strings import as_text, is_strings
 from h5video_data.storage.values import Values
 
@@ -148,7 +148,9 @@ def _shaped(
     for name in names:
         dataset = find_dataset(file, name)
         num_rows.append(dataset.shape[0] if dataset.shape else None)
-        is_text = is_text or (may_be_text and is_strings(dataset))
+        is_text = is_text or (
+            may_be_text and is_strings(dataset) and not holds_pictures(dataset, decoding)
+        )
         here = len(num_rows) - 1
         may_fit = may_fit and here < len(lengths) and num_rows[here] == lengths[here]
         if may_fit and not is_text:

@@ -63,7 +63,7 @@ class Access:
         if not isinstance(stored, StoredPictures):
             return self.kind in ("direct", "chunks")
         return stored.variable is not None or (
-            self.encoded is not None and self.encoded.kind == "direct"
+            self.encoded is not None and self.encoded.kind != "h5py"
         )
 
 
@@ -85,10 +85,12 @@ def direct_access(stored: StoredArray) -> Access:
 
 def _picture_access(stored: StoredPictures) -> Access:
     encoded = None if stored.fixed is None else direct_access(stored.fixed)
-    obstacle = stored.heap_obstacle
-    if encoded is not None and encoded.kind != "direct":
-        obstacle = encoded.reason
     reason = f"its rows are pictures ({stored.codec.upper()})"
+    obstacle = stored.heap_obstacle
+    if encoded is not None and encoded.kind == "chunks":
+        reason += f"; {encoded.reason}"
+    elif encoded is not None and encoded.kind == "h5py":
+        obstacle = encoded.reason
     if obstacle is not None:
         reason += f", whose bytes are read by h5py: {obstacle}"
     return Access("pictures", stored, reason, encoded=encoded)

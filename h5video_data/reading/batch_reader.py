@@ -19,7 +19,7 @@ from .byte_sources import ByteSources
 from .chunk_assembler import ChunkAssembler
 from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files, Hdf5Source
-from .picture_source import EncodedRows, FixedRows, Hdf5Rows, HeapRows, PictureSource
+from .picture_source import ChunkedRows, EncodedRows, FixedRows, Hdf5Rows, HeapRows, PictureSource
 from .pinned_memory import PinnedMemory
 from .row_filler import RowComponent, RowFiller
 from .sample_sources import CutSource, DirectSource, MemorySource, Source
@@ -140,6 +140,9 @@ class BatchReader:
         elif access.encoded is not None and access.encoded.ranges is not None:
             source = DirectSource(access.encoded.ranges, self._byte_sources)
             encoded = FixedRows(source, access.encoded.stored)
+        elif access.encoded is not None and access.encoded.chunk_rows is not None:
+            layout = access.encoded.chunk_rows
+            encoded = ChunkedRows(ChunkRowDecoder(layout, None, self._byte_sources))
         return PictureSource(stored, encoded)
 
     def check_files(self) -> None:

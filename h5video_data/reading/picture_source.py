@@ -15,13 +15,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.storage.global_heap import VariableRows, read_variable_rows
+from h5video_data.storage.global_heap import read_variable_rows
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_codecs import PictureError
 from h5video_data.storage.picture_rows import StoredPictures, as_bytes
 from h5video_data.storage.scratch import scratch
+from h5video_data.storage.variable_rows import VariableRows
 
 from .byte_sources import ByteSources, check_source
+from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files
 from .sample_sources import DirectSource, ReadStats, RowRequest, Rows, read_error
 
@@ -39,6 +41,10 @@ class EncodedRows(Protocol):
 
     def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
         """Yields the bytes of each row, uint8 (n,), valid until the thread calls this again.
+
+        Args:
+            rows: int64 (n,), ascending, each once.
+            stats: Counts what it cost; belongs to the calling thread.
 
         Raises:
             ReadError: A row cannot be read.
@@ -62,6 +68,34 @@ class FixedRows:
         out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), -1)
         self._source.read(RowRequest(rows, np.arange(len(rows)), None, out), stats)
         yield from out
+
+
+class ChunkedRows:
+    """Reads rows of a fixed length of which a chunk holds several. See `EncodedRows`.
+
+    A chunk is decoded once for all of its rows that are asked for together.
+    """
+
+    def __init__(self, decoder: ChunkRowDecoder) -> None:
+        self._decoder = decoder
+        self._row_nbytes = decoder.chunk_rows.stored.row_nbytes
+
+    def sizes(self, rows: Rows) -> NDArray[np.int64]:
+        """Returns the length of all rows. See `EncodedRows.sizes`."""
+        return np.full(len(rows), self._row_nbytes, np.int64)
+
+    def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
+        """Reads rows together, which are in ascending order. See `EncodedRows.read`."""
+        layout = self._decoder.chunk_rows
+        out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), 1, -1)
+        numbers, in_chunk = np.divmod(rows, layout.num_rows)
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
+        for begin, stop in itertools.pairwise(edges):
+            wanted, firsts = in_chunk[begin:stop].tolist(), [0] * (stop - begin)
+            for unit in range(layout.num_units):
+                number = int(numbers[begin])
+                self._decoder.decode(number, unit, wanted, firsts, list(out[begin:stop]), stats)
+        yield from out[:, 0]
 
 
 class HeapRows:

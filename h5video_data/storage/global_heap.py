@@ -16,92 +16,45 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import h5py
 import numpy as np
-from h5py._objects import phil
 from numpy.typing import NDArray
 
 from h5video_data.errors import H5VideoError
 
-from .file_identity import FileIdentity, Files
-from .filters import decode_chunk, undecodable
-from .layout import StoredArray, describe
 from .os_errors import read_failure
 from .scratch import aligned_empty
-from .system import read_at
+from .variable_rows import (
+    HEADER_NBYTES,
+    MIN_COLLECTION_NBYTES,
+    SIGNATURE,
+    Ints,
+    VariableRows,
+    describe_variable_rows,
+    padded,
+)
 
-Ints = NDArray[np.int64]
+__all__ = [
+    "RowBytes",
+    "VariableRows",
+    "describe_variable_rows",
+    "plan_variable_rows",
+    "read_variable_rows",
+]
+
 Bytes = NDArray[np.uint8]
 ReadRanges = Callable[[Ints, Ints, Ints, Bytes], None]
 """`read_ranges(offsets, sizes, starts, target)` of a byte source."""
 
-# Of a row: length, address of the collection, index of the object in it. Little-endian, unaligned.
-_DESCRIPTOR = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 # Headers of a collection and of an object. The data behind the latter is padded to 8 bytes.
 _COLLECTION = struct.Struct("<4sB3xQ")
 _OBJECT = struct.Struct("<HHIQ")
 _OBJECT_FIELDS = np.dtype([("index", "<u2"), ("count", "<u2"), ("pad", "<u4"), ("size", "<u8")])
-_SIGNATURE, _VERSION = b"GCOL", 1
-_HEADER_NBYTES = 16  # of each of the two
-
-# A collection has at least so many bytes; so many are read at once where one is walked.
-_MIN_COLLECTION_NBYTES = 4096
-# Indices of objects have two bytes.
-_MAX_OBJECTS = 1 << 16
-# Objects of other datasets in the same collection: at most so many bytes are expected of them.
-_MAX_UNKNOWN_NBYTES = 1 << 16
-# The header of a longer row is checked before memory is taken for it.
-_MAX_UNCHECKED_NBYTES = 16 << 20
+_VERSION = 1
 # Two ranges are read as one if no more lies between them: a read takes as long as copying this much
 # from the page cache.
 _MAX_GAP_NBYTES = 8 << 10
-# The arrays of more rows would take gigabytes.
-_MAX_ROWS = 50_000_000
-_ROWS_AT_ONCE = 1 << 16
-# Addresses are cut off here: beyond the end of any file, and far from an overflow of int64.
-_MAX_ADDRESS = np.uint64(2**62)
-
-
-@dataclass(frozen=True, eq=False)
-class VariableRows:
-    """Where the rows of a dataset of variable length are; the arrays are parallel, (rows,)."""
-
-    path: str
-    """The file that contains the dataset."""
-    identity: FileIdentity
-    """That of the file when this was read."""
-    name: str
-    """The dataset's name in that file."""
-    dtype: np.dtype[Any]
-    """Of an element: uint8, int8 or an opaque byte, `V1`."""
-    lengths: Ints
-    """int64, elements, which are bytes; 0: empty, or never written."""
-    addresses: Ints
-    """int64, offset of the heap collection in the file, userblock counted in."""
-    indices: NDArray[np.uint32]
-    """uint32, index of the row's object in the collection."""
-    ends: Ints
-    """int64, end of the object's data in the collection, counted from its beginning; where the
-    object is not `are_placed`, an estimate."""
-    are_placed: NDArray[np.bool_]
-    """bool, whether the lengths of other rows tell where the object lies in its collection."""
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays in memory: 29 a row."""
-        arrays = (self.lengths, self.addresses, self.indices, self.ends, self.are_placed)
-        return sum(array.nbytes for array in arrays)
-
-    @property
-    def files(self) -> Files:
-        """Path and identity of the file, as of a `StoredArray`."""
-        return ((self.path, self.identity),)
 
 
 class RowBytes(NamedTuple):
@@ -113,155 +66,6 @@ class RowBytes(NamedTuple):
     """int64 (rows,)."""
     sizes: Ints
     """int64 (rows,)."""
-
-
-def describe_variable_rows(dataset: Any, opened_by: str | None = None) -> VariableRows | str:
-    """Reads where the rows of an open `h5py.Dataset` of variable length are.
-
-    Args:
-        dataset: The dataset.
-        opened_by: The name in its file by which it was opened, if that is known.
-
-    Returns:
-        The rows; or why only h5py can read them, in words.
-
-    Raises:
-        FileFormatError: The metadata of the dataset are damaged.
-    """
-    dtype = _element_dtype(dataset)
-    if isinstance(dtype, str):
-        return dtype
-    if len(dataset.shape) != 1:
-        return f"it has {len(dataset.shape)} axes: shape {dataset.shape}"
-    if len(dataset) > _MAX_ROWS:
-        return f"it has more than {_MAX_ROWS} rows"
-    plist = dataset.id.get_create_plist()
-    if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
-        return "the addresses of its file have another size than 8 bytes"
-    is_default = plist.fill_value_defined() == h5py.h5d.FILL_VALUE_DEFAULT
-    stored = describe(dataset, opened_by, element=(np.dtype("u1"), (_DESCRIPTOR.itemsize,)))
-    num_rows = len(dataset)
-    found = np.zeros(num_rows, _DESCRIPTOR)
-    # What was never written holds the fill value: an empty row, unless the file has another.
-    if stored.storage != "contiguous" or len(stored.offsets) or not is_default:
-        if stored.obstacle:
-            return stored.obstacle
-        if foreign := undecodable(stored.filters_in_use):
-            return f"its row descriptors pass the filter {foreign[0].name}"
-        try:
-            _read_descriptors(dataset, stored, found)
-        except (OSError, EOFError, ValueError) as error:
-            return f"its row descriptors cannot be read: {error}"
-    is_null = found["address"] == 0  # whatever the length says (H5VLnative_blob.c)
-    lengths = np.where(is_null, 0, found["length"]).astype(np.int64)
-    base = dataset.file.userblock_size
-    addresses = np.minimum(found["address"], _MAX_ADDRESS).astype(np.int64)
-    addresses += np.where(is_null, 0, base)
-    if base and not _has_heap(dataset, addresses[lengths > 0]):
-        return "its heap is not where its userblock says"
-    ends, are_placed = _place(lengths, addresses, found["index"])
-    return VariableRows(
-        path=stored.path,
-        identity=stored.identity,
-        name=stored.name,
-        dtype=dtype,
-        lengths=lengths,
-        addresses=addresses,
-        indices=found["index"].copy(),
-        ends=ends,
-        are_placed=are_placed,
-    )
-
-
-def _element_dtype(dataset: Any) -> np.dtype[Any] | str:
-    """Returns the dtype of an element, of one byte, or why the rows cannot be read here."""
-    stored = dataset.id.get_type()
-    if stored.get_class() != h5py.h5t.VLEN:
-        return "its rows do not have a variable length"
-    element = stored.get_super()
-    if element.get_size() != 1:
-        return f"its elements have {element.get_size()} bytes"
-    if element.get_class() == h5py.h5t.OPAQUE:
-        return np.dtype("V1")
-    for dtype in (np.dtype("u1"), np.dtype("i1")):
-        if element.equal(h5py.h5t.py_create(dtype)):
-            return dtype
-    return "its elements are not bytes"
-
-
-def _read_descriptors(dataset: Any, stored: StoredArray, found: NDArray[np.void]) -> None:
-    """Fills `found`, of `_DESCRIPTOR`, with the descriptors of all rows that were written."""
-    num_rows, size = len(found), _DESCRIPTOR.itemsize
-    length = _ROWS_AT_ONCE if stored.chunk_shape is None else stored.chunk_shape[0]
-    block = np.empty(length * size, np.uint8)
-    for number, first in enumerate(range(0, num_rows, length)):
-        count = min(length, num_rows - first)
-        target, offset, mask = found[first : first + count].view(np.uint8), 0, 0
-        if stored.chunk_shape is None:
-            offset, nbytes = int(stored.offsets[0]) + first * size, count * size
-        else:
-            offset, nbytes = int(stored.offsets[number]), int(stored.sizes[number])
-            mask = int(stored.masks[number])
-        if offset < 0:
-            continue
-        data = target if not stored.filters and nbytes == len(target) else np.empty(nbytes, "u1")
-        with phil:  # h5py does not take its own lock for this call
-            got = read_at(dataset.file.id.get_vfd_handle(), data.data, offset)
-        if got < nbytes:
-            raise EOFError(f"{nbytes - got} bytes of those of row {first} are missing")
-        if stored.filters:
-            decode_chunk(stored.filters, mask, data, block)
-            target[:] = block[: len(target)]
-        elif data is not target:
-            target[:] = data[: len(target)]
-
-
-def _has_heap(dataset: Any, addresses: Ints) -> bool:
-    """Returns whether there is a collection at the first of the addresses, if there are any."""
-    found = bytearray(len(_SIGNATURE))
-    if len(addresses):
-        with phil:
-            read_at(dataset.file.id.get_vfd_handle(), memoryview(found), int(addresses[0]))
-    return not len(addresses) or found == _SIGNATURE
-
-
-def _padded(sizes: Any) -> Any:
-    """Returns the bytes that objects of these sizes take behind their headers."""
-    return -(-sizes // 8) * 8
-
-
-def _place(
-    lengths: Ints, addresses: Ints, indices: NDArray[np.uint32]
-) -> tuple[Ints, NDArray[np.bool_]]:
-    """Returns `ends` and `are_placed` of `VariableRows`."""
-    ends, are_placed = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.bool_)
-    rows = np.flatnonzero(lengths)
-    if not len(rows):
-        return ends, are_placed
-    # By collection, and in it by index.
-    rows = rows[np.lexsort((indices[rows], addresses[rows]))]
-    address, size = addresses[rows], lengths[rows]
-    needed = _HEADER_NBYTES + _padded(size)
-    before = np.cumsum(needed) - needed
-    is_first = np.diff(address, prepend=-1) != 0
-    first = np.flatnonzero(is_first)
-    of_collection = np.cumsum(is_first) - 1
-    rank = np.arange(len(rows)) - first[of_collection]
-    place = _HEADER_NBYTES + before - before[first][of_collection]
-    missing = np.minimum(indices[rows].astype(np.int64) - 1 - rank, _MAX_OBJECTS)
-    end = place + _HEADER_NBYTES + size
-    next_address = np.append(address[first[1:]], _MAX_ADDRESS.astype(np.int64))[of_collection]
-    # A length may be damaged. A header that is read first tells.
-    is_doubtful = (address + end > next_address) | (size > _MAX_UNCHECKED_NBYTES)
-    is_placed = (missing == 0) & ~is_doubtful
-    # Objects of others are expected to be as large as those that are known.
-    mean = (place + needed) // (rank + 1)
-    unknown = np.maximum(missing, 0) * np.minimum(mean, _MAX_UNKNOWN_NBYTES)
-    unknown = np.minimum(unknown, _MAX_UNKNOWN_NBYTES)
-    estimate = np.where(is_doubtful, 0, end + unknown)
-    ends[rows] = np.where(is_placed, end, np.maximum(estimate, _MIN_COLLECTION_NBYTES))
-    are_placed[rows] = is_placed
-    return ends, are_placed
 
 
 class _Ranges(NamedTuple):
@@ -316,14 +120,14 @@ def _plan(variable: VariableRows, rows: Ints) -> tuple[_Ranges, NDArray[np.bool_
     """Plans the reading of rows that are not empty; returns also which of them are placed."""
     address, length = variable.addresses[rows], variable.lengths[rows]
     file_nbytes = variable.identity.num_bytes
-    is_outside = address + 2 * _HEADER_NBYTES + length > file_nbytes
+    is_outside = address + 2 * HEADER_NBYTES + length > file_nbytes
     if is_outside.any():
         raise _damaged(variable, int(rows[is_outside][0]), "it lies outside of the file")
     stops = address + variable.ends[rows]
     is_placed = variable.are_placed[rows] & (stops <= file_nbytes)
-    place = variable.ends[rows] - length - _HEADER_NBYTES
+    place = variable.ends[rows] - length - HEADER_NBYTES
     # The header of the collection is checked where it is next to the object.
-    is_inner = is_placed & (place > _HEADER_NBYTES)
+    is_inner = is_placed & (place > HEADER_NBYTES)
     begins = address + np.where(is_inner, place, 0)
     return _coalesce(begins, np.minimum(stops, file_nbytes)), is_placed
 
@@ -341,7 +145,8 @@ def read_variable_rows(
             `number`, that of a range, the error of this function names a row in it.
         rows: int64 (n,), positions along the dataset's axis, in any order, repeats allowed.
         variable_rows: Where they are.
-        allocate: Returns memory of at least so many bytes, uint8 (nbytes,).
+        allocate: Returns memory of at least so many bytes, uint8 (nbytes,); called at most once.
+            `scratch` is faster, and valid until the thread uses it again.
 
     Returns:
         Their bytes, in the order of `rows`.
@@ -374,14 +179,16 @@ class _HeapReader:
         self._read_ranges = read_ranges
         self._variable = variable
         self._rows = rows
-        self._allocate = allocate
         self._ranges, self._is_placed = _plan(variable, rows)
-        self.buffer = self._read(self._ranges, rows)
+        # Memory that is used again, perhaps: what is read later must not overwrite it.
+        self.buffer = self._read(self._ranges, rows, allocate)
 
-    def _read(self, ranges: _Ranges, rows: Ints) -> Bytes:
+    def _read(
+        self, ranges: _Ranges, rows: Ints, allocate: Callable[[int], Bytes] = aligned_empty
+    ) -> Bytes:
         """Reads ranges for rows, of which each is one item."""
         nbytes = ranges.nbytes
-        target = self._allocate(nbytes)[:nbytes]
+        target = allocate(nbytes)[:nbytes]
         try:
             self._read_ranges(ranges.offsets, ranges.sizes, ranges.starts, target)
         except Exception as error:
@@ -424,13 +231,13 @@ class _HeapReader:
     def _are_headers(self, data: Ints, rows: Ints) -> NDArray[np.bool_]:
         """Tells whether rows are at these places of the buffer, by the headers before them."""
         variable = self._variable
-        header = _gather(self.buffer, data - _HEADER_NBYTES).view(_OBJECT_FIELDS)[:, 0]
+        header = _gather(self.buffer, data - HEADER_NBYTES).view(_OBJECT_FIELDS)[:, 0]
         is_right = (header["index"] == variable.indices[rows]) & (
             header["size"] == variable.lengths[rows].astype(np.uint64)
         )
-        is_first = variable.ends[rows] - variable.lengths[rows] == 2 * _HEADER_NBYTES
-        expected = np.frombuffer(_SIGNATURE + bytes([_VERSION]), np.uint8)
-        begins = _gather(self.buffer, data[is_first] - 2 * _HEADER_NBYTES)
+        is_first = variable.ends[rows] - variable.lengths[rows] == 2 * HEADER_NBYTES
+        expected = np.frombuffer(SIGNATURE + bytes([_VERSION]), np.uint8)
+        begins = _gather(self.buffer, data[is_first] - 2 * HEADER_NBYTES)
         is_right[is_first] &= (begins[:, : len(expected)] == expected).all(axis=1)
         return np.asarray(is_right, np.bool_)
 
@@ -443,8 +250,8 @@ class _HeapReader:
             row = int(self._rows[item])
             address, index = int(variable.addresses[row]), int(variable.indices[row])
             try:
-                if address not in collections:
-                    collections[address] = self._walk(address, item)
+                if index not in collections.get(address, {}):
+                    collections[address] = self._walk(address, item, index)
                 if index not in collections[address]:
                     raise ValueError(f"the heap collection at {address} has no object {index}")
                 offset, size = collections[address][index]
@@ -458,25 +265,28 @@ class _HeapReader:
             offsets[number] = offset
         return offsets
 
-    def _walk(self, address: int, item: int) -> dict[int, tuple[int, int]]:
-        """Returns, by index, where in the file the objects of a collection are, and their sizes."""
+    def _walk(self, address: int, item: int, last: int) -> dict[int, tuple[int, int]]:
+        """Returns, by index, where in the file the objects of a collection are, and their sizes.
+
+        No further than to the object `last`.
+        """
         window = _Window(self, item)
         signature, version, nbytes = _COLLECTION.unpack(window.header(address))
-        if (signature, version) != (_SIGNATURE, _VERSION):
+        if (signature, version) != (SIGNATURE, _VERSION):
             raise ValueError(f"there is no heap collection of version {_VERSION} at {address}")
         stop = address + nbytes
         if stop > self._variable.identity.num_bytes:
             raise ValueError(f"the heap collection at {address} reaches beyond the end of the file")
         found: dict[int, tuple[int, int]] = {}
-        place = address + _HEADER_NBYTES
+        place = address + HEADER_NBYTES
         # Fewer bytes than a header at the end are free.
-        while place + _HEADER_NBYTES <= stop:
+        while place + HEADER_NBYTES <= stop and last not in found:
             index, _, _, size = _OBJECT.unpack(window.header(place))
             # Free space is object 0, and its size counts its header in.
-            used = _HEADER_NBYTES + _padded(size) if index else size
-            if used < _HEADER_NBYTES or place + used > stop or index in found:
+            used = HEADER_NBYTES + padded(size) if index else size
+            if used < HEADER_NBYTES or place + used > stop or index in found:
                 raise ValueError(f"the heap collection at {address} is damaged at {place}")
-            found[index] = place + _HEADER_NBYTES, size
+            found[index] = place + HEADER_NBYTES, size
             place += used
         found.pop(0, None)
         return found
@@ -499,18 +309,18 @@ class _Window:
     def header(self, offset: int) -> memoryview:
         """Returns the bytes of a header at an offset of the file."""
         inside = offset - self._begin
-        if inside < 0 or inside + _HEADER_NBYTES > len(self._data):
-            stop = min(offset + _MIN_COLLECTION_NBYTES, self._heap._variable.identity.num_bytes)
+        if inside < 0 or inside + HEADER_NBYTES > len(self._data):
+            stop = min(offset + MIN_COLLECTION_NBYTES, self._heap._variable.identity.num_bytes)
             ranges = _coalesce(np.array([offset]), np.array([stop]))
             row = self._heap._rows[self._item : self._item + 1]
             self._use(ranges, 0, self._heap._read(ranges, row))
             inside = 0
-        return self._data[inside : inside + _HEADER_NBYTES]
+        return self._data[inside : inside + HEADER_NBYTES]
 
 
 def _gather(buffer: Bytes, places: Ints) -> Bytes:
     """Returns the 16 bytes at each of some places of a buffer, uint8 (n, 16)."""
-    found: Bytes = buffer[places[:, np.newaxis] + np.arange(_HEADER_NBYTES)]
+    found: Bytes = buffer[places[:, np.newaxis] + np.arange(HEADER_NBYTES)]
     return found
 
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError
 
-from .global_heap import VariableRows, describe_variable_rows
 from .hdf5_files import HDF5_ERRORS
 from .hdf5_names import dataset_location
 from .layout import StoredArray, describe
 from .picture_codecs import PictureError, PictureHeader, picture_codec_of, read_header
 from .pictures import PictureForm, form_of
 from .values import Values
+from .variable_rows import VariableRows, describe_variable_rows
 
 Decode: TypeAlias = Literal["auto", "image"] | None
 ColorMode: TypeAlias = Literal["grayscale", "rgb", "rgba"]
@@ -133,6 +133,16 @@ def describe_pictures(
         fixed=fixed,
         variable=None if isinstance(variable, str) else variable,
         heap_obstacle=variable if isinstance(variable, str) else None,
+    )
+
+
+def holds_pictures(dataset: Any, decoding: Decoding) -> bool:
+    """Whether an open `h5py.Dataset` is one of pictures that are to be decoded."""
+    is_padded_too = decoding.decode == "image"
+    return (
+        decoding.decode is not None
+        and _may_be_pictures(dataset, is_padded_too=is_padded_too)
+        and _find_header(dataset) is not None
     )
 
 

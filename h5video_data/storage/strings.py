@@ -126,9 +126,8 @@ def _find_pictures(dataset: Any) -> str | None:
 def _pictures_text(kind: str) -> str:
     """Returns what to do about pictures, for messages."""
     return (
-        f"pictures ({kind}), which are not decoded yet. Decode them once, and write the frames "
-        "into a dataset of uint8, such as (samples, frames, rows, columns, channels): by h5py; or, "
-        "from files of video, by `h5video-data pack`."
+        f"pictures ({kind}). These are decoded in datasets of the shape (rows,), a picture each, "
+        'where `decode` is "auto" or "image".'
     )
 
 
