@@ -39,13 +39,19 @@ def put(path, name, picture, kind):
 @pytest.mark.parametrize("kind", ["variable length", "opaque", "strings", "variable strings"])
 def test_pictures(path, picture, name, kind):
     put(path, "pictures", picture, kind)
-    message = (
-        rf"pictures \({name}\), which are not decoded yet.* a dataset of uint8.*h5video-data pa"
-    )
-    with pytest.raises(UnsupportedDtypeError, match=rf"a.h5: dataset '/pictures' .* {message}"):
-        VideoLoader(path, x="pictures", y="Y")
-    with pytest.raises(FileFormatError, match=rf"a.h5: dataset '/pictures' .* {message}"):
-        VideoLoader(path, y="pictures")
+    hint = rf"pictures \({name}\)\. These are decoded in datasets of the shape \(rows,\)"
+    given = {} if kind == "variable strings" else {"decode": None}
+    with pytest.raises(UnsupportedDtypeError, match=rf"a.h5: dataset '/pictures' .* {hint}"):
+        VideoLoader(path, x="pictures", y="Y", **given)
+    # Strings are taken for labels, but these are none.
+    with pytest.raises(FileFormatError, match=rf"a.h5: dataset '/pictures' .* {hint}"):
+        VideoLoader(path, y="pictures", **given)
+    if not given:
+        return
+    message = rf"a.h5: dataset '/pictures': no row .* is a whole picture.* {name}: cut short"
+    for options in ({"x": "pictures"}, {"y": "pictures"}):
+        with pytest.raises(FileFormatError, match=message):
+            VideoLoader(path, **options)
     assert "pictures" in [item.name for item in inspect(path).datasets]
 
 
