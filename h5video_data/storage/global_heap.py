@@ -250,8 +250,8 @@ class _HeapReader:
             row = int(self._rows[item])
             address, index = int(variable.addresses[row]), int(variable.indices[row])
             try:
-                if address not in collections:
-                    collections[address] = self._walk(address, item)
+                if index not in collections.get(address, {}):
+                    collections[address] = self._walk(address, item, index)
                 if index not in collections[address]:
                     raise ValueError(f"the heap collection at {address} has no object {index}")
                 offset, size = collections[address][index]
@@ -265,8 +265,11 @@ class _HeapReader:
             offsets[number] = offset
         return offsets
 
-    def _walk(self, address: int, item: int) -> dict[int, tuple[int, int]]:
-        """Returns, by index, where in the file the objects of a collection are, and their sizes."""
+    def _walk(self, address: int, item: int, last: int) -> dict[int, tuple[int, int]]:
+        """Returns, by index, where in the file the objects of a collection are, and their sizes.
+
+        No further than to the object `last`.
+        """
         window = _Window(self, item)
         signature, version, nbytes = _COLLECTION.unpack(window.header(address))
         if (signature, version) != (SIGNATURE, _VERSION):
@@ -277,7 +280,7 @@ class _HeapReader:
         found: dict[int, tuple[int, int]] = {}
         place = address + HEADER_NBYTES
         # Fewer bytes than a header at the end are free.
-        while place + HEADER_NBYTES <= stop:
+        while place + HEADER_NBYTES <= stop and last not in found:
             index, _, _, size = _OBJECT.unpack(window.header(place))
             # Free space is object 0, and its size counts its header in.
             used = HEADER_NBYTES + padded(size) if index else size
