@@ -1,0 +1,39 @@
+"""The benchmark of encoded pictures, on a few small ones."""
+
+import re
+
+import h5py
+import pytest
+
+from benchmarks import pictures
+from h5video_data import VideoLoader
+from h5video_data.storage.picture_codecs import read_header
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(pictures, "FRAME", (32, 24, 3))
+    monkeypatch.setattr(pictures, "SECONDS", 0.05)
+    monkeypatch.setattr(pictures, "BATCH_SIZE", 4)
+
+
+@pytest.mark.tf
+def test_every_layout_is_measured_and_checked(capsys):
+    arguments = ["--pictures", "9", "--rounds", "1", "--workers", "1"]
+    assert pictures.main([*arguments, "--layouts", *pictures.LAYOUTS]) == 0
+    text = capsys.readouterr().out
+    for layout in pictures.LAYOUTS:
+        assert re.search(rf"^{layout}: 9 pictures of \d+ bytes", text, re.MULTILINE)
+    for name in ("limit", "h5video_data", "tfrecord"):
+        assert len(re.findall(rf"^  {name} +[\d,]+ ±", text, re.MULTILINE)) == 2
+
+
+def test_a_picture_of_another_row_is_noticed(tmp_path):
+    made = pictures.make_pictures(9)
+    assert read_header(made[0]).shape == pictures.FRAME
+    path = pictures.make_file(tmp_path, "jpeg", made)
+    with h5py.File(path, "r+") as file:
+        file["frames"][...] = file["frames"][::-1]
+    with VideoLoader(path, x="frames", y=None, batch_size=9) as loader:
+        with pytest.raises(ValueError, match=r"picture \d is not that of the file"):
+            pictures.check(loader, made)
