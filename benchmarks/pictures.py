@@ -169,7 +169,7 @@ def check(loader: h5v.VideoLoader, pictures: Sequence[bytes]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and prints a row for each layout."""
-    parser = make_parser("benchmarks.pictures", __doc__, list(LAYOUTS))
+    parser = make_parser("benchmarks.pictures", __doc__, list(LAYOUTS), LAYOUTS)
     parser.add_argument("--pictures", type=positive_integer, default=8000)
     parser.add_argument("--rounds", type=positive_integer, default=5)
     parser.add_argument("--workers", type=positive_integer, default=num_processors())

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +98,24 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
-def make_parser(prog: str, text: str | None, layouts: list[str]) -> argparse.ArgumentParser:
-    """Makes a command line's parser with the options about sets, `layouts` as default."""
+def make_parser(
+    prog: str, text: str | None, layouts: list[str], choices: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
+    """Makes a command line's parser with the options about sets, `layouts` as default.
+
+    Args:
+        prog: Name of the program's module.
+        text: What it does.
+        layouts: The default.
+        choices: What there is to choose from; None: all of `LAYOUTS`.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m {prog}",
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    names = [*LAYOUTS, "all"]
+    names = [*LAYOUTS, "all"] if choices is None else [*choices]
     add("--layouts", nargs="+", default=layouts, choices=names, metavar="NAME", help=str(names))
     add(
         "--samples", type=positive_integer, metavar="N", help="of a set, or of a given file at most"

@@ -33,7 +33,10 @@ def test_a_picture_of_another_row_is_noticed(tmp_path):
     assert read_header(made[0]).shape == pictures.FRAME
     path = pictures.make_file(tmp_path, "jpeg", made)
     with h5py.File(path, "r+") as file:
-        file["frames"][...] = file["frames"][::-1]
-    with VideoLoader(path, x="frames", y=None, batch_size=9) as loader:
-        with pytest.raises(ValueError, match=r"picture \d is not that of the file"):
-            pictures.check(loader, made)
+        file["frames"][...] = file["frames"][:][::-1]
+    message = r"picture \d is not that of the file"
+    with (
+        VideoLoader(path, x="frames", y=None, batch_size=9) as loader,
+        pytest.raises(ValueError, match=message),
+    ):
+        pictures.check(loader, made)
