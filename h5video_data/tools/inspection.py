@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from html import escape
-from typing import Any
 
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
@@ -76,10 +75,13 @@ def inspect(
             report = replace(report, call=call)
         report = replace(report, class_counts=class_counts(name, opening))
     given = advise(found.facts, memory_nbytes=memory_nbytes())
-    advice = {str(item): item for _, item in given}
+    advice: dict[str, Advice] = {}
     of_dataset: dict[str, list[str]] = {}
     for facts, item in given:
         of_dataset.setdefault(facts.report.name, []).append(str(item))
+        known = advice.get(str(item), item)
+        names = (*known.datasets, facts.report.name)
+        advice[str(item)] = replace(item, datasets=names)
     datasets = tuple(
         replace(item, advice=tuple(of_dataset.get(item.name, ()))) for item in report.datasets
     )
@@ -117,11 +119,9 @@ def _maps(facts: list[Facts]) -> list[ChunkMap]:
         if not across or num_rows * in_row > _MAP_BOXES:
             continue
         rows = -(-stored.shape[0] // chunk[0])
-        is_written = (True,) * num_rows
+        is_written: tuple[bool, ...] = (True,) * num_rows
         if len(stored.offsets):
-            written: list[bool] = (
-                (stored.offsets.reshape(rows, -1)[:num_rows] >= 0).any(axis=1).tolist()
-            )
-            is_written = tuple(written)
+            offsets = stored.offsets.reshape(rows, -1)[:num_rows]
+            is_written = tuple(bool((row >= 0).any()) for row in offsets)
         maps.append(ChunkMap(item.report.name, across, frames, (chunk[0], chunk[1]), is_written))
     return maps

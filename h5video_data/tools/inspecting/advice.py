@@ -18,7 +18,10 @@ from .text import size_text
 # an epoch that decodes this many times its bytes.
 BAD_AMPLIFICATION = 2.0
 
-# One command stores so many groups of datasets anew; of more, none is given.
+# A sample in fewer pieces than this is read well enough, however small they are.
+_MANY_PIECES = 8
+
+# Commands for one file; where more would be needed, none is given.
 _MAX_COMMANDS = 4
 
 
@@ -104,7 +107,8 @@ def _why_anew(item: Facts) -> _Reason | None:
     if item.access.kind == "direct" and report.read_amplification >= BAD_AMPLIFICATION:
         return "decodes"
     decoded_nbytes = item.access.stored.row_decoded_nbytes
-    if report.reads_per_sample > 1 and decoded_nbytes < BYTES_PER_READ * report.reads_per_sample:
+    pieces = report.reads_per_sample
+    if pieces >= _MANY_PIECES and decoded_nbytes < BYTES_PER_READ * pieces:
         return "pieces"
     return None
 
@@ -112,8 +116,9 @@ def _why_anew(item: Facts) -> _Reason | None:
 def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int, str]:
     """Returns what to type to store datasets anew, by the `id` of each.
 
-    Datasets with the same rows in use are stored by one command, since each makes a new file. Of
-    others of the same file, the next command reads what the one before wrote.
+    Datasets with the same rows in use are stored by one command, since each makes a new file. Those
+    of other rows get a file of their own: the attribute `sample_count` of the new one would cut
+    them short.
     """
     groups: dict[tuple[str, str, int], list[Facts]] = {}
     for item in facts:
@@ -121,25 +126,23 @@ def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int
             stored = item.access.stored
             folder = stored.name.strip("/").rpartition("/")[0]
             groups.setdefault((stored.path, folder, item.num_samples), []).append(item)
-    by_file: dict[str, list[list[Facts]]] = {}
-    for (path, _, _), members in groups.items():
-        by_file.setdefault(path, []).append(members)
     commands: dict[int, str] = {}
-    for path, of_file in by_file.items():
-        if len(of_file) > _MAX_COMMANDS:
-            continue
-        source, steps = path, []
-        for number in range(len(of_file)):
-            out = _new_name(path, number, exists)
-            names = dict.fromkeys(item.access.stored.name.strip("/") for item in of_file[number])
-            words = ["h5video-data", "repack", _argument(source), _argument(out)]
-            if list(names) != ["X"]:
-                words += [word for name in names for word in _option("--x", name)]
-            steps.append(shell_words(words))
-            source = out
-        for members in of_file:
-            commands |= {id(item): " && ".join(steps) for item in members}
-    return commands
+    num_outs: dict[str, int] = {}
+    for (path, _, _), members in groups.items():
+        number = num_outs.get(path, 0)
+        num_outs[path] = number + 1
+        names = dict.fromkeys(item.access.stored.name.strip("/") for item in members)
+        out = _new_name(path, number, exists)
+        words = ["h5video-data", "repack", _argument(path), _argument(out)]
+        if list(names) != ["X"]:
+            words += [word for name in names for word in _option("--x", name)]
+        commands |= {id(item): shell_words(words) for item in members}
+    # Of many, none would be followed.
+    return {
+        id(item): commands[id(item)]
+        for item in facts
+        if id(item) in commands and num_outs[item.access.stored.path] <= _MAX_COMMANDS
+    }
 
 
 def _new_name(path: str, number: int, exists: Callable[[str], bool]) -> str:

@@ -36,7 +36,12 @@ border-bottom:1px solid var(--line)}
 .h5v .bars{display:grid;grid-template-columns:minmax(60px,max-content) 1fr max-content;gap:4px 10px}
 .h5v .bars span{overflow-wrap:anywhere}
 .h5v .bar{background:var(--bar);height:12px;border-radius:3px;align-self:center;min-width:1px}
+.h5v .bar[data-n="0"]{min-width:0}
 .h5v svg{max-width:100%;height:auto;display:block}
+@media (max-width:640px){.h5v thead{display:none}
+.h5v tr{display:block;border-bottom:1px solid var(--line);padding:8px 0}
+.h5v td,.h5v td.n{display:block;border:0;padding:1px 0;white-space:normal;overflow-wrap:anywhere}
+.h5v td[data-is]::before{content:attr(data-is)": ";color:var(--soft)}}
 @media (prefers-color-scheme:dark){.h5v{--ink:#e6e8ea;--soft:#a2abb4;--line:#3a4149;--paper:#14171a;
 --card:#1d2226;--bar:#6aa9e0;--bad:#ff8a97;--good:#7fd296;--warn:#e5b95c}}
 """
@@ -81,8 +86,8 @@ def report_page(
         parts.append(f"<h2>Open it</h2><p>{what}</p><pre>{_text(call)}</pre>")
     if report.samples_per_second is not None:
         parts.append(f"<p>Predicted: <b>{_text(rate_text(report.samples_per_second))}</b></p>")
-    parts.append("<h2>Advice</h2>")
-    parts += [_advice(report)]
+    if report.advice or not report.problems:
+        parts.append(f"<h2>Advice</h2>{_advice(report)}")
     if clips:
         parts.append(f"<h2>Samples</h2>{clips}")
     if report.class_counts:
@@ -120,7 +125,8 @@ def _advice(report: Any) -> str:
     if not report.advice:
         return '<p class="good">Nothing to do: it is stored in a way that trains fast.</p>'
     items = [
-        f"<li>{_text(item.text)}" + (f"<pre>{_text(item.command)}</pre>" if item.command else "")
+        f"<li><code>{_text(', '.join(item.datasets))}</code>: {_text(item.text)}"
+        + (f"<pre>{_text(item.command)}</pre>" if item.command else "")
         for item in report.advice
     ]
     return f"<ul>{'</li>'.join(items)}</li></ul>"
@@ -143,8 +149,10 @@ def _table(datasets: Sequence[Any]) -> str:
             size += f", {size_text(sum(each.stored_nbytes for each in items))} in the file"
         rows.append(
             f"<tr><td><code>{_text(name)}</code>{times}</td>"
-            f'<td class="n">{_text(common_shape(items))} {_text(item.dtype)}</td>'
-            f"<td>{_text(size)}</td><td>{_text(storage_text(item))}</td><td>{_text(how)}</td></tr>"
+            f'<td class="n" data-is="shape">{_text(common_shape(items))} {_text(item.dtype)}</td>'
+            f'<td data-is="size">{_text(size)}</td>'
+            f'<td data-is="stored">{_text(storage_text(item))}</td>'
+            f'<td data-is="read by">{_text(how)}</td></tr>'
         )
     more = len(found) - _SHOWN
     rest = f'<p class="soft">... and {more} more</p>' if more > 0 else ""
@@ -157,7 +165,8 @@ def _table(datasets: Sequence[Any]) -> str:
 def _bars(counts: Sequence[tuple[str, int]]) -> str:
     most = max(1, *(count for _, count in counts))
     rows = [
-        f'<span>{_text(name)}</span><span class="bar" style="width:{100 * count / most:.1f}%">'
+        f'<span>{_text(name)}</span><span class="bar" data-n="{count}" '
+        f'style="width:{100 * count / most:.1f}%">'
         f"</span><span>{count:,}</span>"
         for name, count in counts[:_SHOWN]
     ]

@@ -20,6 +20,9 @@ class Advice:
     command: str | None = None
     """What to type in a shell to follow it; None: it is an argument, or cannot be typed."""
 
+    datasets: tuple[str, ...] = ()
+    """Names of the datasets that it is about."""
+
     def __str__(self) -> str:
         return self.text if self.command is None else f"{self.text}: {self.command}"
 

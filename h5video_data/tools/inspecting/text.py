@@ -55,7 +55,10 @@ def report_text(report: Any, *, is_coloured: bool = False) -> str:
         lines += [_block(item, is_coloured) for item in report.datasets]
     else:
         lines += _table(report.datasets)
-        lines += [f"{paint('advice', _YELLOW)}: {item}" for item in report.advice]
+        lines += [
+            f"{paint('advice', _YELLOW)}: {', '.join(item.datasets[:3])}: {item}"
+            for item in report.advice
+        ]
     lines += [f"{paint('problem', _RED)}: {item}" for item in report.problems]
     return "\n".join(lines)
 

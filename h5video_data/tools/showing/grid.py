@@ -69,7 +69,7 @@ class ClipGrid:
         if out.suffix.lower() == ".png":
             out.write_bytes(encode_png([self._sheet()]))
         elif out.suffix.lower() in (".html", ".htm"):
-            style = "body{margin:16px;font:14px system-ui,sans-serif;color-scheme:light dark}"
+            style = ":root{color-scheme:light dark}body{margin:16px;font:14px system-ui,sans-serif}"
             head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
             out.write_text(
                 f"<!doctype html><html lang=en><head>{head}<title>Clips</title>"
