@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .tools.inspection import inspect
     from .tools.pack import pack
     from .tools.repack import repack
+    from .tools.show import show
     from .transforms.statistics import channel_statistics
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "pack",
     "repack",
     "samplers",
+    "show",
     "split_samples",
     "testing",
     "transforms",
@@ -59,6 +61,7 @@ _LAZY = {
     "inspect": "tools.inspection",
     "pack": "tools.pack",
     "repack": "tools.repack",
+    "show": "tools.show",
     "split_samples": "splits",
     "testing": "testing",
     "transforms": "transforms",

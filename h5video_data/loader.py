@@ -20,8 +20,9 @@ from .reading.memory_budget import small_samples_budget, split_budget
 from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
+from .splits import class_counts
 from .storage.system import num_processors
-from .summary import ArraySpec, summary
+from .summary import ArraySpec, reading_rows, summary, table
 from .video_set import Place, VideoSet
 
 if TYPE_CHECKING:
@@ -395,6 +396,20 @@ class VideoLoader:
             batch_size=self.batch_size,
             names=self._form.names,
         )
+
+    def _class_counts(self) -> tuple[tuple[str, int], ...]:
+        """Counts the samples of each class; () if its labels are no classes, or not one array."""
+        return class_counts(self._set, self.sample_indices)
+
+    def _details(self) -> list[tuple[str, str]]:
+        """Returns what `str` and a notebook tell beyond `repr`: how it is read, and the classes."""
+        return reading_rows(self._set.components, self._class_counts())
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *(f"  {name}: {text}" for name, text in self._details())])
+
+    def _repr_html_(self) -> str:
+        return table(repr(self), self._details())
 
     def __enter__(self) -> VideoLoader:
         return self

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError
+from .errors import ArgumentError, H5VideoError
 from .opening import Paths, open_video_set
 from .opening.items import Labels, Names
 from .opening.recording_values import check_not_drawn, values_of_samples
@@ -201,6 +201,42 @@ def label_values(video_set: VideoSet, what: str, otherwise: str) -> NDArray[Any]
             return values_of_samples(video_set, component.name)
         check_not_drawn(component.name, component.values, video_set.windows.index)
     return component_values(component)
+
+
+# Labels that are read to count classes, and classes that are counted.
+_MAX_LABELS = 1_000_000
+_MAX_CLASSES = 1000
+
+
+def class_counts(video_set: VideoSet, samples: NDArray[np.int64]) -> tuple[tuple[str, int], ...]:
+    """Counts the samples of each class of the labels; () if there are none, or no classes.
+
+    Args:
+        video_set: The set.
+        samples: int64 (n,), the samples that count.
+
+    Returns:
+        (name or number of the class, samples) of each.
+    """
+    if len(samples) > _MAX_LABELS or len(video_set.element) < 2:
+        return ()
+    try:
+        values = squeeze_column(label_values(video_set, "counting", ""))[samples]
+    except H5VideoError:
+        return ()
+    if values.ndim == 2 and values.shape[1] > 1 and ((values == 0) | (values == 1)).all():
+        numbers, counts = np.arange(values.shape[1]), values.sum(axis=0).astype(np.int64)
+    elif values.ndim == 1 and values.dtype.kind in "iub":
+        numbers, counts = np.unique(values, return_counts=True)
+    else:
+        return ()
+    if len(numbers) > _MAX_CLASSES:
+        return ()
+    names = video_set.class_names or ()
+    return tuple(
+        (names[number] if 0 <= number < len(names) else str(number), count)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+    )
 
 
 def _may_be_classes(component: Component) -> bool:

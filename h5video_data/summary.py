@@ -1,7 +1,8 @@
-"""One line about what a loader or a dataset holds, for its `repr`."""
+"""What a loader or a dataset holds: a line for its `repr`, and a table for a notebook."""
 
 from __future__ import annotations
 
+import html
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -59,3 +60,42 @@ def _text(spec: Any) -> str:
     if hasattr(spec, "shape") and hasattr(spec, "dtype"):
         return f"{spec.dtype.name} {tuple(spec.shape)}"
     return str(spec)
+
+
+# Classes, and datasets, that are listed.
+_MAX_LISTED = 12
+
+
+def reading_rows(
+    components: Sequence[Any], counts: Sequence[tuple[str, int]]
+) -> list[tuple[str, str]]:
+    """Returns how each dataset is read and why, and the classes with their samples.
+
+    Args:
+        components: Those of a set.
+        counts: (class, samples) of each.
+
+    Returns:
+        (name, text) of each.
+    """
+    rows = []
+    for item in components[:_MAX_LISTED]:
+        ways = dict.fromkeys(f"{access.kind} ({access.reason})" for access in item.accesses)
+        if ways:
+            rows.append((item.name, f"read by {' or '.join(ways)}"))
+    if counts:
+        shown = [f"{name} {count}" for name, count in counts[:_MAX_LISTED]]
+        more = len(counts) - len(shown)
+        shown += [f"... and {more} more"] if more else []
+        rows.append(("classes", ", ".join(shown)))
+    return rows
+
+
+def table(head: str, rows: Sequence[tuple[str, str]]) -> str:
+    """Returns a heading and rows of names and texts as HTML."""
+    cells = "".join(
+        f'<tr><th style="text-align:left">{html.escape(name)}</th>'
+        f'<td style="text-align:left">{html.escape(text)}</td></tr>'
+        for name, text in rows
+    )
+    return f"<div><code>{html.escape(head)}</code><table>{cells}</table></div>"

@@ -104,8 +104,8 @@ def _two_processors(monkeypatch):
         pytest.param(
             {"wait": 0.5, "read": 0.15, "hand_over": 0.35, "first_wait": 0.3},
             "the start of the epoch is the limit: waited 50.0% of 10 s, 30.0% for the first batch. "
-            "Train on dataset.repeat() with steps_per_epoch: the feed then continues between "
-            "epochs",
+            "Train on dataset.repeat() with steps_per_epoch=4: the feed then continues between "
+            "epochs (a FeedCheckpoint then needs repeated=True)",
             id="start",
         ),
         pytest.param(

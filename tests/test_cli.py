@@ -44,6 +44,47 @@ def test_inspect(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["datasets"][0]["path"] == "direct"
 
 
+def test_a_problem_is_exit_code_1(tmp_path, capsys):
+    file = write_video_file(tmp_path / "a.h5")
+    with h5py.File(file, "a") as opened:
+        opened.attrs["sample_count"] = 21
+    assert main(["inspect", file]) == 1
+    assert "problem: " in capsys.readouterr().out
+    assert main(["inspect", file, "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 1
+    with pytest.raises(SystemExit):
+        main(["inspect", "--help"])
+    assert "Exit codes: 0: no problem; 1: a problem" in " ".join(capsys.readouterr().out.split())
+
+
+def test_inspect_writes_a_page(tmp_path, capsys):
+    file = write_video_file(tmp_path / "a.h5")
+    assert main(["inspect", file, "--html", str(tmp_path / "a.html")]) == 0
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    assert main(["inspect", file, "--html", str(tmp_path / "none" / "a.html")]) == 1
+    assert "none/a.html" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "variables", "is_coloured"),
+    [
+        (True, {}, True),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (False, {}, False),
+    ],
+)
+def test_colours(tmp_path, monkeypatch, capsys, is_terminal, variables, is_coloured):
+    file = write_video_file(tmp_path / "a.h5")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: is_terminal)
+    assert main(["inspect", file]) == 0
+    assert ("\x1b[" in capsys.readouterr().out) == is_coloured
+
+
 def test_pack_then_inspect(tmp_path, capsys):
     write_clip(tmp_path / "videos" / "one" / "a.mp4")
     write_clip(tmp_path / "videos" / "two" / "b.mp4")
@@ -66,6 +107,11 @@ def test_pack_then_inspect(tmp_path, capsys):
 
 ERRORS = {
     "inspect no file": (["inspect", "none.h5"], 1, "No such file. Received: FILE=none.h5"),
+    "inspect with no memory": (
+        ["inspect", "set.h5", "--read-ahead-bytes", "-1"],
+        1,
+        "--read-ahead-bytes must be a whole number, 0 or more. Received: --read-ahead-bytes -1",
+    ),
     "inspect text": (["inspect", "text.h5"], 1, "is not an HDF5 file"),
     "inspect a folder": (["inspect", "."], 1, "is a directory"),
     "pack without classes": (["pack", "empty", "out.h5"], 1, "Expected one sub-folder per class"),

@@ -1,11 +1,14 @@
 import json
+import re
+import shlex
 
 import h5py
 import numpy as np
 import pytest
 
 import h5video_data as h5v
-from h5video_data.testing import write_video_file
+from h5video_data.testing import write_recordings, write_video_file
+from h5video_data.tools.cli import main
 
 CASES = {
     "contiguous": ({}, "direct", 1.0, ""),
@@ -15,7 +18,7 @@ CASES = {
         {"chunks": (10, 4, 3, 8, 8), "compression": "gzip"},
         "chunks",
         10.0,
-        "read_ahead_bytes=15360 or more decodes each chunk once",
+        "",  # the default memory decodes each chunk once
     ),
     "cut_rows": ({"chunks": (1, 4, 3, 8, 5), "compression": "lzf"}, "chunks", 10 / 8, ""),
     "edge": ({"chunks": (1, 3, 3, 8, 8), "compression": "gzip"}, "direct", 6 / 4, ""),
@@ -23,13 +26,13 @@ CASES = {
         {"chunks": (1, 8, 3, 8, 8), "maxshape": (None,) * 5, "compression": "gzip"},
         "direct",
         2.0,
-        "store it anew: h5video-data repack {file} {fast} (it then takes 15.0 KiB",
+        "store it anew (15.0 KiB; with --compression lzf, less): h5video-data repack {file} {fast}",
     ),
     "scale_offset": (
         {"chunks": (1, 4, 3, 8, 8), "scaleoffset": 8},
         "h5py",
         1.0,
-        "store it anew to have it read directly: h5video-data repack {file} {fast} (",
+        "to have it read directly (15.0 KiB; with --compression lzf, less): h5video-data repack ",
     ),
     "big_endian": ({"dtype": ">u2"}, "direct", 1.0, ""),
     "external": (
@@ -131,3 +134,133 @@ def test_dtypes_that_are_not_supported(tmp_path):
     }
     assert report.datasets[0].nbytes == 5 * 4 * 3
     assert "X: (5, 4) unknown, 60 bytes" in str(report)
+
+
+# Advice, followed to the letter
+
+
+def follow(command):
+    """Runs what is to be typed, as a shell does; returns the file that it writes."""
+    program, *arguments = shlex.split(command)
+    assert program == "h5video-data"
+    assert main([*arguments, "--quiet"]) == 0
+    return arguments[2]
+
+
+def write_layouts(path):
+    """Datasets that are to be stored anew, each for another reason, and of two lengths."""
+    with h5py.File(path, "w") as file:
+        for group, count in (("train", 30), ("test", 10)):
+            values = np.arange(count * 4 * 8 * 8).reshape(count, 4, 8, 8).astype(np.uint8)
+            many = {"chunks": (1, 8, 8, 8), "maxshape": (None,) * 4, "compression": "gzip"}
+            file.create_dataset(f"{group}/X", data=values, **many)
+            file.create_dataset(f"{group}/-flow", data=values, chunks=(1, 4, 8, 8), scaleoffset=8)
+            file.create_dataset(f"{group}/small", data=values, chunks=(1, 1, 4, 4))
+            file[f"{group}/Y"] = np.arange(count)
+
+
+def test_commands_do_what_they_say(tmp_path):
+    path = tmp_path / "a b.h5"
+    write_layouts(path)
+    (tmp_path / "a b_fast.h5").write_bytes(b"")  # a name that is taken
+    report = h5v.inspect(path)
+    commands = {item.command for item in report.advice}
+    assert len(commands) == 2  # not one for each dataset, whose outputs would be the same file
+    for group, num_rows in (("train", 30), ("test", 10)):
+        (command,) = {item.command for item in report.advice if item.datasets[0].startswith(group)}
+        out = follow(command)
+        again = [item for item in h5v.inspect(out).datasets if item.name.startswith(group)]
+        assert {item.path for item in again if len(item.shape) > 2} == {"direct"}
+        assert not any(item.advice for item in again)
+        loader = h5v.VideoLoader(out, x=f"{group}/X", y=f"{group}/Y")
+        assert loader.num_samples == num_rows
+        with h5py.File(path) as old, h5py.File(out) as new:
+            for name in ("X", "-flow", "small"):
+                np.testing.assert_array_equal(new[group][name][()], old[group][name][()])
+
+
+@pytest.mark.parametrize("name", ["X", "-x"])
+def test_a_name_like_an_option(tmp_path, name):
+    write_video_file(tmp_path / "a.h5", chunks=(1, 4, 3, 8, 8), scaleoffset=8)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.move("X", name)
+    (advice,) = h5v.inspect(tmp_path / "a.h5").advice
+    assert h5v.inspect(follow(advice.command)).datasets[0].path in ("direct", "memory")
+
+
+def test_no_command_where_it_would_fail(tmp_path):
+    file = write_video_file(tmp_path / "a.h5", chunks=(1, 4, 3, 8, 8), scaleoffset=8)
+    with h5py.File(file, "a") as opened:
+        opened.attrs["sample_count"] = 21
+    assert h5v.inspect(file).advice == ()
+    with h5py.File(file, "a") as opened:
+        opened.attrs["sample_count"] = 0
+    assert h5v.inspect(file).advice == ()
+
+
+def test_memory_is_what_decodes_each_chunk_once(tmp_path):
+    shape = (8, 3, 32, 32)
+    file = write_video_file(
+        tmp_path / "a.h5", num_samples=400, sample_shape=shape, chunks=(50, *shape), compression=1
+    )
+    assert h5v.inspect(file).datasets[0].epoch_amplification == 1  # with the default
+    little = h5v.inspect(file, read_ahead_bytes=6 << 20)
+    assert little.datasets[0].epoch_amplification > 2
+    wanted = int(re.match(r"read_ahead_bytes=(\d+) ", little.advice[0].text)[1])
+    assert 400 * 8 * 3 * 32 * 32 < wanted < 64 << 20
+    enough = h5v.inspect(file, read_ahead_bytes=wanted)
+    assert enough.datasets[0].epoch_amplification == 1
+    assert enough.advice == ()
+    # And so the loader does: what is read is what is stored, once.
+    decoded = {}
+    for memory in (6 << 20, wanted):
+        with h5v.VideoLoader(file, y=None, seed=0, read_ahead_bytes=memory) as loader:
+            for _ in loader:
+                pass
+            decoded[memory] = loader.stats.read_bytes / little.datasets[0].stored_nbytes
+    assert decoded[wanted] < 1.3  # with the beginning of the next epoch
+    assert decoded[6 << 20] == pytest.approx(little.datasets[0].epoch_amplification, rel=0.35)
+
+
+def test_unwritten_chunks(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (20, 4, 3, 8, 8), "u1", chunks=(1, 4, 3, 8, 8))[:15] = 1
+    report = h5v.inspect(tmp_path / "a.h5")
+    assert report.datasets[0].num_unwritten_chunks == 5
+    assert report.advice[0].text == "5 of 20 chunks were never written, and are read as 0"
+    assert "(5 of 20 never written)" in str(report)
+
+
+def test_samples_have_a_call_too(tmp_path):
+    file = write_video_file(tmp_path / "a.h5")
+    assert h5v.inspect(file).sample_call == f'h5v.video_dataset_from_hdf5("{file}")'
+    with h5py.File(file, "a") as opened:
+        opened.move("X", "train/clips")
+        opened.move("Y", "train/labels")
+    call = h5v.inspect(file).sample_call
+    assert call == f'h5v.video_dataset_from_hdf5("{file}", x="train/clips", y="train/labels")'
+    assert h5v.VideoLoader(file, x="train/clips", y="train/labels").num_samples == 20
+
+
+def test_many_datasets_are_a_table(tmp_path):
+    write_recordings(tmp_path / "a.h5", [5] * 200, layout="groups")
+    lines = str(h5v.inspect(tmp_path / "a.h5")).splitlines()
+    assert len(lines) < 10
+    assert any("data/demo_*/actions  x200" in line for line in lines)
+
+
+def test_a_page_needs_no_network_and_escapes_names(tmp_path):
+    file = write_video_file(tmp_path / "a.h5", num_samples=8, chunks=(4, 4, 3, 8, 8))
+    with h5py.File(file, "a") as opened:
+        opened.attrs["class_names"] = ["<b>", "b", "c", "d"]
+        opened["<script>"] = [1]
+    report = h5v.inspect(file, html=tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert not re.search(r"(src|href)=.(?!data:)", page)
+    assert page.count("data:image/png") == 6
+    assert report.class_counts == (("<b>", 2), ("b", 2), ("c", 2), ("d", 2))
+    assert "<svg" in page
+    assert "prefers-color-scheme:dark" in page
+    assert "<!doctype" not in report._repr_html_()

@@ -21,6 +21,7 @@ def test_the_package_lists_its_public_names_only():
         "pack",
         "repack",
         "samplers",
+        "show",
         "split_samples",
         "testing",
         "transforms",

@@ -785,7 +785,7 @@ def test_command_without_tqdm(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "options",
     [
-        {"chunks": MANY, **GZIP},
+        {"chunks": (1, 8, 3, 8, 8), "maxshape": (None,) * 5, **GZIP},
         {"external": [("raw.bin", 0, h5py.h5f.UNLIMITED)]},
         {"chunks": ONE, "scaleoffset": 8},
     ],
@@ -796,7 +796,7 @@ def test_the_advice_of_inspect_can_be_typed(tmp_path, monkeypatch, capsys, name,
     with h5py.File(path, "a") as file:
         file.move("X", name)
     (advice,) = next(item.advice for item in h5v.inspect(path).datasets if item.name == name)
-    command = re.search(r"h5video-data (repack .*?)( \(it then takes|$)", advice)[1]
+    command = re.search(r"h5video-data (repack .*)$", advice)[1]
     assert main(shlex.split(command)) == 0
     capsys.readouterr()
     (report,) = [

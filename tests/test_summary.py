@@ -57,3 +57,16 @@ def test_a_dataset_says_what_its_map_functions_make(tmp_path):
     dataset = h5v.video_dataset_from_hdf5(paths, batch_size=3)
     assert "VideoDataset: 2 files" not in repr(dataset.map(lambda x, _: x))
     assert isinstance(dataset, tf.data.Dataset)
+
+
+def test_str_and_a_notebook_tell_how_it_is_read_and_the_classes(tmp_path):
+    path = write_video_file(tmp_path / "<a>.h5", num_samples=10, num_classes=2)
+    loader = VideoLoader(path, seed=0, validation_split=0.2, subset="training")
+    for each in (loader, loader.dataset()):
+        lines = str(each).splitlines()
+        assert lines[0] == repr(each)
+        assert lines[1] == "  X: read by direct (it is contiguous)"
+        counts = [int(text.split()[1]) for text in lines[3].removeprefix("  classes: ").split(", ")]
+        assert sum(counts) == 8
+        assert "<th" in each._repr_html_()
+        assert "8 of 10 samples" in each._repr_html_()

@@ -58,13 +58,13 @@ def advise(measured: Measurements, loader: VideoLoader) -> str:
 
 
 def _starting(measured: Measurements, loader: VideoLoader, waited: str) -> str:
-    del loader
     waited += f", {measured.first_wait:.1%} for the first batch"
     if measured.is_first:
         return f"the start of the training is the limit: {waited}. See the next epoch"
     return (
         f"the start of the epoch is the limit: {waited}. Train on dataset.repeat() with "
-        "steps_per_epoch: the feed then continues between epochs"
+        f"steps_per_epoch={loader.steps_per_epoch}: the feed then continues between epochs "
+        "(a FeedCheckpoint then needs repeated=True)"
     )
 
 

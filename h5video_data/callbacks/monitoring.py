@@ -65,13 +65,14 @@ class EpochReport:
 class FeedMonitor(Callback):
     """Keras callback that measures, each epoch, how long the training waits for its data.
 
-        monitor = FeedMonitor(train)
+        monitor = FeedMonitor(train, logs=True)
         model.fit(train, epochs=10, shuffle=False, callbacks=[monitor, CSVLogger("log.csv")])
 
-    It prints one line an epoch, with advice, and adds to the epoch's logs, for the callbacks after
-    it in the list: `feed_steps_per_second`, `feed_samples_per_second`, `feed_wait` (the fraction of
-    the epoch that the training waited), and its parts by what it waited for, `feed_read`,
-    `feed_decode`, `feed_map` and `feed_hand_over`. Validation does not count.
+    It prints one line an epoch, with advice. With `logs=True`, it adds to the epoch's logs, which
+    Keras's progress bar shows and `History` keeps, for the callbacks after it in the list:
+    `feed_steps_per_second`, `feed_samples_per_second`, `feed_wait` (the fraction of the epoch that
+    the training waited), and its parts by what it waited for, `feed_read`, `feed_decode`,
+    `feed_map` and `feed_hand_over`. Validation does not count.
 
     The k-th step of an epoch waits from its beginning until the feed delivers its k-th batch; only
     time in which a batch is requested from the feed counts. So the training may run on the dataset
@@ -86,6 +87,7 @@ class FeedMonitor(Callback):
     Args:
         feed: The dataset that `video_dataset_from_hdf5` returned, or its `VideoLoader`.
         verbose: 1: print a line after each epoch. 0: print nothing.
+        logs: Whether to add its values to the logs of the epochs.
 
     Attributes:
         history: An `EpochReport` for each epoch so far.
@@ -97,8 +99,11 @@ class FeedMonitor(Callback):
     # Keras 3 on JAX: do not wait for the results of each step; other threads call `*_end` hooks.
     async_safe = True
 
-    def __init__(self, feed: tf.data.Dataset | VideoLoader, *, verbose: int = 1) -> None:
+    def __init__(
+        self, feed: tf.data.Dataset | VideoLoader, *, verbose: int = 1, logs: bool = False
+    ) -> None:
         self.verbose = verbose
+        self._adds_logs = logs
         self.history: list[EpochReport] = []
         self._loader = loader_of(feed)
         self._is_first = True
@@ -145,7 +150,7 @@ class FeedMonitor(Callback):
         self._is_first = False
         report = _report(epoch, measured, self._loader)
         self.history.append(report)
-        if logs is not None:
+        if logs is not None and self._adds_logs:
             logs.update(report.logs())
         if self.verbose:
             # The progress bar has not ended its line yet.

@@ -20,6 +20,7 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.system import shell_words
 
 from .demo import run_demo
+from .inspecting.text import report_text
 from .inspection import inspect
 from .pack import pack
 from .repack import repack
@@ -115,9 +116,21 @@ def _parser() -> argparse.ArgumentParser:
         new.set_defaults(run=run)
         return new.add_argument
 
-    add = command("inspect", _inspect, help="show how a file is stored and will be read")
+    add = command(
+        "inspect",
+        _inspect,
+        help="show how a file is stored and will be read, and what to do about it",
+        epilog="Exit codes: 0: no problem; 1: a problem stands in the way of training, or an "
+        "error; 2: wrong usage; 130: interrupted.",
+    )
     add("path", metavar="FILE")
     add("--json", action="store_true", help="print JSON")
+    text = "write a page with samples, labels and chunks as well; it needs no network"
+    add("--html", metavar="REPORT.html", help=text)
+    text = "read and decode for two seconds, to predict samples per second"
+    add("--probe", action="store_true", help=text)
+    text = "memory for reading that is counted with (default: that of a loader)"
+    add("--read-ahead-bytes", type=int, metavar="N", help=text)
 
     add = command(
         "repack",
@@ -178,9 +191,23 @@ def _size(value: str) -> tuple[int, int]:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    report = inspect(options.path)
-    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
-    return 0
+    report = inspect(
+        options.path,
+        probe=options.probe,
+        read_ahead_bytes=options.read_ahead_bytes,
+        html=options.html,
+    )
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        print(report_text(report, is_coloured=_shows_colours()))
+    return 1 if report.problems else 0
+
+
+def _shows_colours() -> bool:
+    """Whether stdout is a terminal that shows colours, and nobody minds (https://no-color.org)."""
+    is_wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_wanted and sys.stdout.isatty()
 
 
 def _repack(options: argparse.Namespace) -> int:

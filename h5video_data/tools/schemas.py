@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileFormatError, H5VideoError
 from h5video_data.sampling.bounds import BoundsKind, read_bounds
 
+from .openings import Opening
+
 # Bounded work, however large the file is.
 _MAX_DATASETS = 20_000
 _MAX_RECORDINGS = 64  # that are compared with each other
@@ -70,26 +72,32 @@ class _Recordings(NamedTuple):
     y: str | None
     num_rows: float
     """Of a typical recording."""
-    bounds: str | None = None
-    """As it is written in the call."""
+    bounds: tuple[BoundsKind | None, str] | None = None
+    """Its kind, if that must be said, and its name."""
 
 
 def opening_call(
     path: str, datasets: Sequence[Rows], read: Callable[[str], NDArray[Any]]
 ) -> str | None:
-    """Returns the call that opens a file of recordings; None if its rows are no frames.
+    """Returns the call that opens a file of recordings; None if its rows are no frames."""
+    found = recordings_opening(datasets, read)
+    return found and found.call(path)
+
+
+def recordings_opening(
+    datasets: Sequence[Rows], read: Callable[[str], NDArray[Any]]
+) -> Opening | None:
+    """Finds out how to open a file of recordings; None if its rows are no frames.
 
     Frames are told by shape and dtype, never by their values: (rows, columns), with channels last
     or first. The recordings are groups that are alike; or they follow each other, with a dataset of
     bounds; or the file is one.
 
     Args:
-        path: The file's path, for the call.
         datasets: The datasets of the file.
         read: Returns all values of the dataset with this name; may raise an H5VideoError.
     """
-    # A `*` in an argument is a pattern, and "@" an attribute.
-    datasets = [item for item in datasets[:_MAX_DATASETS] if not re.search(r"[*@]", item.name)]
+    datasets = _plainly_named(datasets)
     frames = sorted(filter(_is_frames, datasets), key=_preference)
     found = (
         _in_groups(frames, datasets)
@@ -99,11 +107,29 @@ def opening_call(
     if found is None:
         return None
     num_frames = max(1, min(_FRAMES, int(found.num_rows)))
-    bounds = f", bounds={found.bounds}" if found.bounds else ""
-    return (
-        f"h5v.video_dataset_from_hdf5({_quoted(path)}, x={_quoted(found.x)}, y={_quoted(found.y)}, "
-        f"windows=h5v.Windows({num_frames}{bounds}))"
-    )
+    return Opening(found.x, found.y, num_frames, found.bounds)
+
+
+def samples_opening(datasets: Sequence[Rows]) -> Opening | None:
+    """Finds out how to open a file whose rows are samples: `X`, or the first of clips or images."""
+    found = [item for item in _plainly_named(datasets) if item.is_readable]
+    videos = [item for item in found if item.name == "X" and item.dtype != "string"]
+    videos += sorted((i for i in found if len(i.shape) in (5, 6)), key=_preference)
+    videos += sorted((i for i in found if _is_frames(i)), key=_preference)
+    if not videos:
+        return None
+    x = videos[0]
+    if any(item.name == "Y" and item.shape[:1] == x.shape[:1] for item in found):
+        return Opening(x.name, "Y", None)
+    labels = [item.name for item in found if _is_label(item, x.shape[0])]
+    group = x.name.rpartition("/")[0]
+    beside = [name for name in labels if name.rpartition("/")[0] == group]
+    return Opening(x.name, _named(_LABELS, beside or labels), None)
+
+
+def _plainly_named(datasets: Sequence[Rows]) -> list[Rows]:
+    # A `*` in an argument is a pattern, and "@" an attribute.
+    return [item for item in datasets[:_MAX_DATASETS] if not re.search(r"[*@]", item.name)]
 
 
 def _is_frames(item: Rows) -> bool:
@@ -266,10 +292,9 @@ def _bounds_candidates(frames: Rows, datasets: Sequence[Rows]) -> list[Rows]:
 
 def _fitting(
     candidate: Rows, num_rows: int, read: Callable[[str], NDArray[Any]]
-) -> tuple[NDArray[np.int64], str] | None:
+) -> tuple[NDArray[np.int64], tuple[BoundsKind | None, str]] | None:
     """Returns bounds of two recordings or more, and how the call is to name them."""
     values, words = read(candidate.name), _words(_last(candidate.name))
-    name = _quoted(candidate.name)
     said = [kind for kind, kind_words in _KINDS.items() if words & kind_words]
     for kind in (None, *said):
         try:
@@ -279,7 +304,7 @@ def _fitting(
         # Where every row begins a recording, the values are numbers of something else.
         if len(edges) < 3 or _median(np.diff(edges)) < 2:
             return None
-        return edges, name if kind is None else f"({_quoted(kind)}, {name})"
+        return edges, (kind, candidate.name)
     return None
 
 
@@ -346,9 +371,3 @@ def _natural(name: str) -> list[Any]:
 
 def _median(values: Any) -> float:
     return float(np.median(values))
-
-
-def _quoted(text: str | None) -> str:
-    """Returns a string as it is typed, in double quotes where that is possible."""
-    plain = text is not None and text.isprintable() and not re.search(r'["\\]', text)
-    return f'"{text}"' if plain else repr(text)

@@ -1,0 +1,1 @@
+"""`inspect`: facts of a file, the advice that follows from them, and their forms for people."""

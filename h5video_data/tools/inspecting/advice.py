@@ -1,0 +1,161 @@
+"""What to do about how datasets are stored: rules from facts to one short line each. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from h5video_data.planning.access import Access
+from h5video_data.reading.byte_sources import BYTES_PER_READ
+from h5video_data.storage.system import shell_words
+
+from .report import Advice, DatasetReport
+from .text import size_text
+
+# A random read of one sample that decodes this many times its bytes is worth a new layout; so is
+# an epoch that decodes this many times its bytes.
+BAD_AMPLIFICATION = 2.0
+
+# A sample in fewer pieces than this is read well enough, however small they are.
+_MANY_PIECES = 8
+
+# Commands for one file; where more would be needed, none is given.
+_MAX_COMMANDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A dataset that can be read, and what the rules need of it beyond its report."""
+
+    report: DatasetReport
+    access: Access
+    num_samples: int | None
+    """Its rows in use; None: the attribute that says it is not valid."""
+    whole_cache_nbytes: int = 0
+    """`read_ahead_bytes` with which each chunk is decoded once an epoch."""
+
+
+def advise(
+    facts: Sequence[Facts],
+    *,
+    memory_nbytes: int,
+    exists: Callable[[str], bool] = os.path.exists,
+) -> list[tuple[Facts, Advice]]:
+    """Returns the advice for each dataset, in their order.
+
+    Args:
+        facts: The datasets.
+        memory_nbytes: Bytes of the machine's memory.
+        exists: Whether there is a file of that name, which a command must not name as its output.
+    """
+    reasons = [(item, _why_anew(item)) for item in facts if len(item.report.shape) > 2]
+    commands = _commands([item for item, reason in reasons if reason], exists)
+    found = []
+    for item, reason in reasons:
+        report = item.report
+        if reason == "memory" and item.whole_cache_nbytes <= memory_nbytes // 2:
+            text = (
+                f"read_ahead_bytes={item.whole_cache_nbytes} decodes each chunk once an epoch, not "
+                f"{report.epoch_amplification:.2g} times"
+            )
+            found.append((item, Advice(text)))
+        if reason and id(item) in commands:
+            found.append((item, Advice(_REASONS[reason].format(_size(report)), commands[id(item)])))
+        if report.num_unwritten_chunks:
+            text = (
+                f"{report.num_unwritten_chunks} of {report.num_chunks} chunks were never written, "
+                f"and are read as {item.access.stored.fill_value!s}"
+            )
+            found.append((item, Advice(text)))
+        if item.access.stored.dtype.kind == "f":
+            text = (
+                f"if these are pixels, uint8 takes a {item.access.stored.dtype.itemsize}th of the "
+                "bytes; cast on the accelerator"
+            )
+            found.append((item, Advice(text)))
+    return found
+
+
+_Reason = Literal["h5py", "memory", "decodes", "pieces"]
+
+_REASONS: dict[_Reason, str] = {
+    "h5py": "store it anew to have it read directly{}",
+    "memory": "store it anew, and no memory is needed{}",
+    "decodes": "store it anew{}",
+    "pieces": "store it anew: a sample is read in small pieces{}",
+}
+
+
+def _size(report: DatasetReport) -> str:
+    """What it takes without its filters; `--compression` is for those who have no room for that."""
+    if not report.filters:
+        return ""
+    return f" ({size_text(report.nbytes)}; with --compression lzf, less)"
+
+
+def _why_anew(item: Facts) -> _Reason | None:
+    """Returns why a dataset is to be stored anew; None: it need not be."""
+    report = item.report
+    if item.access.kind == "h5py":
+        return "h5py"
+    if item.access.kind == "memory":
+        return None
+    if item.access.kind == "chunks" and report.epoch_amplification >= BAD_AMPLIFICATION:
+        return "memory"
+    if item.access.kind == "direct" and report.read_amplification >= BAD_AMPLIFICATION:
+        return "decodes"
+    decoded_nbytes = item.access.stored.row_decoded_nbytes
+    pieces = report.reads_per_sample
+    if pieces >= _MANY_PIECES and decoded_nbytes < BYTES_PER_READ * pieces:
+        return "pieces"
+    return None
+
+
+def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int, str]:
+    """Returns what to type to store datasets anew, by the `id` of each.
+
+    Datasets with the same rows in use are stored by one command, since each makes a new file. Those
+    of other rows get a file of their own: the attribute `sample_count` of the new one would cut
+    them short.
+    """
+    groups: dict[tuple[str, str, int], list[Facts]] = {}
+    for item in facts:
+        if item.num_samples:  # `repack` writes no file without samples
+            stored = item.access.stored
+            folder = stored.name.strip("/").rpartition("/")[0]
+            groups.setdefault((stored.path, folder, item.num_samples), []).append(item)
+    commands: dict[int, str] = {}
+    num_outs: dict[str, int] = {}
+    for (path, _, _), members in groups.items():
+        number = num_outs.get(path, 0)
+        num_outs[path] = number + 1
+        names = dict.fromkeys(item.access.stored.name.strip("/") for item in members)
+        out = _new_name(path, number, exists)
+        words = ["h5video-data", "repack", _argument(path), _argument(out)]
+        if list(names) != ["X"]:
+            words += [word for name in names for word in _option("--x", name)]
+        commands |= {id(item): shell_words(words) for item in members}
+    # Of many, none would be followed.
+    return {
+        id(item): commands[id(item)]
+        for item in facts
+        if id(item) in commands and num_outs[item.access.stored.path] <= _MAX_COMMANDS
+    }
+
+
+def _new_name(path: str, number: int, exists: Callable[[str], bool]) -> str:
+    """Returns the name of a file that there is not yet, for the output of a command."""
+    stem = os.path.splitext(path)[0]
+    plain = f"{stem}_fast.h5" if not number else f"{stem}_fast_{number + 1}.h5"
+    names = [plain, *(f"{stem}_fast_{number + 1}_{i}.h5" for i in range(2, 100))]
+    return next((name for name in names if not exists(name)), plain)
+
+
+def _argument(path: str) -> str:
+    return f"./{path}" if path.startswith("-") else path
+
+
+def _option(flag: str, value: str) -> list[str]:
+    return [f"{flag}={value}"] if value.startswith("-") else [flag, value]

@@ -1,0 +1,145 @@
+"""Predicts samples per second: reads and decodes for two seconds, as a training would.
+
+What is timed is the loader's own reading, by its threads, without TensorFlow. Where chunks hold
+many samples, an epoch of exact shuffle decodes more in its beginning, while the cache is empty,
+than later. So whole chunks are timed there, each decoded once, and the rate is divided by how many
+times a shuffled epoch decodes them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Literal
+
+from h5video_data.errors import H5VideoError
+from h5video_data.loader import VideoLoader
+from h5video_data.storage.hdf5_files import HDF5_ERRORS
+from h5video_data.tools.openings import Opening
+
+from .facts import BATCH_SIZE, decodes_per_epoch
+from .report import FileReport
+
+PROBE_SECONDS = 2.0
+# The part of it that is not timed: opening, threads that start, memory that is touched first.
+WARM_UP = 0.25
+# Datasets that share it, the largest.
+MAX_PROBED = 4
+
+
+def rate(
+    epochs: Callable[[], Iterable[int]],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Measures samples per second, from the second batch after the warm-up on.
+
+    Args:
+        epochs: Each call begins an epoch; it yields the number of samples of each batch.
+        seconds: How long to read.
+        clock: Tells the time in seconds.
+    """
+    begin = clock()
+    first: float | None = None
+    count, now = 0, begin
+    whole_count = 0
+    while True:
+        for num_samples in epochs():
+            now = clock()
+            whole_count += num_samples
+            if first is not None:
+                count += num_samples
+            elif now - begin >= WARM_UP * seconds:
+                first = now
+            if now - begin >= seconds and count:
+                break
+        if now - begin >= seconds or not whole_count:
+            break
+    if first is None or not count or now <= first:  # a batch took longer than all of that
+        return whole_count / max(now - begin, 1e-9)
+    return count / (now - first)
+
+
+def predicted(measured: float, *, measured_decodes: float, epoch_decodes: float) -> float:
+    """Returns the samples per second of a shuffled epoch.
+
+    Args:
+        measured: Samples per second that were measured.
+        measured_decodes: How many times each chunk was decoded for them.
+        epoch_decodes: How many times the epoch decodes it.
+    """
+    return measured * measured_decodes / max(epoch_decodes, measured_decodes)
+
+
+def probe_datasets(report: FileReport) -> FileReport:
+    """Adds the prediction for the largest datasets of samples."""
+    readable = [
+        item
+        for item in report.datasets
+        if len(item.shape) > 2 and item.path not in ("memory", "none") and item.nbytes
+    ]
+    chosen = sorted(readable, key=lambda item: -item.nbytes)[:MAX_PROBED]
+    rates = {}
+    for item in chosen:
+        arguments = {"x": item.name, "y": None, "read_ahead_bytes": report.read_ahead_bytes}
+        rates[item.name] = _probe(report.path, arguments, PROBE_SECONDS / len(chosen))
+    datasets = tuple(
+        replace(item, samples_per_second=rates.get(item.name)) for item in report.datasets
+    )
+    opened = [item.samples_per_second for item in datasets if item.name in rates]
+    whole = opened[0] if len(opened) == 1 else None
+    return replace(report, datasets=datasets, samples_per_second=whole)
+
+
+def probe_opening(path: str, opening: Opening, read_ahead_bytes: int | None) -> float | None:
+    """Predicts windows per second of a file of recordings."""
+    arguments = {**opening.arguments(), "read_ahead_bytes": read_ahead_bytes}
+    return _probe(path, arguments, PROBE_SECONDS)
+
+
+def _probe(path: str, arguments: dict[str, Any], seconds: float) -> float | None:
+    options = {"batch_size": BATCH_SIZE, "seed": 0, **arguments}
+    try:
+        with VideoLoader(path, **options) as loader:
+            decodes = _decodes_per_epoch(loader)
+            num_samples = loader.num_samples
+        shuffle: Literal["blocks", True] = "blocks" if decodes > 1 else True
+        # A batch of a small set is no smaller than the set.
+        options["batch_size"] = min(BATCH_SIZE, num_samples)
+        with VideoLoader(path, shuffle=shuffle, **options) as loader:
+
+            def epoch() -> Iterable[int]:
+                with closing(loader.batches()) as batches:  # type: ignore[type-var]
+                    for _, indices, _ in batches:
+                        yield len(indices)
+
+            measured = rate(epoch, seconds)
+    except (H5VideoError, *HDF5_ERRORS):  # which the report tells, or the training would
+        return None
+    return predicted(measured, measured_decodes=1.0, epoch_decodes=decodes)
+
+
+def _decodes_per_epoch(loader: VideoLoader) -> float:
+    """Returns how many times a shuffled epoch of a loader decodes each chunk of many rows."""
+    found = [1.0]
+    for item in loader._set.components:
+        rows = [access.chunk_rows for access in item.accesses if access.chunk_rows is not None]
+        if rows:
+            capacity = loader._feed.memory.cached_items
+            num_rows = int(item.index.num_rows.sum())
+            per_batch = min(num_rows, loader.global_batch_size * item.index.rows_per_sample)
+            found.append(decodes_per_epoch(num_rows, rows[0].num_rows, per_batch, capacity))
+    return max(found)
+
+
+def class_counts(path: str, opening: Opening) -> tuple[tuple[str, int], ...]:
+    """Counts the samples of each class of the labels that a call reads; () if they are none."""
+    if opening.y is None or opening.num_frames is not None:
+        return ()
+    try:
+        with VideoLoader(path, **opening.arguments()) as loader:
+            return loader._class_counts()
+    except (H5VideoError, *HDF5_ERRORS):
+        return ()

@@ -1,0 +1,49 @@
+"""The call that opens a file, as it is typed and as arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from h5video_data.sampling.bounds import BoundsKind
+from h5video_data.sampling.windows import Windows
+
+
+class Opening(NamedTuple):
+    """The arguments that open a file."""
+
+    x: str
+    y: str | None
+    num_frames: int | None
+    """Frames of a window; None: rows are samples."""
+    bounds: tuple[BoundsKind | None, str] | None = None
+
+    def call(self, path: str) -> str:
+        """Returns the call, as it is typed."""
+        words = [_quoted(path)]
+        if self.num_frames is not None or self.x != "X":
+            words.append(f"x={_quoted(self.x)}")
+        if self.num_frames is not None or self.y != "Y":
+            words.append(f"y={_quoted(self.y)}")
+        if self.num_frames is not None:
+            bounds = f", bounds={_bounds_text(*self.bounds)}" if self.bounds else ""
+            words.append(f"windows=h5v.Windows({self.num_frames}{bounds})")
+        return f"h5v.video_dataset_from_hdf5({', '.join(words)})"
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the keyword arguments of the call."""
+        if self.num_frames is None:
+            return {"x": self.x, "y": self.y}
+        kind, name = self.bounds or (None, None)
+        bounds = name if kind is None or name is None else (kind, name)
+        return {"x": self.x, "y": self.y, "windows": Windows(self.num_frames, bounds=bounds)}
+
+
+def _bounds_text(kind: BoundsKind | None, name: str) -> str:
+    return _quoted(name) if kind is None else f"({_quoted(kind)}, {_quoted(name)})"
+
+
+def _quoted(text: str | None) -> str:
+    """Returns a string as it is typed, in double quotes where that is possible."""
+    plain = text is not None and text.isprintable() and not re.search(r'["\\]', text)
+    return f'"{text}"' if plain else repr(text)

@@ -1,0 +1,1 @@
+"""`show`: pictures of samples, as PNG and HTML, without a plotting library."""

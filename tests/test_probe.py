@@ -1,0 +1,65 @@
+"""The arithmetic of predictions, with a clock that is made up; and a probe of a file."""
+
+import pytest
+
+import h5video_data as h5v
+from h5video_data.testing import write_video_file
+from h5video_data.tools.inspecting.facts import decodes_per_epoch
+from h5video_data.tools.inspecting.probe import predicted, rate
+
+
+class Machine:
+    """Batches of 10 samples, of which the first takes a second, and each other one `step`."""
+
+    def __init__(self, step, batches_per_epoch=5):
+        self.now, self.step, self.batches = 0.0, step, batches_per_epoch
+        self.is_first = True
+
+    def epoch(self):
+        for _ in range(self.batches):
+            self.now += 1.0 if self.is_first else self.step
+            self.is_first = False
+            yield 10
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.4])
+def test_the_start_does_not_count(step):
+    machine = Machine(step)
+    assert rate(machine.epoch, 2.0, lambda: machine.now) == pytest.approx(10 / step)
+    assert machine.now < 2.0 + step
+
+
+def test_a_batch_that_takes_longer_than_the_probe():
+    machine = Machine(3.0)
+    found = rate(machine.epoch, 0.5, lambda: machine.now)
+    assert 10 / 3 <= found <= 10
+
+
+def test_no_samples_do_not_hang():
+    assert rate(lambda: iter(()), 1.0) == 0
+
+
+def test_chunks_that_are_decoded_again_cost_as_much():
+    assert predicted(600, measured_decodes=1, epoch_decodes=3) == 200
+    assert predicted(600, measured_decodes=1, epoch_decodes=1) == 600
+
+
+def test_decodes_per_epoch():
+    assert decodes_per_epoch(1000, 10, 10, capacity=1000) == 1
+    assert decodes_per_epoch(1000, 10, 1, capacity=0) == 10
+    few = decodes_per_epoch(1000, 10, 10, capacity=250)
+    assert 1 < few < 10
+    # A longer epoch is counted on a part of it.
+    assert decodes_per_epoch(100_000, 10, 10, 25_000) == pytest.approx(few, rel=0.1)
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 4, 3, 8, 8), (10, 4, 3, 8, 8)])
+def test_a_probe_of_a_file(tmp_path, monkeypatch, chunks):
+    monkeypatch.setattr("h5video_data.tools.inspecting.probe.PROBE_SECONDS", 0.2)
+    filters = {"compression": "gzip"} if chunks else {}
+    file = write_video_file(tmp_path / "a.h5", num_samples=200, chunks=chunks, **filters)
+    report = h5v.inspect(file, probe=True)
+    assert report.samples_per_second > 100
+    assert report.datasets[0].samples_per_second == report.samples_per_second
+    assert "predicted: " in str(report)
+    assert h5v.inspect(file).samples_per_second is None
