@@ -7,8 +7,10 @@ bytes are stored.
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -134,6 +136,41 @@ def describe_pictures(
         variable=None if isinstance(variable, str) else variable,
         heap_obstacle=variable if isinstance(variable, str) else None,
     )
+
+
+class PictureLook(NamedTuple):
+    """What some rows of a dataset of pictures are, spread over it."""
+
+    num_rows: int
+    """Rows that were looked at."""
+    codecs: dict[str, int]
+    """How many of them begin as each codec's pictures do; "" is for others, and empty rows."""
+    sizes: tuple[tuple[int, int], ...]
+    """The sizes that there are, (rows, columns), the most frequent first."""
+    mean_nbytes: float
+    """Bytes of a row, without the zeros behind it."""
+
+
+def look_at_pictures(dataset: Any, num_rows: int = 64) -> PictureLook:
+    """Reads some rows of an open `h5py.Dataset` of pictures, and the headers of these.
+
+    Raises:
+        H5VideoError: They cannot be read.
+    """
+    rows = np.unique(np.linspace(0, len(dataset) - 1, num_rows).astype(np.int64)).tolist()
+    codecs: Counter[str] = Counter()
+    sizes: Counter[tuple[int, int]] = Counter()
+    num_bytes = 0
+    for row in rows:
+        data = read_row(dataset, row)
+        num_bytes += int(np.flatnonzero(data)[-1]) + 1 if data.any() else 0
+        codec = picture_codec_of(data)
+        codecs["" if codec is None else codec.name] += 1
+        with contextlib.suppress(PictureError):
+            header = read_header(data)
+            sizes[header.rows, header.columns] += 1
+    found = tuple(size for size, _ in sizes.most_common())
+    return PictureLook(len(rows), dict(codecs.most_common()), found, num_bytes / len(rows))
 
 
 def holds_pictures(dataset: Any, decoding: Decoding) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from h5video_data.sampling.bounds import BoundsKind
 from h5video_data.sampling.windows import Windows
+from h5video_data.storage.picture_rows import Decode
 
 
 class Opening(NamedTuple):
@@ -17,6 +18,8 @@ class Opening(NamedTuple):
     num_frames: int | None
     """Frames of a window; None: rows are samples."""
     bounds: tuple[BoundsKind | None, str] | None = None
+    decode: Decode = "auto"
+    image_size: tuple[int, int] | None = None
 
     def call(self, path: str) -> str:
         """Returns the call, as it is typed."""
@@ -28,15 +31,24 @@ class Opening(NamedTuple):
         if self.num_frames is not None:
             bounds = f", bounds={_bounds_text(*self.bounds)}" if self.bounds else ""
             words.append(f"windows=h5v.Windows({self.num_frames}{bounds})")
+        if self.decode != "auto":
+            words.append(f"decode={_quoted(self.decode)}")
+        if self.image_size is not None:
+            words.append(f"image_size={self.image_size}")
         return f"h5v.video_dataset_from_hdf5({', '.join(words)})"
 
     def arguments(self) -> dict[str, Any]:
         """Returns the keyword arguments of the call."""
+        found: dict[str, Any] = {"x": self.x, "y": self.y}
+        if self.decode != "auto":
+            found["decode"] = self.decode
+        if self.image_size is not None:
+            found["image_size"] = self.image_size
         if self.num_frames is None:
-            return {"x": self.x, "y": self.y}
+            return found
         kind, name = self.bounds or (None, None)
         bounds = name if kind is None or name is None else (kind, name)
-        return {"x": self.x, "y": self.y, "windows": Windows(self.num_frames, bounds=bounds)}
+        return {**found, "windows": Windows(self.num_frames, bounds=bounds)}
 
 
 def _bounds_text(kind: BoundsKind | None, name: str) -> str:

@@ -20,6 +20,12 @@ from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.attributes import read_sample_count
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.layout import describe, dtype_name
+from h5video_data.storage.picture_rows import (
+    Decoding,
+    StoredPictures,
+    describe_pictures,
+    look_at_pictures,
+)
 from h5video_data.storage.strings import is_strings
 from h5video_data.storage.system import num_processors
 from h5video_data.video_set import Component, VideoSet
@@ -47,7 +53,9 @@ def facts_of(
         read_ahead_bytes: The memory, as for a loader.
     """
     try:
-        stored = describe(dataset)
+        stored = describe_pictures(dataset, Decoding("image")) or describe(dataset)
+        is_encoded = isinstance(stored, StoredPictures)
+        pictures = look_at_pictures(dataset) if is_encoded else None
     except H5VideoError as error:
         return _unreadable(dataset, name, problems, error)
     num_samples, budget = stored.shape[0], small_samples_budget(read_ahead_bytes)
@@ -72,6 +80,8 @@ def facts_of(
         dtype=stored.dtype.name,
         storage=stored.storage,
         chunk_shape=stored.chunk_shape,
+        pictures=pictures,
+        is_padded=is_encoded and dataset.dtype.kind == "u",
         filters=tuple(item.name for item in stored.filters),
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
@@ -137,7 +147,6 @@ def _unreadable(dataset: Any, name: str, problems: list[str], error: H5VideoErro
     path: AccessKind | Literal["none"] = "none"
     reason: str | None = "it has no samples"
     if is_strings(dataset):
-        # Rows of compressed pictures get a branch of their own here.
         path, reason = "memory", "strings, which `y` reads as class numbers"
     elif isinstance(error, UnsupportedDtypeError):
         is_number = dtype is None or dtype.kind in "iufc"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,20 @@ def read_file(file: Any, read_ahead_bytes: int | None) -> Found:
 
 def opening_of(file: Any, report: FileReport, linked: set[str]) -> Opening | None:
     """Finds out how to open a file: as recordings, or as samples."""
+    opening = _opening_of(file, report, linked)
+    if opening is None:
+        return None
+    pattern = re.escape(opening.x).replace(r"\*", "[^/]*")
+    of_x = [item for item in report.datasets if re.fullmatch(pattern, item.name)]
+    looks = [item.pictures for item in of_x if item.pictures is not None]
+    sizes = [size for look in looks for size in look.sizes]
+    return opening._replace(
+        decode="image" if any(item.is_padded for item in of_x) else "auto",
+        image_size=sizes[0] if len(set(sizes)) > 1 else None,
+    )
+
+
+def _opening_of(file: Any, report: FileReport, linked: set[str]) -> Opening | None:
     datasets = [
         Rows(item.name, item.shape, item.dtype, item.nbytes, item.path != "none")
         for item in report.datasets

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from h5video_data.planning.access import AccessKind
+from h5video_data.storage.picture_rows import PictureLook
 
 from .page import report_page
 from .text import report_text
@@ -45,7 +46,8 @@ class DatasetReport:
     """Bytes in the file, as far as it tells."""
     path: AccessKind | Literal["none"]
     """`memory` (all values are read once and kept), `direct` (byte ranges, each sample's into its
-    place), `chunks` (a chunk is decoded for several samples), `h5py`, or `none` (it cannot be read
+    place), `chunks` (a chunk is decoded for several samples), `pictures` (a row is an encoded
+    picture), `h5py`, or `none` (it cannot be read
     into a tensor)."""
     reason: str | None
     """Why it is not read directly, or cannot be read; None: it is."""
@@ -60,6 +62,12 @@ class DatasetReport:
     """Chunks of it; 0: it has none, or only HDF5 knows them."""
     num_unwritten_chunks: int = 0
     """Chunks that were never written: their values are the fill value."""
+    pictures: PictureLook | None = None
+    """What its rows are, if these are encoded pictures: shape and dtype are those of the decoded
+    ones."""
+    is_padded: bool = False
+    """Whether the rows of pictures are numbers, padded to the longest: decode="image" decodes them.
+    """
     samples_per_second: float | None = None
     """Predicted for shuffled batches of it alone, by `probe`; None: not measured."""
 

@@ -15,6 +15,7 @@ PATHS = {
     "memory": "memory",
     "direct": "byte ranges, each sample straight into its place",
     "chunks": "chunks, each decoded for several samples",
+    "pictures": "bytes of a row, decoded straight into its place",
     "h5py": "h5py (slow path)",
     "none": "not readable",
 }
@@ -87,7 +88,18 @@ def storage_text(item: Any) -> str:
         text += f" ({item.num_unwritten_chunks} of {item.num_chunks} never written)"
     if item.filters:
         text += f", filters {' + '.join(item.filters)}"
-    return text
+    return text + (f"; {_pictures_text(item.pictures)}" if item.pictures is not None else "")
+
+
+def _pictures_text(look: Any) -> str:
+    names = {name: name.upper() if name else "neither JPEG nor PNG" for name in look.codecs}
+    kinds = [f"{count} {names[name]}" for name, count in look.codecs.items()]
+    sizes = [f"{rows} x {columns}" for rows, columns in look.sizes[:3]]
+    more = ", ..." if len(look.sizes) > 3 else ""
+    return (
+        f"of {look.num_rows} rows looked at, {', '.join(kinds)}, of {', '.join(sizes)}{more} "
+        f"pixels and {size_text(round(look.mean_nbytes))} on average"
+    )
 
 
 def _block(item: Any, is_coloured: bool) -> str:
