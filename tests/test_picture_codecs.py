@@ -163,6 +163,15 @@ def test_jpeg_with_a_stray_marker():
         decode(bytes(data))
 
 
+def test_jpeg_of_very_many_scans():
+    """Each takes time by the size of the picture."""
+    data = jpegs()["progressive-444"]
+    start = data.rindex(b"\xff\xda")
+    decode(data[:-2] + data[start:-2] * 400 + data[-2:])
+    with pytest.raises(PictureError, match="JPEG: more than 500 scans are refused"):
+        decode(data[:-2] + data[start:-2] * 500 + data[-2:])
+
+
 @pytest.mark.parametrize(
     ("marker", "bits", "channels"), [(0xC3, 8, 3), (0xC0, 12, 3), (0xC1, 8, 2)]
 )
@@ -275,11 +284,28 @@ def test_png_with_other_chunks():
         np.testing.assert_array_equal(decode(png(values, RGB, more=more)), values)
 
 
-def test_png_whose_data_end_early():
-    whole = png(RNG_VALUES[..., :3] >> 8, RGB)
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_png_whose_data_end_early(interlaced):
+    whole = png(RNG_VALUES[..., :3] >> 8, RGB, interlaced=interlaced)
     short = with_png_size(whole, 14, 11)  # a row more than there are
     with pytest.raises(PictureError, match=r"^PNG: "):
         decode(short)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_interlaced_png_without_a_warning(channels, capfd):
+    values = RNG_VALUES[..., :channels] >> 8
+    data = png(values, {1: GREY, 3: RGB, 4: RGBA}[channels], interlaced=True)
+    np.testing.assert_array_equal(decode(data), values)
+    assert capfd.readouterr() == ("", "")  # libpng prints one for each picture
+
+
+@pytest.mark.parametrize("place", [26, 27, 28])
+def test_png_of_an_unknown_method(place):
+    data = png(RNG_VALUES[..., :3] >> 8, RGB)
+    header = data[16:place] + b"\2" + data[place + 1 : 29]
+    with pytest.raises(PictureError, match="PNG: damaged: unknown compression, filter or"):
+        read_header(data[:8] + chunk(b"IHDR", header) + data[33:])
 
 
 def test_png_with_a_kind_that_is_none():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +170,14 @@ def test_rows_of_a_batch_are_written_in_place():
     np.testing.assert_array_equal(batch[1], PIXELS[..., :1])
     assert (batch[[0, 2]] == 7).all()
     assert read_header(png(PIXELS, RGB)).shape == PIXELS.shape
+
+
+@pytest.mark.slow
+def test_changed_pictures_end_in_an_error_or_a_picture():
+    script = Path(__file__).with_name("fuzz_pictures.py")
+    command = [sys.executable, str(script), "0", "2000"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    result = json.loads(output)
+    assert result["errors"] == result["died"] == []
+    assert 100 < result["decoded"] < 1900
+    assert result["MiB"] < 150

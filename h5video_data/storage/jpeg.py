@@ -30,6 +30,8 @@ JPEG_BEGINS = b"\xff\xd8\xff"
 
 # Huffman codes take at least a bit for each block of 64 values.
 _MAX_PIXELS_PER_BYTE = 8 * 64
+# Each scan takes time by the size of the picture, however few its bytes. Encoders write about ten.
+_MAX_SCANS = 500
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
@@ -112,6 +114,8 @@ def _check(data: Bytes) -> bool:
                 raise PictureError("JPEG: damaged: no scan before the end of the image")
             return is_adobe
         num_scans += 1
+        if num_scans > _MAX_SCANS:
+            raise PictureError(f"JPEG: more than {_MAX_SCANS} scans are refused")
         first = int(np.searchsorted(places, offset))
         in_scan = markers[first:]
         others = np.flatnonzero((in_scan < _RESTARTS.start) | (in_scan >= _RESTARTS.stop))

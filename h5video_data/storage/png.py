@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from imagecodecs import png_decode, png_encode
+from imagecodecs import png_decode, png_encode, spng_decode
 from numpy.typing import NDArray
 
 from .picture_colors import convert, scratch_picture, squeezed
@@ -22,6 +22,7 @@ _MAX_DEFLATE_RATIO = 1032
 _CHUNK = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
 _IMAGE_HEADER = struct.Struct(">IIBBBBB")
+_INTERLACED = 28  # where in the file: IHDR is the first chunk
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # The chunks that values depend on. The others, such as color profiles, may be damaged, and libpng
@@ -69,9 +70,11 @@ def read_header(data: Bytes) -> PictureHeader:
         has_alpha |= name == b"tRNS"
         if name in (b"IDAT", b"IEND"):
             break
-    columns, rows, bits, kind = fields[:4]
+    columns, rows, bits, kind, compression, filtering, interlaced = fields
     if bits not in _BITS.get(kind, ()):
         raise PictureError(f"PNG: damaged: color type {kind} with {bits} bits")
+    if compression or filtering or interlaced > 1:
+        raise PictureError("PNG: damaged: unknown compression, filter or interlace method")
     channels = _CHANNELS[kind]
     stored_bits = rows * columns * bits * (1 if kind == 3 else channels)
     if rows * columns <= MAX_PICTURE_PIXELS and stored_bits > len(data) * 8 * _MAX_DEFLATE_RATIO:
@@ -88,13 +91,18 @@ def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: st
     """Decodes a PNG: see `PictureCodec.decode`."""
     del color_mode  # `out` has its channels
     pieces = [PNG_BEGINS]
+    has_alpha = False
     for name, start, stop in _chunks(data):
+        has_alpha |= name == b"tRNS"
         if name in _CHUNKS:
             pieces.append(data[start - _CHUNK.size : stop + _CRC.size].tobytes())
     picture = out
     if out.shape[2] != header.channels:
         picture = scratch_picture("png", header.shape, header.dtype)
-    png_decode(b"".join(pieces), out=squeezed(picture))
+    # libpng decodes all kinds, but prints a warning for each interlaced picture; spng decodes most.
+    by_spng = data[_INTERLACED] and header.dtype == np.uint8 and header.channels != 2
+    decoder = spng_decode if by_spng and not has_alpha else png_decode
+    decoder(b"".join(pieces), out=squeezed(picture))
     if picture is not out:
         convert(picture, out)
 
