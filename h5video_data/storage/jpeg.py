@@ -14,8 +14,11 @@ they look like a marker: the format has no checksum.
 
 from __future__ import annotations
 
+import bisect
+import functools
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,12 +35,16 @@ JPEG_BEGINS = b"\xff\xd8\xff"
 _MAX_PIXELS_PER_BYTE = 8 * 64
 # Each scan takes time by the size of the picture, however few its bytes. Encoders write about ten.
 _MAX_SCANS = 500
+# First segments of more bytes, with a thumbnail for example, are not remembered.
+_MAX_REMEMBERED = 4096
+
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_RESTARTS = range(0xD0, 0xD8)
+_RESTARTS = bytes(range(0xD0, 0xD8))
 _ALONE = (0x01, *_RESTARTS)  # markers without a length
+_SCAN_MARKER = bytes((0xFF, _START_OF_SCAN))
 _SEGMENT = struct.Struct(">H")
 _FRAME = struct.Struct(">BHHB")
 
@@ -71,66 +78,135 @@ def _segments(data: Bytes, offset: int = 2) -> Iterator[tuple[int, int, int]]:
             return
 
 
+@dataclass(frozen=True)
+class _FirstSegments:
+    """What the segments before the first scan say.
+
+    Attributes:
+        header: Size and kind of the picture.
+        num_bytes: How many bytes there are before the scan's marker.
+        is_adobe: Whether there is Adobe's marker, so that inks are stored as 255 - ink.
+        is_huffman: Whether its values are Huffman codes.
+    """
+
+    header: PictureHeader
+    num_bytes: int
+    is_adobe: bool
+    is_huffman: bool
+
+
+@functools.lru_cache(maxsize=16)
+def _parse(data: bytes) -> _FirstSegments:
+    """Returns what the first segments say. `data` may end with the header of the first scan."""
+    view = np.frombuffer(data, np.uint8)
+    header, is_adobe, is_huffman = None, False, False
+    for marker, start, stop in _segments(view):
+        if marker == _START_OF_SCAN and header is not None:
+            return _FirstSegments(header, start - 4, is_adobe, is_huffman)
+        is_adobe |= marker == 0xEE and data[start : start + 5] == b"Adobe"
+        if marker in _START_OF_FRAME:
+            if header is not None:
+                raise PictureError(f"JPEG: damaged: a second frame at byte {start}")
+            header = _read_frame(view[start:stop], marker)
+            is_huffman = marker in _HUFFMAN_FRAMES
+            if header.rows * header.columns > MAX_PICTURE_PIXELS:
+                return _FirstSegments(header, start, is_adobe, is_huffman)  # refused
+        elif marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            break
+    if header is None:
+        raise PictureError("JPEG: damaged: no frame header before the first scan")
+    raise PictureError("JPEG: damaged: no scan before the end of the image")
+
+
+def _read_frame(segment: Bytes, marker: int) -> PictureHeader:
+    if marker not in _DECODED_FRAMES or len(segment) < _FRAME.size:
+        raise PictureError(f"JPEG: this kind is not decoded: frame type {marker - 0xC0}")
+    bits, rows, columns, channels = _FRAME.unpack_from(segment.data)
+    if bits != 8 or channels not in (1, 3, 4):
+        raise PictureError(f"JPEG: this kind is not decoded: {channels} channels of {bits} bits")
+    return PictureHeader("jpeg", rows, columns, channels, np.dtype(np.uint8))
+
+
+def _first_segments(data: Bytes) -> _FirstSegments:
+    """Returns what the first segments say. The pictures of one writer have the same, mostly."""
+    begin = data[:_MAX_REMEMBERED].tobytes()
+    scan = begin.find(_SCAN_MARKER)
+    if scan > 0:
+        try:  # an empty scan header ends them
+            first = _parse(begin[:scan] + _SCAN_MARKER + _SEGMENT.pack(2))
+        except PictureError:  # or those bytes are inside of a segment, such as a thumbnail
+            pass
+        else:
+            return first
+    return _parse.__wrapped__(data.tobytes())
+
+
 def read_header(data: Bytes) -> PictureHeader:
     """Returns what a JPEG says of itself: see `PictureCodec.read_header`."""
-    for marker, start, stop in _segments(data):
-        if marker not in _START_OF_FRAME:
-            continue
-        if marker not in _DECODED_FRAMES or stop - start < _FRAME.size:
-            raise PictureError(f"JPEG: this kind is not decoded: frame type {marker - 0xC0}")
-        bits, rows, columns, channels = _FRAME.unpack_from(data.data, start)
-        if bits != 8 or channels not in (1, 3, 4):
-            raise PictureError(
-                f"JPEG: this kind is not decoded: {channels} channels of {bits} bits"
-            )
-        if (
-            marker in _HUFFMAN_FRAMES
-            and MAX_PICTURE_PIXELS >= rows * columns > len(data) * _MAX_PIXELS_PER_BYTE
-        ):
-            raise PictureError(
-                f"JPEG: cut short: {rows} x {columns} pixels need more than {len(data)} bytes"
-            )
-        return PictureHeader("jpeg", rows, columns, channels, np.dtype(np.uint8))
-    raise PictureError("JPEG: damaged: no frame header before the first scan")
+    first = _first_segments(data)
+    header = first.header
+    pixels = header.rows * header.columns
+    if (
+        first.is_huffman
+        and pixels > len(data) * _MAX_PIXELS_PER_BYTE
+        and pixels <= MAX_PICTURE_PIXELS
+    ):
+        raise PictureError(
+            f"JPEG: cut short: {header.rows} x {header.columns} pixels need more than "
+            f"{len(data)} bytes"
+        )
+    return header
 
 
-def _check(data: Bytes) -> bool:
-    """Raises an error for a JPEG that does not end; returns whether Adobe's marker is in it."""
-    # Markers of the compressed data; a 0xFF among the values is followed by a zero.
-    ff = np.flatnonzero(data[:-1] == 0xFF)
-    following = data[ff + 1]
-    is_marker = (following != 0) & (following != 0xFF)
-    places, markers = ff[is_marker], following[is_marker]
-    is_adobe, num_scans, offset = False, 0, 2
-    while True:
-        for marker, start, stop in _segments(data, offset):
-            offset = stop
-            if marker == 0xEE and bytes(data[start : start + 5]) == b"Adobe":
-                is_adobe = True
-            if marker in _START_OF_FRAME and num_scans:
-                raise PictureError(f"JPEG: damaged: a second frame at byte {start}")
-        if marker == _END_OF_IMAGE:
-            if not num_scans:
-                raise PictureError("JPEG: damaged: no scan before the end of the image")
-            return is_adobe
-        num_scans += 1
-        if num_scans > _MAX_SCANS:
-            raise PictureError(f"JPEG: more than {_MAX_SCANS} scans are refused")
-        first = int(np.searchsorted(places, offset))
+def _check(data: Bytes, offset: int) -> None:
+    """Raises an error for a JPEG that does not end; `offset` is that of its first scan."""
+    offset = next(_segments(data, offset))[2]
+    coded = data[offset:]
+    # A 0xFF among the values is followed by a zero; others begin a marker.
+    is_marker = (coded[:-1] == 0xFF) & (coded[1:] != 0)
+    if len(is_marker):
+        first = int(is_marker.argmax())
+        if coded[first] == 0xFF and coded[first + 1] == _END_OF_IMAGE:
+            return
+    places = np.flatnonzero(is_marker)
+    following = coded[places + 1]
+    is_marker = following != 0xFF  # fill bytes
+    _check_scans(
+        data, offset, (places[is_marker] + offset).tolist(), following[is_marker].tobytes()
+    )
+
+
+def _check_scans(data: Bytes, offset: int, places: list[int], markers: bytes) -> None:
+    """Goes through the scans of a JPEG.
+
+    Args:
+        data: The JPEG.
+        offset: Where the compressed data of the first scan begin.
+        places: Where there are markers from there on, in the data of scans or in other segments.
+        markers: What is at those places.
+    """
+    for _ in range(_MAX_SCANS):
+        first = bisect.bisect_left(places, offset)
         in_scan = markers[first:]
-        others = np.flatnonzero((in_scan < _RESTARTS.start) | (in_scan >= _RESTARTS.stop))
-        if not len(others):
+        after = in_scan.lstrip(_RESTARTS)
+        num_restarts = len(in_scan) - len(after)
+        if not after:
             raise PictureError(f"JPEG: cut short: {len(data)} bytes, and no end-of-image marker")
-        num_restarts = int(others[0])
-        restarts = in_scan[:num_restarts] - _RESTARTS.start
-        if num_restarts and (restarts != np.arange(num_restarts) % 8).any():
+        if in_scan[:num_restarts] != (_RESTARTS * (num_restarts // 8 + 1))[:num_restarts]:
             raise PictureError(f"JPEG: damaged: restart markers out of order, from byte {offset}")
-        offset = int(places[first + num_restarts])
+        for marker, start, stop in _segments(data, places[first + num_restarts]):
+            if marker in _START_OF_FRAME:
+                raise PictureError(f"JPEG: damaged: a second frame at byte {start}")
+            if marker == _END_OF_IMAGE:
+                return
+            offset = stop
+    raise PictureError(f"JPEG: more than {_MAX_SCANS} scans are refused")
 
 
 def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: str | None) -> None:
     """Decodes a JPEG: see `PictureCodec.decode`."""
-    is_adobe = _check(data)
+    first = _first_segments(data)
+    _check(data, first.num_bytes)
     if header.channels != 4 or color_mode is None:
         # libjpeg converts; its grey is the luma that the file holds.
         space = {None: None, "grayscale": "GRAYSCALE", "rgb": "RGB", "rgba": "RGBA"}[color_mode]
@@ -138,7 +214,7 @@ def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: st
         return
     inks = scratch_picture("cmyk", header.shape, header.dtype)
     jpeg8_decode(data, out=inks)
-    if not is_adobe:  # Adobe stores 255 - ink
+    if not first.is_adobe:  # Adobe stores 255 - ink
         np.subtract(255, inks, out=inks)
     product = inks[..., :3].astype(np.uint16) * inks[..., 3:]
     convert((product // 255).astype(np.uint8), out)
