@@ -18,7 +18,7 @@ import bisect
 import functools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,9 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _RESTARTS = bytes(range(0xD0, 0xD8))
 _ALONE = (0x01, *_RESTARTS)  # markers without a length
 _SCAN_MARKER = bytes((0xFF, _START_OF_SCAN))
+_EMPTY_SCAN = _SCAN_MARKER + b"\0\2"
 _SEGMENT = struct.Struct(">H")
+_UINT8 = np.dtype(np.uint8)
 _FRAME = struct.Struct(">BHHB")
 
 
@@ -78,41 +80,26 @@ def _segments(data: Bytes, offset: int = 2) -> Iterator[tuple[int, int, int]]:
             return
 
 
-@dataclass(frozen=True)
-class _FirstSegments:
-    """What the segments before the first scan say.
-
-    Attributes:
-        header: Size and kind of the picture.
-        num_bytes: How many bytes there are before the scan's marker.
-        is_adobe: Whether there is Adobe's marker, so that inks are stored as 255 - ink.
-        is_huffman: Whether its values are Huffman codes.
-    """
-
-    header: PictureHeader
-    num_bytes: int
-    is_adobe: bool
-    is_huffman: bool
-
-
 @functools.lru_cache(maxsize=16)
-def _parse(data: bytes) -> _FirstSegments:
-    """Returns what the first segments say. `data` may end with the header of the first scan."""
+def _parse(data: bytes) -> tuple[PictureHeader, bool]:
+    """Returns the header, and whether the values are Huffman codes.
+
+    The header's details are the offset of the first scan's marker, and whether there is Adobe's
+    marker, so that inks are stored as 255 - ink. `data` may end with the header of that scan.
+    """
     view = np.frombuffer(data, np.uint8)
     header, is_adobe, is_huffman = None, False, False
     for marker, start, stop in _segments(view):
-        if marker == _START_OF_SCAN and header is not None:
-            return _FirstSegments(header, start - 4, is_adobe, is_huffman)
         is_adobe |= marker == 0xEE and data[start : start + 5] == b"Adobe"
+        if marker == _START_OF_SCAN and header is not None:
+            return replace(header, details=(start - 4, is_adobe)), is_huffman
         if marker in _START_OF_FRAME:
             if header is not None:
                 raise PictureError(f"JPEG: damaged: a second frame at byte {start}")
             header = _read_frame(view[start:stop], marker)
             is_huffman = marker in _HUFFMAN_FRAMES
             if header.rows * header.columns > MAX_PICTURE_PIXELS:
-                return _FirstSegments(header, start, is_adobe, is_huffman)  # refused
-        elif marker in (_START_OF_SCAN, _END_OF_IMAGE):
-            break
+                return header, is_huffman  # it is refused for its size, whatever follows
     if header is None:
         raise PictureError("JPEG: damaged: no frame header before the first scan")
     raise PictureError("JPEG: damaged: no scan before the end of the image")
@@ -124,33 +111,26 @@ def _read_frame(segment: Bytes, marker: int) -> PictureHeader:
     bits, rows, columns, channels = _FRAME.unpack_from(segment.data)
     if bits != 8 or channels not in (1, 3, 4):
         raise PictureError(f"JPEG: this kind is not decoded: {channels} channels of {bits} bits")
-    return PictureHeader("jpeg", rows, columns, channels, np.dtype(np.uint8))
+    return PictureHeader("jpeg", rows, columns, channels, _UINT8)
 
 
-def _first_segments(data: Bytes) -> _FirstSegments:
-    """Returns what the first segments say. The pictures of one writer have the same, mostly."""
+def _parse_first(data: Bytes) -> tuple[PictureHeader, bool]:
+    """Returns `_parse` of a picture. Those of one writer mostly begin alike: it is done once."""
     begin = data[:_MAX_REMEMBERED].tobytes()
     scan = begin.find(_SCAN_MARKER)
     if scan > 0:
         try:  # an empty scan header ends them
-            first = _parse(begin[:scan] + _SCAN_MARKER + _SEGMENT.pack(2))
+            return _parse(begin[:scan] + _EMPTY_SCAN)
         except PictureError:  # or those bytes are inside of a segment, such as a thumbnail
             pass
-        else:
-            return first
     return _parse.__wrapped__(data.tobytes())
 
 
 def read_header(data: Bytes) -> PictureHeader:
     """Returns what a JPEG says of itself: see `PictureCodec.read_header`."""
-    first = _first_segments(data)
-    header = first.header
+    header, is_huffman = _parse_first(data)
     pixels = header.rows * header.columns
-    if (
-        first.is_huffman
-        and pixels > len(data) * _MAX_PIXELS_PER_BYTE
-        and pixels <= MAX_PICTURE_PIXELS
-    ):
+    if MAX_PICTURE_PIXELS >= pixels > len(data) * _MAX_PIXELS_PER_BYTE and is_huffman:
         raise PictureError(
             f"JPEG: cut short: {header.rows} x {header.columns} pixels need more than "
             f"{len(data)} bytes"
@@ -160,7 +140,7 @@ def read_header(data: Bytes) -> PictureHeader:
 
 def _check(data: Bytes, offset: int) -> None:
     """Raises an error for a JPEG that does not end; `offset` is that of its first scan."""
-    offset = next(_segments(data, offset))[2]
+    offset = next(_segments(data, offset))[2]  # the header of the scan
     coded = data[offset:]
     # A 0xFF among the values is followed by a zero; others begin a marker.
     is_marker = (coded[:-1] == 0xFF) & (coded[1:] != 0)
@@ -205,8 +185,8 @@ def _check_scans(data: Bytes, offset: int, places: list[int], markers: bytes) ->
 
 def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: str | None) -> None:
     """Decodes a JPEG: see `PictureCodec.decode`."""
-    first = _first_segments(data)
-    _check(data, first.num_bytes)
+    offset, is_adobe = header.details
+    _check(data, offset)
     if header.channels != 4 or color_mode is None:
         # libjpeg converts; its grey is the luma that the file holds.
         space = {None: None, "grayscale": "GRAYSCALE", "rgb": "RGB", "rgba": "RGBA"}[color_mode]
@@ -214,7 +194,7 @@ def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: st
         return
     inks = scratch_picture("cmyk", header.shape, header.dtype)
     jpeg8_decode(data, out=inks)
-    if not first.is_adobe:  # Adobe stores 255 - ink
+    if not is_adobe:  # Adobe stores 255 - ink
         np.subtract(255, inks, out=inks)
     product = inks[..., :3].astype(np.uint16) * inks[..., 3:]
     convert((product // 255).astype(np.uint8), out)

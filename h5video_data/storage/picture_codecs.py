@@ -80,18 +80,19 @@ def read_header(data: Any) -> PictureHeader:
             `MAX_PICTURE_PIXELS`, or that is of a kind that is not decoded.
     """
     data = as_bytes(data)
-    codec = picture_codec_of(data)
+    first = data[:8].tobytes()
+    codec = next((c for c in PICTURE_CODECS.values() if first.startswith(c.begins)), None)
     if codec is None:
         if not data.any():
             raise PictureError(f"not a picture, but {len(data)} bytes, none of them other than 0")
-        raise PictureError(f"neither a JPEG nor a PNG: begins with {bytes(data[:8])!r}")
+        raise PictureError(f"neither a JPEG nor a PNG: begins with {first!r}")
     header = codec.read_header(data)
-    name, rows, columns = codec.name.upper(), header.rows, header.columns
+    rows, columns = header.rows, header.columns
     if not rows or not columns:
-        raise PictureError(f"{name} of {rows} x {columns} pixels (rows x columns)")
+        raise PictureError(f"{codec.name.upper()} of {rows} x {columns} pixels (rows x columns)")
     if rows * columns > MAX_PICTURE_PIXELS:
         raise PictureError(
-            f"{name} claims {rows} x {columns} pixels (rows x columns); more than "
+            f"{codec.name.upper()} claims {rows} x {columns} pixels (rows x columns); more than "
             f"{MAX_PICTURE_PIXELS} are refused"
         )
     return header
@@ -112,13 +113,12 @@ def decode_picture(
     Raises:
         PictureError: The picture is damaged or cut short.
     """
-    name = header.codec.upper()
     try:
         PICTURE_CODECS[header.codec].decode(as_bytes(data), header, out, color_mode)
     except PictureError:
         raise
     except (RuntimeError, ValueError, EOFError) as error:  # the errors of imagecodecs
-        raise PictureError(f"{name}: {error}") from error
+        raise PictureError(f"{header.codec.upper()}: {error}") from error
 
 
 def encode_picture(array: NDArray[Any], codec: str = "jpeg", quality: int = 95) -> bytes:

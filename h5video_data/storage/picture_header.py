@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class PictureHeader:
         channels: Values of a pixel, as stored: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha (of
             a JPEG: CMYK). A palette counts as the colors that it stands for.
         dtype: uint8, or uint16 for a PNG of 16 bits.
+        details: What the codec has seen on its way, and decodes with.
     """
 
     codec: str
@@ -39,6 +40,7 @@ class PictureHeader:
     columns: int
     channels: int
     dtype: np.dtype[Any]
+    details: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
