@@ -69,6 +69,8 @@ def _taps(interpolation: str, stored: int, size: int) -> Taps:
         return _area_taps(stored, size)
     radius, kernel = _KERNELS[interpolation]
     centers = (np.arange(size) + 0.5) * (stored / size)
+    if interpolation == "bicubic":  # TensorFlow takes its weights from a table
+        centers = np.rint((centers - 0.5) * _CUBIC_STEPS) / _CUBIC_STEPS + 0.5
     # The stored values whose centers lie within the radius; those beyond the border weigh nothing,
     # and the others more: as in TensorFlow's ScaleAndTranslate.
     first = np.ceil(centers - radius - 0.5).astype(np.intp)
@@ -133,6 +135,8 @@ _KERNELS: dict[str, tuple[float, Callable[[Floats], Floats]]] = {
     "lanczos5": (5, _lanczos(5)),
     "mitchellcubic": (2, _mitchell),
 }
+
+_CUBIC_STEPS = 1024
 
 INTERPOLATIONS = ("nearest", "area", *_KERNELS)
 """The names that Keras has for them, in `image_dataset_from_directory`."""

@@ -49,7 +49,13 @@ class PictureForm:
 
         Raises:
             PictureError: The picture is damaged, cut short, or not of this form.
+            ValueError: `out` is another array.
         """
+        if out.shape != self.shape or out.dtype != self.dtype or not out.flags.c_contiguous:
+            raise ValueError(
+                f"`out` must be a C-contiguous {self.dtype} array of shape {self.shape}. Received: "
+                f"{out.dtype} {out.shape} with strides {out.strides}"
+            )
         header = read_header(data)
         self._check(header)
         if (header.rows, header.columns) == (self.rows, self.columns):
