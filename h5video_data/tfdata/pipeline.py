@@ -13,6 +13,7 @@ from h5video_data.reading.threads import run_by_others
 
 from .described import DescribedDataset
 from .devices import check_device, cuda_gpu
+from .epoch_iterators import EpochIterators
 from .inline_map import map_inline
 from .map_stages import MapStage
 from .stream import ElementStream, bundled_elements
@@ -67,14 +68,17 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
         if stream.num_elements is not None:
             length = tf.data.experimental.assert_cardinality(stream.num_elements)
             dataset = dataset.apply(length)
-    dataset = dataset.with_options(_options(stream))
+    options = _options(stream)
+    dataset = dataset.with_options(options)
     # A map function's results are not in the loader's buffers any more.
     if stream.options.pin_memory is None and not functions:
         gpu = cuda_gpu(device)
         if gpu is not None:
             stream.pin_buffers(gpu)
     if device is None:
-        return DescribedDataset(dataset, stream.describe)
+        length = stream.num_elements
+        iterators = None if length is None else EpochIterators(dataset, length, options)
+        return DescribedDataset(dataset, stream.describe, iterators=iterators)
     # Must be the last stage, and does not know its length.
     copy = tf.data.experimental.prefetch_to_device(device, PREFETCH_BATCHES)
     return DescribedDataset(dataset.apply(copy), stream.describe, stream.num_elements)
