@@ -12,8 +12,8 @@ as it does by itself: nothing is read over the end, no map function runs for ano
 `set_epoch` and `load_state_dict` between epochs have their effect. After n elements, the function
 of the last stage raises an OutOfRangeError, which ends its iterator, until there are permits again.
 
-The rule. `iter(dataset)` uses such an iterator when TensorFlow executes eagerly, so in a Python loop
-and in `fit`, if the number of elements is known. It is used again when nothing of Python refers to
+The rule. `iter(dataset)` uses such an iterator when TensorFlow executes eagerly, so in a Python
+loop and in `fit`, if the number of elements is known. It is used again when nothing of Python has
 it any more, and either all elements of its epoch were given or none was asked for. So an iterator
 beside another one, and the first one after an epoch that was broken off, failed, or was shorter
 (resumed, or with skipped batches) builds a pipeline. Datasets made from this one (`map`, `take`,
@@ -34,8 +34,8 @@ import tensorflow as tf
 
 from .resources import make_resource
 
-# Iterators that are kept for later epochs. Keras needs two: at the end of an epoch, and again at the
-# beginning of the next one, it makes an iterator while it still has the one before.
+# Iterators that are kept for later epochs. Keras needs two: at the end of an epoch, and again at
+# the beginning of the next one, it makes an iterator while it still has the one before.
 NUM_KEPT = 4
 
 
@@ -70,7 +70,9 @@ class EpochIterators:
         end = weakref.finalize(resource, _keep, lasting, self._free)
         end.atexit = False
         spec = tf.data.IteratorSpec(self._pipeline.element_spec)
-        return tf.nest.pack_sequence_as(spec, [resource], expand_composites=True)
+        iterator = tf.nest.pack_sequence_as(spec, [resource], expand_composites=True)
+        iterator._dataset = self._pipeline  # as TensorFlow's own have it
+        return iterator
 
     @functools.cached_property
     def _stages(self) -> _Stages:
