@@ -22,6 +22,9 @@ from .timestamps import Timestamps
 # Finished batches that wait for the training step, so that it never waits for the hand-over.
 PREFETCH_BATCHES = 2
 
+# AutoGraph takes 300 ms to convert the functions below, the first ones of a process.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 
 def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Dataset:
     """Makes a dataset of a loader's elements: from_generator, map stages, prefetch.
@@ -98,7 +101,11 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, stream.release).atexit = False
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
-    cut = functools.partial(_cut_bundle, timestamps, batch_spec)
+
+    @_as_it_is
+    def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
+        return _cut_bundle(timestamps, batch_spec, bounds, bundle)
+
     return _at_most(stream.num_batches, dataset.flat_map(cut))
 
 
@@ -127,6 +134,7 @@ def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     spec = dataset.element_spec
 
+    @_as_it_is
     def zeros(_: tf.Tensor) -> Any:
         return tf.nest.map_structure(lambda s: tf.zeros([n or 0 for n in s.shape], s.dtype), spec)
 
