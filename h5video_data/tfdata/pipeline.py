@@ -23,7 +23,7 @@ from .timestamps import Timestamps
 PREFETCH_BATCHES = 2
 
 # AutoGraph takes 300 ms to convert the functions below, the first ones of a process.
-_as_it_is = tf.autograph.experimental.do_not_convert
+_as_it_is: Any = tf.autograph.experimental.do_not_convert
 
 
 def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Dataset:
@@ -102,11 +102,10 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     weakref.finalize(dataset, stream.release).atexit = False
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
 
-    @_as_it_is
     def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
         return _cut_bundle(timestamps, batch_spec, bounds, bundle)
 
-    return _at_most(stream.num_batches, dataset.flat_map(cut))
+    return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)))
 
 
 def _cut_bundle(
@@ -134,11 +133,10 @@ def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     spec = dataset.element_spec
 
-    @_as_it_is
     def zeros(_: tf.Tensor) -> Any:
         return tf.nest.map_structure(lambda s: tf.zeros([n or 0 for n in s.shape], s.dtype), spec)
 
-    never_asked = tf.data.Dataset.range(1).repeat().map(zeros)
+    never_asked = tf.data.Dataset.range(1).repeat().map(_as_it_is(zeros))
     always_first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
     both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
     return both.take(count)
