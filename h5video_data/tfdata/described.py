@@ -1,4 +1,4 @@
-"""A dataset whose `repr` says what it holds."""
+"""A dataset whose `repr` says what it holds, and whose iterators start fast."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from h5video_data.summary import table
+
+from .epoch_iterators import EpochIterators
 
 
 class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
@@ -20,6 +22,7 @@ class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
         dataset: The other dataset.
         describe: Gives the `repr` for the spec of an element.
         num_elements: Its length, where the last stage of `dataset` does not tell; None: it does.
+        iterators: Gives the iterators, where TensorFlow executes eagerly; None: TensorFlow does.
     """
 
     def __init__(
@@ -27,10 +30,12 @@ class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
         dataset: tf.data.Dataset,
         describe: Callable[[Any], str],
         num_elements: int | None = None,
+        iterators: EpochIterators | None = None,
     ) -> None:
         self._input_dataset = dataset
         self._describe = describe
         self._num_elements = num_elements
+        self._iterators = iterators
         super().__init__(tf.data.experimental.to_variant(dataset))
 
     def _inputs(self) -> list[tf.data.Dataset]:
@@ -40,6 +45,12 @@ class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
     def element_spec(self) -> Any:
         """The spec of an element, as the other dataset has it."""
         return self._input_dataset.element_spec
+
+    def __iter__(self) -> tf.data.Iterator:
+        """Returns an iterator over the next epoch."""
+        if self._iterators is None or not tf.executing_eagerly():
+            return super().__iter__()
+        return self._iterators.new()
 
     def cardinality(self) -> tf.Tensor:
         """Returns the number of elements, int64."""

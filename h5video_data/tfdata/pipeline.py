@@ -13,6 +13,7 @@ from h5video_data.reading.threads import run_by_others
 
 from .described import DescribedDataset
 from .devices import check_device, cuda_gpu
+from .epoch_iterators import EpochIterators
 from .inline_map import map_inline
 from .map_stages import MapStage
 from .stream import ElementStream, bundled_elements
@@ -20,6 +21,9 @@ from .timestamps import Timestamps
 
 # Finished batches that wait for the training step, so that it never waits for the hand-over.
 PREFETCH_BATCHES = 2
+
+# AutoGraph takes 300 ms to convert the functions below, the first ones of a process.
+_as_it_is: Any = tf.autograph.experimental.do_not_convert
 
 
 def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Dataset:
@@ -67,14 +71,17 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
         if stream.num_elements is not None:
             length = tf.data.experimental.assert_cardinality(stream.num_elements)
             dataset = dataset.apply(length)
-    dataset = dataset.with_options(_options(stream))
+    options = _options(stream)
+    dataset = dataset.with_options(options)
     # A map function's results are not in the loader's buffers any more.
     if stream.options.pin_memory is None and not functions:
         gpu = cuda_gpu(device)
         if gpu is not None:
             stream.pin_buffers(gpu)
     if device is None:
-        return DescribedDataset(dataset, stream.describe)
+        length = stream.num_elements
+        iterators = None if length is None else EpochIterators(dataset, length, options)
+        return DescribedDataset(dataset, stream.describe, iterators=iterators)
     # Must be the last stage, and does not know its length.
     copy = tf.data.experimental.prefetch_to_device(device, PREFETCH_BATCHES)
     return DescribedDataset(dataset.apply(copy), stream.describe, stream.num_elements)
@@ -94,8 +101,11 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     # files and buffers go with the dataset; datasets and iterators made from this one hold it.
     weakref.finalize(dataset, stream.release).atexit = False
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
-    cut = functools.partial(_cut_bundle, timestamps, batch_spec)
-    return _at_most(stream.num_batches, dataset.flat_map(cut))
+
+    def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
+        return _cut_bundle(timestamps, batch_spec, bounds, bundle)
+
+    return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)))
 
 
 def _cut_bundle(
@@ -126,7 +136,7 @@ def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
     def zeros(_: tf.Tensor) -> Any:
         return tf.nest.map_structure(lambda s: tf.zeros([n or 0 for n in s.shape], s.dtype), spec)
 
-    never_asked = tf.data.Dataset.range(1).repeat().map(zeros)
+    never_asked = tf.data.Dataset.range(1).repeat().map(_as_it_is(zeros))
     always_first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
     both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
     return both.take(count)

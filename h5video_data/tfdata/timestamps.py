@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from .inline_map import map_inline
+from .resources import make_resource
 
 # Times that are kept of each kind: a monitor reads them several times before they are overwritten.
 NUM_KEPT = 4096
-
-# The name that makes TensorFlow delete a resource with the last reference to it.
-_ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
 class HandOver(NamedTuple):
@@ -89,8 +87,8 @@ class _Ring:
     """
 
     def __init__(self, num_columns: int) -> None:
-        self._rows = _resource(np.full((NUM_KEPT, num_columns), -1, np.float64))
-        self._count = _resource(np.array(0, np.int64))
+        self._rows = make_resource(np.full((NUM_KEPT, num_columns), -1, np.float64))
+        self._count = make_resource(np.array(0, np.int64))
 
     def write(self, times: list[tf.Tensor]) -> None:
         with tf.device("/CPU:0"):
@@ -128,13 +126,3 @@ def _is_timestamp_allowed() -> bool:
     except tf.errors.FailedPreconditionError:
         return False
     return True
-
-
-def _resource(value: NDArray[Any]) -> tf.Tensor:
-    """Returns a variable in the host's memory, even if it is made inside a graph."""
-    with tf.init_scope(), tf.device("/CPU:0"):
-        resource = tf.raw_ops.VarHandleOp(
-            dtype=value.dtype, shape=value.shape, shared_name=_ANONYMOUS
-        )
-        tf.raw_ops.AssignVariableOp(resource=resource, value=value)
-    return resource
