@@ -23,8 +23,8 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.tools import pack as packing
-from h5video_data.tools import videos as video_files
 from h5video_data.tools.pack import SkippedVideo, pack
+from h5video_data.tools.packing import videos as video_files
 from h5video_data.tools.packing.clip_rules import clip_starts
 
 

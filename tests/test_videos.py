@@ -26,8 +26,8 @@ from pack_helpers import (
 )
 
 from h5video_data.errors import ArgumentError, ReadError
-from h5video_data.tools import videos as video_files
 from h5video_data.tools.pack import pack
+from h5video_data.tools.packing import videos as video_files
 from h5video_data.tools.packing.fitting import FrameForm, place
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import ReadError
-from h5video_data.tools import videos
 
+from . import videos
 from .clip_rules import ClipFrames, ClipRule, Times
 from .fitting import FrameForm
 from .sources import Source

@@ -185,9 +185,8 @@ class RowFile:
             os.ftruncate(self._fd, self._end)
             with Output(self._partial, is_new=False) as output:
                 with h5py.File(self._partial, "w", fileobj=output, **_IN_PLACE) as file:
-                    address = _make_contiguous(
-                        file, name, self.num_rows, self._row_shape, self._dtype
-                    )
+                    shape = (self.num_rows, *self._row_shape)
+                    address = _make_contiguous(file, name, shape, self._dtype)
                     if self.num_rows and address != self._begin:
                         raise PackingError(
                             f"HDF5 has put {name!r} at byte {address} of {self._out}, and its rows "

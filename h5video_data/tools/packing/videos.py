@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import MissingDependencyError, ReadError
 
-from .packing.clip_rules import Times
-from .packing.fitting import FrameForm, Turn, fitted, place, turn_of_matrix
+from .clip_rules import Times
+from .fitting import FrameForm, Turn, fitted, place, turn_of_matrix
 
 if TYPE_CHECKING:
     from av import VideoFrame
