@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from .splits import split_samples
     from .tools.inspection import inspect
     from .tools.pack import pack
+    from .tools.read_video import read_video
     from .tools.repack import repack
+    from .tools.write_videos import write_videos
     from .transforms.statistics import channel_statistics
 
 __all__ = [
@@ -41,12 +43,14 @@ __all__ = [
     "errors",
     "inspect",
     "pack",
+    "read_video",
     "repack",
     "samplers",
     "split_samples",
     "testing",
     "transforms",
     "video_dataset_from_hdf5",
+    "write_videos",
 ]
 
 __version__ = "0.1.0"
@@ -58,11 +62,13 @@ _LAZY = {
     "channel_statistics": "transforms.statistics",
     "inspect": "tools.inspection",
     "pack": "tools.pack",
+    "read_video": "tools.read_video",
     "repack": "tools.repack",
     "split_samples": "splits",
     "testing": "testing",
     "transforms": "transforms",
     "video_dataset_from_hdf5": "dataset",
+    "write_videos": "tools.write_videos",
 }
 
 

@@ -19,12 +19,14 @@ def test_the_package_lists_its_public_names_only():
         "errors",
         "inspect",
         "pack",
+        "read_video",
         "repack",
         "samplers",
         "split_samples",
         "testing",
         "transforms",
         "video_dataset_from_hdf5",
+        "write_videos",
     ]
 
 
