@@ -74,8 +74,7 @@ ERRORS = {
     "pack a file": (
         ["pack", "set.h5", "out.h5"],
         1,
-        "FOLDER must be a folder, or a table whose name ends in .csv, .tsv or .parquet, and is "
-        "a file. Received: FOLDER=set.h5",
+        "or .parquet, and is a file. Received: FOLDER=set.h5",
     ),
     "pack no frames": (
         ["pack", ".", "out.h5", "--frames", "0"],

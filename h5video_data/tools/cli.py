@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
@@ -20,7 +21,7 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.system import shell_words
 
 from .demo import run_demo
-from .inspection import inspect
+from .inspection import inspect, size_text
 from .pack import LAYOUTS, pack
 from .packing.clip_rules import SHORT
 from .packing.fitting import FITS
@@ -138,6 +139,19 @@ def _parser() -> argparse.ArgumentParser:
     text = "a dataset of samples, to be stored in the new layout; may be given several times"
     add("--x", action="append", metavar="NAME", help=f"{text} (default: X)")
     add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
+    text = "the same, or, for datasets that are frames (--x 'images/image*'), whole recordings"
+    add("--layout", choices=["contiguous", "sample-chunks", "recordings"], help=text)
+    add("--level", type=int, metavar="N", help="level of the compression (default: the codec's)")
+    text = "size of a frame (default: as it is)"
+    add("--image-size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
+    text = "store values as bytes, which they must fit (default: as they are)"
+    add("--dtype", choices=["uint8"], help=text)
+    text = "multiply values by this before they become bytes: 255, if they are from 0 to 1"
+    add("--scale", type=float, metavar="FACTOR", help=text)
+    text = "move channels behind rows and columns"
+    add("--channels-last", action="store_true", default=None, help=text)
+    text = "write nothing; estimate size and time"
+    add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
 
     add = command(
@@ -186,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     """Adds the arguments that `repack` and `pack` share."""
     text = "compression of each sample (default: none, which is read fastest)"
-    add("--compression", choices=["none", *compressions], help=text)
+    add("--compression", "--codec", choices=["none", *compressions], help=text)
     add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
     add("--quiet", action="store_true", help="print only errors and what was skipped")
     add("--json", action="store_true", help="print JSON")
@@ -213,6 +227,12 @@ def _repack(options: argparse.Namespace) -> int:
     report = repack(**_arguments(options), progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
     line = f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}"
+    if report.estimate is not None:
+        estimate = report.estimate
+        line += (
+            f", would take {size_text(estimate.nbytes)} (now {size_text(estimate.old_nbytes)}) and "
+            f"about {estimate.seconds:.0f} s to read and encode; nothing was written"
+        )
     _print_report(options, report, skipped, line)
     return 0
 
@@ -241,7 +261,7 @@ def _print_report(
 ) -> None:
     """Prints what a tool has written: as JSON, or a line, and one for each thing left out."""
     if options.json:
-        fields = {**vars(report), "path": str(report.path), "skipped": skipped}
+        fields = {**dataclasses.asdict(report), "path": str(report.path), "skipped": skipped}
         print(json.dumps(fields, indent=2))
         return
     for name, reason in skipped.items():
