@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -82,6 +83,22 @@ def test_a_rotated_video_is_packed_upright(tmp_path, rotation, turns):
     found, data = first_picture(tmp_path / "videos", size=(32, 48))
     assert_close(found, corners())
     assert data["source_size"].tolist() == [[32, 48]]
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_frames_are_turned_as_exif_says(tmp_path, orientation, turns):
+    for number in (1, 2):
+        path = tmp_path / f"videos/a/v/{number}.jpg"
+        write_video(path, [np.rot90(corners(), -turns)], "mjpeg", "yuvj444p")
+        data = path.read_bytes()
+        entry = struct.pack("<HHII", 0x112, 3, 1, orientation)
+        exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+        path.write_bytes(
+            data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+        )
+    pack(tmp_path / "videos", tmp_path / "out.h5", num_frames=2, size=(32, 48))
+    data, _ = contents(tmp_path / "out.h5")
+    assert_close(np.moveaxis(data["X"][0, 1].astype(int), 0, -1), corners())
 
 
 def test_a_mirrored_video(tmp_path):

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from h5video_data import __version__
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import PackingError, ReadError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
@@ -199,7 +200,7 @@ def pack(
         row_shape,
         np.uint8,
         compression=compression,
-        signature=[settings, str(labels), layout, compression, _identities(sources)],
+        signature=[__version__, settings, str(labels), layout, compression, _identities(sources)],
         overwrite=overwrite,
     )
     with rows.opened():

@@ -32,6 +32,7 @@ from h5video_data.tools.atomic_file import HDF5_OPTIONS, Output, check_out, not_
 # So that the first dataset's address does not depend on its size.
 _IN_PLACE: dict[str, Any] = {**HDF5_OPTIONS, "alignment_threshold": 1, "alignment_interval": 4096}
 _COPY_BYTES = 16 << 20
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 Entry = dict[str, Any]
 
@@ -86,14 +87,14 @@ class RowFile:
     def opened(self) -> Iterator[RowFile]:
         """Opens the file; on an error, nothing of it is left behind."""
         # Not the file itself is locked, which HDF5 locks, too.
-        lock = os.open(self._journal, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(self._journal, _FLAGS, 0o666)
         if not lock_file(lock):
             os.close(lock)
             raise ArgumentError(
                 f"Another process is writing `out`. Received: out={str(self._out)!r}"
             )
         try:
-            self._fd = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666)
+            self._fd = os.open(self._partial, _FLAGS, 0o666)
             self._go_on()
             yield self
         except H5VideoError:
@@ -101,11 +102,15 @@ class RowFile:
         except OSError as error:
             raise PackingError(not_written(self._out, error)) from error
         finally:
-            if self._fd >= 0:
-                os.close(self._fd)
+            self._close()
             self._partial.unlink(missing_ok=True)
-            self._journal.unlink(missing_ok=True)
             os.close(lock)
+            self._journal.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def _go_on(self) -> None:
         """Takes over the rows that an earlier process has committed, if they are as they were."""
@@ -194,6 +199,7 @@ class RowFile:
                         )
                     _watched(output, write_rest, file)
                 _sync(output)
+            self._close()  # Windows renames no open file
             os.replace(self._partial, self._out)
             return
         complete = self._partial.with_name(f"{self._partial.name}.h5")

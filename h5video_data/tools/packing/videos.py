@@ -58,11 +58,14 @@ class Reader:
             )
 
     def _turn(self, frame: VideoFrame) -> Turn:
-        for item in getattr(frame, "side_data", ()):
-            if item.type.name == "DISPLAYMATRIX":
-                return turn_of_matrix(np.frombuffer(bytes(item), np.int32))
-        # PyAV 12 with FFmpeg 6: of the stream, in degrees.
-        degrees = (getattr(self._stream, "side_data", None) or {}).get("DISPLAYMATRIX")
+        try:
+            for item in frame.side_data:
+                if item.type.name == "DISPLAYMATRIX":
+                    return turn_of_matrix(np.frombuffer(bytes(item), np.int32))
+            # PyAV 12 with FFmpeg 6: of the stream, in degrees.
+            degrees = (getattr(self._stream, "side_data", None) or {}).get("DISPLAYMATRIX")
+        except ValueError:  # PyAV 18 does not know all that FFmpeg 8 finds, such as EXIF
+            degrees = getattr(frame, "rotation", 0)
         quarters = 0 if degrees is None else round(degrees / 90) % 4
         return (Turn(), Turn(True, True), Turn(False, True, True), Turn(True, False, True))[
             quarters
