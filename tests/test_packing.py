@@ -402,11 +402,25 @@ def test_it_does_not_go_on_with_what_has_changed(tmp_path, change):
         data = bytearray((tmp_path / "out.h5.partial").read_bytes())
         data[-100_000] ^= 255
         (tmp_path / "out.h5.partial").write_bytes(data)
-    pack(folder, out, num_frames=4, stride=stride, short="loop")
-    pack(folder, tmp_path / "whole.h5", num_frames=4, stride=stride, short="loop")
+    pack(folder, out, num_frames=4, stride=stride)
+    pack(folder, tmp_path / "whole.h5", num_frames=4, stride=stride)
     found, expected = contents(out)[0], contents(tmp_path / "whole.h5")[0]
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_two_processes_do_not_write_one_file(tmp_path):
+    def samples():
+        yield np.zeros((2, 4))
+        with pytest.raises(
+            ArgumentError, match=r"Another process is writing `out`\. Received: out="
+        ):
+            h5v.write_videos(tmp_path / "a.h5", np.ones((3, 2, 4)))
+        yield np.zeros((2, 4))
+
+    assert h5v.write_videos(tmp_path / "a.h5", samples()) == 2
+    assert contents(tmp_path / "a.h5")[0]["X"].shape == (2, 2, 4)
+    assert files_in(tmp_path) == ["a.h5"]
 
 
 # read_video and write_videos
