@@ -26,16 +26,16 @@ Item = TypeVar("Item")
 HDF5_OPTIONS: dict[str, Any] = {"driver": "fileobj", "libver": ("v108", "latest")}
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Raises an error if no file can be written under that name."""
-    received = f"Received: out={str(out)!r}"
+def check_out(out: Path, *, overwrite: bool, name: str = "out") -> None:
+    """Raises an error if no file can be written there; `name` is that of the argument."""
+    received = f"Received: {name}={str(out)!r}"
     if not out.parent.is_dir():
         raise VideoFileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     if out.exists() and not out.is_file():
         kind = "a folder" if out.is_dir() else "a pipe, a socket or a device"
-        raise ArgumentError(f"`out` must be a file, and is {kind}. {received}")
+        raise ArgumentError(f"`{name}` must be a file, and is {kind}. {received}")
     if out.exists() and not overwrite:
-        raise ArgumentError(f"`out` exists. Use overwrite=True to replace it. {received}")
+        raise ArgumentError(f"`{name}` exists. Use overwrite=True to replace it. {received}")
 
 
 def check_not_read(out: Path, paths: Iterable[str | Path]) -> None:

@@ -66,7 +66,14 @@ def write_videos(
             f"Received: a sample of dtype {first.dtype}, shape {first.shape}"
         )
     dtype = first.dtype.newbyteorder("=")
-    rows = RowFile(Path(path), first.shape, dtype, compression=compression, overwrite=overwrite)
+    rows = RowFile(
+        Path(path),
+        first.shape,
+        dtype,
+        compression=compression,
+        overwrite=overwrite,
+        argument="path",
+    )
     with rows.opened():
         _append(rows, first, dtype)
         for number, sample in enumerate(samples, 1):

@@ -48,6 +48,7 @@ class RowFile:
         signature: What the rows depend on; with another one, an unfinished file is begun anew.
             None: it is never gone on with.
         overwrite: Replaces `out` if it exists.
+        argument: Name of the argument that `out` is from, for messages.
 
     Attributes:
         num_rows: Rows that have been appended.
@@ -63,8 +64,10 @@ class RowFile:
         compression: str | None = None,
         signature: Any = None,
         overwrite: bool = False,
+        argument: str = "out",
     ) -> None:
-        check_out(out, overwrite=overwrite)
+        check_out(out, overwrite=overwrite, name=argument)
+        self._argument = argument
         self.num_rows = 0
         self.entries: list[Entry] = []
         self._out = out
@@ -91,7 +94,8 @@ class RowFile:
         if not lock_file(lock):
             os.close(lock)
             raise ArgumentError(
-                f"Another process is writing `out`. Received: out={str(self._out)!r}"
+                f"Another process is writing `{self._argument}`. "
+                f"Received: {self._argument}={str(self._out)!r}"
             )
         try:
             self._fd = os.open(self._partial, _FLAGS, 0o666)

@@ -59,7 +59,8 @@ class Reader:
 
     def _turn(self, frame: VideoFrame) -> Turn:
         try:
-            for item in frame.side_data:
+            items: Any = frame.side_data
+            for item in items:
                 if item.type.name == "DISPLAYMATRIX":
                     return turn_of_matrix(np.frombuffer(bytes(item), np.int32))
             # PyAV 12 with FFmpeg 6: of the stream, in degrees.
