@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from .splits import split_samples
     from .tools.inspection import inspect
     from .tools.pack import pack
+    from .tools.read_video import read_video
     from .tools.repack import repack
     from .tools.show import show
+    from .tools.write_videos import write_videos
     from .transforms.statistics import channel_statistics
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "errors",
     "inspect",
     "pack",
+    "read_video",
     "repack",
     "samplers",
     "show",
@@ -49,6 +52,7 @@ __all__ = [
     "testing",
     "transforms",
     "video_dataset_from_hdf5",
+    "write_videos",
 ]
 
 __version__ = "0.1.0"
@@ -60,12 +64,14 @@ _LAZY = {
     "channel_statistics": "transforms.statistics",
     "inspect": "tools.inspection",
     "pack": "tools.pack",
+    "read_video": "tools.read_video",
     "repack": "tools.repack",
     "show": "tools.show",
     "split_samples": "splits",
     "testing": "testing",
     "transforms": "transforms",
     "video_dataset_from_hdf5": "dataset",
+    "write_videos": "tools.write_videos",
 }
 
 

@@ -19,6 +19,7 @@ def test_the_package_lists_its_public_names_only():
         "errors",
         "inspect",
         "pack",
+        "read_video",
         "repack",
         "samplers",
         "show",
@@ -26,6 +27,7 @@ def test_the_package_lists_its_public_names_only():
         "testing",
         "transforms",
         "video_dataset_from_hdf5",
+        "write_videos",
     ]
 
 

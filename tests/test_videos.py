@@ -26,9 +26,9 @@ from pack_helpers import (
 )
 
 from h5video_data.errors import ArgumentError, ReadError
-from h5video_data.tools import videos as video_files
 from h5video_data.tools.pack import pack
-from h5video_data.tools.videos import crop_box
+from h5video_data.tools.packing import videos as video_files
+from h5video_data.tools.packing.fitting import FrameForm, place
 
 
 @pytest.fixture
@@ -160,12 +160,14 @@ BOXES = {
 @pytest.mark.parametrize("case", BOXES.values(), ids=BOXES)
 def test_crop_box(case):
     rows, columns, size, scaled, vertical, horizontal = case
-    assert crop_box(rows, columns, size) == (scaled, (slice(*vertical), slice(*horizontal)))
+    placement = place(rows, columns, FrameForm(size))
+    assert placement[:2] == (scaled, (slice(*vertical), slice(*horizontal)))
+    assert placement.filled == (slice(0, size[0]), slice(0, size[1]))
 
 
 @given(*[st.integers(1, 2000)] * 2, st.tuples(st.integers(1, 300), st.integers(1, 300)))
 def test_crop_box_is_inside_the_picture(rows, columns, size):
-    scaled, box = crop_box(rows, columns, size)
+    scaled, box, _ = place(rows, columns, FrameForm(size))
     assert scaled[0] == size[0] or scaled[1] == size[1]
     for part, wanted, whole in zip(box, size, scaled, strict=True):
         assert part.start >= 0

@@ -35,10 +35,12 @@ class Codec:
             permutation, 4 for a checksum; None: any number, for a compressor.
         is_valid: Given the filter's parameters, returns whether `decode` handles them. Others are
             left to HDF5, which raises an error in nearly all cases.
-        encode: Encodes a chunk; None: HDF5 encodes it.
+        encode: Encodes a chunk at a level (None: the default one); None: HDF5 encodes it.
         options: Arguments of h5py's `create_dataset` for a dataset with this filter.
         plugin: Class of hdf5plugin that makes such arguments instead.
         shuffles: Whether the codec shuffles bytes itself, and so needs no shuffle filter before it.
+        levels: The levels of compression that it has.
+        level_name: What `options`, or the plugin, call the level.
     """
 
     id: int
@@ -46,10 +48,12 @@ class Codec:
     decode: Callable[[Params, Data, Bytes], Data]
     added_nbytes: Callable[[Params], int | None] = lambda _: None
     is_valid: Callable[[Params], bool] = lambda _: True
-    encode: Callable[[Data], bytes] | None = None
+    encode: Callable[[Data, int | None], bytes] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     plugin: str | None = None
     shuffles: bool = False
+    levels: range = range(0)
+    level_name: str = ""
 
 
 CODECS = {
@@ -73,19 +77,36 @@ CODECS = {
             name="gzip",
             decode=decoders.deflate,
             is_valid=lambda params: len(params) == 1 and params[0] <= 9,
-            encode=lambda data: deflate_encode(data, level=DEFLATE_LEVEL),
+            encode=lambda data, level: deflate_encode(data, level=level or DEFLATE_LEVEL),
             options={"compression": "gzip", "compression_opts": DEFLATE_LEVEL},
+            levels=range(1, 10),
+            level_name="compression_opts",
         ),
         Codec(
             id=32000,
             name="lzf",
             decode=decoders.lzf,
-            encode=lambda data: lzf_encode(data, header=False),
+            encode=lambda data, _: lzf_encode(data, header=False),
             options={"compression": "lzf"},
         ),
-        Codec(id=32015, name="zstd", decode=decoders.zstd, plugin="Zstd"),
+        Codec(
+            id=32015,
+            name="zstd",
+            decode=decoders.zstd,
+            plugin="Zstd",
+            levels=range(1, 23),
+            level_name="clevel",
+        ),
         Codec(id=32004, name="lz4", decode=decoders.lz4, plugin="LZ4"),
-        Codec(id=32001, name="blosc", decode=blosc.blosc, plugin="Blosc", shuffles=True),
+        Codec(
+            id=32001,
+            name="blosc",
+            decode=blosc.blosc,
+            plugin="Blosc",
+            shuffles=True,
+            levels=range(10),
+            level_name="clevel",
+        ),
         Codec(
             id=32008,
             name="bitshuffle",

@@ -102,7 +102,10 @@ def are_raw(prefixes: NDArray[np.void], nbytes: int) -> NDArray[np.bool_]:
 
 
 def sample_chunks(
-    sample_shape: tuple[int, ...], item_size: int, compression: str | None
+    sample_shape: tuple[int, ...],
+    item_size: int,
+    compression: str | None,
+    level: int | None = None,
 ) -> dict[str, Any]:
     """Returns the arguments of h5py's `create_dataset` for a dataset with one sample per chunk.
 
@@ -110,9 +113,10 @@ def sample_chunks(
         sample_shape: The shape of a sample.
         item_size: Bytes of one value; larger ones are shuffled before they are compressed.
         compression: A key of `COMPRESSIONS`, or None.
+        level: The codec's level of compression; None: its default.
 
     Raises:
-        ArgumentError: A sample is too large.
+        ArgumentError: A sample is too large, or there is no such level.
         MissingDependencyError: hdf5plugin encodes it, and is not installed.
     """
     nbytes = math.prod(sample_shape) * item_size
@@ -122,13 +126,21 @@ def sample_chunks(
             f"shape {sample_shape}. Received: compression={compression!r}"
         )
     options: dict[str, Any] = {"chunks": (1, *sample_shape)}
-    if compression is None:
+    codec = None if compression is None else COMPRESSIONS[compression]
+    levels = range(0) if codec is None else codec.levels
+    if level is not None and level not in levels:
+        known = f"from {levels[0]} to {levels[-1]}" if levels else "None: it has no levels"
+        raise ArgumentError(
+            f"`level` of {compression or 'no compression'} must be {known}. "
+            f"Received: level={level!r}, compression={compression!r}"
+        )
+    if codec is None:
         return options
-    codec = COMPRESSIONS[compression]
+    chosen = {} if level is None else {codec.level_name: level}
     if not codec.shuffles:
         options["shuffle"] = item_size > 1
     if codec.plugin is None:
-        options |= codec.options
+        options |= {**codec.options, **chosen}
     else:
         try:
             import hdf5plugin
@@ -137,16 +149,19 @@ def sample_chunks(
                 f"hdf5plugin encodes {codec.plugin}, and cannot be imported ({error}). "
                 "Install it with: pip install 'h5video_data[filters]'"
             ) from error
-        options |= getattr(hdf5plugin, codec.plugin)()
+        options |= getattr(hdf5plugin, codec.plugin)(**chosen)
     return options
 
 
-def encode_chunk(compression: str, values: NDArray[Any]) -> tuple[Data, int]:
+def encode_chunk(
+    compression: str, values: NDArray[Any], level: int | None = None
+) -> tuple[Data, int]:
     """Encodes a chunk as HDF5's `shuffle` (if its values have more than one byte) and a codec do.
 
     Args:
         compression: Name of a codec that has an `encode`.
         values: The chunk's values, C-contiguous.
+        level: Its level; None: the default one.
 
     Returns:
         The bytes to store, and their filter mask: a codec that makes them no smaller is left out.
@@ -156,5 +171,5 @@ def encode_chunk(compression: str, values: NDArray[Any]) -> tuple[Data, int]:
         raise ValueError(f"HDF5 has to encode {compression}")
     is_shuffled = values.itemsize > 1
     data = np.ascontiguousarray(values.reshape(-1, 1).view(np.uint8).T).reshape(-1)
-    encoded = encode(data)
+    encoded = encode(data, level)
     return (encoded, 0) if len(encoded) < values.nbytes else (data, 1 << is_shuffled)

@@ -17,6 +17,10 @@ from contextlib import suppress
 from typing import Any
 
 try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
@@ -177,3 +181,16 @@ def open_descriptors() -> list[int] | None:
 def shell_words(words: Sequence[str]) -> str:
     """Returns words as they are typed into the system's shell."""
     return subprocess.list2cmdline(words) if IS_WINDOWS else shlex.join(words)
+
+
+def lock_file(fd: int) -> bool:
+    """Locks an open file until it is closed; False if another process, or this one, has done so."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

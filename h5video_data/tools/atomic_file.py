@@ -22,17 +22,20 @@ from h5video_data.storage.system import read_at, write_at
 
 Item = TypeVar("Item")
 
+# In the format before 1.8 an attribute has at most 64 KiB, some 4,000 class names.
+HDF5_OPTIONS: dict[str, Any] = {"driver": "fileobj", "libver": ("v108", "latest")}
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Raises an error if no file can be written under that name."""
-    received = f"Received: out={str(out)!r}"
+
+def check_out(out: Path, *, overwrite: bool, name: str = "out") -> None:
+    """Raises an error if no file can be written there; `name` is that of the argument."""
+    received = f"Received: {name}={str(out)!r}"
     if not out.parent.is_dir():
         raise VideoFileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     if out.exists() and not out.is_file():
         kind = "a folder" if out.is_dir() else "a pipe, a socket or a device"
-        raise ArgumentError(f"`out` must be a file, and is {kind}. {received}")
+        raise ArgumentError(f"`{name}` must be a file, and is {kind}. {received}")
     if out.exists() and not overwrite:
-        raise ArgumentError(f"`out` exists. Use overwrite=True to replace it. {received}")
+        raise ArgumentError(f"`{name}` exists. Use overwrite=True to replace it. {received}")
 
 
 def check_not_read(out: Path, paths: Iterable[str | Path]) -> None:
@@ -50,11 +53,24 @@ class Output(io.FileIO):
     If HDF5 itself meets a full or failing disk, it cannot close the file any more, and the process
     may end with a signal. So the first error is kept for `check`, and everything written after it
     is discarded. HDF5 seeks before it reads or writes.
+
+    Args:
+        path: The file.
+        is_new: Whether it must not exist. If it does, HDF5 takes it for empty, and what HDF5 does
+            not write to stays as it is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_new: bool = True) -> None:
         self.error: BaseException | None = None
-        super().__init__(path, "x+b", opener=lambda path, flags: os.open(path, flags, 0o666))
+        self._stop = 0  # where the file ends for HDF5
+        mode = "x+b" if is_new else "r+b"
+        super().__init__(path, mode, opener=lambda path, flags: os.open(path, flags, 0o666))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Sets the position; from the end, from what HDF5 takes for it."""
+        if whence == os.SEEK_END:
+            return super().seek(self._stop + offset)
+        return super().seek(offset, whence)
 
     def check(self) -> None:
         """Raises the first error of writing, if any."""
@@ -77,6 +93,7 @@ class Output(io.FileIO):
             while len(rest) and self.error is None:
                 count = write_at(self.fileno(), rest, position)
                 rest, position = rest[count:], position + count
+            self._stop = max(self._stop, position)
         except BaseException as error:
             self.error = error
         return len(data)
@@ -97,6 +114,7 @@ class Output(io.FileIO):
         try:
             if self.error is None:
                 os.ftruncate(self.fileno(), size)
+                self._stop = size
         except BaseException as error:
             self.error = error
         return size
@@ -120,11 +138,9 @@ def file_when_complete(
         be `watched`.
     """
     partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
-    # In the format before 1.8 an attribute has at most 64 KiB, some 4,000 class names.
-    options = {"driver": "fileobj", "libver": ("v108", "latest")}
     try:
         with Output(partial) as output:
-            with h5py.File(partial, "w", fileobj=output, **options) as file:
+            with h5py.File(partial, "w", fileobj=output, **HDF5_OPTIONS) as file:
                 try:
                     yield file, output
                 except Exception:
@@ -151,7 +167,13 @@ def not_written(out: Path, error: Exception) -> str:
 
 
 def with_progress(
-    items: Iterable[Any], what: str, *, unit: str, progress: bool, total: int | None = None
+    items: Iterable[Any],
+    what: str,
+    *,
+    unit: str,
+    progress: bool,
+    total: int | None = None,
+    initial: int = 0,
 ) -> Iterable[Any]:
     """Returns the items, with a progress bar on stderr if `progress`.
 
@@ -167,5 +189,5 @@ def with_progress(
             f"tqdm shows the progress, and cannot be imported ({error}). "
             "Install it with: pip install 'h5video_data[pack]'"
         ) from error
-    bar: Iterable[Any] = tqdm(items, desc=what, unit=unit, total=total)
+    bar: Iterable[Any] = tqdm(items, desc=what, unit=unit, total=total, initial=initial)
     return bar

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
@@ -20,9 +21,11 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.system import shell_words
 
 from .demo import run_demo
-from .inspecting.text import report_text
+from .inspecting.text import report_text, size_text
 from .inspection import inspect
-from .pack import pack
+from .pack import LAYOUTS, pack
+from .packing.clip_rules import SHORT
+from .packing.fitting import FITS
 from .repack import repack
 
 
@@ -55,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = in_flags(" ".join(str(error).split()), options.flags)
         print(f"h5video-data: {message}", file=sys.stderr)
         return 1
+
+
+EXIT_CODES = "exit codes: 0 done; 1 an error; 2 wrong usage; 130 interrupted"
 
 
 # Messages
@@ -106,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "show the traceback of an error"
     debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=text)
     description = "Train tf.keras models on video in HDF5."
-    parser = argparse.ArgumentParser(prog="h5video-data", description=description)
+    parser = argparse.ArgumentParser(
+        prog="h5video-data", description=description, epilog=EXIT_CODES
+    )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--debug", action="store_true", help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -137,19 +145,36 @@ def _parser() -> argparse.ArgumentParser:
         _repack,
         help="write a file in the layout that trains fastest",
         description="Several files are joined, in the order given. The files are only read.",
+        epilog=EXIT_CODES,
     )
     add("path", metavar="FILE", nargs="+")
     add("out", metavar="OUT.h5")
     text = "a dataset of samples, to be stored in the new layout; may be given several times"
     add("--x", action="append", metavar="NAME", help=f"{text} (default: X)")
     add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
+    text = "the same, or, for datasets that are frames (--x 'images/image*'), whole recordings"
+    add("--layout", choices=["contiguous", "sample-chunks", "recordings"], help=text)
+    add("--level", type=int, metavar="N", help="level of the compression (default: the codec's)")
+    text = "size of a frame (default: as it is)"
+    add("--image-size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
+    text = "store values as bytes, which they must fit (default: as they are)"
+    add("--dtype", choices=["uint8"], help=text)
+    text = "multiply values by this before they become bytes: 255, if they are from 0 to 1"
+    add("--scale", type=float, metavar="FACTOR", help=text)
+    text = "move channels behind rows and columns"
+    add("--channels-last", action="store_true", default=None, help=text)
+    text = "write nothing; estimate size and time"
+    add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
 
     add = command(
         "pack",
         _pack,
         help="write a folder of video files as an HDF5 file",
-        description="FOLDER holds one folder per class, with video files in it.",
+        description="FOLDER holds one folder per class, with video files, or folders of numbered "
+        "pictures, in it; or it is a table (.csv, .tsv, .parquet) with the columns path, label, "
+        "start, end, group, split. After a kill, the same command goes on where it was.",
+        epilog=EXIT_CODES,
     )
     add("folder", metavar="FOLDER")
     add("out", metavar="OUT.h5")
@@ -158,6 +183,20 @@ def _parser() -> argparse.ArgumentParser:
     text = "size of a frame (default: 112)"
     add("--size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
     add("--clips-per-video", type=int, help="clips of each video (default: 1)")
+    text = "how pictures get that size: cut, with black bars, or distorted (default: crop)"
+    add("--fit", choices=FITS, help=text)
+    text = "what becomes of videos shorter than a clip (default: skip)"
+    add("--short", choices=SHORT, help=text)
+    text = "spread the frames of a clip over the whole video"
+    add("--uniform", action="store_true", default=None, help=text)
+    text = "frames per second to bring all videos to (default: their own)"
+    add("--frame-rate", type=float, metavar="RATE", help=text)
+    text = "how labels are stored; none: FOLDER holds videos without classes (default: one-hot)"
+    add("--labels", choices=["one-hot", "numbers", "none"], help=text)
+    text = "clips, or the whole videos end to end (default: clips)"
+    add("--layout", choices=LAYOUTS, help=text)
+    text = "videos decoded at the same time (default: one for each processor)"
+    add("--jobs", dest="num_jobs", type=int, metavar="N", help=text)
     _add_output(add, BUILT_IN_COMPRESSIONS)
 
     text = "pack real video, train on it, compare the speed with a plain generator"
@@ -174,9 +213,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     """Adds the arguments that `repack` and `pack` share."""
     text = "compression of each sample (default: none, which is read fastest)"
-    add("--compression", choices=["none", *compressions], help=text)
+    add("--compression", "--codec", choices=["none", *compressions], help=text)
     add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
-    add("--quiet", action="store_true", help="show no progress bar")
+    add("--quiet", action="store_true", help="print only errors and what was skipped")
+    add("--json", action="store_true", help="print JSON")
 
 
 def _size(value: str) -> tuple[int, int]:
@@ -211,25 +251,50 @@ def _shows_colours() -> bool:
 
 
 def _repack(options: argparse.Namespace) -> int:
-    has_tqdm = importlib.util.find_spec("tqdm") is not None
-    report = repack(**_arguments(options), progress=has_tqdm and not options.quiet)
-    for skipped in report.skipped:
-        reason = in_flags(skipped.reason, options.flags)
-        print(f"skipped {skipped.name}: it {reason}", file=sys.stderr)
-    print(f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}")
+    report = repack(**_arguments(options), progress=_shows_progress(options))
+    skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
+    line = f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}"
+    if report.estimate is not None:
+        estimate = report.estimate
+        line += (
+            f", would take {size_text(estimate.nbytes)} (now {size_text(estimate.old_nbytes)}) and "
+            f"about {estimate.seconds:.0f} s to read and encode; nothing was written"
+        )
+    _print_report(options, report, skipped, line)
     return 0
 
 
 def _pack(options: argparse.Namespace) -> int:
-    report = pack(**_arguments(options), progress=not options.quiet)
-    for skipped in report.skipped:
-        print(f"skipped {skipped.path}: it {skipped.reason}", file=sys.stderr)
+    arguments = _arguments(options)
+    if options.labels == "none":
+        arguments["labels"] = None
+    report = pack(**arguments, progress=_shows_progress(options))
+    skipped = {item.path: in_flags(item.reason, options.flags) for item in report.skipped}
     counts = zip(report.samples_per_class, report.class_names, strict=True)
-    print(
-        f"{report.path}: {report.num_samples} samples from {report.num_videos} videos, "
-        + ", ".join(f"{count} {name}" for count, name in counts)
-    )
+    what = "recordings" if options.layout == "recordings" else "samples"
+    texts = [f"{report.num_samples} {what} from {report.num_videos} videos"]
+    texts += [f"{count} {name}" for count, name in counts]
+    _print_report(options, report, skipped, f"{report.path}: {', '.join(texts)}")
     return 0
+
+
+def _shows_progress(options: argparse.Namespace) -> bool:
+    has_tqdm = importlib.util.find_spec("tqdm") is not None
+    return has_tqdm and sys.stderr.isatty() and not (options.quiet or options.json)
+
+
+def _print_report(
+    options: argparse.Namespace, report: Any, skipped: Mapping[str, str], line: str
+) -> None:
+    """Prints what a tool has written: as JSON, or a line, and one for each thing left out."""
+    if options.json:
+        fields = {**dataclasses.asdict(report), "path": str(report.path), "skipped": skipped}
+        print(json.dumps(fields, indent=2))
+        return
+    for name, reason in skipped.items():
+        print(f"skipped {name}: it {reason}", file=sys.stderr)
+    if not options.quiet:
+        print(line)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -238,7 +303,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of the Python function that were given on the command line."""
-    others = {"run", "flags", "debug", "quiet"}
+    others = {"run", "flags", "debug", "quiet", "json"}
     return {
         name: value
         for name, value in vars(options).items()

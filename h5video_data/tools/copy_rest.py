@@ -70,7 +70,8 @@ class Copier:
         video_set: The files; its components are the datasets that get a new layout.
         source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
-        layouts: By name, the arguments of `create_dataset` for components that are chunked.
+        layouts: By name, the arguments of `create_dataset` for the components: those of chunks, and
+            `shape` (of a sample) and `dtype` if these are others than before.
     """
 
     def __init__(
@@ -240,9 +241,11 @@ class Copier:
                     f"by itself: x={dataset.name!r}"
                 )
         if components:
-            shape = (self._set.num_samples, *components[0].sample_shape)
-            layout = self._layouts.get(components[0].name, {})
-            new = self._target.create_dataset(None, shape, components[0].dtype, **layout)
+            layout = dict(self._layouts.get(components[0].name, {}))
+            sample_shape = layout.pop("shape", components[0].sample_shape)
+            dtype = layout.pop("dtype", components[0].dtype)
+            shape = (self._set.num_samples, *sample_shape)
+            new = self._target.create_dataset(None, shape, dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
             new = self._join(dataset, path) if is_joined else self._copy_values(dataset)

@@ -26,8 +26,8 @@ from h5video_data.splits import split_samples
 
 from .inspection import inspect, size_text
 from .pack import pack
+from .packing.videos import cut_scenes
 from .repack import repack
-from .videos import cut_scenes
 
 FILMS = {"bicycles": "bikes", "bunny": "bigbuckbunny", "phone": "carphone_pristine"}
 SCENE_FRAMES = 24

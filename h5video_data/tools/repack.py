@@ -9,6 +9,7 @@ bounded memory; they are written in large batches.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,7 @@ from h5video_data.errors import ArgumentError, H5VideoError, RepackingError
 from h5video_data.opening import Paths, open_video_set
 from h5video_data.reading.one_pass import read_once
 from h5video_data.reading.threads import Task, Threads
-from h5video_data.storage.codecs import COMPRESSIONS
+from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
@@ -36,11 +37,14 @@ from h5video_data.video_set import VideoSet
 
 from .atomic_file import check_not_read, check_out, file_when_complete, not_written, with_progress
 from .copy_rest import Copier, SkippedItem
+from .estimates import Estimate, changed, estimated
 from .inspection import size_text
 from .links import linked_files
+from .repack_frames import repack_frames
+from .sample_forms import SampleForm
 from .transfer import CACHE_BYTES
 
-__all__ = ["COMPRESSIONS", "RepackReport", "SkippedItem", "repack"]
+__all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
 
 # Samples are read and written in batches of about this many bytes; of more, up to the second
 # number, if a chunk of the source is larger.
@@ -62,12 +66,14 @@ class RepackReport:
         num_samples: The number of samples in it.
         names: The datasets with a new layout.
         skipped: What was not copied.
+        estimate: What it would be, if nothing was written.
     """
 
     path: Path
     num_samples: int
     names: tuple[str, ...]
     skipped: tuple[SkippedItem, ...]
+    estimate: Estimate | None = None
 
 
 def repack(
@@ -76,7 +82,14 @@ def repack(
     *,
     x: str | Sequence[str] = "X",
     compression: str | None = None,
+    level: int | None = None,
     chunks: str | None = None,
+    layout: str | None = None,
+    image_size: Sequence[int] | None = None,
+    dtype: str | None = None,
+    scale: float | None = None,
+    channels_last: bool = False,
+    dry_run: bool = False,
     read_ahead_bytes: int | None = None,
     progress: bool = False,
     overwrite: bool = False,
@@ -121,8 +134,22 @@ def repack(
         x: Name of the dataset of samples, or a list of names; they have the same length.
         compression: `None`, "gzip", "lzf", or, where hdf5plugin is installed, "zstd", "lz4",
             "blosc" or "bitshuffle". Each sample is then in a compressed chunk of its own.
+        level: The codec's level of compression. None: its default.
         chunks: `None` stores samples contiguously unless they are compressed; "sample" stores each
             in a chunk of its own, so that the dataset can grow (`resize`).
+        layout: "contiguous" and "sample-chunks" are other names of `chunks=None` and "sample";
+            "recordings" is for files with a dataset for each frame, `x="images/image*"` or `"*/*"`:
+            the last `*` is the frame, and those before it the recording. Frames become rows of `X`,
+            for `Windows(..., bounds="length")`; those of a second name, such as `x=["frame_*_x",
+            "frame_*_y"]`, of `Y`. Nothing else is copied.
+        image_size: (rows, columns) to which frames are scaled, whatever their aspect ratio: a pixel
+            is the average of those that it covers. None: as they are.
+        dtype: "uint8" stores values as bytes, which they must fit: whole numbers from 0 to 255.
+            None: as they are.
+        scale: What values are multiplied by before they are rounded to uint8: 255, if they are from
+            0 to 1.
+        channels_last: Whether channels are moved behind rows and columns, if they are before them.
+        dry_run: Writes nothing, and estimates size and time from some samples.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
             share a chunk take more, each chunk is decoded several times.
         progress: Shows a progress bar on stderr.
@@ -144,22 +171,43 @@ def repack(
     names = _checked_names(x)
     check_choice("compression", compression, None, *COMPRESSIONS)
     check_choice("chunks", chunks, None, "sample")
+    check_choice("layout", layout, None, "contiguous", "sample-chunks", "recordings")
+    if layout == "contiguous" and (compression is not None or chunks is not None):
+        raise ArgumentError(
+            "Contiguous samples are neither compressed nor in chunks. Received: "
+            f"layout='contiguous', compression={compression!r}, chunks={chunks!r}"
+        )
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
+    size = None if image_size is None else tuple(image_size)
+    form = SampleForm(bool(channels_last), size, dtype, scale)  # type: ignore[arg-type]
+    if layout == "recordings":
+        if dry_run or chunks is not None:
+            raise ArgumentError(
+                "Recordings are repacked without `dry_run` and `chunks`. Received: "
+                f"layout='recordings', dry_run={bool(dry_run)}, chunks={chunks!r}"
+            )
+        return _to_recordings(path, out, names, form, compression, level, progress, overwrite)
+    chunks = "sample" if layout == "sample-chunks" else chunks
     video_set = open_video_set(path, {name: name for name in names}, None)
     if out.exists():
         check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
     check_out(out, overwrite=overwrite)
     layouts = {}
+    for item in video_set.components:
+        shape, new_dtype = form.shape_of(item), form.dtype_of(item)
+        layouts[item.name] = {"shape": shape, "dtype": new_dtype}
+        options = sample_chunks(shape, new_dtype.itemsize, compression, level)
+        if compression is not None or chunks is not None:
+            layouts[item.name] |= {**options, "maxshape": (None, *shape)}
+    if dry_run:
+        estimate = estimated(video_set, form, compression, level)
+        return RepackReport(out, video_set.num_samples, names, (), estimate)
     if compression is None and chunks is None:
-        _check_space(out, video_set)
-    else:
-        for item in video_set.components:
-            layout = sample_chunks(item.sample_shape, item.dtype.itemsize, compression)
-            layouts[item.name] = {**layout, "maxshape": (None, *item.sample_shape)}
+        _check_space(out, video_set.num_samples * _new_nbytes(video_set, form))
 
     def check(partial: Path) -> None:
         copier.check(partial)
-        _check_samples(video_set, partial)
+        _check_samples(video_set, partial, form)
 
     num_threads = num_processors()
     samples, batch_size = np.arange(video_set.num_samples), _batch_size(video_set)
@@ -180,13 +228,13 @@ def repack(
             copier.copy()
             datasets = [copier.new_datasets[item.name] for item in video_set.components]
             shown = with_progress(
-                (arrays for _, arrays in batches),
+                (changed(video_set, form, batch) for batch in batches),
                 "repacking",
                 unit="batch",
                 total=-(-len(samples) // batch_size),
                 progress=progress,
             )
-            _write_samples(output.watched(shown), datasets, compression, num_threads)
+            _write_samples(output.watched(shown), datasets, compression, level, num_threads)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
@@ -206,14 +254,43 @@ def _checked_names(x: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _check_space(out: Path, video_set: VideoSet) -> None:
-    needed = video_set.num_samples * sum(item.row_nbytes for item in video_set.components)
+def _new_nbytes(video_set: VideoSet, form: SampleForm) -> int:
+    """Returns the bytes of a sample in the new file, before it is compressed."""
+    return sum(
+        math.prod(form.shape_of(item)) * form.dtype_of(item).itemsize
+        for item in video_set.components
+    )
+
+
+def _check_space(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise RepackingError(
             f"{out} will have {size_text(needed)} or more, and its disk has {size_text(free)} "
             "free. Free some space, choose another disk, or use compression."
         )
+
+
+def _to_recordings(
+    path: Paths,
+    out: Path,
+    names: tuple[str, ...],
+    form: SampleForm,
+    compression: str | None,
+    level: int | None,
+    progress: bool,
+    overwrite: bool,
+) -> RepackReport:
+    check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
+    if form.changes or level is not None:
+        raise ArgumentError(
+            "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
+            "`channels_last` and `level`; repack the result. Received: layout='recordings'"
+        )
+    count = repack_frames(
+        path, out, names, compression=compression, progress=progress, overwrite=overwrite
+    )
+    return RepackReport(out, count, names, ())
 
 
 # Samples
@@ -233,6 +310,7 @@ def _write_samples(
     batches: Iterable[Sequence[NDArray[Any]]],
     datasets: Sequence[h5py.Dataset],
     compression: str | None,
+    level: int | None,
     num_threads: int,
 ) -> None:
     """Writes batches, each an array of samples for each dataset."""
@@ -242,7 +320,9 @@ def _write_samples(
         for batch in batches:
             for dataset, values in zip(datasets, batch, strict=True):
                 if encodes:
-                    tasks = [threads.submit(encode_chunk, compression, value) for value in values]
+                    tasks = [
+                        threads.submit(encode_chunk, compression, value, level) for value in values
+                    ]
                     _write_encoded(dataset, begin, tasks)
                 else:
                     _write_plain(dataset, begin, values)
@@ -265,7 +345,7 @@ def _write_encoded(
             dataset.id.write_direct_chunk((row, *zeros), data, mask)
 
 
-def _check_samples(video_set: VideoSet, path: Path) -> None:
+def _check_samples(video_set: VideoSet, path: Path, form: SampleForm) -> None:
     """Compares some samples of the new file with those of the old files, both read by h5py."""
     with h5py.File(path) as new:
         for component in video_set.components:
@@ -277,7 +357,8 @@ def _check_samples(video_set: VideoSet, path: Path) -> None:
                 part = component.parts[number]
                 with open_file(part.path) as old:
                     stored = Values(find_dataset(old, part.name), row + 1, part)
-                    expected = stored.read(slice(row, row + 1)).astype(component.dtype)
+                    read = stored.read(slice(row, row + 1)).astype(component.dtype)
+                expected = form.apply(read, component, sample)
                 if expected.tobytes() != new[component.name][sample].tobytes():
                     raise RepackingError(
                         f"{part.path}: dataset {part.name!r}, sample {row}: h5py reads other "

@@ -1,0 +1,267 @@
+"""`RowFile`: a new HDF5 file with a dataset whose number of rows is known only at the end.
+
+Rows are appended to `<out>.partial`, and a journal beside it says which are complete, with their
+checksum: after a kill, the next run goes on behind them. Nothing but the rows is in the file until
+`finish`, which writes HDF5's metadata around them: contiguous rows stay where they are, since they
+were put where HDF5 puts the first dataset of a new file. Compressed ones are copied.
+
+    12288 bytes left free | row 0 | row 1 | ...  ->  superblock, groups | X: row 0, row 1, ... | Y
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py._objects import phil
+from numpy.typing import NDArray
+
+from h5video_data.errors import ArgumentError, H5VideoError, PackingError
+from h5video_data.storage.filters import encode_chunk, sample_chunks
+from h5video_data.storage.system import lock_file, read_at, write_at
+from h5video_data.tools.atomic_file import HDF5_OPTIONS, Output, check_out, not_written
+
+# So that the first dataset's address does not depend on its size.
+_IN_PLACE: dict[str, Any] = {**HDF5_OPTIONS, "alignment_threshold": 1, "alignment_interval": 4096}
+_COPY_BYTES = 16 << 20
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+
+Entry = dict[str, Any]
+
+
+class RowFile:
+    """Writes rows to a new file, which appears under its name when it is complete.
+
+    Args:
+        out: The file.
+        row_shape: Shape of a row.
+        dtype: Its dtype.
+        compression: None: rows are stored contiguously; else each in a chunk that is encoded so.
+        signature: What the rows depend on; with another one, an unfinished file is begun anew.
+            None: it is never gone on with.
+        overwrite: Replaces `out` if it exists.
+        argument: Name of the argument that `out` is from, for messages.
+
+    Attributes:
+        num_rows: Rows that have been appended.
+        entries: The journal: what `commit` was given, also by an earlier process that was killed.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        row_shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        compression: str | None = None,
+        signature: Any = None,
+        overwrite: bool = False,
+        argument: str = "out",
+    ) -> None:
+        check_out(out, overwrite=overwrite, name=argument)
+        self._argument = argument
+        self.num_rows = 0
+        self.entries: list[Entry] = []
+        self._out = out
+        self._partial = out.with_name(f"{out.name}.partial")
+        self._journal = out.with_name(f"{out.name}.partial.journal")
+        self._row_shape, self._dtype = row_shape, np.dtype(dtype)
+        self._compression = compression
+        self._layout: dict[str, Any] = {}
+        if compression is not None:
+            self._layout = sample_chunks(row_shape, self._dtype.itemsize, compression)
+        self._begin = 0 if compression else _first_address(row_shape, self._dtype)
+        self._end = self._begin
+        self._chunks: list[tuple[int, int]] = []  # bytes and filter mask of each encoded row
+        self._checksum = 0
+        self._signature = json.dumps(signature, sort_keys=True)
+        self._is_resumable = signature is not None
+        self._fd = -1
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[RowFile]:
+        """Opens the file; on an error, nothing of it is left behind."""
+        # Not the file itself is locked, which HDF5 locks, too.
+        lock = os.open(self._journal, _FLAGS, 0o666)
+        if not lock_file(lock):
+            os.close(lock)
+            raise ArgumentError(
+                f"Another process is writing `{self._argument}`. "
+                f"Received: {self._argument}={str(self._out)!r}"
+            )
+        try:
+            self._fd = os.open(self._partial, _FLAGS, 0o666)
+            self._go_on()
+            yield self
+        except H5VideoError:
+            raise
+        except OSError as error:
+            raise PackingError(not_written(self._out, error)) from error
+        finally:
+            self._close()
+            self._partial.unlink(missing_ok=True)
+            os.close(lock)
+            self._journal.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _go_on(self) -> None:
+        """Takes over the rows that an earlier process has committed, if they are as they were."""
+        lines = []
+        with contextlib.suppress(OSError, ValueError):
+            if self._is_resumable:
+                lines = self._journal.read_text().splitlines(keepends=True)
+        if lines and lines[0].strip() == self._signature:
+            for line in lines[1:]:
+                if not line.endswith("\n") or not self._is_intact(entry := json.loads(line)):
+                    break
+                self.entries.append(entry["entry"])
+                self.num_rows += entry["rows"]
+                self._end += entry["nbytes"]
+                self._chunks += [(size, mask) for size, mask in entry["chunks"]]
+        text = "".join(lines[: len(self.entries) + 1]) if self.entries else self._signature + "\n"
+        self._journal.write_text(text)
+        os.ftruncate(self._fd, self._end)
+        self._mark = (self.num_rows, self._end)
+
+    def _is_intact(self, entry: Entry) -> bool:
+        checksum, at, stop = 0, self._end, self._end + entry["nbytes"]
+        while at < stop:
+            block = bytearray(min(_COPY_BYTES, stop - at))
+            if (count := read_at(self._fd, memoryview(block), at)) == 0:
+                return False
+            checksum = zlib.crc32(memoryview(block)[:count], checksum)
+            at += count
+        return bool(checksum == entry["checksum"])
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Appends rows, (n, ...) in the file's dtype."""
+        if self._compression is None:
+            self._write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+        else:
+            for row in rows:
+                data, mask = encode_chunk(self._compression, row)
+                self._chunks.append((len(data), mask))
+                self._write(np.frombuffer(data, np.uint8).data)
+        self.num_rows += len(rows)
+
+    def _write(self, data: memoryview) -> None:
+        self._checksum = zlib.crc32(data, self._checksum)
+        while len(data):
+            count = write_at(self._fd, data, self._end)
+            data, self._end = data[count:], self._end + count
+
+    def commit(self, entry: Entry) -> None:
+        """Marks the rows since the last call as complete, with what is known about them."""
+        rows, end = self._mark
+        if self._is_resumable:
+            line = {
+                "rows": self.num_rows - rows,
+                "nbytes": self._end - end,
+                "checksum": self._checksum,
+                "chunks": self._chunks[rows:],
+                "entry": entry,
+            }
+            with open(self._journal, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        self.entries.append(entry)
+        self._mark, self._checksum = (self.num_rows, self._end), 0
+
+    def roll_back(self) -> None:
+        """Removes the rows since the last `commit`."""
+        (self.num_rows, self._end), self._checksum = self._mark, 0
+        del self._chunks[self.num_rows :]
+
+    def finish(self, name: str, write_rest: Callable[[h5py.File], None]) -> None:
+        """Completes the file.
+
+        Args:
+            name: Name of the dataset of rows.
+            write_rest: Writes everything else.
+        """
+        if self._compression is None:
+            os.ftruncate(self._fd, self._end)
+            with Output(self._partial, is_new=False) as output:
+                with h5py.File(self._partial, "w", fileobj=output, **_IN_PLACE) as file:
+                    shape = (self.num_rows, *self._row_shape)
+                    address = _make_contiguous(file, name, shape, self._dtype)
+                    if self.num_rows and address != self._begin:
+                        raise PackingError(
+                            f"HDF5 has put {name!r} at byte {address} of {self._out}, and its rows "
+                            f"begin at {self._begin}. Nothing was written."
+                        )
+                    _watched(output, write_rest, file)
+                _sync(output)
+            self._close()  # Windows renames no open file
+            os.replace(self._partial, self._out)
+            return
+        complete = self._partial.with_name(f"{self._partial.name}.h5")
+        complete.unlink(missing_ok=True)
+        try:
+            with Output(complete) as output:
+                with h5py.File(complete, "w", fileobj=output, **HDF5_OPTIONS) as file:
+                    shape = (self.num_rows, *self._row_shape)
+                    dataset = file.create_dataset(name, shape, self._dtype, **self._layout)
+                    self._copy_chunks(dataset, output)
+                    _watched(output, write_rest, file)
+                _sync(output)
+            os.replace(complete, self._out)
+        finally:
+            complete.unlink(missing_ok=True)
+
+    def _copy_chunks(self, dataset: h5py.Dataset, output: Output) -> None:
+        at, zeros = self._begin, (0,) * len(self._row_shape)
+        for row, (size, mask) in enumerate(self._chunks):
+            block = bytearray(size)
+            if read_at(self._fd, memoryview(block), at) != size:
+                raise OSError(f"{self._partial} ends early")
+            at += size
+            # h5py (3.14) does not take its own lock for this call, and others may call h5py.
+            with phil:
+                dataset.id.write_direct_chunk((row, *zeros), bytes(block), mask)
+            output.check()
+
+
+def _watched(output: Output, write: Callable[[h5py.File], None], file: h5py.File) -> None:
+    try:
+        write(file)
+    except Exception:
+        output.check()  # data that were discarded may be the reason
+        raise
+
+
+def _sync(output: Output) -> None:
+    output.check()
+    os.fsync(output.fileno())
+
+
+def _make_contiguous(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> int | None:
+    """Creates a dataset without writing to its bytes; returns their address."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.CONTIGUOUS)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape)
+    stored_type = h5py.h5t.py_create(dtype, logical=True)
+    made = h5py.h5d.create(file.id, name.encode(), stored_type, space, plist)
+    address: int | None = made.get_offset()
+    return address
+
+
+def _first_address(row_shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    """Returns where HDF5 puts the values of a new file's first dataset."""
+    with h5py.File("-", "w", fileobj=io.BytesIO(), **_IN_PLACE) as file:
+        return _make_contiguous(file, "-", (1, *row_shape), dtype) or 0

@@ -1,0 +1,177 @@
+"""Other forms of samples, that `repack` gives them."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from pack_helpers import contents, files_in
+
+import h5video_data as h5v
+from h5video_data.errors import ArgumentError, FileFormatError, RepackingError
+from h5video_data.tools.cli import main
+from h5video_data.tools.repack import repack
+from h5video_data.tools.sample_forms import _resized
+
+
+@pytest.fixture
+def source(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (9, 4, 3, 8, 12), np.uint8)
+    h5v.write_videos(tmp_path / "a.h5", x, np.arange(9))
+    return tmp_path / "a.h5", x
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_channels_last(source, compression):
+    path, x = source
+    out = path.with_name("b.h5")
+    repack(path, out, channels_last=True, compression=compression)
+    data, attributes = contents(out)
+    np.testing.assert_array_equal(data["X"], np.moveaxis(x, 2, -1))
+    assert data["Y"].tolist() == list(range(9))
+    assert attributes["sample_count"] == 9
+    repack(out, path.with_name("c.h5"), channels_last=True)  # as they are already
+    np.testing.assert_array_equal(contents(path.with_name("c.h5"))[0]["X"], data["X"])
+
+
+def test_axes_of_two_meanings_are_an_error(tmp_path):
+    h5v.write_videos(tmp_path / "a.h5", np.zeros((2, 4, 3, 8, 3), np.uint8))
+    with pytest.raises(ArgumentError, match=r"could be either\. Received: channels_last=True"):
+        repack(tmp_path / "a.h5", tmp_path / "b.h5", channels_last=True)
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_image_size(source, is_last):
+    path, x = source
+    out = path.with_name("b.h5")
+    repack(path, out, image_size=(4, 6), channels_last=is_last)
+    expected = np.rint(x.reshape(9, 4, 3, 4, 2, 6, 2).mean(axis=(4, 6)))
+    expected = np.moveaxis(expected, 2, -1) if is_last else expected
+    found = contents(out)[0]["X"]
+    assert found.dtype == np.uint8
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_sizes_are_interpolated_and_keep_the_average():
+    ramp = np.arange(10.0)[np.newaxis, :, np.newaxis] * np.ones((1, 10, 4))
+    for rows in (3, 7, 10):
+        found = _resized(ramp, (rows, 4), -2, np.dtype("f8"))
+        assert found.mean() == pytest.approx(ramp.mean())
+        assert (np.diff(found[0, :, 0]) > 0).all()
+    found = _resized(ramp, (20, 4), -2, np.dtype("f8"))[0, :, 0]
+    np.testing.assert_allclose(found[1:-1], np.arange(1, 19) / 2 - 0.25)
+
+
+def test_floats_become_bytes(tmp_path):
+    whole = np.random.default_rng(0).integers(0, 256, (5, 2, 3, 4, 4))
+    h5v.write_videos(tmp_path / "whole.h5", whole.astype("f4"))
+    h5v.write_videos(tmp_path / "parts.h5", (whole / 255).astype("f4"))
+    repack(tmp_path / "whole.h5", tmp_path / "a.h5", dtype="uint8")
+    repack(tmp_path / "parts.h5", tmp_path / "b.h5", dtype="uint8", scale=255)
+    for name in ("a.h5", "b.h5"):
+        found = contents(tmp_path / name)[0]["X"]
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, whole)
+    with pytest.raises(RepackingError, match=r"sample 0 of 'X' has 0\..* need scale=255"):
+        repack(tmp_path / "parts.h5", tmp_path / "c.h5", dtype="uint8")
+    with pytest.raises(RepackingError, match=r"0 to 255, multiplied; sample 0"):
+        repack(tmp_path / "whole.h5", tmp_path / "c.h5", dtype="uint8", scale=255)
+    h5v.write_videos(tmp_path / "nan.h5", np.full((1, 2, 3, 4, 4), np.nan))
+    with pytest.raises(RepackingError, match="sample 0 of 'X' has nan"):
+        repack(tmp_path / "nan.h5", tmp_path / "c.h5", dtype="uint8")
+    assert "c.h5" not in files_in(tmp_path)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "blosc"])
+def test_levels(source, compression):
+    path, x = source
+    smooth = np.repeat(x[:, :, :, :, :1], 12, axis=-1).repeat(9, axis=0)
+    h5v.write_videos(path, smooth, overwrite=True)
+    sizes = []
+    for level in (0 if compression == "blosc" else 1, 9):
+        repack(path, path.with_name("b.h5"), compression=compression, level=level, overwrite=True)
+        with h5py.File(path.with_name("b.h5")) as file:
+            sizes.append(file["X"].id.get_storage_size())
+            np.testing.assert_array_equal(file["X"], smooth)
+            if compression == "gzip":
+                assert file["X"].compression_opts == level
+    assert sizes[0] != sizes[1]
+    with pytest.raises(ArgumentError, match=r"`level` of .* must be from .* level=99"):
+        repack(path, path.with_name("c.h5"), compression=compression, level=99)
+    with pytest.raises(ArgumentError, match=r"it has no levels.*level=1, compression='lzf'"):
+        repack(path, path.with_name("c.h5"), compression="lzf", level=1)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_a_dry_run_says_the_size(source, compression, capsys):
+    path, _ = source
+    estimate = repack(path, path.with_name("b.h5"), compression=compression, dry_run=True).estimate
+    assert files_in(path.parent) == ["a.h5"]
+    repack(path, path.with_name("b.h5"), compression=compression)
+    with h5py.File(path.with_name("b.h5")) as file:
+        assert estimate.nbytes == pytest.approx(file["X"].id.get_storage_size(), rel=0.05)
+    assert estimate.old_nbytes == path.stat().st_size
+    assert estimate.seconds > 0
+    command = ["repack", str(path), str(path.with_name("c.h5")), "--dry-run"]
+    assert main(command) == 0
+    assert "nothing was written" in capsys.readouterr().out
+    assert main([*command, "--json", "--codec", "gzip", "--level", "9"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimate"]["nbytes"] > 0
+
+
+def frames_of(path, names, numbers):
+    with h5py.File(path, "w") as file:
+        for name, number in zip(names, numbers, strict=True):
+            file[name] = np.full((4, 5, 3), number, np.uint8)
+
+
+FRAMES = {
+    "MCVD": ("*/*", [f"{i}/{t}" for i in range(2) for t in range(12)], [12, 12]),
+    "event cameras": ("images/image*", [f"images/image{t:09}" for t in range(5)], [5]),
+    "no zeros": ("frame_*", [f"frame_{t}" for t in range(12)], [12]),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES.values(), ids=FRAMES)
+def test_a_dataset_a_frame(tmp_path, case):
+    pattern, names, lengths = case
+    frames_of(tmp_path / "a.h5", names, range(len(names)))
+    frames_of(tmp_path / "b.h5", names, range(100, 100 + len(names)))
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    report = repack(paths, tmp_path / "out.h5", x=pattern, layout="recordings")
+    data, _ = contents(tmp_path / "out.h5")
+    assert data["X"][:, 0, 0, 0].tolist() == [*range(len(names)), *range(100, 100 + len(names))]
+    assert data["length"].tolist() == lengths * 2
+    assert report.num_samples == 2 * len(lengths)
+    windows = h5v.Windows(2, bounds="length")
+    with h5v.VideoLoader(tmp_path / "out.h5", y=None, windows=windows) as loader:
+        assert loader.num_samples == 2 * sum(length - 1 for length in lengths)
+
+
+def test_a_dataset_a_frame_with_values(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(11):
+            file[f"frame_{number}_x"] = np.full((4, 5, 3), number, np.uint8)
+            file[f"frame_{number}_y"] = np.array([number, -number], np.float32)
+    names = ["frame_*_x", "frame_*_y"]
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", x=names, layout="recordings")
+    data, _ = contents(tmp_path / "b.h5")
+    assert data["Y"].tolist() == [[n, -n] for n in range(11)]
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["frame_3_y"]
+    with pytest.raises(FileFormatError, match=r"no 'frame_\*_y' for the frame 'frame_3_x'"):
+        repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["frame_3_y"] = [0, 0]
+        del file["frame_5_x"]
+        file["frame_5_x"] = np.zeros((4, 6, 3), np.uint8)
+    with pytest.raises(FileFormatError, match=r"'frame_5_x' must be like .*shape \(4, 6, 3\)"):
+        repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings")
+    with pytest.raises(ArgumentError, match=r"with a \*.*Received: x=\['X'\]"):
+        repack(tmp_path / "a.h5", tmp_path / "c.h5", layout="recordings")
+    with pytest.raises(ArgumentError, match=r"without `dry_run`.*dry_run=True"):
+        repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings", dry_run=True)
+    assert files_in(tmp_path) == ["a.h5", "b.h5"]
