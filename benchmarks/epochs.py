@@ -116,12 +116,12 @@ def measure_fit(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     train, val = h5v.video_dataset_from_hdf5(
         path, batch_size=batch_size, validation_split=0.3, subset="both", seed=0
     )
-    settings = {"epochs": options.epochs, "verbose": 0}
+    settings = {"epochs": options.epochs, "verbose": 0, "shuffle": False}
     sides = [side.loader.sample_indices for side in (train, val)]
 
     def ours() -> float:
         begin = time.perf_counter()
-        model.fit(train, validation_data=val, shuffle=False, **settings)
+        model.fit(train, validation_data=val, **settings)
         return (time.perf_counter() - begin) / int(options.epochs)
 
     def plain() -> float:
