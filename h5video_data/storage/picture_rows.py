@@ -36,6 +36,9 @@ Interpolation: TypeAlias = Literal[
 # So many rows, spread over a dataset, are looked at for one that is a whole picture.
 ROWS_LOOKED_AT = 16
 
+# A longer row is no picture: it would have to hold more pixels than are ever decoded.
+MAX_ROW_NBYTES = 1 << 29
+
 _BYTE = np.dtype(np.uint8)
 # A row of variable length, as the dataset itself has it: where its bytes are.
 _DESCRIPTOR = np.dtype("V16")
@@ -215,8 +218,8 @@ def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     if not shape or not shape[0]:
         return False
     if len(shape) == 2:
-        return is_padded_too and bool(dtype == _BYTE) and shape[1] > 0
-    if len(shape) != 1:
+        return is_padded_too and bool(dtype == _BYTE) and 0 < shape[1] <= MAX_ROW_NBYTES
+    if len(shape) != 1 or dtype.itemsize > MAX_ROW_NBYTES:
         return False
     if h5py.check_string_dtype(dtype) is not None:
         return bool(dtype.kind == "S")
