@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,8 +85,12 @@ def open_recordings(
         if values is None:
             parts = [part for file in files for part in file.parts[leaf.name]]
             at = index.anchors.with_offsets(leaf.offsets)
-            item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
-            budget_nbytes -= item.budget_nbytes
+            same = next((item for item in components if item.name == leaf.name), None)
+            if same is not None:
+                item = replace(same, index=at)  # by the same accesses: it is read once
+            else:
+                item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
+                budget_nbytes -= item.budget_nbytes
         else:
             of_rows = None if leaf.name in items.arrays else are_of_rows(files, leaf.name)
             at = index_of_values(leaf.name, values, first, index, of_rows)
