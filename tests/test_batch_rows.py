@@ -22,6 +22,7 @@ STORED = {
     "a chunk a frame": {"chunks": (1, 4, 5, 3), "compression": "gzip"},
     "chunks of 8 frames": {"chunks": (8, 4, 5, 3), "compression": "gzip"},
     "big-endian": {"chunks": (8, 4, 5, 3), "compression": "gzip", "dtype": ">u2"},
+    "big-endian, contiguous": {"dtype": ">u2"},
     "by h5py": {"chunks": (8, 4, 5, 3), "compression": "szip"},
 }
 WINDOWS = {
@@ -128,7 +129,7 @@ def test_small_values_of_both_are_kept_once(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
         "h5video_data.reading.batch_reader.read_rows",
-        lambda parts, counts: read.append(counts) or [np.arange(sum(LENGTHS), dtype=np.uint8)],
+        lambda _, counts: read.append(counts) or [np.arange(sum(LENGTHS), dtype=np.uint8)],
     )
     with VideoLoader(
         path, x="pixels", y="pixels", windows=Windows(3, range(3, 5)), batch_size=8

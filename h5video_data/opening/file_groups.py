@@ -12,13 +12,13 @@ from h5video_data.errors import (
     FileFormatError,
     UnsupportedDtypeError,
 )
-from h5video_data.set_values import rows_in_use
+from h5video_data.set_values import place_of, rows_in_use
 from h5video_data.storage.attributes import read_class_names, read_sample_count
 from h5video_data.storage.file_identity import FileIdentity, absolute_path
 from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import find_dataset, own_name
 from h5video_data.storage.layout import describe
-from h5video_data.storage.paths import expand_paths, other_file_hint, split_name
+from h5video_data.storage.paths import expand_paths, other_file_hint
 from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
 
 from .fitting import Stored, check_class_names, check_file, transposed_hint
@@ -89,7 +89,7 @@ def open_groups(paths: tuple[str, ...], items: Items) -> dict[tuple[str, ...], F
     """
     names: dict[tuple[str, ...], dict[str, str]] = {}
     for name in items.datasets:
-        pattern, dataset = split_name(name)
+        pattern, dataset = place_of(paths, name)
         place = paths if pattern is None else tuple(map(absolute_path, expand_paths(pattern)))
         names.setdefault(place, {})[name] = dataset
     if paths not in names:
