@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
+from h5video_data import VideoLoader
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.testing import write_video_file
 from h5video_data.transforms.statistics import channel_statistics

@@ -20,6 +20,7 @@ from h5video_data.video_set import Component, VideoSet, WindowedRows
 
 from .components import numbered_component, stored_component
 from .fitting import check_class_names, check_order
+from .frame_checks import check_frames
 from .items import Items, listed
 from .recording_files import RecordingFile, read_file
 from .recording_values import are_of_rows, index_of_values, inferred_classes, values_of_files
@@ -68,6 +69,8 @@ def open_recordings(
         file = read_file(file_path, [first, *read_names], windowed, items.labels, bounds)
         check_class_names(file.class_names, file_path, named)
         files.append(file)
+    label = items.single_label
+    check_frames(files, first, None if label in windowed else label, windows)
     index = _index(files, first, windows)
     _report_skipped(files, first, index, windows)
     by_leaf: dict[tuple[str, bytes | None], int] = {}
