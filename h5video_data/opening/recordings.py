@@ -23,7 +23,13 @@ from .fitting import check_class_names, check_order
 from .frame_checks import check_frames
 from .items import Items, listed
 from .recording_files import RecordingFile, read_file
-from .recording_values import are_of_rows, index_of_values, inferred_classes, values_of_files
+from .recording_values import (
+    are_of_rows,
+    index_of_values,
+    inferred_classes,
+    values_elsewhere,
+    values_of_files,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +66,15 @@ def open_recordings(
     if not first:
         raise ArgumentError(f"`windows` must have frames of x. Received: {windows!r}")
     paths = tuple(map(absolute_path, expand_paths(path)))
-    check_order(path, paths, is_needed=by_number or bool(items.arrays))
-    read_names = [name for name in items.datasets if name not in (first, INFERRED)]
+    others = {
+        leaf.name: found
+        for leaf in leaves
+        if leaf.offsets is None
+        and leaf.name not in (*windowed, *items.arrays)
+        and (found := values_elsewhere(paths, leaf.name, is_label=leaf.name in items.labels))
+    }
+    check_order(path, paths, is_needed=by_number or bool(items.arrays) or bool(others))
+    read_names = [name for name in items.datasets if name not in (first, INFERRED, *others)]
     bounds = (None, windows.bounds) if isinstance(windows.bounds, str) else windows.bounds
     files: list[RecordingFile] = []
     named: dict[tuple[str, ...], str] = {}
@@ -83,6 +96,8 @@ def open_recordings(
             values: NDArray[Any] | None = inferred_classes(path, files)
         elif leaf.name in items.arrays:
             values = items.arrays[leaf.name]
+        elif leaf.name in others:
+            values = others[leaf.name][0]
         else:
             values = values_of_files(files, leaf.name)
         if values is None:
@@ -95,9 +110,13 @@ def open_recordings(
                 item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
                 budget_nbytes -= item.budget_nbytes
         else:
-            of_rows = None if leaf.name in items.arrays else are_of_rows(files, leaf.name)
+            is_counted = leaf.name in items.arrays or leaf.name in others
+            of_rows = None if is_counted else are_of_rows(files, leaf.name)
             at = index_of_values(leaf.name, values, first, index, of_rows)
             item = Component(leaf.name, (), at, values=values)
+            if leaf.name in others:
+                _, files_read, name_in_file = others[leaf.name]
+                item = replace(item, files_read=files_read, name_in_file=name_in_file)
             item = numbered_component(item, class_names, is_strict=False)
             if leaf.name == items.single_label:
                 class_names = item.class_names or class_names
@@ -168,23 +187,22 @@ def _leaves(items: Items, windows: Windows) -> list[_Leaf]:
                     f"{name} has no frames: it cannot be windowed. Received: {windows!r}"
                 )
             if name not in items.arrays:
-                _check_name(item, name)
+                _check_name(item, name, offsets)
             leaves.append(_Leaf(item, key, name, offsets))
     return leaves
 
 
-def _check_name(item: str, name: str) -> None:
+def _check_name(item: str, name: str, offsets: Indices | None) -> None:
     """Raises an ArgumentError for a name that recordings cannot have."""
     if name == "@" or (name == INFERRED and item != "y"):
         raise ArgumentError(
             f'`{item}` must name a dataset, or an attribute such as "@label"; only y may be '
             f'"inferred". Received: {item}={name!r}'
         )
-    if split_name(name)[0] is not None:
+    if offsets is not None and split_name(name)[0] is not None:
         raise ArgumentError(
-            f"With `windows`, datasets are those of the recordings' own files. Received: "
-            f"{item}={name!r}, of another one. Pass its values as an array: one for each "
-            "recording, or one for each row."
+            "With `windows`, frames are those of the recordings' own files; values of recordings "
+            f"or of rows may be of other ones. Received: {item}={name!r}, windowed"
         )
 
 
