@@ -20,12 +20,16 @@ from .storage.hdf5_files import open_file
 from .storage.hdf5_names import find_dataset
 from .storage.layout import StoredArray
 from .storage.paths import expand_paths, split_name
+from .storage.system import read_at
 from .storage.values import Values
 from .video_set import Component, VideoSet
 
 
 def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArray[Any]]:
-    """Reads the first rows of parts by h5py, in the dtype that they have in memory.
+    """Reads the first rows of parts, in the dtype that they have in memory.
+
+    By h5py, which takes a fifth of a millisecond for each: those that lie in the file as they are,
+    of which a set of recordings has a hundred thousand, without.
 
     Args:
         parts: How the dataset is stored in each part.
@@ -42,10 +46,27 @@ def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArr
         pairs, key=lambda pair: (pair[0].path, pair[0].identity)
     ):
         with open_file(path, identity) as file:
+            fd = file.id.get_vfd_handle()
             for part, count in of_file:
-                values = Values(find_dataset(file, part.name), count, part)
-                found.append(values.read(slice(0, count)).astype(part.dtype, copy=False))
+                values = _read_contiguous(fd, part, count)
+                if values is None:
+                    stored = Values(find_dataset(file, part.name), count, part)
+                    values = stored.read(slice(0, count))
+                found.append(values.astype(part.dtype, copy=False))
     return found
+
+
+def _read_contiguous(fd: int, part: StoredArray, count: int) -> NDArray[Any] | None:
+    """Reads the first rows of a contiguous part; None: only h5py can, or says what is wrong."""
+    if part.storage != "contiguous" or part.obstacle is not None:
+        return None
+    values = np.empty((count, *part.shape[1:]), part.file_dtype)
+    target = values.reshape(-1).view(np.uint8)
+    try:
+        num_read = read_at(fd, target.data, int(part.offsets[0])) if len(target) else 0
+    except OSError:
+        return None
+    return values if num_read == len(target) else None
 
 
 def component_values(item: Component) -> NDArray[Any]:

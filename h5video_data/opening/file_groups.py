@@ -143,7 +143,7 @@ def described(file: Any, name: str, *, is_label: bool) -> Stored:
 def described_dataset(file: Any, dataset: Any, name: str, *, is_label: bool) -> Stored:
     """Describes a dataset that was opened by a name in a file, as `described` does."""
     if dataset.file == file:
-        return _described_here(dataset, is_label=is_label, opened_by=name)
+        return _described_here(dataset, is_label=is_label, opened_by=name, file=file)
     path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
@@ -151,11 +151,13 @@ def described_dataset(file: Any, dataset: Any, name: str, *, is_label: bool) -> 
         return _described_here(find_dataset(linked, linked_name), is_label=is_label)
 
 
-def _described_here(dataset: Any, *, is_label: bool, opened_by: str | None = None) -> Stored:
+def _described_here(
+    dataset: Any, *, is_label: bool, opened_by: str | None = None, file: Any = None
+) -> Stored:
     if is_label and is_strings(dataset):
         return describe_strings(dataset)
     try:
-        return describe(dataset, opened_by)
+        return describe(dataset, opened_by, file)
     except UnsupportedDtypeError as error:
         hint = not_numbers_hint(dataset, is_label=is_label)
         raise UnsupportedDtypeError(f"{error}{hint}") from error

@@ -117,13 +117,14 @@ class StoredArray:
         return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
 
 
-def describe(dataset: Any, opened_by: str | None = None) -> StoredArray:
+def describe(dataset: Any, opened_by: str | None = None, file: Any = None) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Args:
         dataset: The dataset.
         opened_by: The name in its file by which it was opened, if that is known: it need not be
             looked for then.
+        file: Its `h5py.File`, if that is known, which h5py takes a while to make.
 
     Raises:
         FileFormatError: It has no axis, or its metadata are damaged.
@@ -131,7 +132,7 @@ def describe(dataset: Any, opened_by: str | None = None) -> StoredArray:
         H5VideoError: It is virtual or external, and a file with its values cannot be opened.
     """
     # The file may be replaced meanwhile, so the identity is that from before.
-    file = dataset.file
+    file = dataset.file if file is None else file
     path, identity = os.path.abspath(file.filename), file_identity(file)
     location = location_in(path, dataset)
     try:
