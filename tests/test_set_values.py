@@ -15,7 +15,7 @@ VALUES = np.arange(24).reshape(8, 3)
 
 
 def written(folder, **datasets):
-    with h5py.File(folder / "a.h5", "w", userblock_size=512) as file:
+    with h5py.File(folder / "a.h5", "w") as file:
         for name, (values, options) in datasets.items():
             file.create_dataset(name, data=values, **options)
         file.create_dataset("unwritten", (8, 3), "i4", fillvalue=7)
