@@ -36,9 +36,10 @@ class RowComponent:
 
         The windows of one task may overlap. A copy is less than decoding, but no less than reading.
         """
-        if self.rows.first.is_in_memory or self.rows.rows_per_sample == 1:
+        first = self.rows.first
+        if first.is_in_memory or first.clip is not None or self.rows.rows_per_sample == 1:
             return False
-        return self.rows.is_shared or self.rows.first.is_decoded
+        return self.rows.is_shared or first.is_decoded
 
 
 class RowFiller:
