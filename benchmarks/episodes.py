@@ -1,13 +1,14 @@
 """Measures windows of recordings: this package, h5py slices, and the limit of the machine.
 
-    python -m benchmarks.episodes --layouts contiguous chunked gzip lzf
+    python -m benchmarks.episodes --layouts contiguous chunked gzip lzf blosc many
 
 Recordings of 120 to 480 frames of (224, 224, 3) uint8 lie end to end, `pixels` with `ep_offset`
 beside it. Samples are windows of 4 frames, 5 rows apart, in random order, in batches of 64: the
 benchmark of stable-worldmodel. The limit is positioned reads of the same frames by all threads, or
 decoding of their chunks from memory by the codec alone. `h5py slices` reads `pixels[i:j:5]` of
 each window, in a generator; `torch` does so in the workers of a DataLoader, if torch is installed.
-All take turns of some seconds; the first round warms up, and medians are reported.
+All take turns of some seconds; the first round warms up, and medians are reported. For chunks of
+many frames (`many`), how often each is decoded in an epoch of all windows is counted, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,12 +41,18 @@ LENGTHS = (120, 480)
 NUM_FRAMES, STRIDE, BATCH_SIZE = 4, 5, 64
 SPAN = (NUM_FRAMES - 1) * STRIDE + 1
 SECONDS = 3.0
+# Decodes are counted with so many episodes, whose frames take 0.4 GB.
+COUNTED_EPISODES = 8
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
     "chunked": {"chunks": (1, *FRAME)},
     "gzip": {"chunks": (1, *FRAME), "compression": "gzip", "compression_opts": 4},
     "lzf": {"chunks": (1, *FRAME), "compression": "lzf"},
+    "blosc": {
+        "chunks": (1, *FRAME),
+        **hdf5plugin.Blosc(cname="zstd", clevel=5, shuffle=hdf5plugin.Blosc.BITSHUFFLE),
+    },
     "many": {"chunks": (16, *FRAME), "compression": "lzf"},
 }
 
@@ -214,6 +222,23 @@ def check(path: str, loader: h5v.VideoLoader) -> None:
                 return
 
 
+def decodes_per_chunk(path: str) -> float:
+    """Counts how often a chunk is decoded in an epoch, with memory for all frames.
+
+    Windows are of frames that follow each other, at every row, in exactly random order.
+    """
+    with open_file(path) as file:
+        num_chunks, nbytes = file["pixels"].id.get_num_chunks(), file["pixels"].nbytes
+    windows = h5v.Windows(NUM_FRAMES, bounds="ep_offset")
+    with h5v.VideoLoader(
+        path, x="pixels", y=None, windows=windows, batch_size=BATCH_SIZE, seed=0,
+        read_ahead_bytes=2 * nbytes + (1 << 30),
+    ) as loader:  # fmt: skip
+        for _ in loader:
+            pass
+        return float(loader.stats.num_chunks / num_chunks)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and prints a row for each layout."""
     parser = make_parser("benchmarks.episodes", __doc__, ["contiguous", "chunked", "gzip", "lzf"])
@@ -246,6 +271,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ratio = float(np.median(ours / speeds))
                 print(f"  {name:16}{megabytes(spread(speeds)):>18}   h5video_data x {ratio:.2f}")
             os.unlink(path)
+            if layout == "many":
+                few = make_episodes(folder, layout, min(options.episodes, COUNTED_EPISODES))
+                print(f"  decodes a chunk an epoch, at hop 1: {decodes_per_chunk(few):.2f}")
+                os.unlink(few)
     return 0
 
 

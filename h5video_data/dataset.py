@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .epoch_order import draw_seed
-from .loader import VideoLoader, open_set
+from .loader import VideoLoader
+from .open_set import open_set
 from .opening import Paths
 from .options import LoaderArguments, Side, lists_options, options_of
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .options import LoaderOptions
-from .summary import ArraySpec
+from .summary import ArraySpec, summary
 from .video_set import VideoSet
 
 # An element: x, or (x, y) or (x, y, sample_weight), each an array or a dict of arrays, and with
@@ -33,13 +33,23 @@ class ElementForm:
 
     def __init__(self, video_set: VideoSet, options: LoaderOptions) -> None:
         self._set = video_set
-        self._is_batch = options.batch_size is not None
+        self._batch_size = options.batch_size
         self._has_indices = has_indices = options.return_indices
         specs = [ArraySpec(item.sample_shape, item.dtype) for item in video_set.components]
         number = ArraySpec((), np.dtype(np.int64))
         self.sample_specs = (*specs, *[number] * has_indices)
         items = ("x", "y", "sample_weight")[: len(video_set.element)]
         self.names = (*items, *["indices"] * has_indices)
+
+    @property
+    def class_names(self) -> list[str] | dict[Any, list[str]] | None:
+        """The names of the classes of y: see `VideoLoader`."""
+        y = self._set.element[1] if len(self._set.element) > 1 else None
+        if isinstance(y, dict):
+            named = {key: self._set.components[number].class_names for key, number in y.items()}
+            if any(named.values()):
+                return {key: list(names) for key, names in named.items() if names is not None}
+        return None if self._set.class_names is None else list(self._set.class_names)
 
     def values(
         self, arrays: Sequence[NDArray[Any]], indices: NDArray[np.int64]
@@ -58,7 +68,7 @@ class ElementForm:
             indices: int64 (batch,), the samples' numbers.
         """
         values = self.values(arrays, indices)
-        if self._is_batch:
+        if self._batch_size is not None:
             yield self.build(values)
             return
         for row in range(len(indices)):
@@ -71,3 +81,14 @@ class ElementForm:
             return element
         items = element if len(self._set.element) > 1 else (element,)
         return (*items, values[-1])
+
+    def summary(self, spec: Any, num_samples: int) -> str:
+        """Returns in one line what elements of a spec, of so many samples, hold."""
+        return summary(
+            spec,
+            num_files=len(self._set.paths),
+            num_samples=num_samples,
+            num_stored=self._set.num_samples,
+            batch_size=self._batch_size,
+            names=self.names,
+        )

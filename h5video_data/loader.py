@@ -12,17 +12,18 @@ from .arguments import check_whole_number, is_whole_number
 from .element_form import Element, ElementForm
 from .epoch_order import EpochOrder
 from .errors import ArgumentError, StateError
-from .opening import Paths, check_decoding, open_video_set
+from .open_set import open_set
+from .opening import Paths
 from .options import LoaderArguments, LoaderOptions, Side, lists_options, options_of
 from .reading.batch import EpochPlan
 from .reading.fingerprint import SavedState, check_fingerprint, make_state, read_state
-from .reading.memory_budget import small_samples_budget, split_budget
+from .reading.memory_budget import split_budget
 from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
 from .splits import class_counts
 from .storage.system import num_processors
-from .summary import ArraySpec, reading_rows, summary, table
+from .summary import ArraySpec, reading_rows, table
 from .video_set import Place, VideoSet
 
 if TYPE_CHECKING:
@@ -58,14 +59,16 @@ class VideoLoader:
     After a fork, the child process starts its own. As a context manager, the loader closes itself.
 
     Attributes:
-        sample_indices: int64 (num_samples,), the numbers of its samples in the set, ascending;
-            with `indices`, in their order.
+        sample_indices: int64 (num_samples,), read-only, the numbers of its samples in the set,
+            ascending; with `indices`, in their order.
         num_samples: Number of its samples.
         samples_per_epoch: Samples of an epoch, over all workers; a sampler may draw more or fewer
             than `num_samples`.
         steps_per_epoch: Elements of an epoch: batches, or samples if `batch_size` is None. With an
             `input_context`, this worker's elements: one for each of its replicas and global batch.
         batch_size: The argument.
+        class_names: The names of the classes of y, a list, or a dict by the keys of y if some of
+            them are strings; or the attribute of the files; None: neither.
         global_batch_size: Samples of a batch, over all workers; if `batch_size` is None, of the
             samples that are read together.
     """
@@ -96,10 +99,13 @@ class VideoLoader:
         self._options = options
         self._form = ElementForm(video_set, options)
         self._order = order = EpochOrder(video_set, options, drawn)
-        self.sample_indices = order.sample_indices
+        # Others would not follow a change: the fingerprint, the samplers.
+        self.sample_indices = order.sample_indices.view()
+        self.sample_indices.flags.writeable = False
         self.num_samples = len(order.sample_indices)
         self.samples_per_epoch = order.samples_per_epoch
         self.batch_size = options.batch_size
+        self.class_names = self._form.class_names
         self.global_batch_size = order.global_batch_size
         self.steps_per_epoch = (
             order.samples_per_epoch if options.batch_size is None else order.num_batches
@@ -259,9 +265,9 @@ class VideoLoader:
             num_elements=self.steps_per_epoch if has_length else None,
             next_epoch=self._next_epoch,
             seeds_of=self._order.seeds_of,
-            describe=lambda spec: f"<VideoDataset: {self._summary(spec)}>",
+            describe=lambda spec: f"<VideoDataset: {self._form.summary(spec, self.num_samples)}>",
             pin_buffers=self._pin_buffers,
-            release=self._release,
+            release=self._feed.release,
         )
         timestamps = self._timestamps or Timestamps()
         dataset: VideoDataset = make_dataset(stream, timestamps)
@@ -360,13 +366,6 @@ class VideoLoader:
                     f"`pin_memory=True` needs a GPU of NVIDIA's. Received: {error}"
                 ) from error
 
-    def _release(self) -> None:
-        """Releases threads, files and buffers; running iterators keep theirs.
-
-        The next iterator starts new ones. Takes no lock: a finalizer may call it at any point.
-        """
-        self._feed.release()
-
     def close(self) -> None:
         """Ends the threads and closes the files. Batches that were delivered stay valid."""
         self._feed.close()
@@ -377,25 +376,21 @@ class VideoLoader:
             "process. Create it there, with the same arguments and seed."
         )
 
+    # NumPy and TensorFlow would read a whole epoch, as of any sequence.
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError(
+            "A VideoLoader is no array: `loader[i]` reads one element, an iterator all of an epoch."
+        )
+
     def __tf_tensor__(self, *_: object, **__: object) -> NoReturn:
-        # TensorFlow reads a whole epoch into a tensor otherwise, as of any sequence.
         raise TypeError("A VideoLoader is no tensor: `loader.dataset()` is its tf.data.Dataset.")
 
     def __repr__(self) -> str:
         size = () if self.batch_size is None else (self._static_batch_size,)
         specs = [ArraySpec((*size, *spec.shape), spec.dtype) for spec in self._form.sample_specs]
-        return f"<VideoLoader: {self._summary(self._form.build(specs))}>"
-
-    def _summary(self, spec: Any) -> str:
-        """Returns in one line what elements of that spec hold."""
-        return summary(
-            spec,
-            num_files=len(self._set.paths),
-            num_samples=self.num_samples,
-            num_stored=self._set.num_samples,
-            batch_size=self.batch_size,
-            names=self._form.names,
-        )
+        spec = self._form.build(specs)
+        return f"<VideoLoader: {self._form.summary(spec, self.num_samples)}>"
 
     def _class_counts(self) -> tuple[tuple[str, int], ...]:
         """Counts the samples of each class; () if its labels are no classes, or not one array."""
@@ -416,22 +411,3 @@ class VideoLoader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
-    """Opens the files of a loader with these options."""
-    # A sample that cannot be read is skipped alone, not with its whole dataset.
-    skips_failed = options.on_error == "skip"
-    video_set = open_video_set(
-        path,
-        options.x,
-        options.y,
-        options.sample_weight,
-        options.clip,
-        options.of_recordings,
-        options.decoding,
-        budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
-        by_number=options.names_samples,
-    )
-    check_decoding(video_set.components, options.decoding)
-    return video_set

@@ -14,7 +14,7 @@ from .opening.items import Labels, Names
 from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
-from .set_values import component_values, read_values
+from .set_values import component_values, is_same_dataset, read_values
 from .storage.picture_rows import Decoding
 from .video_set import Component, VideoSet
 
@@ -291,7 +291,7 @@ def _values(video_set: VideoSet, argument: str, given: Any, what: str) -> NDArra
         return values
     x, *others = video_set.element
     for number, component in enumerate(video_set.components):
-        if component.name.strip("/") != given.strip("/"):
+        if not is_same_dataset(video_set, component.name, given):
             continue
         if argument == "split_by" and others and others[0] == number:
             raise ArgumentError(

@@ -25,6 +25,7 @@ def pending(failed, tasks=()):
         indices=np.arange(100, 110),
         stops=np.array([4, 8, 10]),
         arrays=[np.arange(10), np.arange(20).reshape(10, 2)],
+        rows=[],
         tasks=[*tasks],
         failed=failed,
         earlier=np.arange(10) % 3,

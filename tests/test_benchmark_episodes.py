@@ -31,6 +31,7 @@ def test_every_layout_is_measured_and_checked(capsys):
     speeds = re.findall(r"h5video_data +([\d,]+) ±", text)
     assert len(speeds) == len(episodes.LAYOUTS)
     assert text.count("limit") == len(episodes.LAYOUTS) - 1
+    assert "decodes a chunk an epoch, at hop 1: 1.00" in text
 
 
 def test_windows_never_cross_episodes(tmp_path):

@@ -118,3 +118,24 @@ def test_values_of_another_kind_than_said(kind):
 def test_shapes_that_are_no_bounds(values):
     with pytest.raises(FileFormatError, match=r"must have the shape \(recordings,\)"):
         read(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "num_rows", "kind", "edges"),
+    [
+        ([0, 4, 4, 7], 9, None, [0, 4, 4, 7, 9]),
+        ([0, 0, 4], 9, "starts", [0, 0, 4, 9]),
+        ([4, 4, 9], 9, None, [0, 4, 4, 9]),
+        ([0, 4, 9, 9], 9, "ends", [0, 0, 4, 9, 9]),
+        ([0, 0, 1], 3, None, [0, 2, 3]),  # ids, as ever
+        ([0, 0, 3], 3, "lengths", [0, 0, 0, 3]),
+    ],
+)
+def test_starts_and_ends_of_recordings_without_rows(values, num_rows, kind, edges):
+    assert read(values, num_rows, kind) == edges
+
+
+def test_a_last_start_that_comes_twice_may_be_the_end():
+    message = "as starts: some come twice, and the last one, 9, may be the end or an empty"
+    with pytest.raises(FileFormatError, match=message):
+        read([0, 4, 9, 9], 9, "starts")

@@ -682,3 +682,33 @@ def test_tensorflow_takes_no_loader_for_a_sequence(path):
             call(loader)
     assert tf.nest.flatten([loader]) == [loader]
     assert loader.stats.num_batches == 0
+
+
+def test_a_loader_is_no_array(path):
+    loader = VideoLoader(path, y=None, batch_size=4)
+    with pytest.raises(TypeError, match=r"no array: `loader\[i\]` reads one element"):
+        np.asarray(loader)
+    assert loader.stats.num_batches == 0
+
+
+def test_the_numbers_of_samples_cannot_be_changed(path):
+    loader = VideoLoader(path, y=None, batch_size=4)
+    with pytest.raises(ValueError, match="read-only"):
+        loader.sample_indices[0] = 3
+
+
+def test_class_names_of_each_key(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.zeros((4, 2), np.uint8)
+        file["Y"] = np.arange(4)
+        file["verb"] = ["run", "sit", "run", "sit"]
+        file["noun"] = ["cat", "dog", "fox", "ape"]
+    path = tmp_path / "a.h5"
+    y = {"v": "verb", "n": "noun", "c": "Y"}
+    assert VideoLoader(path, y=y).class_names == {
+        "v": ["run", "sit"],
+        "n": ["ape", "cat", "dog", "fox"],
+    }
+    assert VideoLoader(path, y="verb").class_names == ["run", "sit"]
+    assert VideoLoader(path, y={"c": "Y"}).class_names is None
+    assert VideoLoader(path, y=None).class_names is None

@@ -98,7 +98,7 @@ def test_released_in_the_middle_of_an_epoch(sizes):
     loader = VideoLoader(sizes(20), batch_size=4, seed=0)
     batches = iter(loader)
     next(batches)
-    loader._release()
+    loader._feed.release()
     assert len(list(batches)) == 4
     assert ahead_of(loader) is None
     del batches

@@ -38,6 +38,7 @@ def test_a_loader_has_few_names(tmp_path):
         "batch_indices",
         "batch_size",
         "batches",
+        "class_names",
         "close",
         "dataset",
         "describe_samples",

@@ -115,7 +115,7 @@ def test_names_that_recordings_cannot_have(groups, arguments, text):
 
 def test_datasets_of_other_files(groups, paths):
     name = f"{paths[0]}:label"
-    with pytest.raises(ArgumentError, match="Pass its values as an array"):
+    with pytest.raises(ArgumentError, match="a value for each of the 3 recordings"):
         VideoLoader(groups, x="*/good", y=name, windows=1)
 
 

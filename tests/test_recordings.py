@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import h5py
@@ -492,3 +493,73 @@ def test_channel_statistics_are_those_of_the_rows(tmp_path, windows):
     rows = np.concatenate([frames(i, LENGTHS[i]) for i in used]).reshape(-1, 3)
     np.testing.assert_allclose(mean, rows.mean(axis=0))
     np.testing.assert_allclose(std, rows.std(axis=0))
+
+
+# Values of other files
+
+
+@pytest.mark.parametrize("write", [write_flat, write_groups, write_files])
+@pytest.mark.parametrize("form", ["recordings", "rows", "strings", "two files"])
+def test_labels_of_another_file(tmp_path, write, form):
+    arguments, more = write(tmp_path)
+    labels = np.arange(len(LENGTHS)) * 7 % 5
+    written = {
+        "recordings": labels,
+        "rows": np.repeat(labels, LENGTHS),
+        "strings": [f"class {label}" for label in labels],
+        "two files": labels,
+    }[form]
+    cuts = [0, 4, len(LENGTHS)] if form == "two files" else [0, None]
+    for i, (begin, stop) in enumerate(itertools.pairwise(cuts)):
+        with h5py.File(tmp_path / f"labels_{i}.hdf5", "w") as file:
+            file["class"] = written[begin:stop]
+    name = f"{tmp_path}/labels_*.hdf5:class"
+    windows = Windows(3, **more)
+    arguments["y"] = name
+    with VideoLoader(**arguments, windows=windows, shuffle=False) as loader:
+        found = np.concatenate([y for _, y in loader])
+        wanted = [labels[number] for number, _ in expected(windows)]
+        np.testing.assert_array_equal(found, wanted)
+        assert loader.class_names == (
+            [f"class {i}" for i in range(5)] if form == "strings" else None
+        )
+        state = loader.state_dict(epoch=0, step=1)
+    with VideoLoader(**arguments, windows=windows, shuffle=False) as loader:
+        loader.load_state_dict(state)
+    options = {"windows": windows, "x": arguments["x"], "y": None, "seed": 1}
+    train, val = h5v.split_samples(arguments["path"], 0.4, split_by=name, **options)
+    wanted = np.array(wanted)
+    assert not {*wanted[train].tolist()} & {*wanted[val].tolist()}
+
+
+def test_labels_of_another_file_that_do_not_fit(tmp_path):
+    arguments, more = write_groups(tmp_path)
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file["class"] = np.arange(len(LENGTHS) - 1)
+    arguments["y"] = f"{tmp_path}/labels.h5:class"
+    with pytest.raises(ArgumentError, match=r"each of the 11 recordings, or .*\(10,\)"):
+        VideoLoader(**arguments, windows=Windows(3, **more))
+    with pytest.raises(ArgumentError, match="frames are those of the recordings' own files"):
+        VideoLoader(**arguments, windows=Windows(3, 3, **more))
+
+
+def test_a_recording_has_its_own_number_of_rows_in_use(tmp_path):
+    arguments, more = write_groups(tmp_path)
+    used = [max(1, n - 2) for n in LENGTHS]
+    with h5py.File(arguments["path"], "a") as file:
+        for i, n in enumerate(used):
+            file[f"data/demo_{i}"].attrs["sample_count"] = n
+            file[f"data/demo_{i}"].attrs["num_samples"] = n
+    with VideoLoader(**arguments, windows=Windows(3, **more), shuffle=False) as loader:
+        found = np.concatenate([y for _, y in loader])
+    wanted = [(i, row) for i, n in enumerate(used) for row in range(n - 2)]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_group_of_a_single_demo(tmp_path):
+    arguments, _ = write_groups(tmp_path)
+    with h5py.File(arguments["path"], "a") as file:
+        file["data/demo_1"].attrs["sample_count"] = 10
+    arguments |= {"x": "data/demo_1/obs/rgb", "y": "data/demo_1/actions"}
+    with VideoLoader(**arguments, windows=3, shuffle=False) as loader:
+        np.testing.assert_array_equal(loader[0][1], [(1, row) for row in range(8)])

@@ -805,3 +805,24 @@ def test_the_advice_of_inspect_can_be_typed(tmp_path, monkeypatch, capsys, name,
         item for item in h5v.inspect(tmp_path / "a set_fast.h5").datasets if item.name == name
     ]
     assert (report.storage, report.path, report.advice) == ("contiguous", "direct", ())
+
+
+@pytest.mark.parametrize(
+    "lengths", [[(3, 5), (4, 4)], [(3, 5), (4, 6)], [(3, 2), (4, 4)]],
+    ids=["longer", "always longer", "shorter"],
+)  # fmt: skip
+def test_labels_of_other_lengths_are_not_those_of_the_first_file(tmp_path, lengths):
+    for number, (samples, num_labels) in enumerate(lengths):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["X"] = np.zeros((samples, 2, 3), np.uint8)
+            file["Y"] = np.arange(num_labels)
+            file["names"] = np.arange(7)
+    with pytest.raises(FileFormatError, match=r"/Y.* as many rows as there are samples, in all"):
+        h5v.repack(str(tmp_path / "?.h5"), tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+    for number in range(2):
+        with h5py.File(tmp_path / f"{number}.h5", "a") as file:
+            del file["Y"]
+    report = h5v.repack(str(tmp_path / "?.h5"), tmp_path / "out.h5")
+    assert report.num_samples == 7
+    assert len(report.skipped) == 1  # names of the second file

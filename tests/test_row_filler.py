@@ -5,9 +5,11 @@ import pytest
 
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.reading.batch import PendingBatch
+from h5video_data.reading.batch_rows import rows_of_components
 from h5video_data.reading.row_filler import RowComponent, RowFiller
 from h5video_data.reading.threads import Task
 from h5video_data.sampling.sample_index import SampleIndex
+from h5video_data.video_set import Component
 
 COUNTS = [5, 0, 7]
 
@@ -38,15 +40,20 @@ def submit(function, *arguments):
 
 
 def fill(indices, sources, failed=None, tasks=2):
-    index = SampleIndex.stacked(np.array(COUNTS))
+    component = Component(
+        "Y", (), SampleIndex.stacked(np.array(COUNTS)), values=np.zeros(sum(COUNTS))
+    )
+    (rows,) = rows_of_components([component])
+    array = np.full(len(indices), -1)
     batch = PendingBatch(
         indices=np.asarray(indices, np.int64),
         stops=np.array([len(indices)]),
-        arrays=[np.full(len(indices), -1)],
+        arrays=[array],
         tasks=[],
+        rows=[array],
         failed=failed,
     )
-    filler = RowFiller([RowComponent(0, index, sources)], tasks, submit)
+    filler = RowFiller([RowComponent(0, rows, sources)], tasks, submit)
     batch.tasks.extend(filler.start(batch))
     return batch, batch.wait()
 

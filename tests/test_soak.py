@@ -270,7 +270,7 @@ def test_whatever_one_does_in_between(path, seed, tmp_path):
         elif action == 3 and running:
             running.pop(rng.integers(0, len(running)))
         elif action == 4:
-            loader._release()
+            loader._feed.release()
         elif action == 5:
             assert epoch(loader) == (expected_next, order(expected_next))
             expected_next += 1
@@ -361,7 +361,7 @@ def test_released_while_another_thread_ends_its_epochs(tmp_path, layout):
 
     def release():
         while not is_done.is_set():
-            loader._release()
+            loader._feed.release()
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -369,7 +369,7 @@ def test_released_while_another_thread_ends_its_epochs(tmp_path, layout):
         run_together(iterate, release)
     finally:
         sys.setswitchinterval(interval)
-    loader._release()
+    loader._feed.release()
     wait_until(lambda: not package_threads() - before)
 
 

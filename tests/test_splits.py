@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5video_data import split_samples, splits, testing
-from h5video_data.errors import ArgumentError
+from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.loader import VideoLoader
 from h5video_data.samplers import ShuffleSampler
 from h5video_data.sampling.split_indices import split_indices
@@ -265,3 +265,57 @@ def test_numbers_of_samples_need_paths_in_an_order(tmp_path, options):
     options.pop("validation_split", None)
     with pytest.raises(ArgumentError, match="which has no order"):
         split_samples(tmp_path.glob("*.h5"), 0.5, **options)
+
+
+# Datasets that are longer than the samples, and names with paths
+
+
+def write_longer(folder, count=None, extra=5):
+    path = folder / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["X"] = np.zeros((10, 2, 3), np.uint8)
+        file["Y"] = np.arange(10) % 2
+        file["id"] = np.arange(10 + extra) // 2
+        if count is not None:
+            file.attrs["sample_count"] = count
+    return str(path)
+
+
+@pytest.mark.parametrize("argument", ["split_by", "stratify_by"])
+def test_a_longer_dataset_is_not_cut_silently(tmp_path, argument):
+    path = write_longer(tmp_path)
+    for name in ("id", f"{path}:id"):
+        with pytest.raises(FileFormatError, match=r"10 samples.*(15,|15 rows)"):
+            split_samples(path, 0.3, **{argument: name})
+    for count in (10, 8):
+        path = write_longer(tmp_path, count)
+        for name in ("id", f"{path}:id"):
+            training, validation = split_samples(path, 0.3, **{argument: name})
+            assert sorted([*training, *validation]) == list(range(count))
+
+
+def test_ids_that_are_the_labels_are_found_by_their_file_too(tmp_path, monkeypatch):
+    path = write_longer(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("Y", "/Y", f"{path}:Y", "a.h5:Y", "./a.h5:/Y", "*.h5:Y"):
+        with pytest.raises(ArgumentError, match="`split_by` must not be the labels"):
+            split_samples(path, 0.3, split_by=name)
+
+
+def test_a_name_with_a_colon_beside_a_file_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("a.h5", "w") as file:
+        file["X:1"] = np.arange(40, dtype=np.uint8).reshape(10, 4)
+        file["Z"] = np.zeros((10, 4))
+        file["Y"] = np.arange(10)
+    (tmp_path / "X").write_text("no HDF5 file")
+    both = r"is a dataset of .*a.h5, and may be '1' of the file 'X'. Write '/X:1'"
+    with pytest.raises(ArgumentError, match=both):
+        VideoLoader("a.h5", x="X:1")
+    with VideoLoader("a.h5", x="/X:1", shuffle=False) as loader:
+        np.testing.assert_array_equal(loader[0][0], np.arange(40).reshape(10, 4))
+    with pytest.raises(ArgumentError, match=both):
+        split_samples("a.h5", 0.3, x="Z", stratify_by="X:1")
+    (tmp_path / "X").unlink()
+    with VideoLoader("a.h5", x="X:1", shuffle=False) as loader:
+        np.testing.assert_array_equal(loader[0][0], np.arange(40).reshape(10, 4))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
+from h5video_data import VideoLoader
 from h5video_data.errors import ArgumentError, ReadError
 from h5video_data.testing import write_video_file
 from h5video_data.transforms.statistics import channel_statistics
@@ -339,3 +340,15 @@ def test_padding_does_not_count(tmp_path, dtype, chunks):
     with h5v.VideoLoader(path, clip=clip, indices=samples, seed=0) as loader:
         chosen = np.concatenate([video[number] for number in np.flatnonzero(samples)])
         check(channel_statistics(loader), chosen, axes=(0, 2, 3))
+
+
+def test_a_row_of_a_recording_that_is_not_finite_is_named(tmp_path):
+    frames = np.ones((9, 2, 4, 4), np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in (2, 10):
+            frames[5] = np.nan if number == 10 else 1
+            file[f"demo_{number}/rgb"] = frames
+    loader = VideoLoader(tmp_path / "a.h5", x="*/rgb", y=None, windows=3, seed=0)
+    message = r"'/?demo_10/rgb', row 5: .*first such row of the recordings"
+    with pytest.raises(ReadError, match=message):
+        channel_statistics(loader)

@@ -73,7 +73,7 @@ HOOKS = {
     "dataset found": ("h5video_data.opening.file_groups.find_dataset", "after"),
     "described": ("h5video_data.opening.file_groups.describe", "after"),
     "class names read": ("h5video_data.opening.file_groups.read_class_names", "after"),
-    "set opened": ("h5video_data.loader.open_video_set", "after"),
+    "set opened": ("h5video_data.open_set.open_video_set", "after"),
     "split": ("h5video_data.epoch_order.split_set", "after"),
     "labels read": ("h5video_data.reading.batch_reader.read_rows", "after"),
     "opened for reading": ("h5video_data.reading.byte_sources.open_descriptor", "before"),

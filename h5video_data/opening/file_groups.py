@@ -13,13 +13,13 @@ from h5video_data.errors import (
     FileFormatError,
     UnsupportedDtypeError,
 )
-from h5video_data.set_values import rows_in_use
+from h5video_data.set_values import place_of, rows_in_use
 from h5video_data.storage.attributes import read_class_names, read_sample_count
 from h5video_data.storage.file_identity import FileIdentity, absolute_path
 from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import dataset_location, find_dataset, own_name
 from h5video_data.storage.layout import describe
-from h5video_data.storage.paths import expand_paths, other_file_hint, split_name
+from h5video_data.storage.paths import expand_paths, other_file_hint
 from h5video_data.storage.picture_rows import Decoding, describe_pictures, holds_padded_pictures
 from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
 
@@ -95,7 +95,7 @@ def open_groups(
     """
     names: dict[tuple[str, ...], dict[str, str]] = {}
     for name in items.datasets:
-        pattern, dataset = split_name(name)
+        pattern, dataset = place_of(paths, name)
         place = paths if pattern is None else tuple(map(absolute_path, expand_paths(pattern)))
         names.setdefault(place, {})[name] = dataset
     if paths not in names:
@@ -151,7 +151,7 @@ def described_dataset(
 ) -> Stored:
     """Describes a dataset that was opened by a name in a file, as `described` does."""
     if dataset.file == file:
-        return _described_here(dataset, decoding, is_label=is_label, opened_by=name)
+        return _described_here(dataset, decoding, is_label=is_label, opened_by=name, file=file)
     path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
@@ -160,7 +160,12 @@ def described_dataset(
 
 
 def _described_here(
-    dataset: Any, decoding: Decoding, *, is_label: bool, opened_by: str | None = None
+    dataset: Any,
+    decoding: Decoding,
+    *,
+    is_label: bool,
+    opened_by: str | None = None,
+    file: Any = None,
 ) -> Stored:
     pictures = describe_pictures(dataset, decoding, opened_by)
     if pictures is not None:
@@ -174,7 +179,7 @@ def _described_here(
     if is_label and is_strings(dataset):
         return describe_strings(dataset)
     try:
-        return describe(dataset, opened_by)
+        return describe(dataset, opened_by, file=file)
     except UnsupportedDtypeError as error:
         hint = not_numbers_hint(dataset, is_label=is_label)
         raise UnsupportedDtypeError(f"{error}{hint}") from error

@@ -94,7 +94,8 @@ def read_file(
         ]
         lengths = [part.shape[0] for part in read.parts[first]]
         in_use = _rows_in_use(file, first, located[first], lengths)
-        read.edges = _edges(file, bounds, matches, lengths, in_use)
+        used = lengths if bounds else _rows_in_use_of_each(file, first, located[first], lengths)
+        read.edges = _edges(file, bounds, matches, used, in_use)
         counts = [len(edges) - 1 for edges in read.edges]
         for name in names[1:]:
             if name[0] == "@":
@@ -114,8 +115,8 @@ def read_file(
                 read.parts[name] = parts
             # There may be as many rows as recordings: other files tell which of them is meant.
             if is_text or (is_each and name not in windowed):
-                values = [_values(file, item) for item in located[name]]
-                read.values[name] = _joined(path, name, values, is_label=name in labels)
+                values = [small_values(file, item) for item in located[name]]
+                read.values[name] = joined_values(path, name, values, is_label=name in labels)
                 if not is_each:
                     read.row_values.add(name)
         read.class_names = read_class_names(file)
@@ -209,6 +210,27 @@ def _rows_in_use(file: Any, first: str, names: Sequence[str], lengths: Sequence[
     return count.num_samples if is_short else None
 
 
+def _rows_in_use_of_each(
+    file: Any, first: str, names: Sequence[str], lengths: list[int]
+) -> list[int]:
+    """Returns how many rows of each recording are in use: by the `sample_count` of its own group.
+
+    If neither the first one has that nor the last one, none of them has.
+    """
+    shared = first.partition("*")[0].rpartition("/")[0].strip("/")
+
+    def in_use(name: str, length: int) -> int:
+        count = read_sample_count(file, name, length)
+        is_own = count.is_given and len(count.group.strip("/")) > len(shared)
+        return count.num_samples if is_own else length
+
+    if len(names) < 2 or all(
+        in_use(names[i], lengths[i]) == lengths[i] for i in (0, len(names) - 1)
+    ):
+        return lengths
+    return [in_use(name, length) for name, length in zip(names, lengths, strict=True)]
+
+
 def _edges(
     file: Any,
     bounds: tuple[BoundsKind | None, str] | None,
@@ -234,7 +256,7 @@ def _edges(
             f"{file.filename}: the bounds {name!r} must be there for each of the {len(matches)} "
             f"datasets that they divide. Received: {len(located)}"
         )
-    values = [_values(file, item) for item in located.values()]
+    values = [small_values(file, item) for item in located.values()]
     where = [f"{file.filename}: {item!r}" for item in located.values()]
 
     def read(lengths: list[int]) -> list[NDArray[np.int64]]:
@@ -259,7 +281,7 @@ def _edges(
     )
 
 
-def _values(file: Any, name: str) -> NDArray[Any]:
+def small_values(file: Any, name: str) -> NDArray[Any]:
     """Reads a small dataset whole, a scalar as one value."""
     dataset = find_dataset(file, name)
     nbytes = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
@@ -292,10 +314,12 @@ def _attributes(
         values = np.asarray(value)
         is_each = count > 1 and values.ndim > 0 and len(values) == count
         found.append(values if is_each else np.stack([values] * count))
-    return _joined(file.filename, item, found, is_label=is_label)
+    return joined_values(file.filename, item, found, is_label=is_label)
 
 
-def _joined(path: str, name: str, found: Sequence[NDArray[Any]], *, is_label: bool) -> NDArray[Any]:
+def joined_values(
+    path: str, name: str, found: Sequence[NDArray[Any]], *, is_label: bool
+) -> NDArray[Any]:
     """Joins values of recordings that must be alike: numbers, or strings as objects."""
     kinds = {(item.shape[1:], item.dtype.kind in "biufc") for item in found}
     if len(kinds) > 1:

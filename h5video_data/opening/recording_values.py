@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.sampling.window_index import WindowIndex
-from h5video_data.set_values import read_rows
-from h5video_data.storage.file_identity import absolute_path, require_identity
-from h5video_data.storage.paths import Paths
+from h5video_data.set_values import place_of, read_rows
+from h5video_data.storage.attributes import read_sample_count
+from h5video_data.storage.file_identity import Files, absolute_path, require_identity
+from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet
 
-from .recording_files import RecordingFile, read_file
+from .recording_files import RecordingFile, joined_values, read_file, small_values
 
 
 def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
@@ -38,6 +40,10 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     """
     rows = video_set.windows
     assert rows is not None
+    elsewhere = values_elsewhere(video_set.paths, name, is_label=True)
+    if elsewhere is not None:
+        index = index_of_values(name, elsewhere[0], rows.name, rows.index, None)
+        return _at(video_set, name, elsewhere[0], index)
     files = [
         read_file(path, [rows.name, name], set(), {name}, rows.bounds, Decoding())
         for path in video_set.paths
@@ -55,10 +61,45 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
             )
         values = np.concatenate(read_rows(parts, [part.shape[0] for part in parts]))
     index = index_of_values(name, values, rows.name, rows.index, of_rows)
+    return _at(video_set, name, values, index)
+
+
+def _at(video_set: VideoSet, name: str, values: NDArray[Any], index: SampleIndex) -> NDArray[Any]:
+    """Returns the values of samples, where an index of one part says that they are."""
+    assert video_set.windows is not None
     if index.is_shifted:
-        check_not_drawn(name, values, rows.index)
+        check_not_drawn(name, values, video_set.windows.index)
     _, at = index.rows(np.arange(video_set.num_samples))
-    return values[at]
+    of_samples: NDArray[Any] = values[at]
+    return of_samples
+
+
+def values_elsewhere(
+    paths: Sequence[str], name: str, *, is_label: bool
+) -> tuple[NDArray[Any], Files, str] | None:
+    """Reads the values of a dataset of other files, such as `"labels.h5:class"`.
+
+    Args:
+        paths: The files of the set.
+        name: The name.
+        is_label: Whether it may be strings.
+
+    Returns:
+        The values of all of its files, strings as `str` objects; the files; and the name there.
+        None: the name is that of a dataset of the set's own files.
+    """
+    pattern, dataset_name = place_of(paths, name)
+    if pattern is None:
+        return None
+    found, files = [], []
+    for path in map(absolute_path, expand_paths(pattern)):
+        with open_file(path) as file:
+            files.append((path, file_identity(file)))
+            values = small_values(file, dataset_name)
+            count = read_sample_count(file, dataset_name, len(values)).num_samples
+            found.append(values[:count])
+    values = joined_values(pattern, dataset_name, found, is_label=is_label)
+    return values, tuple(files), dataset_name
 
 
 def check_not_drawn(name: str, values: NDArray[Any], index: WindowIndex) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,16 @@ from h5video_data.video_set import Component, VideoSet, WindowedRows
 
 from .components import numbered_component, stored_component
 from .fitting import check_class_names, check_order
+from .frame_checks import check_frames
 from .items import Items, listed
 from .recording_files import RecordingFile, read_file
-from .recording_values import are_of_rows, index_of_values, inferred_classes, values_of_files
+from .recording_values import (
+    are_of_rows,
+    index_of_values,
+    inferred_classes,
+    values_elsewhere,
+    values_of_files,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +69,15 @@ def open_recordings(
     if not first:
         raise ArgumentError(f"`windows` must have frames of x. Received: {windows!r}")
     paths = tuple(map(absolute_path, expand_paths(path)))
-    check_order(path, paths, is_needed=by_number or bool(items.arrays))
-    read_names = [name for name in items.datasets if name not in (first, INFERRED)]
+    others = {
+        leaf.name: found
+        for leaf in leaves
+        if leaf.offsets is None
+        and leaf.name not in (*windowed, *items.arrays)
+        and (found := values_elsewhere(paths, leaf.name, is_label=leaf.name in items.labels))
+    }
+    check_order(path, paths, is_needed=by_number or bool(items.arrays) or bool(others))
+    read_names = [name for name in items.datasets if name not in (first, INFERRED, *others)]
     bounds = (None, windows.bounds) if isinstance(windows.bounds, str) else windows.bounds
     files: list[RecordingFile] = []
     named: dict[tuple[str, ...], str] = {}
@@ -70,6 +85,8 @@ def open_recordings(
         file = read_file(file_path, [first, *read_names], windowed, items.labels, bounds, decoding)
         check_class_names(file.class_names, file_path, named)
         files.append(file)
+    label = items.single_label
+    check_frames(files, first, None if label in windowed else label, windows)
     index = _index(files, first, windows)
     _report_skipped(files, first, index, windows)
     by_leaf: dict[tuple[str, bytes | None], int] = {}
@@ -82,17 +99,27 @@ def open_recordings(
             values: NDArray[Any] | None = inferred_classes(path, files)
         elif leaf.name in items.arrays:
             values = items.arrays[leaf.name]
+        elif leaf.name in others:
+            values = others[leaf.name][0]
         else:
             values = values_of_files(files, leaf.name)
         if values is None:
             parts = [part for file in files for part in file.parts[leaf.name]]
             at = index.anchors.with_offsets(leaf.offsets)
-            item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
-            budget_nbytes -= item.budget_nbytes
+            same = next((item for item in components if item.name == leaf.name), None)
+            if same is not None:
+                item = replace(same, index=at)  # by the same accesses: it is read once
+            else:
+                item = stored_component(leaf.name, parts, at, budget_nbytes=budget_nbytes)
+                budget_nbytes -= item.budget_nbytes
         else:
-            of_rows = None if leaf.name in items.arrays else are_of_rows(files, leaf.name)
+            is_counted = leaf.name in items.arrays or leaf.name in others
+            of_rows = None if is_counted else are_of_rows(files, leaf.name)
             at = index_of_values(leaf.name, values, first, index, of_rows)
             item = Component(leaf.name, (), at, values=values)
+            if leaf.name in others:
+                _, files_read, name_in_file = others[leaf.name]
+                item = replace(item, files_read=files_read, name_in_file=name_in_file)
             item = numbered_component(item, class_names, is_strict=False)
             if leaf.name == items.single_label:
                 class_names = item.class_names or class_names
@@ -163,23 +190,22 @@ def _leaves(items: Items, windows: Windows) -> list[_Leaf]:
                     f"{name} has no frames: it cannot be windowed. Received: {windows!r}"
                 )
             if name not in items.arrays:
-                _check_name(item, name)
+                _check_name(item, name, offsets)
             leaves.append(_Leaf(item, key, name, offsets))
     return leaves
 
 
-def _check_name(item: str, name: str) -> None:
+def _check_name(item: str, name: str, offsets: Indices | None) -> None:
     """Raises an ArgumentError for a name that recordings cannot have."""
     if name == "@" or (name == INFERRED and item != "y"):
         raise ArgumentError(
             f'`{item}` must name a dataset, or an attribute such as "@label"; only y may be '
             f'"inferred". Received: {item}={name!r}'
         )
-    if split_name(name)[0] is not None:
+    if offsets is not None and split_name(name)[0] is not None:
         raise ArgumentError(
-            f"With `windows`, datasets are those of the recordings' own files. Received: "
-            f"{item}={name!r}, of another one. Pass its values as an array: one for each "
-            "recording, or one for each row."
+            "With `windows`, frames are those of the recordings' own files; values of recordings "
+            f"or of rows may be of other ones. Received: {item}={name!r}, windowed"
         )
 
 

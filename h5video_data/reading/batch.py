@@ -70,6 +70,8 @@ class PendingBatch:
     arrays: list[NDArray[Any]]
     """One for each component; not to be looked at before `wait` returns."""
     tasks: list[Task[ReadStats]]
+    rows: list[NDArray[Any]]
+    """The memory of the arrays, (rows, ...), one for each `BatchRows`."""
     failed: dict[int, str] | None
     """By place among the samples, why one cannot be read; None: that is an error. Whole after
     `wait`."""
@@ -94,6 +96,7 @@ class PendingBatch:
             stops=stops[np.diff(stops, prepend=0) > 0],
             arrays=[array[is_good] for array in self.arrays],
             tasks=[],
+            rows=[],
             failed=None,
             earlier=None if self.earlier is None else self.earlier[is_good],
         )

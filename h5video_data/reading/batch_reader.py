@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.planning.access import Access
@@ -14,6 +15,7 @@ from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.video_set import Component, VideoSet
 
 from .batch import EpochPlan, Filler, PendingBatch
+from .batch_rows import rows_of_components
 from .buffers import BufferPool
 from .byte_sources import ByteSources
 from .chunk_assembler import ChunkAssembler
@@ -24,6 +26,8 @@ from .pinned_memory import PinnedMemory
 from .row_filler import RowComponent, RowFiller
 from .sample_sources import CutSource, DirectSource, MemorySource, Source
 from .threads import Threads
+
+_Readers: TypeAlias = tuple[Sequence[Source | None], Sequence[ChunkRowDecoder | None]]
 
 
 class BatchReader:
@@ -68,30 +72,37 @@ class BatchReader:
         self._hdf5_files = Hdf5Files()
         self.check_files()
         components = video_set.components
-        readers = [self._readers(item) for item in components]
+        self._rows = rows_of_components(components)
+        # Datasets whose rows several components have are kept once.
+        readers_of: dict[int, _Readers] = {}
+        for item in components:
+            if item.parts and id(item.accesses) not in readers_of:
+                readers_of[id(item.accesses)] = self._readers(item)
+        readers = [
+            readers_of[id(rows.first.accesses)] if rows.first.parts else self._readers(rows.first)
+            for rows in self._rows
+        ]
         self._decoders = [decoders for _, decoders in readers]
         self._pools = [
-            BufferPool(bundle_size * item.sample_nbytes, max_kept=max_kept, pinned=pinned)
-            for item in components
+            BufferPool(rows.nbytes(bundle_size), max_kept=max_kept, pinned=pinned)
+            for rows in self._rows
         ]
         self._cache_pools = [
-            BufferPool(item.row_nbytes, max_kept=cached_items) for item in components
+            BufferPool(rows.first.row_nbytes, max_kept=cached_items) for rows in self._rows
         ]
         self._threads = Threads(num_threads, "h5video_data")
-        rows = [
+        filled = [
             RowComponent(
                 number,
-                item.index,
+                rows,
                 sources,
-                is_read_in_turns=all(access.kind == "h5py" for access in item.accesses),
+                is_read_in_turns=all(access.kind == "h5py" for access in rows.first.accesses),
             )
-            for number, (item, (sources, _)) in enumerate(zip(components, readers, strict=True))
+            for number, (rows, (sources, _)) in enumerate(zip(self._rows, readers, strict=True))
         ]
-        self._row_filler = RowFiller(rows, tasks_per_bundle, self._threads.submit)
+        self._row_filler = RowFiller(filled, tasks_per_bundle, self._threads.submit)
 
-    def _readers(
-        self, item: Component
-    ) -> tuple[Sequence[Source | None], Sequence[ChunkRowDecoder | None]]:
+    def _readers(self, item: Component) -> _Readers:
         """Makes what reads each part: a source for its rows, or a decoder for its chunk rows."""
         if item.is_mask:
             return [None] * len(item.index.num_rows), [None] * len(item.index.num_rows)
@@ -153,13 +164,12 @@ class BatchReader:
     def epoch(self, plan: EpochPlan) -> EpochReader:
         """Prepares an epoch; nothing is read before it is asked for."""
         fillers: list[Filler] = [self._row_filler]
-        for number, decoders in enumerate(self._decoders):
-            item = self._set.components[number]
-            in_use = zip(decoders, item.index.num_rows.tolist(), strict=True)
+        for number, (rows, decoders) in enumerate(zip(self._rows, self._decoders, strict=True)):
+            in_use = zip(decoders, rows.index.num_rows.tolist(), strict=True)
             if any(count and decoder is not None for decoder, count in in_use):
                 fillers.append(
                     ChunkAssembler(
-                        item,
+                        rows,
                         number,
                         decoders,
                         plan,
@@ -182,14 +192,21 @@ class BatchReader:
         samples = slice(begin, int(plan.stops[batches.stop - 1]))
         indices = plan.order[samples]
         shifts = None if plan.shifts is None else plan.shifts[samples]
+        memory = [
+            pool.lend((rows.starts(len(indices))[-1], *rows.first.row_shape), rows.first.dtype)
+            for pool, rows in zip(self._pools, self._rows, strict=True)
+        ]
+        arrays = {
+            number: view
+            for rows, array in zip(self._rows, memory, strict=True)
+            for number, view in zip(rows.numbers, rows.views(array, len(indices)), strict=True)
+        }
         batch = PendingBatch(
             indices=indices,
             stops=plan.stops[batches] - begin,
-            arrays=[
-                pool.lend((len(indices), *item.sample_shape), item.dtype)
-                for pool, item in zip(self._pools, self._set.components, strict=True)
-            ],
+            arrays=[arrays[number] for number in range(len(arrays))],
             tasks=[],
+            rows=memory,
             failed={} if self._skips_failed else None,
             first_frames=None if plan.first_frames is None else plan.first_frames[samples],
             earlier=None if plan.earlier is None else plan.earlier[samples],

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.planning.cache_plan import ChunkRowDecode, plan_decodes
-from h5video_data.video_set import Component
+from h5video_data.sampling.sample_index import SampleIndex
 
 from .batch import EpochPlan, PendingBatch
+from .batch_rows import BatchRows
 from .buffers import BufferPool
 from .chunk_decoder import ChunkRowDecoder
 from .sample_sources import ReadStats
@@ -52,15 +53,15 @@ class CachedItem:
 
 
 class ChunkAssembler:
-    """Fills one component for an epoch, as far as its chunks hold many rows. See `batch.Filler`.
+    """Fills the rows of a dataset for an epoch, as far as its chunks hold many. See `batch.Filler`.
 
     The tasks that it submits run in many threads. A cached item is held here until it is evicted,
     and by the tasks that have to copy it, which were submitted later than those that fill it. These
     hold it weakly, and leave it out if it was evicted.
 
     Args:
-        component: The component.
-        number: Its number in the set.
+        rows: The rows of the dataset that batches have.
+        number: The number of their array in a batch.
         decoders: For each part, what decodes its chunk rows; None: it is read in another way.
         plan: The epoch.
         capacity: Items to cache for later batches.
@@ -70,7 +71,7 @@ class ChunkAssembler:
 
     def __init__(
         self,
-        component: Component,
+        rows: BatchRows,
         number: int,
         decoders: Sequence[ChunkRowDecoder | None],
         plan: EpochPlan,
@@ -79,10 +80,10 @@ class ChunkAssembler:
         pool: BufferPool,
         submit: Callable[..., Task[ReadStats]],
     ) -> None:
-        self._component = component
+        self._batch_rows = rows
         self._number = number
         self._submit = submit
-        index = component.index
+        index = rows.index
         length, num_rows = index.rows_per_sample, index.num_rows
         # Rows are numbered through all parts; items, in the order of these, so that those of a
         # chunk row follow each other.
@@ -121,14 +122,21 @@ class ChunkAssembler:
 
     def start(self, batch: PendingBatch) -> list[Task[ReadStats]]:
         """Submits the tasks that fill the next bundle."""
-        out, failed = batch.arrays[self._number], _Failures.of(batch, self._component)
-        if self._component.index.offsets is not None:
-            out = out.reshape(-1, *out.shape[2:])
+        out, count = batch.rows[self._number], len(batch.indices)
+        failed = _Failures.of(batch, self._batch_rows.index)
+        places = self._batch_rows.places(0, count, count)
         plan = next(self._plans)
-        tasks = [task for decode in plan.decodes for task in self._decode(decode, out, failed)]
+        tasks = [
+            task for decode in plan.decodes for task in self._decode(decode, out, places, failed)
+        ]
         copies = [
-            (item, out_row, self._cached[item], out[out_row : out_row + 1])
-            for item, out_row in zip(plan.copied.tolist(), plan.out_rows.tolist(), strict=True)
+            (item, planned, self._cached[item], out[out_row : out_row + 1])
+            for item, planned, out_row in zip(
+                plan.copied.tolist(),
+                plan.out_rows.tolist(),
+                places[plan.out_rows].tolist(),
+                strict=True,
+            )
         ]
         tasks += [
             self._submit(_copy, copies[i : i + COPIES_PER_TASK], self._unreadable, failed)
@@ -139,16 +147,21 @@ class ChunkAssembler:
         return tasks
 
     def _decode(
-        self, decode: ChunkRowDecode, out: NDArray[Any], failed: _Failures | None
+        self,
+        decode: ChunkRowDecode,
+        out: NDArray[Any],
+        places: NDArray[np.int64],
+        failed: _Failures | None,
     ) -> list[Task[ReadStats]]:
         decoder, number, start = self._chunk_rows[decode.chunk_row]
-        shape, dtype = (1, *self._component.row_shape), self._component.dtype
+        component = self._batch_rows.first
+        shape, dtype = (1, *component.row_shape), component.dtype
         lend = functools.partial(self._pool.lend, shape, dtype)
         cached = {item: CachedItem(lend) for item in decode.cached.tolist()}
         items = np.concatenate([decode.wanted, decode.cached])
         rows = (self._rows[items] - start).tolist()
         firsts = self._first_frames[items].tolist()
-        outs = [out[out_row : out_row + 1] for out_row in decode.out_rows.tolist()]
+        outs = [out[out_row : out_row + 1] for out_row in places[decode.out_rows].tolist()]
         weakly_cached = [weakref.ref(item) for item in cached.values()]
         decode_unit = _decode_unit
         if failed is not None:
@@ -167,22 +180,22 @@ class ChunkAssembler:
 
 
 class _Failures:
-    """Notes down the samples of a bundle that cannot be read, by rows of its array."""
+    """Notes down the samples of a bundle that cannot be read, by rows as they are planned."""
 
     def __init__(self, failed: dict[int, str], rows_per_sample: int) -> None:
         self._failed = failed
         self._rows_per_sample = rows_per_sample
 
     @classmethod
-    def of(cls, batch: PendingBatch, component: Component) -> _Failures | None:
+    def of(cls, batch: PendingBatch, index: SampleIndex) -> _Failures | None:
         """Those of a bundle; None: a sample that cannot be read is an error."""
         if batch.failed is None:
             return None
-        return cls(batch.failed, component.index.rows_per_sample)
+        return cls(batch.failed, index.rows_per_sample)
 
-    def note(self, out_rows: Sequence[int], reason: str) -> None:
+    def note(self, planned: Sequence[int], reason: str) -> None:
         """Notes down the samples that these rows belong to."""
-        self._failed.update({row // self._rows_per_sample: reason for row in out_rows})
+        self._failed.update({row // self._rows_per_sample: reason for row in planned})
 
 
 def _decode_unit(
@@ -241,13 +254,13 @@ def _copy(
     failed: _Failures | None,
 ) -> ReadStats:
     """A task: copies cached items into a batch, once the tasks that fill them are done."""
-    for item, out_row, cached, target in copies:
+    for item, planned, cached, target in copies:
         for task in cached.tasks:
             # Its error comes out of the batch that it was decoded for. Here it would pick up this
             # frame, which holds the task: a cycle, see `PendingBatch.wait`.
             if task.exception() is not None:
                 raise CancelledError("a row that was to be copied was not decoded")
         if failed is not None and item in unreadable:
-            failed.note([out_row], unreadable[item])
+            failed.note([planned], unreadable[item])
         target[...] = cached.array()
     return ReadStats()

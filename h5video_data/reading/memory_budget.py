@@ -92,14 +92,16 @@ def split_budget(
         min_cached_items: Items to cache in any case.
     """
     batch_nbytes = batch_size * video_set.sample_nbytes
+    # x and y may be of one dataset, which is read once.
+    datasets = {id(item.accesses): item for item in video_set.components if item.parts}.values()
     units = [
         (item, access.chunk_rows.unit_nbytes)
-        for item in video_set.components
+        for item in datasets
         for access in item.accesses
         if access.chunk_rows is not None
     ]
     if read_ahead_bytes is not None:
-        read_ahead_bytes -= sum(item.budget_nbytes for item in video_set.components)
+        read_ahead_bytes -= sum(item.budget_nbytes for item in datasets)
     if not units:
         if read_ahead_bytes is None:
             read_ahead_bytes = default_read_ahead_bytes(batch_nbytes, num_threads)

@@ -5,30 +5,41 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError
-from h5video_data.sampling.sample_index import SampleIndex
 
 from .batch import Indices, PendingBatch
+from .batch_rows import BatchRows
 from .sample_sources import ReadStats, RowRequest, Source
 from .threads import Task
 
 
 @dataclass(frozen=True, eq=False)
 class RowComponent:
-    """A component, as far as it is read row by row."""
+    """The rows of a dataset, as far as they are read row by row."""
 
     number: int
-    """Its number in the set."""
-    index: SampleIndex
+    """The number of their array in the batch."""
+    rows: BatchRows
     sources: Sequence[Source | None]
     """For each part, what reads it; None: it is read in another way."""
     is_read_in_turns: bool = False
     """Whether tasks cannot read it at the same time: all of its parts are read by h5py."""
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether a row that several samples, or x and y, have is read once and copied.
+
+        The windows of one task may overlap. A copy is less than decoding, but no less than reading.
+        """
+        first = self.rows.first
+        if first.is_in_memory or first.clip is not None or self.rows.rows_per_sample == 1:
+            return False
+        return self.rows.is_shared or first.is_decoded
 
 
 class RowFiller:
@@ -64,21 +75,30 @@ class RowFiller:
     def _cut(
         self, batch: PendingBatch, components: Sequence[Sequence[RowComponent]], num_tasks: int
     ) -> list[Task[ReadStats]]:
-        count, firsts, shifts = len(batch.indices), batch.first_frames, batch.shifts
+        count = len(batch.indices)
         bounds = [count * i // num_tasks for i in range(num_tasks + 1)]
         return [
             self._submit(
                 _fill,
                 components,
+                _Samples(begin, stop, count),
                 batch.indices[begin:stop],
-                None if firsts is None else firsts[begin:stop],
-                None if shifts is None else shifts[begin:stop],
-                [array[begin:stop] for array in batch.arrays],
+                None if batch.first_frames is None else batch.first_frames[begin:stop],
+                None if batch.shifts is None else batch.shifts[begin:stop],
+                batch.rows,
                 batch.failed,
-                begin,
             )
             for begin, stop in itertools.pairwise(bounds)
         ]
+
+
+class _Samples(NamedTuple):
+    """The samples of a task, by their places in the bundle."""
+
+    begin: int
+    stop: int
+    num_samples: int
+    """Samples of the bundle."""
 
 
 def _by_index(components: Iterable[RowComponent]) -> list[list[RowComponent]]:
@@ -86,61 +106,86 @@ def _by_index(components: Iterable[RowComponent]) -> list[list[RowComponent]]:
     found: dict[int, list[RowComponent]] = {}
     for item in components:
         if any(item.sources):
-            found.setdefault(id(item.index), []).append(item)
+            found.setdefault(id(item.rows.index), []).append(item)
     return list(found.values())
 
 
 def _fill(
     components: Sequence[Sequence[RowComponent]],
+    samples: _Samples,
     indices: Indices,
     first_frames: Indices | None,
     shifts: Indices | None,
     outs: Sequence[NDArray[Any]],
     failed: dict[int, str] | None,
-    begin: int,
 ) -> ReadStats:
     """A task: reads some samples of a bundle.
 
-    They are those from place `begin` on; `failed` takes those that cannot be read, by their places.
+    `failed` takes those that cannot be read, by their places in the bundle.
     """
     stats = ReadStats()
     for alike in components:
-        index = alike[0].index
+        index = alike[0].rows.index
         length = index.rows_per_sample
         firsts = first_frames
         if firsts is not None and length > 1:
             firsts = np.repeat(firsts, length)
         parts, rows = index.rows(indices, shifts)
-        for part, out_rows in _by_part(parts, len(index.num_rows)):
-            firsts_of_part = None if firsts is None else firsts[out_rows]
+        places = alike[0].rows.places(*samples)
+        for part, planned in _by_part(parts, len(index.num_rows)):
+            firsts_of_part = None if firsts is None else firsts[planned]
             for item in alike:
                 source = item.sources[part]
                 if source is None:
                     continue
+                if item.rows.is_shared:
+                    planned = planned[np.argsort(places[planned])]
                 out = outs[item.number]
-                if index.offsets is not None:
-                    out = out.reshape(-1, *out.shape[2:])
-                request = RowRequest(rows[out_rows], out_rows, firsts_of_part, out)
+                request = RowRequest(rows[planned], places[planned], firsts_of_part, out)
                 try:
-                    source.read(request, stats)
+                    _read(source, request, stats, is_once=item.is_read_once)
                 except ReadError as error:
                     if failed is None or isinstance(error, FileChangedError):
                         raise
-                    bad = _read_singly(source, request, stats)
-                    failed.update({begin + row // length: reason for row, reason in bad.items()})
+                    for i, reason in _read_singly(source, request, stats).items():
+                        failed[samples.begin + int(planned[i]) // length] = reason
     return stats
 
 
+def _read(source: Source, request: RowRequest, stats: ReadStats, *, is_once: bool) -> None:
+    """Reads rows; if `is_once`, each row once, which is copied to its other places."""
+    if not is_once:
+        source.read(request, stats)
+        return
+    rows, out_rows, out = request.rows, request.out_rows, request.out
+    _, firsts, numbers = np.unique(rows, return_index=True, return_inverse=True)
+    if len(firsts) == len(rows):
+        source.read(request, stats)
+        return
+    is_first = np.zeros(len(rows), np.bool_)
+    is_first[firsts] = True
+    source.read(RowRequest(rows[is_first], out_rows[is_first], None, out), stats)
+    targets = out_rows[~is_first]
+    origins = out_rows[firsts[numbers]][~is_first]
+    # Rows that follow each other in both places are copied at once.
+    begins = np.flatnonzero(
+        (np.diff(targets, prepend=-2) != 1) | (np.diff(origins, prepend=-2) != 1)
+    )
+    for begin, stop in itertools.pairwise([*begins.tolist(), len(targets)]):
+        target, origin, count = int(targets[begin]), int(origins[begin]), stop - begin
+        out[target : target + count] = out[origin : origin + count]
+
+
 def _read_singly(source: Source, request: RowRequest, stats: ReadStats) -> dict[int, str]:
-    """Reads rows one by one; returns the rows of `out` that cannot be read, and why."""
+    """Reads rows one by one; returns which of them cannot be read, and why."""
     found = {}
-    for i, out_row in enumerate(request.out_rows.tolist()):
+    for i in range(len(request.rows)):
         try:
             source.read(request.single(i), stats)
         except FileChangedError:
             raise
         except ReadError as reason:
-            found[out_row] = str(reason)
+            found[i] = str(reason)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +13,8 @@ from h5video_data.errors import FileFormatError
 BoundsKind = Literal["starts", "lengths", "ends", "ids"]
 
 Indices = NDArray[np.int64]
+
+_IS_END = "may be the end or an empty recording"
 
 
 def read_bounds(
@@ -42,19 +44,10 @@ def read_bounds(
             f"are ids. Received: shape {values.shape}"
         )
     kinds = get_args(BoundsKind) if kind is None else (kind,)
-    found: dict[str, Indices] = {}
-    reasons: dict[str, str] = {}
-    for name in kinds:
-        read = _READERS[name]
-        numbers = values if name == "ids" else _whole_numbers(values)
-        if numbers is None:
-            reasons[name] = "they are not whole numbers"
-            continue
-        edges = read(numbers, num_rows)
-        if isinstance(edges, str):
-            reasons[name] = edges
-        else:
-            found[name] = edges
+    found, reasons = _readings(values, num_rows, kinds, _READERS)
+    if not found:
+        found, more = _readings(values, num_rows, kinds, _WITH_EMPTY)
+        reasons |= {name: reason for name, reason in more.items() if _IS_END in reason}
     if not found:
         raise FileFormatError(
             f"{where}: the values do not divide {num_rows} rows into recordings. "
@@ -69,6 +62,30 @@ def read_bounds(
             f'Say which, such as bounds=("{first}", ...). Received: {_shown(values)}'
         )
     return next(iter(found.values()))
+
+
+def _readings(
+    values: NDArray[Any],
+    num_rows: int,
+    kinds: Sequence[str],
+    readers: Mapping[str, Callable[[Any, int], Indices | str]],
+) -> tuple[dict[str, Indices], dict[str, str]]:
+    """Returns the edges by the kinds that the values can be, and why they cannot be the others."""
+    found: dict[str, Indices] = {}
+    reasons: dict[str, str] = {}
+    for name in kinds:
+        if name not in readers:
+            continue
+        numbers = values if name == "ids" else _whole_numbers(values)
+        if numbers is None:
+            reasons[name] = "they are not whole numbers"
+            continue
+        edges = readers[name](numbers, num_rows)
+        if isinstance(edges, str):
+            reasons[name] = edges
+        else:
+            found[name] = edges
+    return found, reasons
 
 
 def _whole_numbers(values: NDArray[Any]) -> Indices | None:
@@ -109,6 +126,22 @@ def _from_ends(values: Indices, num_rows: int) -> Indices | str:
     return np.append(0, values)
 
 
+def _from_starts_with_empty(values: Indices, num_rows: int) -> Indices | str:
+    """Reads starts some of which come twice: those of recordings without rows."""
+    if values[0] != 0 or (np.diff(values) < 0).any() or values[-1] > num_rows:
+        return "they do not ascend"
+    if values[-1] == num_rows:
+        return f"some come twice, and the last one, {num_rows}, {_IS_END}"
+    return np.append(values, num_rows)
+
+
+def _from_ends_with_empty(values: Indices, num_rows: int) -> Indices | str:
+    """Reads ends some of which come twice, or are 0: those of recordings without rows."""
+    if values[0] < 0 or (np.diff(values) < 0).any() or values[-1] != num_rows:
+        return "they do not ascend"
+    return np.append(0, values)
+
+
 def _from_ids(values: NDArray[Any], num_rows: int) -> Indices | str:
     if len(values) != num_rows:
         return f"there are {len(values)} of them"
@@ -132,6 +165,11 @@ _READERS: dict[str, Callable[[Any, int], Indices | str]] = {
     "lengths": _from_lengths,
     "ends": _from_ends,
     "ids": _from_ids,
+}
+
+_WITH_EMPTY: dict[str, Callable[[Any, int], Indices | str]] = {
+    "starts": _from_starts_with_empty,
+    "ends": _from_ends_with_empty,
 }
 
 

@@ -122,7 +122,10 @@ Element = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def describe(
-    dataset: Any, opened_by: str | None = None, element: Element | None = None
+    dataset: Any,
+    opened_by: str | None = None,
+    element: Element | None = None,
+    file: Any = None,
 ) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
@@ -131,6 +134,7 @@ def describe(
         opened_by: The name in its file by which it was opened, if that is known: it need not be
             looked for then.
         element: What its elements are taken for; None: what they are. See `global_heap`.
+        file: Its `h5py.File`, if that is known, which h5py takes a while to make.
 
     Raises:
         FileFormatError: It has no axis, or its metadata are damaged.
@@ -138,7 +142,7 @@ def describe(
         H5VideoError: It is virtual or external, and a file with its values cannot be opened.
     """
     # The file may be replaced meanwhile, so the identity is that from before.
-    file = dataset.file
+    file = dataset.file if file is None else file
     path, identity = os.path.abspath(file.filename), file_identity(file)
     location = location_in(path, dataset)
     try:

@@ -15,6 +15,7 @@ import h5py
 
 from h5video_data.errors import (
     ArgumentError,
+    DatasetNotFoundError,
     FileFormatError,
     MissingFilterError,
     ReadError,
@@ -229,6 +230,9 @@ class Copier:
         with transfer.skipping():
             components = self._components.get(dataset, [])
             is_joined = not components and self._has_other_rows(dataset, path)
+        if not (components or is_joined):
+            self._check_no_values_of_samples(dataset, path)
+        with transfer.skipping():
             transfer.check_copyable(item.get_type())
             is_copyable = self._is_copied_by_hdf5 and not (components or is_joined)
             if is_copyable and transfer.copy_by_hdf5(dataset, target, name, link):
@@ -254,6 +258,30 @@ class Copier:
             self._joined.add(path)
         h5py.h5o.link(new.id, target, name, link)
         return new.id
+
+    def _check_no_values_of_samples(self, dataset: h5py.Dataset, path: bytes) -> None:
+        """Raises a FileFormatError if a dataset seems to have a value for each sample after all.
+
+        Of several files, the values of the first one would be taken for those of all samples.
+        """
+        group = posixpath.dirname(path)
+        beside_x = posixpath.dirname(name_bytes(self._set.components[0].name).strip(b"/"))
+        if len(self._rows) == 1 or not dataset.shape or group.strip(b"/") != beside_x:
+            return
+        for file_path, length, _, _ in self._rows[1:]:
+            with self._opened(file_path) as file:
+                found: tuple[int, ...] = ()
+                with contextlib.suppress(DatasetNotFoundError):
+                    found = find_dataset(file, name_text(path)).shape or ()
+            is_longer = dataset.shape[0] > self._lengths[0]
+            if found and (found[0] == length or (is_longer and path.endswith(b"/Y"))):
+                raise FileFormatError(
+                    f"{_shown(path)} must have as many rows as there are samples, in all files or "
+                    "in none. If the first rows are those of the samples, set the attribute "
+                    "`sample_count`; if they are not, rename it. Received: "
+                    f"{dataset.shape[0]} rows and {self._lengths[0]} samples in "
+                    f"{self._set.paths[0]}, {found[0]} and {length} in {file_path}"
+                )
 
     def _copy_values(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Copies a dataset by reading and writing its values."""

@@ -113,7 +113,9 @@ def channel_statistics(
                     (length,) = lengths.of_samples(np.array([sample]))
                     clip = replace(given.clip, num_frames=int(length), stride=1).cut(clip, 0)
                 if not sums.add(clip) and nan_policy == "raise":
-                    raise _not_finite(component, int(sample))
+                    raise _not_finite(
+                        component, int(sample), is_row=loader._set.windows is not None
+                    )
             done += len(indices)
             if report:
                 report(done, len(numbers))
@@ -211,14 +213,20 @@ def _clips_of(loader: VideoLoader, key: str | None) -> Component:
     return component
 
 
-def _not_finite(component: Component, sample: int) -> ReadError:
-    """Returns the error for a sample that holds NaN or infinite values."""
+def _not_finite(component: Component, sample: int, *, is_row: bool) -> ReadError:
+    """Returns the error for a sample, or a row of a recording, with NaN or infinite values."""
     (part,), (row,) = component.index.rows(np.array([sample]))
     stored = component.parts[part]
+    if is_row:
+        what, name = "row", stored.name
+        where = "It is the first such row of the recordings of the split."
+    else:
+        what, name = "sample", component.name
+        where = f"It is number {sample} of the set, the first such sample of the split."
     return ReadError(
-        f"{stored.path}: dataset {component.name!r}, sample {row}: it holds values that are "
+        f"{stored.path}: dataset {name!r}, {what} {row}: it holds values that are "
         'not finite (NaN, infinite). Pass nan_policy="omit" to leave such values out, or remove '
-        f"the sample. It is number {sample} of the set, the first such sample of the split."
+        f"the {what}. {where}"
     )
 
 
