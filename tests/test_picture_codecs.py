@@ -19,12 +19,14 @@ from picture_helpers import (
     chunk,
     jpegs,
     png,
+    save,
     smooth,
     with_jpeg_size,
     with_png_size,
 )
 from PIL import Image
 
+from h5video_data.storage import jpeg
 from h5video_data.storage.picture_codecs import (
     CHANNELS,
     MAX_PICTURE_PIXELS,
@@ -418,3 +420,36 @@ def test_an_array_that_is_not_encoded(array, codec):
     message = re.escape(f"Received: {array.dtype} {array.shape}")
     with pytest.raises(PictureError, match=f"a {codec.upper()} holds .*{message}"):
         encode_picture(array, codec)
+
+
+# --------------------------------------------------------------------------- what is remembered
+
+
+def test_jpegs_of_one_writer_are_parsed_once(monkeypatch):
+    """Their first segments are the same bytes; the compressed data are looked at each time."""
+    data = [save(Image.fromarray(smooth()[::step])) for step in (1, -1)]
+    wanted = [np.asarray(Image.open(io.BytesIO(each))) for each in data]
+    decode(data[0])
+    monkeypatch.setattr(jpeg, "_read_frame", None)  # would fail
+    for each, pixels in zip(data, wanted, strict=True):
+        np.testing.assert_array_equal(decode(each), pixels)
+    with pytest.raises(PictureError, match="cut short"):
+        decode(data[1][:-2])
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 6, 200, 5000])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_jpeg_with_the_marker_of_a_scan_in_a_segment(length, place):
+    """Or what would be its marker, if the segments were not followed by their lengths."""
+    data = jpegs()["420"]
+    payload = (bytes(length) + b"\xff\xda") if place == "last" else (b"\xff\xda" + bytes(length))
+    segment = b"\xff\xfe" + (len(payload) + 2).to_bytes(2, "big") + payload
+    np.testing.assert_array_equal(decode(data[:2] + segment + data[2:]), decode(data))
+
+
+def test_jpegs_of_two_writers_by_turns():
+    names = ["420", "444", "grey", "cmyk", "cmyk-no-adobe", "exif"]
+    wanted = {name: decode(jpegs()[name], "rgb") for name in names}
+    for name in names * 2:
+        np.testing.assert_array_equal(decode(jpegs()[name], "rgb"), wanted[name])
+    assert (wanted["cmyk"] != wanted["cmyk-no-adobe"]).any()
