@@ -102,11 +102,12 @@ def test_pictures_of_several_sizes_by_turns():
 
 def test_each_thread_has_its_own_working_memory():
     form = form_of(read_header(AS_RGB), image_size=(30, 40), color_mode="grayscale")
-    wanted = [delivered(form, data) for data in (AS_RGB, LARGER)]
+    pictures = [encode_picture(smooth(*size)) for size in ((400, 500), (500, 400))]
+    wanted = [delivered(form, data) for data in pictures]
     equal = []
 
     def work(number):
-        data = (AS_RGB, LARGER)[number % 2]
+        data = pictures[number % 2]
         equal.extend(np.array_equal(delivered(form, data), wanted[number % 2]) for _ in range(40))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
@@ -155,6 +156,13 @@ def test_an_array_of_another_shape_is_the_callers_mistake(shape, image_size):
     form = form_of(read_header(AS_RGB), image_size=image_size)
     with pytest.raises(ValueError, match=r"out.*Received"):
         form.decode_into(AS_RGB, np.empty(shape, np.uint8))
+
+
+def test_an_array_that_is_not_contiguous_is_the_callers_mistake():
+    form = form_of(read_header(AS_RGB))
+    wide = np.empty((60, 166, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"must be a C-contiguous uint8 .*strides"):
+        form.decode_into(AS_RGB, wide[:, ::2])
 
 
 def test_an_array_of_another_dtype_is_the_callers_mistake():

@@ -93,13 +93,9 @@ def _parse(data: bytes) -> tuple[PictureHeader, bool]:
         is_adobe |= marker == 0xEE and data[start : start + 5] == b"Adobe"
         if marker == _START_OF_SCAN and header is not None:
             return replace(header, details=(start - 4, is_adobe)), is_huffman
-        if marker in _START_OF_FRAME:
-            if header is not None:
-                raise PictureError(f"JPEG: damaged: a second frame at byte {start}")
+        if marker in _START_OF_FRAME:  # libjpeg refuses a second one
             header = _read_frame(view[start:stop], marker)
             is_huffman = marker in _HUFFMAN_FRAMES
-            if header.rows * header.columns > MAX_PICTURE_PIXELS:
-                return header, is_huffman  # it is refused for its size, whatever follows
     if header is None:
         raise PictureError("JPEG: damaged: no frame header before the first scan")
     raise PictureError("JPEG: damaged: no scan before the end of the image")
@@ -174,9 +170,7 @@ def _check_scans(data: Bytes, offset: int, places: list[int], markers: bytes) ->
             raise PictureError(f"JPEG: cut short: {len(data)} bytes, and no end-of-image marker")
         if in_scan[:num_restarts] != (_RESTARTS * (num_restarts // 8 + 1))[:num_restarts]:
             raise PictureError(f"JPEG: damaged: restart markers out of order, from byte {offset}")
-        for marker, start, stop in _segments(data, places[first + num_restarts]):
-            if marker in _START_OF_FRAME:
-                raise PictureError(f"JPEG: damaged: a second frame at byte {start}")
+        for marker, _, stop in _segments(data, places[first + num_restarts]):
             if marker == _END_OF_IMAGE:
                 return
             offset = stop

@@ -26,28 +26,33 @@ def resize_into(picture: NDArray[Any], out: NDArray[Any], interpolation: str) ->
             beyond the dtype's range (bicubic and Lanczos may overshoot) are set to its limits.
         interpolation: One of `INTERPOLATIONS`.
     """
-    rows, columns, _ = out.shape
+    rows, columns, channels = out.shape
+    stored_rows, stored_columns, _ = picture.shape
+    lines = picture.reshape(stored_rows, stored_columns * channels)
     if interpolation == "nearest":
-        picked = np.take(picture, _nearest(picture.shape[0], rows), axis=0)
-        np.take(picked, _nearest(picture.shape[1], columns), axis=1, out=out, mode="clip")
+        places = _each_channel(_nearest(stored_columns, columns)[None], channels)[0]
+        picked = np.take(lines, _nearest(stored_rows, rows), 0, mode="clip")
+        out[...] = np.take(picked, places, 1, mode="clip").reshape(out.shape)
         return
-    values = _weighted(picture, interpolation, rows, axis=0)
-    values = _weighted(values, interpolation, columns, axis=1)
+    values = _weighted(lines, _taps(interpolation, stored_rows, rows), axis=0)
+    taps = _channel_taps(interpolation, stored_columns, columns, channels)
+    values = _weighted(values, taps, axis=1)
     np.rint(values, out=values)
     if interpolation not in ("bilinear", "area"):
         np.clip(values, 0, np.iinfo(out.dtype).max, out=values)
-    np.copyto(out, values, casting="unsafe")
+    np.copyto(out, values.reshape(out.shape), casting="unsafe")
 
 
-def _weighted(
-    picture: NDArray[Any], interpolation: str, size: int, axis: int
-) -> NDArray[np.float32]:
-    """Returns a picture of another size along one axis, as float32."""
-    places, weights = _taps(interpolation, picture.shape[axis], size)
-    shape = (size, 1, 1) if axis == 0 else (1, size, 1)
+def _weighted(lines: NDArray[Any], taps: Taps, axis: int) -> NDArray[np.float32]:
+    """Returns a picture (rows, columns * channels) of another size along one axis, as float32.
+
+    Columns and channels are one axis: NumPy is several times slower at loops over three channels.
+    """
     total: NDArray[np.float32] | None = None
-    for place, weight in zip(places, weights, strict=True):
-        term = np.multiply(np.take(picture, place, axis), weight.reshape(shape), dtype=np.float32)
+    for place, weight in zip(*taps, strict=True):
+        # No place is outside; with "raise", NumPy takes a copy first.
+        term = np.take(lines, place, axis, mode="clip").astype(np.float32, copy=False)
+        np.multiply(term, weight[:, None] if axis == 0 else weight, out=term)
         total = term if total is None else np.add(total, term, out=total)
     if total is None:
         raise ValueError("no taps")
@@ -60,6 +65,19 @@ def _nearest(stored: int, size: int) -> NDArray[np.intp]:
     places = np.floor((np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale)
     clipped: NDArray[np.intp] = np.minimum(places.astype(np.intp), stored - 1)
     return clipped
+
+
+def _each_channel(places: NDArray[np.intp], channels: int) -> NDArray[np.intp]:
+    """Returns the places (taps, size) of pixels as those of values, (taps, size * channels)."""
+    values: NDArray[np.intp] = places[:, :, None] * channels + np.arange(channels)
+    return values.reshape(len(places), -1)
+
+
+@functools.lru_cache(maxsize=64)
+def _channel_taps(interpolation: str, stored: int, size: int, channels: int) -> Taps:
+    """Returns `_taps` for an axis that is columns and channels in one."""
+    places, weights = _taps(interpolation, stored, size)
+    return _each_channel(places, channels), np.repeat(weights, channels, 1)
 
 
 @functools.lru_cache(maxsize=256)

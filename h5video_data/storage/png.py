@@ -26,7 +26,7 @@ _INTERLACED = 28  # where in the file: IHDR is the first chunk
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # The chunks that values depend on. The others, such as color profiles, may be damaged, and libpng
-# would print warnings about them.
+# would warn about them.
 _CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
@@ -99,7 +99,7 @@ def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: st
     picture = out
     if out.shape[2] != header.channels:
         picture = scratch_picture("png", header.shape, header.dtype)
-    # libpng decodes all kinds, but prints a warning for each interlaced picture; spng decodes most.
+    # libpng decodes all kinds, but warns of each interlaced one; spng decodes most of those.
     by_spng = data[_INTERLACED] and header.dtype == np.uint8 and header.channels != 2
     decoder = spng_decode if by_spng and not has_alpha else png_decode
     decoder(b"".join(pieces), out=squeezed(picture))
