@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,13 +15,15 @@ from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.picture_rows import Decoding
+from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_padded_pictures
 from h5video_data.storage.strings import StoredStrings, read_strings
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component
 
 from .fitting import Stored, check_alike
 from .items import class_numbers
+
+_log = logging.getLogger(__name__)
 
 
 def strings_component(
@@ -102,7 +105,10 @@ def stored_component(
 
 
 def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
-    """Raises an ArgumentError for arguments of pictures where a set has none."""
+    """Raises an ArgumentError for arguments of pictures where a set has none.
+
+    Warns of pictures that are passed on as bytes where nobody said that they are to be.
+    """
     accesses = [item.accesses[0] for item in components if item.accesses]
     if decoding.needs_pictures and all(access.kind != "pictures" for access in accesses):
         parts = [access.stored for access in accesses]
@@ -113,6 +119,18 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
             + ". Frames of numbers are resized by a map function, such as transforms.resize; rows "
             'of bytes that are padded to the longest are decoded with decode="image".'
         )
+    for stored in (access.stored for access in accesses if decoding.decode == "auto"):
+        if isinstance(stored, StoredPictures) or len(stored.shape) != 2:
+            continue
+        with open_file(stored.path, stored.identity) as file:
+            is_padded = holds_padded_pictures(find_dataset(file, stored.name))
+        if is_padded:
+            _log.warning(
+                "%s: the rows of %r are pictures, which are passed on as bytes: "
+                'decode="image" decodes them. decode=None leaves this message out.',
+                stored.path,
+                stored.name,
+            )
 
 
 def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:

@@ -14,7 +14,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import FileFormatError, H5VideoError
+from h5video_data.errors import (
+    FileChangedError,
+    FileFormatError,
+    H5VideoError,
+    MissingFilterError,
+    ReadError,
+    UnavailableError,
+)
 
 from .hdf5_files import HDF5_ERRORS
 from .hdf5_names import dataset_location
@@ -33,6 +40,9 @@ Interpolation: TypeAlias = Literal[
 
 # So many rows, spread over a dataset, are looked at for one that is a whole picture.
 ROWS_LOOKED_AT = 16
+
+# No JPEG or PNG is shorter. Labels, which are not looked at for that, mostly are.
+MIN_PICTURE_NBYTES = 64
 
 _BYTE = np.dtype(np.uint8)
 # A row of variable length, as the dataset itself has it: where its bytes are.
@@ -150,7 +160,10 @@ def holds_padded_pictures(dataset: Any) -> bool:
     """Whether the rows of an open `h5py.Dataset` are numbers, but begin as pictures do."""
     if not _may_be_pictures(dataset, is_padded_too=True) or dataset.dtype.kind != "u":
         return False
-    return picture_codec_of(read_row(dataset, 0)) is not None
+    try:
+        return picture_codec_of(read_row(dataset, 0)) is not None
+    except H5VideoError:  # of which the reader tells, if it reads the row
+        return False
 
 
 def read_row(dataset: Any, row: int) -> NDArray[np.uint8]:
@@ -178,28 +191,34 @@ def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     if not shape or not shape[0]:
         return False
     if len(shape) == 2:
-        return is_padded_too and bool(dtype == _BYTE) and shape[1] > 0
+        return is_padded_too and bool(dtype == _BYTE) and shape[1] >= MIN_PICTURE_NBYTES
     if len(shape) != 1:
         return False
     if h5py.check_string_dtype(dtype) is not None:
-        return bool(dtype.kind == "S")
+        return bool(dtype.kind == "S" and dtype.itemsize >= MIN_PICTURE_NBYTES)
     element = h5py.check_vlen_dtype(dtype)
     if element is not None:
         return isinstance(element, np.dtype) and element.itemsize == 1
-    return dtype.kind == "V" and dtype.names is None and bool(dtype.subdtype is None)
+    is_opaque = dtype.kind == "V" and dtype.names is None and dtype.subdtype is None
+    return bool(is_opaque and dtype.itemsize >= MIN_PICTURE_NBYTES)
 
 
 def _find_header(dataset: Any) -> PictureHeader | None:
     """Returns the header of the first picture among some rows, or None if there is none."""
     error: Exception | None = None
+    is_read = False
     for row in np.unique(np.linspace(0, len(dataset) - 1, ROWS_LOOKED_AT).astype(int)).tolist():
         try:
             data = read_row(dataset, row)
-            if picture_codec_of(data) is None:
-                continue
-            return read_header(data)
-        except (PictureError, H5VideoError) as found:
+            is_read = True
+            if picture_codec_of(data) is not None:
+                return read_header(data)
+        except (FileChangedError, MissingFilterError, UnavailableError):
+            raise
+        except (PictureError, ReadError) as found:
             error = error or found
+    if error is not None and not is_read:
+        raise error
     if isinstance(error, PictureError):
         raise FileFormatError(
             f"{dataset_location(dataset)}: no row that was looked at is a whole picture. The first "

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, H5VideoError, UnsupportedDtypeError
-from h5video_data.planning.access import Access, AccessKind, decide_access
+from h5video_data.planning.access import Access, AccessKind, decide_access, direct_access
 from h5video_data.reading.memory_budget import small_samples_budget
 from h5video_data.storage.attributes import (
     SAMPLE_COUNT,
@@ -23,6 +23,7 @@ from h5video_data.storage.attributes import (
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.layout import StoredArray, describe, dtype_name
+from h5video_data.storage.picture_rows import Decoding, describe_pictures, holds_padded_pictures
 from h5video_data.storage.strings import is_strings
 from h5video_data.storage.system import shell_words
 from h5video_data.storage.values import Values
@@ -53,8 +54,8 @@ class DatasetReport:
     """Bytes in the file, as far as it tells."""
     path: AccessKind | Literal["none"]
     """`memory` (all values are read once and kept), `direct` (byte ranges, each sample's into its
-    place), `chunks` (a chunk is decoded for several samples), `h5py`, or `none` (it cannot be read
-    into a tensor)."""
+    place), `chunks` (a chunk is decoded for several samples), `pictures` (a row is an encoded
+    picture, and is decoded into its place), `h5py`, or `none` (it cannot be read into a tensor)."""
     reason: str | None
     """Why it is not read directly, or cannot be read; None: it is."""
     read_amplification: float
@@ -79,6 +80,7 @@ _PATHS = {
     "memory": "memory",
     "direct": "byte ranges, each sample straight into its place",
     "chunks": "chunks, each decoded for several samples",
+    "pictures": "pictures, each decoded straight into its place",
     "h5py": "h5py (slow path)",
     "none": "not readable",
 }
@@ -208,7 +210,14 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         dtype: np.dtype[Any] | None = _known(lambda: dataset.dtype, None)
         path: AccessKind | Literal["none"] = "none"
         reason: str | None = "it has no samples"
-        if is_strings(dataset):
+        pictures = _known(lambda: describe_pictures(dataset, Decoding()), None)
+        if pictures is not None:
+            path, form = "pictures", pictures.form
+            reason = (
+                f"{direct_access(pictures).reason}. The first: {form.rows} x {form.columns} pixels "
+                f"(rows x columns), {form.channels} channels, {form.dtype}"
+            )
+        elif is_strings(dataset):
             path, reason = "memory", "strings, which `y` reads as class numbers"
         elif isinstance(error, UnsupportedDtypeError):
             is_number = dtype is None or dtype.kind in "iufc"
@@ -251,7 +260,11 @@ def _report(dataset: Any, name: str, problems: list[str]) -> DatasetReport:
         path=access.kind,
         reason=None if access.kind == "direct" else access.reason,
         read_amplification=amplification,
-        advice=tuple(_advice(access, amplification)),
+        advice=(
+            ('its rows are pictures: decode="image" decodes them',)
+            if holds_padded_pictures(dataset)
+            else tuple(_advice(access, amplification))
+        ),
     )
 
 
@@ -259,7 +272,7 @@ def _known(read: Callable[[], Any], otherwise: Any) -> Any:
     """What h5py tells of a dataset, or something else if it fails: what is damaged, or foreign."""
     try:
         return read()
-    except HDF5_ERRORS:
+    except (H5VideoError, *HDF5_ERRORS):
         return otherwise
 
 
