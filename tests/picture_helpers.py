@@ -161,9 +161,7 @@ def aloha_compressed(folder):
             root.attrs["sim"], root.attrs["compress"] = False, True
             image = root.create_group("observations").create_group("images")
             for cam in cameras:
-                image.create_dataset(
-                    cam, (length, longest), dtype="uint8", chunks=(1, longest)
-                )
+                image.create_dataset(cam, (length, longest), dtype="uint8", chunks=(1, longest))
             root.create_dataset("action", (length, 14))
             root.create_dataset("compress_len", (len(cameras), length))
             for name, array in data_dict.items():
@@ -263,7 +261,9 @@ def minari(folder):
             # An observation more than actions.
             actions = np.random.default_rng(episode).normal(size=(length - 1, 2))
             for key, values in {"actions": actions, "rewards": actions[:, 0]}.items():
-                group.create_dataset(key, data=values, chunks=True, maxshape=(None, *values.shape[1:]))
+                group.create_dataset(
+                    key, data=values, chunks=True, maxshape=(None, *values.shape[1:])
+                )
             written.recordings[name].append(rows)
             written.others["episode_*/actions"].append(actions)
     return written
