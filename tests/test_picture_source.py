@@ -30,7 +30,13 @@ from picture_helpers import (
 )
 
 from h5video_data import VideoLoader, Windows
-from h5video_data.errors import FileChangedError, FileFormatError, ReadError, StateError
+from h5video_data.errors import (
+    ArgumentError,
+    FileChangedError,
+    FileFormatError,
+    ReadError,
+    StateError,
+)
 from h5video_data.reading import picture_source
 from h5video_data.storage.picture_resizing import resize_into
 
@@ -551,12 +557,29 @@ def test_videos_of_3d_resnets_differ_in_size(tmp_path):
             np.testing.assert_array_equal(frame, resized(decoded(row), (16, 16), "bilinear"))
 
 
-@pytest.mark.parametrize("decode", ["auto", "image", None])
-def test_a_dataset_of_the_bytes_of_one_picture_is_not_a_recording(tmp_path, decode):
-    """RoboNet's `frame<t>`: the rows are bytes. Never a tensor of them as if they were samples."""
+@pytest.mark.parametrize("windows", [None, 4])
+@pytest.mark.parametrize("name", ["env/cam0_video/frame0", "env/cam0_video/frame*"])
+def test_the_bytes_of_one_picture_are_no_recording(tmp_path, name, windows):
+    """RoboNet's `frame<t>`: a picture is a dataset, and its rows are bytes."""
     written = PICTURE_SCHEMAS["robonet"](tmp_path)
-    with pytest.raises(FileFormatError):
-        VideoLoader(written.paths, x="env/cam0_video/frame0", y=None, decode=decode)
+    if "*" in name and windows is None:
+        with pytest.raises(ArgumentError, match="windows"):
+            VideoLoader(written.paths, x=name, y=None, windows=windows)
+        return
+    message = "is one encoded picture" if windows else "must have the shape"
+    with pytest.raises(FileFormatError, match=message):
+        VideoLoader(written.paths, x=name, y=None, windows=windows)
+    if windows:
+        with VideoLoader(written.paths, x=name, y=None, windows=4, decode=None) as loader:
+            assert next(iter(loader)).shape[1:] == (4,)
+
+
+def test_labels_are_no_picture(path):
+    with h5py.File(path, "w") as file:
+        file["video"] = np.zeros((100, 5, 5, 3), np.uint8)
+        file["label"] = np.frombuffer(b"\xff\xd8\xff" + b"\1" * 97, np.uint8)
+    with VideoLoader(path, x="video", y="label") as loader:
+        assert len(list(loader)) == 4
 
 
 # --------------------------------------------------------------------------- damaged pictures

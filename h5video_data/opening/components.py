@@ -8,14 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from h5video_data.errors import ArgumentError, MissingFilterError
+from h5video_data.errors import ArgumentError, FileFormatError, MissingFilterError
 from h5video_data.planning.access import Access, decide_access
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_padded_pictures
+from h5video_data.storage.picture_rows import (
+    Decoding,
+    StoredPictures,
+    holds_padded_pictures,
+    is_one_picture,
+)
 from h5video_data.storage.strings import StoredStrings, read_strings
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component
@@ -105,9 +110,13 @@ def stored_component(
 
 
 def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
-    """Raises an ArgumentError for arguments of pictures where a set has none.
+    """Checks that pictures are decoded where they can be, unless they are not to be.
 
-    Warns of pictures that are passed on as bytes where nobody said that they are to be.
+    Warns of padded ones that are passed on as bytes.
+
+    Raises:
+        ArgumentError: There are arguments of pictures, and a set has none.
+        FileFormatError: A dataset is one picture.
     """
     accesses = [item.accesses[0] for item in components if item.accesses]
     if decoding.needs_pictures and all(access.kind != "pictures" for access in accesses):
@@ -119,12 +128,21 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
             + ". Frames of numbers are resized by a map function, such as transforms.resize; rows "
             'of bytes that are padded to the longest are decoded with decode="image".'
         )
-    for stored in (access.stored for access in accesses if decoding.decode == "auto"):
-        if isinstance(stored, StoredPictures) or len(stored.shape) != 2:
+    if decoding.decode is None:
+        return
+    for stored in (access.stored for access in accesses):
+        if isinstance(stored, StoredPictures) or stored.dtype != np.uint8 or len(stored.shape) > 2:
             continue
         with open_file(stored.path, stored.identity) as file:
-            is_padded = holds_padded_pictures(find_dataset(file, stored.name))
-        if is_padded:
+            dataset = find_dataset(file, stored.name)
+            is_one, is_padded = is_one_picture(dataset), holds_padded_pictures(dataset)
+        if is_one:
+            raise FileFormatError(
+                f"{stored.path}: {stored.name!r} is one encoded picture, and its rows are the "
+                "bytes of that. Rows must be samples or frames: write the bytes of all pictures "
+                f"into one dataset, a row each. Received: shape {stored.shape}"
+            )
+        if is_padded and decoding.decode == "auto":
             _log.warning(
                 "%s: the rows of %r are pictures, which are passed on as bytes: "
                 'decode="image" decodes them. decode=None leaves this message out.',

@@ -44,6 +44,9 @@ ROWS_LOOKED_AT = 16
 # No JPEG or PNG is shorter. Labels, which are not looked at for that, mostly are.
 MIN_PICTURE_NBYTES = 64
 
+# More bytes are not read to see whether they are one.
+_MAX_NBYTES = 64 << 20
+
 _BYTE = np.dtype(np.uint8)
 # A row of variable length, as the dataset itself has it: where its bytes are.
 _DESCRIPTOR = np.dtype("V16")
@@ -164,6 +167,20 @@ def holds_padded_pictures(dataset: Any) -> bool:
         return picture_codec_of(read_row(dataset, 0)) is not None
     except H5VideoError:  # of which the reader tells, if it reads the row
         return False
+
+
+def is_one_picture(dataset: Any) -> bool:
+    """Whether the rows of an open `h5py.Dataset` are the bytes of one picture."""
+    shape, dtype = dataset.shape, dataset.dtype
+    if len(shape) != 1 or dtype != _BYTE or not MIN_PICTURE_NBYTES <= shape[0] <= _MAX_NBYTES:
+        return False
+    try:
+        if picture_codec_of(Values(dataset, MIN_PICTURE_NBYTES).read(slice(0, 8))) is None:
+            return False
+        read_header(Values(dataset).read(slice(0, shape[0])))
+    except (PictureError, H5VideoError):
+        return False
+    return True
 
 
 def read_row(dataset: Any, row: int) -> NDArray[np.uint8]:
