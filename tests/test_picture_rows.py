@@ -91,6 +91,17 @@ def test_other_shapes_are_not_decoded(path, name):
     assert opened(path, decode="image") is None
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_cameras_in_a_second_axis_and_longer_elements_are_an_error(path, dtype):
+    with h5py.File(path, "w") as file:
+        shape = (2, 2) if dtype == np.uint8 else (2,)
+        dataset = file.create_dataset("video", shape, h5py.vlen_dtype(dtype))
+        for place in np.ndindex(shape):
+            dataset[place] = np.frombuffer(ROWS[0].ljust(1000, b"\0"), dtype)
+    with pytest.raises(UnsupportedDtypeError, match=r"pictures \(JPEG\).*shape \(rows,\)"):
+        VideoLoader(path, x="video", y=None)
+
+
 def test_strings_of_variable_length_are_not_decoded(path):
     with h5py.File(path, "w") as file:
         file["video"] = ["walk", "run"]
