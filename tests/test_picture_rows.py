@@ -247,6 +247,18 @@ def test_arguments_of_pictures_where_there_are_none(path, arguments):
         VideoLoader(path, x="video", y=None, **arguments)
 
 
+def test_pictures_in_another_file_than_the_first(tmp_path):
+    """Numbers of the same size in one file, pictures in the other."""
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["video"] = np.full((2, 10, 12, 3), 7, np.uint8)
+    paths = [str(tmp_path / "0.h5"), write(tmp_path / "1.h5", ROWS)]
+    with VideoLoader(paths, x="video", y=None, image_size=(10, 12), shuffle=False) as loader:
+        (found,) = loader
+    assert found.shape == (9, 10, 12, 3)
+    assert (found[:2] == 7).all()
+    assert (found[2:] != 7).any()
+
+
 WRONG = {
     "decode": "jpeg",
     "image_size": (4, 0),

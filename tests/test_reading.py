@@ -192,7 +192,7 @@ def test_array_types(tmp_path, dtype, chunks, options, fill):
     np.testing.assert_array_equal(got[:5], data[:5])
     assert (got[-1] == fill).all()
     if fill and chunks:
-        assert_path(path, "fill value of an array type")
+        assert_path(path, "fill value of its type")
     else:
         assert_path(path, SLABS if chunks == (2, 3) and options else DIRECT)
     check(path)

@@ -119,7 +119,8 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
         FileFormatError: A dataset is one picture.
     """
     accesses = [item.accesses[0] for item in components if item.accesses]
-    if decoding.needs_pictures and all(access.kind != "pictures" for access in accesses):
+    kinds = {access.kind for item in components for access in item.accesses}
+    if decoding.needs_pictures and "pictures" not in kinds:
         parts = [access.stored for access in accesses]
         raise ArgumentError(
             "`decode`, `image_size` and `color_mode` are for rows that are encoded pictures, JPEG "

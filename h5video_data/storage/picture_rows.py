@@ -41,8 +41,9 @@ Interpolation: TypeAlias = Literal[
 # So many rows, spread over a dataset, are looked at for one that is a whole picture.
 ROWS_LOOKED_AT = 16
 
-# No JPEG or PNG is shorter. Labels, which are not looked at for that, mostly are.
-MIN_PICTURE_NBYTES = 64
+# Shorter rows, as labels mostly are, are not looked at. (No JPEG or PNG has less than 64 bytes, but
+# one that was cut off there is worth an error.)
+MIN_PICTURE_NBYTES = 16
 
 # More bytes are not read to see whether they are one.
 _MAX_NBYTES = 64 << 20
