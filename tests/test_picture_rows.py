@@ -459,6 +459,14 @@ def test_splits_of_recordings_by_a_dataset_beside_them(tmp_path):
         assert loader.sample_indices.tolist() == validation.tolist()
 
 
+@pytest.mark.parametrize("rule", ["split_by", "stratify_by"])
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_are_no_ids_of_recordings(path, form, rule):
+    write(path, ROWS, form)
+    with pytest.raises(ArgumentError, match=r"one value a row.*rows of shape \(24, 32, 3\)"):
+        h5v.split_samples(path, 0.5, x="number", y=None, windows=h5v.Windows(1), **{rule: "video"})
+
+
 def test_statistics_of_channels(path):
     write(path, ROWS)
     with VideoLoader(path, x="video", y=None) as loader:

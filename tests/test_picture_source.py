@@ -652,6 +652,31 @@ def test_a_damaged_heap_is_left_out_too(path):
         np.testing.assert_array_equal(x, decoded(ROWS[number]))
 
 
+@pytest.mark.parametrize("rows_in_chunk", [1, 5])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_chunk_is_all_that_is_left_out(path, form, rows_in_chunk):
+    """Of rows of variable length, it holds where they are."""
+    write(path, ROWS, form, chunks=(rows_in_chunk,), compression="gzip")
+    with h5py.File(path) as file:
+        chunk = file["video"].id.get_chunk_info(2)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        file.write(b"\xff" * min(20, chunk.size // 3))
+    gone = [*range(2 * rows_in_chunk, 3 * rows_in_chunk)]
+    arguments = {"x": "video", "y": "number", "decode": "image", "batch_size": 4}
+    with (
+        VideoLoader(path, shuffle=False, **arguments) as loader,
+        pytest.raises(ReadError, match=rf"'/video', sample {gone[0]}: "),
+    ):
+        list(loader)
+    with VideoLoader(path, on_error="skip", seed=0, **arguments) as loader:
+        found = samples(loader)
+        assert sorted(loader.skipped) == gone
+    assert sorted([number for number, _ in found] + gone) == [*range(23)]
+    for number, (x, _) in found:
+        np.testing.assert_array_equal(x, decoded(ROWS[number]))
+
+
 # --------------------------------------------------------------------------- files, processes
 
 

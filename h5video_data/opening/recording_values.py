@@ -38,8 +38,7 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     """
     rows = video_set.windows
     assert rows is not None
-    # Frames are not read: what they are decoded to does not matter.
-    decoding = Decoding("image", image_size=(1, 1))
+    decoding = Decoding("image")  # frames are not read, and need not be alike
     files = [
         read_file(path, [rows.name, name], set(), {name}, rows.bounds, decoding)
         for path in video_set.paths
