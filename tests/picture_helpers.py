@@ -7,7 +7,6 @@ the encoded bytes of every row, by recording.
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import Any
 
 import h5py
@@ -87,12 +86,16 @@ def as_opaque(file, name, rows, **options):
     file.create_dataset(name, data=np.array(rows, f"V{max(map(len, rows))}"), **options)
 
 
-def as_padded(file, name, rows, **options):
+def as_padded(file, name, rows, dtype=np.uint8, **options):
     longest = max(map(len, rows))
-    padded = [np.pad(np.frombuffer(row, np.uint8), (0, longest - len(row))) for row in rows]
+    padded = [np.pad(np.frombuffer(row, dtype), (0, longest - len(row))) for row in rows]
     if isinstance(options.get("chunks"), tuple):
         options = {**options, "chunks": (*options["chunks"], longest)}
     file.create_dataset(name, data=np.stack(padded), **options)
+
+
+def as_signed(file, name, rows, **options):
+    as_padded(file, name, rows, np.int8, **options)
 
 
 FORMS = {
@@ -101,6 +104,7 @@ FORMS = {
     "strings": as_strings,
     "opaque": as_opaque,
     "padded": as_padded,
+    "padded int8": as_signed,
 }
 STORAGES: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -187,8 +191,7 @@ def robotwin(folder):
                     encode_data.append(jpeg(1000 * number + 100 * episode + i))
                     max_len = max(max_len, len(encode_data[-1]))
                 written.recordings[f"observation/{cam}/rgb"].append(list(encode_data))
-                padded_data = [row.ljust(max_len, b"\0") for row in encode_data]
-                group.create_dataset("rgb", data=padded_data, dtype=f"S{max_len}")
+                group.create_dataset("rgb", data=encode_data, dtype=f"S{max_len}")
                 group.create_dataset("intrinsic_cv", data=np.zeros((length, 3, 3)))
             vector = np.random.default_rng(episode).normal(size=(length, 14))
             f.create_group("joint_action").create_dataset("vector", data=np.array(vector))
@@ -234,10 +237,11 @@ def resnets_3d(folder):
         rows = [jpeg(100 * number + i, size) for i in range(length)]
         with h5py.File(path, "w") as f:
             dtype = h5py.special_dtype(vlen="uint8")
-            video = f.create_dataset("video", (length,), dtype=dtype)
-            for i, data in enumerate(rows):
-                with io.BytesIO(data) as file:
-                    video[i] = np.frombuffer(file.read(), dtype="uint8")
+            f.create_dataset("video", (length,), dtype=dtype)
+        for i, data in enumerate(rows):
+            with h5py.File(path, "r+") as f:  # anew for each frame
+                video = f["video"]
+                video[i] = np.frombuffer(data, dtype="uint8")
         written.recordings["video"].append(rows)
         written.paths.append(str(path))
     return written
@@ -279,36 +283,63 @@ def robonet(folder):
             for cam in range(2):
                 rows = [jpeg(1000 * cam + 100 * number + t) for t in range(6)]
                 group = file.create_group(f"env/cam{cam}_video")
-                for t, data in enumerate(rows):
-                    group.create_dataset(f"frame{t}", data=np.frombuffer(data, np.uint8))
-                group.attrs["encoding"] = "jpg"
+                file["env"].attrs["n_cams"], file["env"].attrs["cam_encoding"] = 2, "jpeg"
+                for t, row in enumerate(rows):
+                    # As OpenCV's imencode returned it up to 4.5.1, and since then.
+                    array = np.frombuffer(row, np.uint8).reshape((-1, 1) if number else (-1,))
+                    data = group.create_dataset(f"frame{t}", data=array)
+                    data.attrs["shape"], data.attrs["image_format"] = (*SIZE, 3), "RGB"
                 written.recordings[f"env/cam{cam}_video"].append(rows)
         written.paths.append(str(path))
     return written
 
 
-def sleap(folder):
-    """SLEAP packages: `video<i>/video`, PNG of a camera in grey, by `HDF5Video.save`."""
+def sleap(folder, fixed_length=False):
+    """SLEAP packages: `video<i>/video`, PNG of a camera in grey, as int8 of variable length.
+
+    sleap-io pads the rows, and compresses them, by default.
+    """
     path = folder / "labels.v001.pkg.slp"
     written = Pictures([str(path)], {"video*/video": []}, {"video*/frame_numbers": []})
-    with h5py.File(path, "w") as f:
-        for number, length in enumerate((20, 17)):
-            rows = [png(100 * number + i, channels=1) for i in range(length)]
-            group = f.create_group(f"video{number}")
-            dtype = h5py.special_dtype(vlen=np.dtype("int8"))
-            frames = group.create_dataset("video", (length,), dtype=dtype)
-            for i, data in enumerate(rows):
-                frames[i] = np.frombuffer(data, np.uint8).view("int8")
-            frames.attrs["format"] = "png"
-            frames.attrs["frames"], frames.attrs["channels"] = length, 1
-            frames.attrs["height"], frames.attrs["width"] = SIZE
+    for number, length in enumerate((20, 17)):
+        rows = [png(100 * number + i, channels=1) for i in range(length)]
+        imgs_data = [np.frombuffer(row, dtype="int8") for row in rows]
+        group = f"video{number}"
+        with h5py.File(path, "a") as f:
+            if fixed_length:
+                img_bytes_len = max(len(img) for img in imgs_data)
+                ds = f.create_dataset(
+                    f"{group}/video",
+                    shape=(len(imgs_data), img_bytes_len),
+                    dtype="int8",
+                    compression="gzip",
+                )
+                for i, img in enumerate(imgs_data):
+                    ds[i, : len(img)] = img
+            else:
+                ds = f.create_dataset(
+                    f"{group}/video",
+                    shape=(len(imgs_data),),
+                    dtype=h5py.special_dtype(vlen=np.dtype("int8")),
+                )
+                for i, img in enumerate(imgs_data):
+                    ds[i] = img
+            ds.attrs["format"], ds.attrs["channel_order"] = "png", "RGB"
+            ds.attrs["frames"], ds.attrs["channels"] = length, 1
+            ds.attrs["height"], ds.attrs["width"] = SIZE
             frame_numbers = np.arange(length) * 7 + number
-            group.create_dataset("frame_numbers", data=frame_numbers)
-            group.create_group("source_video").attrs["json"] = "{}"
-            written.recordings["video*/video"].append(rows)
-            written.others["video*/frame_numbers"].append(frame_numbers)
+            f.create_dataset(f"{group}/frame_numbers", data=frame_numbers)
+            f.create_group(f"{group}/source_video").attrs["json"] = "{}"
+        written.recordings["video*/video"].append(rows)
+        written.others["video*/frame_numbers"].append(frame_numbers)
+    with h5py.File(path, "a") as f:
         f.create_dataset("videos_json", data=[b'{"backend": {}}'])
     return written
+
+
+def sleap_io(folder):
+    """SLEAP packages, as sleap-io writes them."""
+    return sleap(folder, fixed_length=True)
 
 
 PICTURE_SCHEMAS = {
@@ -319,4 +350,5 @@ PICTURE_SCHEMAS = {
     "minari": minari,
     "robonet": robonet,
     "sleap": sleap,
+    "sleap_io": sleap_io,
 }

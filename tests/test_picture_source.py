@@ -432,7 +432,7 @@ WINDOWS = {
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@pytest.mark.parametrize("form", ["variable", "strings", "padded", "opaque"])
+@pytest.mark.parametrize("form", ["variable", "strings", "padded", "padded int8", "opaque"])
 @pytest.mark.parametrize("layout", ["flat", "groups", "files"])
 def test_windows(tmp_path, layout, form, kind):
     rows = recordings(form)
@@ -505,10 +505,12 @@ def compare(paths, recordings, names, windows, **arguments):
             np.testing.assert_array_equal(array, wanted)
 
 
-@pytest.mark.parametrize("name", ["aloha_compressed", "robotwin", "rdt_compressed", "sleap"])
+@pytest.mark.parametrize(
+    "name", ["aloha_compressed", "robotwin", "rdt_compressed", "sleap", "sleap_io"]
+)
 def test_files_of_public_projects(tmp_path, name):
     written = PICTURE_SCHEMAS[name](tmp_path)
-    decode = "image" if name == "aloha_compressed" else "auto"
+    decode = "image" if name in ("aloha_compressed", "sleap_io") else "auto"
     cameras = [*written.recordings]
     compare(
         written.paths, written.recordings, cameras, Windows(dict.fromkeys(cameras, 2)),
@@ -566,12 +568,13 @@ def test_the_bytes_of_one_picture_are_no_recording(tmp_path, name, windows):
         with pytest.raises(ArgumentError, match="windows"):
             VideoLoader(written.paths, x=name, y=None, windows=windows)
         return
-    message = "is one encoded picture" if windows else "must have the shape"
-    with pytest.raises(FileFormatError, match=message):
-        VideoLoader(written.paths, x=name, y=None, windows=windows)
-    if windows:
-        with VideoLoader(written.paths, x=name, y=None, windows=4, decode=None) as loader:
-            assert next(iter(loader)).shape[1:] == (4,)
+    for path, old in zip(written.paths, (False, True), strict=True):
+        message = "is one encoded picture" if windows or old else "must have the shape"
+        with pytest.raises(FileFormatError, match=message):
+            VideoLoader(path, x=name, y=None, windows=windows)
+        if windows:
+            with VideoLoader(path, x=name, y=None, windows=4, decode=None) as loader:
+                assert next(iter(loader)).shape[1:] == ((4, 1) if old else (4,))
 
 
 def test_labels_are_no_picture(path):

@@ -132,7 +132,9 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
     if decoding.decode is None:
         return
     for stored in (access.stored for access in accesses):
-        if isinstance(stored, StoredPictures) or stored.dtype != np.uint8 or len(stored.shape) > 2:
+        if isinstance(stored, StoredPictures) or stored.dtype.name not in ("uint8", "int8"):
+            continue
+        if len(stored.shape) > 2:
             continue
         with open_file(stored.path, stored.identity) as file:
             dataset = find_dataset(file, stored.name)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy as np
-
 from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.storage.attributes import is_of_matlab
 from h5video_data.storage.layout import StoredArray
@@ -102,7 +100,11 @@ def check_alike(name: str, parts: Sequence[Stored]) -> None:
                     ". `image_size` resizes pictures to one size, and `color_mode` gives them the "
                     "same channels"
                 )
-            elif first.dtype == part.dtype == np.uint8 and len(first.shape) == len(part.shape) == 2:
+            elif (
+                first.dtype == part.dtype
+                and str(part.dtype) in ("uint8", "int8")
+                and len(first.shape) == len(part.shape) == 2
+            ):
                 hint = (
                     ". If they are the bytes of pictures, padded to the longest of each, "
                     'decode="image" decodes them'

@@ -58,6 +58,7 @@ class FixedRows:
     def __init__(self, source: DirectSource, stored: StoredArray) -> None:
         self._source = source
         self._row_nbytes = stored.row_nbytes
+        self._dtype = stored.dtype
 
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Returns the length of all rows. See `EncodedRows.sizes`."""
@@ -66,8 +67,9 @@ class FixedRows:
     def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
         """Reads rows together. See `EncodedRows.read`."""
         out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), -1)
+        out = out.view(self._dtype)
         self._source.read(RowRequest(rows, np.arange(len(rows)), None, out), stats)
-        yield from out
+        yield from out.view(np.uint8)
 
 
 class ChunkedRows:
@@ -79,6 +81,7 @@ class ChunkedRows:
     def __init__(self, decoder: ChunkRowDecoder) -> None:
         self._decoder = decoder
         self._row_nbytes = decoder.chunk_rows.stored.row_nbytes
+        self._dtype = decoder.chunk_rows.stored.dtype
 
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Returns the length of all rows. See `EncodedRows.sizes`."""
@@ -88,6 +91,7 @@ class ChunkedRows:
         """Reads rows together, which are in ascending order. See `EncodedRows.read`."""
         layout = self._decoder.chunk_rows
         out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), 1, -1)
+        out = out.view(self._dtype)
         numbers, in_chunk = np.divmod(rows, layout.num_rows)
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
         for begin, stop in itertools.pairwise(edges):
@@ -95,7 +99,7 @@ class ChunkedRows:
             for unit in range(layout.num_units):
                 number = int(numbers[begin])
                 self._decoder.decode(number, unit, wanted, firsts, list(out[begin:stop]), stats)
-        yield from out[:, 0]
+        yield from out[:, 0].view(np.uint8)
 
 
 class HeapRows:

@@ -123,7 +123,7 @@ def describe_pictures(
         rows = describe(dataset, opened_by, (_DESCRIPTOR, ()))
         variable = describe_variable_rows(dataset, opened_by)
     else:
-        element = None if dtype.kind == "u" else (_BYTE, (dtype.itemsize,))
+        element = None if _are_bytes(dtype) else (_BYTE, (dtype.itemsize,))
         rows = fixed = describe(dataset, opened_by, element)
     nothing = np.zeros(0, np.int64)
     return StoredPictures(
@@ -162,7 +162,7 @@ def holds_pictures(dataset: Any, decoding: Decoding) -> bool:
 
 def holds_padded_pictures(dataset: Any) -> bool:
     """Whether the rows of an open `h5py.Dataset` are numbers, but begin as pictures do."""
-    if not _may_be_pictures(dataset, is_padded_too=True) or dataset.dtype.kind != "u":
+    if not _may_be_pictures(dataset, is_padded_too=True) or not _are_bytes(dataset.dtype):
         return False
     try:
         return picture_codec_of(read_row(dataset, 0)) is not None
@@ -172,13 +172,17 @@ def holds_padded_pictures(dataset: Any) -> bool:
 
 def is_one_picture(dataset: Any) -> bool:
     """Whether the rows of an open `h5py.Dataset` are the bytes of one picture."""
-    shape, dtype = dataset.shape, dataset.dtype
-    if len(shape) != 1 or dtype != _BYTE or not MIN_PICTURE_NBYTES <= shape[0] <= _MAX_NBYTES:
+    shape = dataset.shape
+    is_line = len(shape) == 1 or shape[1:] == (1,)
+    if not is_line or not _are_bytes(dataset.dtype):
+        return False
+    if not MIN_PICTURE_NBYTES <= shape[0] <= _MAX_NBYTES:
         return False
     try:
-        if picture_codec_of(Values(dataset, MIN_PICTURE_NBYTES).read(slice(0, 8))) is None:
+        values = Values(dataset)
+        if picture_codec_of(as_bytes(values.read(slice(0, MIN_PICTURE_NBYTES)))) is None:
             return False
-        read_header(Values(dataset).read(slice(0, shape[0])))
+        read_header(as_bytes(values.read(slice(0, shape[0]))))
     except (PictureError, H5VideoError):
         return False
     return True
@@ -200,6 +204,11 @@ def as_bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(row).reshape(-1).view(np.uint8)
 
 
+def _are_bytes(dtype: np.dtype[Any]) -> bool:
+    """Whether values are numbers of a byte."""
+    return dtype.kind in "iu" and dtype.itemsize == 1
+
+
 def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     """Whether the shape and dtype of a dataset are those of encoded pictures."""
     try:
@@ -209,7 +218,7 @@ def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     if not shape or not shape[0]:
         return False
     if len(shape) == 2:
-        return is_padded_too and bool(dtype == _BYTE) and shape[1] >= MIN_PICTURE_NBYTES
+        return is_padded_too and _are_bytes(dtype) and shape[1] >= MIN_PICTURE_NBYTES
     if len(shape) != 1:
         return False
     if h5py.check_string_dtype(dtype) is not None:
