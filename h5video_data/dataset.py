@@ -70,9 +70,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             mask or an image for each frame. None: all frames.
         decode: Which rows are decoded as pictures, uint8 (rows, columns, channels), or uint16 from
             PNG of 16 bit. `"auto"`: bytes of variable length, opaque values and byte strings that
-            begin as JPEG or PNG do. `"image"`: also rows of uint8, (rows, bytes), padded to the
-            longest. None: none. A row is then a picture in all respects: of stacked samples, or a
-            frame of recordings.
+            begin as JPEG or PNG do. `"image"`: also rows of uint8 or int8, (rows, bytes), padded to
+            the longest. None: none. A row is then a picture in all respects: of stacked samples, or
+            a frame of recordings.
         image_size: (rows, columns) that pictures are resized to, where their sizes differ. None:
             all must have the same size.
         interpolation: How they are resized: `"bilinear"`, `"nearest"`, `"bicubic"`, `"area"`,

@@ -62,12 +62,12 @@ def split_samples(
         item is not None and not isinstance(item, str) for item in (split_by, stratify_by, indices)
     )
     video_set = open_video_set(
-        # The sizes of pictures do not matter, so they may differ.
+        # Pictures are not read: how they are stored, and their sizes, do not matter.
         path,
         x,
         y,
         windows=windows,
-        decoding=Decoding(image_size=(1, 1)),
+        decoding=Decoding("image", image_size=(1, 1)),
         by_number=by_number,
     )
     return split_set(video_set, validation_split, seed, split_by, stratify_by, indices)

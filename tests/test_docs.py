@@ -9,6 +9,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from picture_rows_helpers import PICTURE_SCHEMAS, as_opaque, as_variable, jpeg
 from schema_helpers import SCHEMAS
 
 from h5video_data.testing import recording_values, write_recordings, write_video_file
@@ -41,6 +42,7 @@ def test_the_pages_with_code_are_known():
         "docs/distribution.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
+        "docs/pictures.md",
         "docs/recordings.md",
         "docs/samples-and-labels.md",
         "docs/training.md",
@@ -50,7 +52,7 @@ def test_the_pages_with_code_are_known():
 def write_recorded(folder: Path, page: str) -> None:
     """Writes what a page with recordings reads: files of public projects, classes of video."""
     shown = "".join(code_blocks(page))
-    for name, write in SCHEMAS.items():
+    for name, write in {**SCHEMAS, **PICTURE_SCHEMAS}.items():
         if f'"{name}/' in shown:
             (folder / name).mkdir()
             write(folder / name)
@@ -62,6 +64,18 @@ def write_recorded(folder: Path, page: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(path, "w") as file:
             file["video"] = recording_values(i, range(20 + i), (12, 12, 3))
+
+
+def write_pictures(folder: Path) -> None:
+    """Writes what docs/pictures.md reads, beside files of public projects."""
+    rows = [jpeg(i) for i in range(12)]
+    for name, write in {"views.h5": as_variable, "opaque.h5": as_opaque}.items():
+        with h5py.File(folder / name, "w") as file:
+            write(file, "image", rows)
+            file["label"] = np.arange(12) % 4
+    (folder / "frames").mkdir()
+    for i, data in enumerate(rows):
+        (folder / "frames" / f"{i:03}.jpg").write_bytes(data)
 
 
 # What `train` is after each block of a page: the shapes of x, y, ... without the batch.
@@ -85,9 +99,24 @@ SHAPES = {
         "{frames: (8, 10, 10), mask: (8, 10, 10), angle: (8,)}",
         "(30, 12, 16)",
         "(8, 14, 10)",
+        "{high: (2, 24, 32, 3)}, (10, 14)",
         "(12, 12, 13), (12, 12, 12)",
         "{density: (4, 12, 16)}, {density: (12, 16)}",
         "(8, 3, 12, 12), ()",
+    ],
+    "docs/pictures.md": [
+        "(24, 32, 3), ()",
+        "(96, 128, 1), ()",
+        "(16, 112, 112, 3), ()",
+        "(4, 24, 32, 3)",
+        "(1, 24, 32, 1), ()",
+        "(1, 24, 32, 1), ()",
+        "{head: (2, 24, 32, 3), left: (1, 24, 32, 3)}, (8, 14)",
+        "{high: (2, 24, 32, 3), left: (24, 32, 3), state: (14,), is_pad: (16,)}, (16, 14)",
+        "{high: (1, 24, 32, 3), low: (1, 24, 32, 3)}, (10, 14)",
+        "(24, 32, 3), ()",
+        "(4, 24, 32, 3)",
+        "(24, 32, 3), ()",
     ],
 }
 
@@ -117,6 +146,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["class"] = np.arange(20) % 4
     write_recorded(tmp_path, page)
+    write_pictures(tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": page, "model": small_model()}
     shapes = []

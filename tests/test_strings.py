@@ -30,7 +30,7 @@ def put(path, name, picture, kind):
         elif kind == "opaque":
             file[name] = np.array([np.void(picture.ljust(40))] * NUM)
         elif kind == "strings":
-            file[name] = np.array([picture] * NUM)
+            file[name] = np.array([picture.ljust(40)] * NUM)
         else:
             file.create_dataset(name, (NUM,), h5py.string_dtype())[:] = [picture] * NUM
 

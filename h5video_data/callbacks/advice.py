@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from h5video_data.loader import VideoLoader
 from h5video_data.options import function_name
+from h5video_data.planning.access import AccessKind
 from h5video_data.reading.byte_sources import BYTES_PER_READ
 from h5video_data.reading.prefetcher import LoaderStats
 from h5video_data.storage.system import num_processors
@@ -84,10 +85,12 @@ def _reading(measured: Measurements, loader: VideoLoader, waited: str) -> str:
     if stats.is_slow:
         return f"the disk is the limit: {waited}, {speed}. Use a faster disk, or {fewer}"
     if stats.read_bytes < stats.num_reads * BYTES_PER_READ:
+        otherwise = "Store whole samples in a chunk: `h5video-data inspect` says how"
+        if _kinds(loader) == {"pictures"}:
+            otherwise = "Pictures that follow each other in the file are read together"
         return (
             f"reading in small pieces is the limit: {waited}, {speed} in pieces of "
-            f"{stats.read_bytes // stats.num_reads:,} bytes. Store whole samples in a chunk: "
-            "`h5video-data inspect` says how"
+            f"{stats.read_bytes // stats.num_reads:,} bytes. {otherwise}"
         )
     return (
         f"copying from the page cache is the limit: {waited}, {speed} by "
@@ -96,11 +99,13 @@ def _reading(measured: Measurements, loader: VideoLoader, waited: str) -> str:
 
 
 def _decoding(measured: Measurements, loader: VideoLoader, waited: str) -> str:
+    lighter = "a lighter codec (`h5video-data repack`)"
+    if _kinds(loader) == {"pictures"}:
+        lighter = "smaller pictures, or pixels instead of them"
     return (
         f"decoding is the limit: {waited}, {_count(loader._num_threads, 'thread')} decoded "
         f"{_rate(measured.stats.delivered_bytes, measured.seconds)}. "
-        f"{_more_threads(loader) or 'Use more processors'}, or a lighter codec "
-        "(`h5video-data repack`)"
+        f"{_more_threads(loader) or 'Use more processors'}, or {lighter}"
     )
 
 
@@ -131,9 +136,15 @@ def _obstacle(loader: VideoLoader) -> str:
     """Names the first dataset that only HDF5 can read, with the reason; "" if there is none."""
     for component in loader._set.components:
         for access in component.accesses:
-            if access.kind == "h5py":
+            if access.kind != "memory" and not access.has_positioned_reads:
                 return f"Dataset {access.stored.name!r}: {access.reason}"
     return ""
+
+
+def _kinds(loader: VideoLoader) -> set[AccessKind]:
+    """The ways that datasets are read while an epoch runs."""
+    kinds = {access.kind for item in loader._set.components for access in item.accesses}
+    return kinds - {"memory"}
 
 
 def _more_threads(loader: VideoLoader) -> str:

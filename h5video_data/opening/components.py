@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from h5video_data.errors import ArgumentError, MissingFilterError
+from h5video_data.errors import ArgumentError, FileFormatError, MissingFilterError
 from h5video_data.planning.access import Access, decide_access
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.picture_rows import Decoding
+from h5video_data.storage.picture_rows import (
+    Decoding,
+    StoredPictures,
+    holds_padded_pictures,
+    is_one_picture,
+)
 from h5video_data.storage.strings import StoredStrings, read_strings
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component
 
 from .fitting import Stored, check_alike
 from .items import class_numbers
+
+_log = logging.getLogger(__name__)
 
 
 def strings_component(
@@ -102,9 +110,17 @@ def stored_component(
 
 
 def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
-    """Raises an ArgumentError for arguments of pictures where a set has none."""
+    """Checks that pictures are decoded where they can be, unless they are not to be.
+
+    Warns of padded ones that are passed on as bytes.
+
+    Raises:
+        ArgumentError: There are arguments of pictures, and a set has none.
+        FileFormatError: A dataset is one picture.
+    """
     accesses = [item.accesses[0] for item in components if item.accesses]
-    if decoding.needs_pictures and all(access.kind != "pictures" for access in accesses):
+    kinds = {access.kind for item in components for access in item.accesses}
+    if decoding.needs_pictures and "pictures" not in kinds:
         parts = [access.stored for access in accesses]
         raise ArgumentError(
             "`decode`, `image_size` and `color_mode` are for rows that are encoded pictures, JPEG "
@@ -113,6 +129,29 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
             + ". Frames of numbers are resized by a map function, such as transforms.resize; rows "
             'of bytes that are padded to the longest are decoded with decode="image".'
         )
+    if decoding.decode is None:
+        return
+    for stored in (access.stored for access in accesses):
+        if isinstance(stored, StoredPictures) or stored.dtype.name not in ("uint8", "int8"):
+            continue
+        if len(stored.shape) > 2:
+            continue
+        with open_file(stored.path, stored.identity) as file:
+            dataset = find_dataset(file, stored.name)
+            is_one, is_padded = is_one_picture(dataset), holds_padded_pictures(dataset)
+        if is_one:
+            raise FileFormatError(
+                f"{stored.path}: {stored.name!r} is one encoded picture, and its rows are the "
+                "bytes of that. Rows must be samples or frames: write the bytes of all pictures "
+                f"into one dataset, a row each. Received: shape {stored.shape}"
+            )
+        if is_padded and decoding.decode == "auto":
+            _log.warning(
+                "%s: the rows of %r are pictures, which are passed on as bytes: "
+                'decode="image" decodes them. decode=None leaves this message out.',
+                stored.path,
+                stored.name,
+            )
 
 
 def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:

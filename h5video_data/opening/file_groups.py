@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,16 +16,14 @@ from h5video_data.set_values import place_of, rows_in_use
 from h5video_data.storage.attributes import read_class_names, read_sample_count
 from h5video_data.storage.file_identity import FileIdentity, absolute_path
 from h5video_data.storage.hdf5_files import file_identity, open_file
-from h5video_data.storage.hdf5_names import dataset_location, find_dataset, own_name
+from h5video_data.storage.hdf5_names import find_dataset, own_name
 from h5video_data.storage.layout import describe
 from h5video_data.storage.paths import expand_paths, other_file_hint
-from h5video_data.storage.picture_rows import Decoding, describe_pictures, holds_padded_pictures
+from h5video_data.storage.picture_rows import Decoding, describe_pictures
 from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
 
 from .fitting import Stored, check_class_names, check_file, transposed_hint
 from .items import Items
-
-_log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
@@ -170,12 +167,6 @@ def _described_here(
     pictures = describe_pictures(dataset, decoding, opened_by)
     if pictures is not None:
         return pictures
-    if decoding.decode == "auto" and holds_padded_pictures(dataset):
-        _log.warning(
-            '%s holds pictures, which are passed on as bytes: decode="image" decodes them. '
-            "decode=None leaves this message out.",
-            dataset_location(dataset),
-        )
     if is_label and is_strings(dataset):
         return describe_strings(dataset)
     try:

@@ -100,6 +100,15 @@ def check_alike(name: str, parts: Sequence[Stored]) -> None:
                     ". `image_size` resizes pictures to one size, and `color_mode` gives them the "
                     "same channels"
                 )
+            elif (
+                first.dtype == part.dtype
+                and str(part.dtype) in ("uint8", "int8")
+                and len(first.shape) == len(part.shape) == 2
+            ):
+                hint = (
+                    ". If they are the bytes of pictures, padded to the longest of each, "
+                    'decode="image" decodes them'
+                )
             raise FileFormatError(
                 f"The {what} of {name!r} must be alike in all {where}. Received: "
                 f"{first.dtype} of shape {first.shape[1:]} in {_place(first, is_one_file)}, "

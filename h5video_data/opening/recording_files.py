@@ -23,8 +23,8 @@ from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
-from h5video_data.storage.picture_rows import Decoding, holds_pictures
-from h5video_data.storage.strings import as_text, is_strings
+from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_pictures
+from h5video_data.storage.strings import as_text, is_strings, picture_hint
 from h5video_data.storage.values import Values
 
 from .file_groups import described_dataset
@@ -114,7 +114,9 @@ def read_file(
             if is_rows and not is_text:
                 read.parts[name] = parts
             # There may be as many rows as recordings: other files tell which of them is meant.
-            if is_text or (is_each and name not in windowed):
+            # Pictures are no values of recordings.
+            are_pictures = is_rows and any(isinstance(part, StoredPictures) for part in parts)
+            if is_text or (is_each and name not in windowed and not are_pictures):
                 values = [small_values(file, item) for item in located[name]]
                 read.values[name] = joined_values(path, name, values, is_label=name in labels)
                 if not is_each:
@@ -321,6 +323,11 @@ def joined_values(
     path: str, name: str, found: Sequence[NDArray[Any]], *, is_label: bool
 ) -> NDArray[Any]:
     """Joins values of recordings that must be alike: numbers, or strings as objects."""
+    for item in found:
+        if item.dtype.kind == "V":
+            raise FileFormatError(
+                f"{path}: the values of {name!r} {_no_values(item[:1].tobytes())}"
+            )
     kinds = {(item.shape[1:], item.dtype.kind in "biufc") for item in found}
     if len(kinds) > 1:
         received = {f"{'numbers' if n else 'strings'} of shape {shape}" for shape, n in kinds}
@@ -350,11 +357,19 @@ def _texts(path: str, name: str, values: NDArray[Any]) -> NDArray[Any]:
     texts = np.empty(values.size, object)
     for number, value in enumerate(values.ravel().tolist()):
         if not isinstance(value, (str, bytes)):
-            raise FileFormatError(
-                f"{path}: the values of {name!r} must be numbers or strings. Received: {value!r}"
-            )
+            found = _no_values(value.tobytes() if isinstance(value, np.ndarray) else b"", value)
+            raise FileFormatError(f"{path}: the values of {name!r} {found}")
+        if hint := picture_hint(value):
+            raise FileFormatError(f"{path}: the values of {name!r} are {hint}")
         texts[number] = as_text(value)
     return texts.reshape(values.shape)
+
+
+def _no_values(data: bytes, value: Any = "other bytes") -> str:
+    """Returns what is wrong with values that are neither numbers nor strings."""
+    if hint := picture_hint(data):
+        return f"are {hint}"
+    return f"must be numbers or strings. Received: {value!r}"
 
 
 def _unequal(

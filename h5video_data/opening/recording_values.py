@@ -44,8 +44,9 @@ def values_of_samples(video_set: VideoSet, name: str) -> NDArray[Any]:
     if elsewhere is not None:
         index = index_of_values(name, elsewhere[0], rows.name, rows.index, None)
         return _at(video_set, name, elsewhere[0], index)
+    decoding = Decoding("image")  # frames are not read, and need not be alike
     files = [
-        read_file(path, [rows.name, name], set(), {name}, rows.bounds, Decoding())
+        read_file(path, [rows.name, name], set(), {name}, rows.bounds, decoding)
         for path in video_set.paths
     ]
     for file, identity in zip(files, video_set.identities, strict=True):

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from h5video_data.errors import FileFormatError
+from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.sampling.clipped_datasets import clips_of_datasets
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.set_values import read_clip_lengths
 from h5video_data.storage.file_identity import absolute_path
 from h5video_data.storage.paths import Paths, expand_paths
-from h5video_data.storage.picture_rows import Decoding
+from h5video_data.storage.picture_rows import Decoding, StoredPictures
 from h5video_data.storage.strings import StoredStrings
 from h5video_data.storage.system import memory_nbytes
 from h5video_data.video_set import Component, VideoSet
@@ -54,8 +54,16 @@ def open_stacked(
     num_samples = sum(first.counts)
     group_of = {name: opened for opened in groups.values() for name in opened.names}
     samples = {name: group_of[name].parts(name)[0] for name in items.datasets}
+    # A picture has no frames: its first axis is not one of them.
+    pictures = {name for name, item in samples.items() if isinstance(item, StoredPictures)}
     shapes = {name: item.shape[1:] for name, item in {**samples, **items.arrays}.items()}
+    shapes.update(dict.fromkeys(pictures, ()))
     x_names, *others = map(listed, items.element)
+    if clip is not None and pictures.issuperset(x_names):
+        raise ArgumentError(
+            "`clip` takes frames of each sample, and a row of x is one encoded picture. If the "
+            f"rows are frames of recordings, pass `windows`. Received: clip={clip!r}"
+        )
     clips = clips_of_datasets(clip, shapes, x_names, [name for names in others for name in names])
     _check_memory(first.paths, num_samples, samples, clips)
     if not num_samples:

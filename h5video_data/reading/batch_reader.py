@@ -133,7 +133,7 @@ class BatchReader:
     def _source(self, access: Access, clip: Clip | None) -> Source | None:
         if access.chunk_rows is not None:
             return None
-        if clip is not None and (clip.axis or access.kind == "pictures"):
+        if clip is not None and clip.axis:
             whole = self._source(access, None)
             return whole and CutSource(whole, access.stored, clip)
         if access.kind == "pictures":

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from h5video_data.storage.global_heap import read_variable_rows
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_codecs import PictureError
-from h5video_data.storage.picture_rows import StoredPictures, as_bytes
+from h5video_data.storage.picture_rows import StoredPictures, row_bytes
 from h5video_data.storage.scratch import scratch
 from h5video_data.storage.variable_rows import VariableRows
 
@@ -58,6 +58,7 @@ class FixedRows:
     def __init__(self, source: DirectSource, stored: StoredArray) -> None:
         self._source = source
         self._row_nbytes = stored.row_nbytes
+        self._dtype = stored.dtype
 
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Returns the length of all rows. See `EncodedRows.sizes`."""
@@ -66,8 +67,9 @@ class FixedRows:
     def read(self, rows: Rows, stats: ReadStats) -> Iterator[Encoded]:
         """Reads rows together. See `EncodedRows.read`."""
         out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), -1)
+        out = out.view(self._dtype)
         self._source.read(RowRequest(rows, np.arange(len(rows)), None, out), stats)
-        yield from out
+        yield from out.view(np.uint8)
 
 
 class ChunkedRows:
@@ -79,6 +81,7 @@ class ChunkedRows:
     def __init__(self, decoder: ChunkRowDecoder) -> None:
         self._decoder = decoder
         self._row_nbytes = decoder.chunk_rows.stored.row_nbytes
+        self._dtype = decoder.chunk_rows.stored.dtype
 
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Returns the length of all rows. See `EncodedRows.sizes`."""
@@ -88,6 +91,7 @@ class ChunkedRows:
         """Reads rows together, which are in ascending order. See `EncodedRows.read`."""
         layout = self._decoder.chunk_rows
         out = scratch("encoded", len(rows) * self._row_nbytes).reshape(len(rows), 1, -1)
+        out = out.view(self._dtype)
         numbers, in_chunk = np.divmod(rows, layout.num_rows)
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
         for begin, stop in itertools.pairwise(edges):
@@ -95,7 +99,7 @@ class ChunkedRows:
             for unit in range(layout.num_units):
                 number = int(numbers[begin])
                 self._decoder.decode(number, unit, wanted, firsts, list(out[begin:stop]), stats)
-        yield from out[:, 0]
+        yield from out[:, 0].view(np.uint8)
 
 
 class HeapRows:
@@ -149,7 +153,7 @@ class Hdf5Rows:
         values = self._files.open(self._stored).values
         for row in rows.tolist():
             begin = time.perf_counter()
-            data = as_bytes(values.read(slice(row, row + 1)))
+            data = row_bytes(values.read(slice(row, row + 1)))
             stats.read_seconds += time.perf_counter() - begin
             stats.read_bytes += len(data)
             stats.num_reads += 1

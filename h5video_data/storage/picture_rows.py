@@ -16,7 +16,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import FileFormatError, H5VideoError
+from h5video_data.errors import (
+    FileChangedError,
+    FileFormatError,
+    H5VideoError,
+    MissingFilterError,
+    ReadError,
+    UnavailableError,
+)
 
 from .hdf5_files import HDF5_ERRORS
 from .hdf5_names import dataset_location
@@ -36,8 +43,12 @@ Interpolation: TypeAlias = Literal[
 # So many rows, spread over a dataset, are looked at for one that is a whole picture.
 ROWS_LOOKED_AT = 16
 
-# A longer row is no picture: it would have to hold more pixels than are ever decoded.
-MAX_ROW_NBYTES = 1 << 29
+# Shorter rows, as labels mostly are, are not looked at. (No JPEG or PNG has less than 64 bytes, but
+# one that was cut off there is worth an error.)
+MIN_PICTURE_NBYTES = 16
+
+# More bytes are not read to see whether they are one.
+_MAX_NBYTES = 64 << 20
 
 _BYTE = np.dtype(np.uint8)
 # A row of variable length, as the dataset itself has it: where its bytes are.
@@ -114,7 +125,7 @@ def describe_pictures(
         rows = describe(dataset, opened_by, (_DESCRIPTOR, ()))
         variable = describe_variable_rows(dataset, opened_by)
     else:
-        element = None if dtype.kind == "u" else (_BYTE, (dtype.itemsize,))
+        element = None if _are_bytes(dtype) else (_BYTE, (dtype.itemsize,))
         rows = fixed = describe(dataset, opened_by, element)
     nothing = np.zeros(0, np.int64)
     return StoredPictures(
@@ -188,9 +199,30 @@ def holds_pictures(dataset: Any, decoding: Decoding) -> bool:
 
 def holds_padded_pictures(dataset: Any) -> bool:
     """Whether the rows of an open `h5py.Dataset` are numbers, but begin as pictures do."""
-    if not _may_be_pictures(dataset, is_padded_too=True) or dataset.dtype.kind != "u":
+    if not _may_be_pictures(dataset, is_padded_too=True) or not _are_bytes(dataset.dtype):
         return False
-    return picture_codec_of(read_row(dataset, 0)) is not None
+    try:
+        return picture_codec_of(read_row(dataset, 0)) is not None
+    except H5VideoError:  # of which the reader tells, if it reads the row
+        return False
+
+
+def is_one_picture(dataset: Any) -> bool:
+    """Whether the rows of an open `h5py.Dataset` are the bytes of one picture."""
+    shape = dataset.shape
+    is_line = len(shape) == 1 or shape[1:] == (1,)
+    if not is_line or not _are_bytes(dataset.dtype):
+        return False
+    if not MIN_PICTURE_NBYTES <= shape[0] <= _MAX_NBYTES:
+        return False
+    try:
+        values = Values(dataset)
+        if picture_codec_of(row_bytes(values.read(slice(0, MIN_PICTURE_NBYTES)))) is None:
+            return False
+        read_header(row_bytes(values.read(slice(0, shape[0]))))
+    except (PictureError, H5VideoError):
+        return False
+    return True
 
 
 def read_row(dataset: Any, row: int) -> NDArray[np.uint8]:
@@ -199,14 +231,19 @@ def read_row(dataset: Any, row: int) -> NDArray[np.uint8]:
     Raises:
         H5VideoError: They cannot be read.
     """
-    return as_bytes(Values(dataset, row + 1).read(slice(row, row + 1)))
+    return row_bytes(Values(dataset, row + 1).read(slice(row, row + 1)))
 
 
-def as_bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
+def row_bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
     """Returns the bytes of one row that h5py read: (1, n) numbers, or (1,) of something else."""
     if row.dtype.kind == "O":
         row = np.asarray(row.flat[0])
     return np.ascontiguousarray(row).reshape(-1).view(np.uint8)
+
+
+def _are_bytes(dtype: np.dtype[Any]) -> bool:
+    """Whether values are numbers of a byte."""
+    return dtype.kind in "iu" and dtype.itemsize == 1
 
 
 def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
@@ -218,28 +255,36 @@ def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     if not shape or not shape[0]:
         return False
     if len(shape) == 2:
-        return is_padded_too and bool(dtype == _BYTE) and 0 < shape[1] <= MAX_ROW_NBYTES
-    if len(shape) != 1 or dtype.itemsize > MAX_ROW_NBYTES:
+        return (
+            is_padded_too and _are_bytes(dtype) and (MIN_PICTURE_NBYTES <= shape[1] <= _MAX_NBYTES)
+        )
+    if len(shape) != 1:
         return False
     if h5py.check_string_dtype(dtype) is not None:
-        return bool(dtype.kind == "S")
+        return bool(dtype.kind == "S" and dtype.itemsize >= MIN_PICTURE_NBYTES)
     element = h5py.check_vlen_dtype(dtype)
     if element is not None:
         return isinstance(element, np.dtype) and element.itemsize == 1
-    return dtype.kind == "V" and dtype.names is None and bool(dtype.subdtype is None)
+    is_opaque = dtype.kind == "V" and dtype.names is None and dtype.subdtype is None
+    return bool(is_opaque and dtype.itemsize >= MIN_PICTURE_NBYTES)
 
 
 def _find_header(dataset: Any) -> PictureHeader | None:
     """Returns the header of the first picture among some rows, or None if there is none."""
     error: Exception | None = None
+    is_read = False
     for row in np.unique(np.linspace(0, len(dataset) - 1, ROWS_LOOKED_AT).astype(int)).tolist():
         try:
             data = read_row(dataset, row)
-            if picture_codec_of(data) is None:
-                continue
-            return read_header(data)
-        except (PictureError, H5VideoError) as found:
+            is_read = True
+            if picture_codec_of(data) is not None:
+                return read_header(data)
+        except (FileChangedError, MissingFilterError, UnavailableError):
+            raise
+        except (PictureError, ReadError) as found:
             error = error or found
+    if error is not None and not is_read:
+        raise error
     if isinstance(error, PictureError):
         raise FileFormatError(
             f"{dataset_location(dataset)}: no row that was looked at is a whole picture. The first "

@@ -74,8 +74,8 @@ def read_strings(stored: StoredStrings, num_rows: int) -> tuple[NDArray[Any], Fi
         location = dataset_location(dataset)
     texts = np.empty(found.size, object)
     for number, value in enumerate(found.ravel().tolist()):
-        if kind := _picture_kind(value):
-            raise FileFormatError(f"{location} holds {_pictures_text(kind)}")
+        if hint := picture_hint(value):
+            raise FileFormatError(f"{location} holds {hint}")
         texts[number] = as_text(value)
     return texts.reshape(found.shape), values.files
 
@@ -123,11 +123,17 @@ def _find_pictures(dataset: Any) -> str | None:
     return None
 
 
+def picture_hint(value: Any) -> str | None:
+    """Returns what a value is and what to do about it, if it begins as a picture does, or None."""
+    kind = _picture_kind(value)
+    return _pictures_text(kind) if kind else None
+
+
 def _pictures_text(kind: str) -> str:
     """Returns what to do about pictures, for messages."""
     return (
-        f"pictures ({kind}). These are decoded in datasets of the shape (rows,), a picture each, "
-        'where `decode` is "auto" or "image".'
+        f"pictures ({kind}). These are decoded in datasets of the shape (rows,), a picture for "
+        'each sample or frame, where `decode` is "auto" or "image".'
     )
 
 

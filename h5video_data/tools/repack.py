@@ -31,6 +31,7 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.picture_rows import Decoding
 from h5video_data.storage.system import num_processors
 from h5video_data.storage.values import Values
 from h5video_data.video_set import VideoSet
@@ -188,7 +189,8 @@ def repack(
             )
         return _to_recordings(path, out, names, form, compression, level, progress, overwrite)
     chunks = "sample" if layout == "sample-chunks" else chunks
-    video_set = open_video_set(path, {name: name for name in names}, None)
+    decoding = Decoding(decode=None)  # values stay as they are stored
+    video_set = open_video_set(path, {name: name for name in names}, None, decoding=decoding)
     if out.exists():
         check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
     check_out(out, overwrite=overwrite)

@@ -81,7 +81,7 @@ def facts_of(
         storage=stored.storage,
         chunk_shape=stored.chunk_shape,
         pictures=pictures,
-        is_padded=is_encoded and dataset.dtype.kind == "u",
+        is_padded=is_encoded and dataset.dtype.kind in "iu",
         filters=tuple(item.name for item in stored.filters),
         nbytes=stored.nbytes,
         stored_nbytes=dataset.id.get_storage_size(),
