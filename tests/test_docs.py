@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from pack_helpers import numbered, write_video
 from schema_helpers import SCHEMAS
 
 from h5video_data.testing import recording_values, write_recordings, write_video_file
+from h5video_data.tools.cli import _parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
@@ -39,6 +42,7 @@ def test_the_pages_with_code_are_known():
     assert [page for page in PAGES if code_blocks(page)] == [
         "README.md",
         "docs/distribution.md",
+        "docs/files.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
         "docs/recordings.md",
@@ -62,6 +66,17 @@ def write_recorded(folder: Path, page: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(path, "w") as file:
             file["video"] = recording_values(i, range(20 + i), (12, 12, 3))
+
+
+def write_films(folder: Path) -> None:
+    """Writes what docs/files.md packs and repacks: videos of four classes, a dataset a frame."""
+    for kind in ("archery", "bowling", "diving", "fencing"):
+        for i in range(1, 3):
+            write_video(folder / "films" / kind / f"{i}.avi", numbered(20 + i))
+    with h5py.File(folder / "frames.h5", "w") as file:
+        for recording in range(3):
+            for i in range(6 + recording):
+                file[f"{recording}/{i}"] = recording_values(recording, i, (12, 12, 3))
 
 
 # What `train` is after each block of a page: the shapes of x, y, ... without the batch.
@@ -117,6 +132,8 @@ def test_code_runs(page, tmp_path, monkeypatch):
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["class"] = np.arange(20) % 4
     write_recorded(tmp_path, page)
+    if page == "docs/files.md":
+        write_films(tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": page, "model": small_model()}
     shapes = []
@@ -128,6 +145,12 @@ def test_code_runs(page, tmp_path, monkeypatch):
         if page in SHAPES:
             shapes.append(shown_shapes(names["train"].element_spec))
     assert shapes == SHAPES.get(page, [])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_known(page):
+    for line in re.findall(r"^    h5video-data (.*)$", (ROOT / page).read_text(), re.MULTILINE):
+        _parser().parse_args(shlex.split(line))  # SystemExit: it is not
 
 
 def test_links_lead_somewhere():
