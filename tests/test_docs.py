@@ -61,6 +61,9 @@ def write_recorded(folder: Path, page: str) -> None:
     for layout, name in {"files": "episodes", "groups": "demo.hdf5", "flat": "flat.h5"}.items():
         if f'"{name}' in shown:
             write_recordings(folder / name, [20, 31, 17, 40], layout=layout)
+    if '"speeds.h5' in shown:
+        with h5py.File(folder / "speeds.h5", "w") as file:
+            file["class"] = [b"slow", b"fast"] * 6
     for i in range(8 * ("videos/*/*.h5" in shown)):
         path = folder / "videos" / ("run", "walk")[i % 2] / f"{i}.h5"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +92,7 @@ SHAPES = {
         "{image: (2, 12, 16, 3), qpos: (14,)}, (10, 14), (10,)",
         "(10, 10, 10), (10, 10, 10)",
         "(8, 12, 12, 3), ()",
+        "(4, 16, 16, 3), ()",
         "(4, 16, 16, 3), ()",
         "(4, 16, 16, 3), ()",
         "(16, 12, 12, 3), (7,)",
