@@ -166,9 +166,17 @@ def test_commands_are_known(page):
         _parser().parse_args(shlex.split(line))  # SystemExit: it is not
 
 
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors that a forge makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
     for page in [*PAGES, "CONTRIBUTING.md"]:
-        text = (ROOT / page).read_text()
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
+        path = ROOT / page
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
             if not target.startswith("http"):
-                assert (ROOT / page).parent.joinpath(target).exists(), (page, target)
+                found = path.parent / target if target else path
+                assert found.exists(), (page, target)
+                assert not anchor or anchor in anchors(found), (page, target, anchor)
