@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
+import pack_helpers
 import pytest
-from pack_helpers import numbered, write_video
 from schema_helpers import SCHEMAS
 
 from h5video_data.testing import recording_values, write_recordings, write_video_file
@@ -51,6 +51,19 @@ def test_the_pages_with_code_are_known():
     ]
 
 
+def write_films(folder: Path) -> None:
+    """Writes what docs/files.md packs and repacks: videos of four classes, a dataset a frame."""
+    for kind in ("archery", "bowling", "diving", "fencing"):
+        for i in range(1, 3):
+            pack_helpers.write_video(
+                folder / "films" / kind / f"{i}.avi", pack_helpers.numbered(20 + i)
+            )
+    with h5py.File(folder / "frames.h5", "w") as file:
+        for recording in range(3):
+            for i in range(6 + recording):
+                file[f"{recording}/{i}"] = recording_values(recording, i, (12, 12, 3))
+
+
 def write_recorded(folder: Path, page: str) -> None:
     """Writes what a page with recordings reads: files of public projects, classes of video."""
     shown = "".join(code_blocks(page))
@@ -61,6 +74,8 @@ def write_recorded(folder: Path, page: str) -> None:
     for layout, name in {"files": "episodes", "groups": "demo.hdf5", "flat": "flat.h5"}.items():
         if f'"{name}' in shown:
             write_recordings(folder / name, [20, 31, 17, 40], layout=layout)
+    if '"films"' in shown:
+        write_films(folder)
     if '"speeds.h5' in shown:
         with h5py.File(folder / "speeds.h5", "w") as file:
             file["class"] = [b"slow", b"fast"] * 6
@@ -69,17 +84,6 @@ def write_recorded(folder: Path, page: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(path, "w") as file:
             file["video"] = recording_values(i, range(20 + i), (12, 12, 3))
-
-
-def write_films(folder: Path) -> None:
-    """Writes what docs/files.md packs and repacks: videos of four classes, a dataset a frame."""
-    for kind in ("archery", "bowling", "diving", "fencing"):
-        for i in range(1, 3):
-            write_video(folder / "films" / kind / f"{i}.avi", numbered(20 + i))
-    with h5py.File(folder / "frames.h5", "w") as file:
-        for recording in range(3):
-            for i in range(6 + recording):
-                file[f"{recording}/{i}"] = recording_values(recording, i, (12, 12, 3))
 
 
 # What `train` is after each block of a page: the shapes of x, y, ... without the batch.
@@ -145,8 +149,6 @@ def test_code_runs(page, tmp_path, monkeypatch):
     with h5py.File(tmp_path / "labels.h5", "w") as file:
         file["class"] = np.arange(20) % 4
     write_recorded(tmp_path, page)
-    if page == "docs/files.md":
-        write_films(tmp_path)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": page, "model": small_model()}
     shapes = []
