@@ -2,17 +2,20 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
+import pack_helpers
 import pytest
 from picture_rows_helpers import PICTURE_SCHEMAS, as_opaque, as_variable, jpeg
 from schema_helpers import SCHEMAS
 
 from h5video_data.testing import recording_values, write_recordings, write_video_file
+from h5video_data.tools.cli import _parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))]
@@ -40,6 +43,7 @@ def test_the_pages_with_code_are_known():
     assert [page for page in PAGES if code_blocks(page)] == [
         "README.md",
         "docs/distribution.md",
+        "docs/files.md",
         "docs/from-a-plain-generator.md",
         "docs/map-functions.md",
         "docs/pictures.md",
@@ -47,6 +51,19 @@ def test_the_pages_with_code_are_known():
         "docs/samples-and-labels.md",
         "docs/training.md",
     ]
+
+
+def write_films(folder: Path) -> None:
+    """Writes what docs/files.md packs and repacks: videos of four classes, a dataset a frame."""
+    for kind in ("archery", "bowling", "diving", "fencing"):
+        for i in range(1, 3):
+            pack_helpers.write_video(
+                folder / "films" / kind / f"{i}.avi", pack_helpers.numbered(20 + i)
+            )
+    with h5py.File(folder / "frames.h5", "w") as file:
+        for recording in range(3):
+            for i in range(6 + recording):
+                file[f"{recording}/{i}"] = recording_values(recording, i, (12, 12, 3))
 
 
 def write_recorded(folder: Path, page: str) -> None:
@@ -59,6 +76,11 @@ def write_recorded(folder: Path, page: str) -> None:
     for layout, name in {"files": "episodes", "groups": "demo.hdf5", "flat": "flat.h5"}.items():
         if f'"{name}' in shown:
             write_recordings(folder / name, [20, 31, 17, 40], layout=layout)
+    if '"films"' in shown:
+        write_films(folder)
+    if '"speeds.h5' in shown:
+        with h5py.File(folder / "speeds.h5", "w") as file:
+            file["class"] = [b"slow", b"fast"] * 6
     for i in range(8 * ("videos/*/*.h5" in shown)):
         path = folder / "videos" / ("run", "walk")[i % 2] / f"{i}.h5"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +102,15 @@ def write_pictures(folder: Path) -> None:
 
 # What `train` is after each block of a page: the shapes of x, y, ... without the batch.
 SHAPES = {
+    "docs/files.md": [
+        "(8, 3, 112, 112), (4,)",
+        "(8, 3, 112, 112), ()",
+        "(8, 3, 112, 112), ()",
+        "(8, 3, 112, 112), ()",
+        "(8, 3, 112, 112), ()",
+        "(8, 56, 56, 3), (4,)",
+        "(4, 12, 12, 3)",
+    ],
     "docs/recordings.md": [
         "(16, 12, 16, 3), (14,)",
         "(16, 16, 16, 3), (7,)",
@@ -88,6 +119,7 @@ SHAPES = {
         "{image: (2, 12, 16, 3), qpos: (14,)}, (10, 14), (10,)",
         "(10, 10, 10), (10, 10, 10)",
         "(8, 12, 12, 3), ()",
+        "(4, 16, 16, 3), ()",
         "(4, 16, 16, 3), ()",
         "(4, 16, 16, 3), ()",
         "(16, 12, 12, 3), (7,)",
@@ -155,14 +187,28 @@ def test_code_runs(page, tmp_path, monkeypatch):
         file = tmp_path / f"block_{number}.py"
         file.write_text(block)
         exec(compile(block, os.fspath(file), "exec"), names)
-        if page in SHAPES:
+        if page in SHAPES and "train" in names:
             shapes.append(shown_shapes(names["train"].element_spec))
     assert shapes == SHAPES.get(page, [])
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_known(page):
+    for line in re.findall(r"^    h5video-data (.*)$", (ROOT / page).read_text(), re.MULTILINE):
+        _parser().parse_args(shlex.split(line))  # SystemExit: it is not
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors that a forge makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
     for page in [*PAGES, "CONTRIBUTING.md"]:
-        text = (ROOT / page).read_text()
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
+        path = ROOT / page
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
             if not target.startswith("http"):
-                assert (ROOT / page).parent.joinpath(target).exists(), (page, target)
+                found = path.parent / target if target else path
+                assert found.exists(), (page, target)
+                assert not anchor or anchor in anchors(found), (page, target, anchor)
