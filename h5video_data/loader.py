@@ -378,7 +378,9 @@ class VideoLoader:
 
     # NumPy and TensorFlow would read a whole epoch, as of any sequence.
 
-    def __array__(self, *_: object, **__: object) -> NoReturn:
+    @property
+    def __array_interface__(self) -> NoReturn:
+        # Not `__array__`, by which Keras tells arrays.
         raise TypeError(
             "A VideoLoader is no array: `loader[i]` reads one element, an iterator all of an epoch."
         )
