@@ -79,3 +79,15 @@ def test_rows_that_may_be_samples_are_warned_of(tmp_path, caplog, shape, message
     else:
         (found,) = caplog.messages
         assert re.search(message, found)
+
+
+def test_a_dataset_a_frame_is_no_recording(tmp_path):
+    path = tmp_path / "frames.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(4):
+            file[f"0/{i}"] = np.zeros((8, 10, 3), np.uint8)
+            file[f"1/{i}"] = np.zeros((8, 10), np.uint8)
+    with pytest.raises(ArgumentError, match=r"'/0/0' seems to be one picture.*repack --layout rec"):
+        VideoLoader(path, x="0/*", y=None, windows=1)
+    with pytest.raises(ArgumentError, match="seems to be one picture"):
+        VideoLoader(path, x="0/0", y=None, windows=1)

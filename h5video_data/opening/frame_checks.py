@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 # An axis of so many is rather one of channels than of frames.
 _MOST_CHANNELS = 4
+_COLOURS = (3, 4)
 # So many rows of labels are looked at.
 _LABELS_LOOKED_AT = 1000
 
@@ -29,7 +30,7 @@ def check_frames(
 ) -> None:
     """Raises an ArgumentError if rows are samples, and warns if they look like it.
 
-    Bounds, and a name with `*`, say that rows are frames.
+    Bounds, and a name with `*`, say that rows are frames, unless a dataset is one picture.
 
     Args:
         files: The files of the set.
@@ -37,10 +38,17 @@ def check_frames(
         label: Name of y, if that is one dataset that is not windowed.
         windows: The windows.
     """
-    if windows.bounds is not None or files[0].matches != [()]:
-        return
     stored = files[0].parts[first][0]
     shape = stored.shape[1:]
+    if len(shape) == 2 and shape[1] in _COLOURS and stored.dtype == np.uint8:
+        raise ArgumentError(
+            f"`windows` is for datasets whose rows are frames. The dataset {stored.name!r} seems to "
+            f"be one picture, (rows, columns, channels). Received: shape {stored.shape} in "
+            f"{stored.path}. `h5video-data repack --layout recordings` makes recordings of datasets "
+            "that are a frame each."
+        )
+    if windows.bounds is not None or files[0].matches != [()]:
+        return
     if len(shape) < 3:
         return
     labels = files[0].parts.get(label or "", [])
