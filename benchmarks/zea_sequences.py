@@ -7,9 +7,9 @@ without TensorFlow. zea writes the files: a sequence of frames each, a frame a c
 zstd. Two things are measured, in turns; the first round warms up, and medians are reported.
 
 `windows`: 16 frames of (256, 256) uint8 that follow each other, in random order over all files, in
-batches of 16, by `zea.Dataloader` with the fastest of a few numbers of threads. A window has 1 MiB,
-from which on zea's reader of chunks takes part; this package does the same with windows of 4 frames
-or with distances between frames, which zea hands to h5py: `--frames` and `--stride`.
+batches of 16, by `zea.Dataloader` with the fastest of a few numbers of threads. Such a window has 1
+MiB, from which on zea reads chunks by itself; smaller ones, and frames with a distance between them
+(`--frames`, `--stride`), it leaves to h5py.
 
 `chunks`: 201 MB in 16 chunks at once, the measurement that zea's reader of chunks reports: float32
 decibels with light noise. This package reads them as one batch; an epoch has no other, so nothing
@@ -51,7 +51,8 @@ def write(path: Path, images: NDArray[Any]) -> str:
     """Writes a file as zea does."""
     import zea
 
-    zea.File.create(path, data={"image": {"values": images}}, ignore_warnings=True)
+    with zea.log.set_level("WARNING"):
+        zea.File.create(path, data={"image": {"values": images}}, ignore_warnings=True)
     return str(path)
 
 
@@ -105,15 +106,14 @@ def windows(paths: list[str], options: Any) -> dict[str, Callable[[], float]]:
 
     # HDF5 opens a file twice only with the same flags of locking, which zea sets otherwise: this
     # package, which does not keep its files open in HDF5, comes first.
-    loader, by_threads = ours(), {}
+    loader = ours()
     with ours(shuffle=False) as in_order:
         first = next(iter(in_order.batches()))[2][0]
     with theirs(1, shuffle=False) as in_order:
         compare(first, next(iter(in_order)))
-    for count in {options.threads, 2 * options.threads, 16}:
-        feed = theirs(count)
-        by_threads[f"zea, {count} threads"] = lambda feed=feed: drain(feed)
-    name, measure = fastest(by_threads)
+    counts = {options.threads, 2 * options.threads, 16}
+    feeds = {f"zea, {count} threads": theirs(count).__iter__ for count in sorted(counts)}
+    name, measure = fastest(feeds, drain)
     return {"h5video_data": lambda: drain(batches(loader)), name: measure}
 
 
