@@ -7,8 +7,11 @@ beside it. Samples are windows of 4 frames, 5 rows apart, in random order, in ba
 benchmark of stable-worldmodel. The limit is positioned reads of the same frames by all threads, or
 decoding of their chunks from memory by the codec alone. `h5py slices` reads `pixels[i:j:5]` of
 each window, in a generator; `torch` does so in the workers of a DataLoader, if torch is installed.
-All take turns of some seconds; the first round warms up, and medians are reported. For chunks of
-many frames (`many`), how often each is decoded in an epoch of all windows is counted, too.
+`lance` decodes the same frames out of a Lance dataset, whose rows are JPEG files of quality 95 (it
+loses what JPEG loses), in the fastest of a few ways, if pylance is installed. All take turns of
+some seconds; the first round warms up, and medians are reported; with `--cold`, the page cache is
+dropped before each turn. For chunks of many frames (`many`), how often each is decoded in an epoch
+of all windows is counted, too.
 """
 
 from __future__ import annotations
@@ -29,8 +32,10 @@ from numpy.typing import NDArray
 import h5video_data as h5v
 from h5video_data.reading.memory_budget import default_read_ahead_bytes
 from h5video_data.storage.layout import describe
+from h5video_data.storage.picture_codecs import encode_picture
 
-from .facts import num_processors, open_file, warm_cache
+from . import rivals
+from .facts import drop_cache, num_processors, open_file, warm_cache
 from .limits import CODECS
 from .measure import in_turns, spread
 from .report import megabytes
@@ -174,8 +179,34 @@ class Slices:
         return window
 
 
-def measures_of(path: str, loader: h5v.VideoLoader, workers: int) -> dict[str, Callable[[], float]]:
-    """Returns what takes turns."""
+def encoded_frames(path: str) -> Iterator[bytes]:
+    """Yields the frames of a file as JPEG files."""
+    with open_file(path) as file, ThreadPoolExecutor(num_processors()) as pool:
+        pixels = file["pixels"]
+        for begin in range(0, len(pixels), rivals.ROWS_PER_WRITE):
+            yield from pool.map(encode_picture, pixels[begin : begin + rivals.ROWS_PER_WRITE])
+
+
+def lance_windows(path: str, folder: Path) -> rivals.LanceSamples | None:
+    """Writes the frames of a file as a Lance dataset, and returns its windows; None: no Lance."""
+    if not rivals.has_lance():
+        return None
+    copy = rivals.write_lance(folder / "episodes.lance", encoded_frames(path))
+    rows = window_starts(path)[:, np.newaxis] + STRIDE * np.arange(NUM_FRAMES)
+    windows = rivals.LanceSamples(copy, rows, FRAME)
+    for number in (0, len(rows) - 1):
+        with open_file(path) as file:
+            frames = file["pixels"][rows[number][0] : rows[number][-1] + 1 : STRIDE]
+        rivals.check_lance(windows, number, [encode_picture(frame) for frame in frames])
+    size = rivals.folder_bytes(copy) / 1e6
+    print(f"Lance: {size:,.0f} MB, JPEG of quality 95, with loss", flush=True)
+    return windows
+
+
+def measures_of(
+    path: str, loader: h5v.VideoLoader, workers: int, windows: rivals.LanceSamples | None
+) -> dict[str, Callable[[], float]]:
+    """Returns what takes turns; `windows`: those of a Lance dataset."""
     dataset: Any = loader.dataset()
     step_bytes = BATCH_SIZE * NUM_FRAMES * int(np.prod(FRAME))
     num_epochs = 0
@@ -192,21 +223,23 @@ def measures_of(path: str, loader: h5v.VideoLoader, workers: int) -> dict[str, C
 
     found: dict[str, Callable[[], float]] = {"h5video_data": ours}
     found["h5py slices"] = lambda: drain(slices(path))
-    try:
-        from torch.utils.data import DataLoader
-    except ImportError:
-        return found
-    feed = DataLoader(
-        Slices(path),
-        batch_size=BATCH_SIZE,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        multiprocessing_context="spawn",
-        persistent_workers=True,
-    )
-    found["torch"] = lambda: drain(feed)
+    feed = rivals.data_loader(Slices(path), BATCH_SIZE, workers)
+    if feed is not None:
+        found["torch"] = lambda: drain(feed)
+    if windows is not None:
+        name, measure = rivals.lance(windows, BATCH_SIZE, workers, drain)
+        found[name] = measure
     return found
+
+
+def cold(measure: Callable[[], float], files: list[Path]) -> Callable[[], float]:
+    """Returns a function that drops files from the page cache before it measures."""
+
+    def turn() -> float:
+        drop_cache(files)
+        return measure()
+
+    return turn
 
 
 def check(path: str, loader: h5v.VideoLoader) -> None:
@@ -245,12 +278,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--episodes", type=positive_integer, default=200)
     parser.add_argument("--rounds", type=positive_integer, default=5)
     parser.add_argument("--workers", type=positive_integer, default=num_processors())
+    parser.add_argument("--cold", action="store_true", help="drop the page cache before each turn")
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     print("bytes of frames per second in MB/s: median ± half the range of the middle half")
     with temporary_folder(options) as folder:
+        lance: rivals.LanceSamples | None = None
         for layout in options.layouts:
             path = make_episodes(folder, layout, options.episodes)
+            # Its frames are those of every layout.
+            lance = lance or lance_windows(path, folder)
             windows = h5v.Windows(NUM_FRAMES, stride=STRIDE, bounds="ep_offset")
             with h5v.VideoLoader(
                 path, x="pixels", y=None, windows=windows, batch_size=BATCH_SIZE,
@@ -258,9 +295,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ) as loader:  # fmt: skip
                 check(path, loader)
                 warm_cache(path)
-                measures = measures_of(path, loader, options.workers)
+                measures = measures_of(path, loader, options.workers, lance)
                 if layout != "many":
                     measures = {"limit": lambda: limit(path), **measures}  # noqa: B023
+                if options.cold:
+                    files = rivals.files_of(str(folder))
+                    measures = {name: cold(m, files) for name, m in measures.items()}
                 found = {
                     name: np.array(v) for name, v in in_turns(measures, options.rounds).items()
                 }

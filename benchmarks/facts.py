@@ -29,7 +29,7 @@ FILTER_NAMES = {
 
 PACKAGES = (
     "h5video_data", "tensorflow", "tensorflow-cpu", "tensorflow-io", "keras", "h5py", "hdf5plugin",
-    "imagecodecs", "numpy", "torch", "grain", "zea", "tensorstore", "jax",
+    "imagecodecs", "numpy", "torch", "grain", "zea", "tensorstore", "jax", "pylance",
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ Rows of `frames` are JPEG files of (224, 224, 3) at quality 95, in random order,
 byte strings of one length (`jpeg`), or of variable length (`jpeg-vlen`). The limit is the same
 decoder on the same bytes, from memory by all threads. `tfrecord` decodes them by
 `tf.io.decode_jpeg` out of a TFRecord, in the order of the file; `torch` by Pillow in the workers of
-a DataLoader, from the same HDF5 file, if torch and Pillow are installed. All take turns of some
-seconds; the first round warms up, and medians are reported.
+a DataLoader, from the same HDF5 file, if torch and Pillow are installed; `lance` takes them from
+rows of a Lance dataset and decodes them as the limit does, in the fastest of a few ways, if pylance
+is installed. All take turns of some seconds; the first round warms up, and medians are reported.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ import h5video_data as h5v
 from h5video_data.reading.memory_budget import default_read_ahead_bytes
 from h5video_data.storage.picture_codecs import encode_picture
 
+from . import rivals
 from .episodes import drain
 from .facts import num_processors, warm_cache
 from .measure import in_turns, spread
@@ -140,23 +142,25 @@ class Decoded:
         return np.array(Image.open(io.BytesIO(bytes(self._rows[number]))))
 
 
-def torch_feed(path: str, num_pictures: int, workers: int) -> Iterator[Any] | None:
+def torch_feed(path: str, num_pictures: int, workers: int) -> Any:
     """Returns a DataLoader, or None if torch or Pillow is not installed."""
     try:
         import PIL.Image  # noqa: F401
-        from torch.utils.data import DataLoader
     except ImportError:
         return None
-    feed: Iterator[Any] = DataLoader(
-        Decoded(path, num_pictures),
-        batch_size=BATCH_SIZE,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        multiprocessing_context="spawn",
-        persistent_workers=True,
-    )
-    return feed
+    return rivals.data_loader(Decoded(path, num_pictures), BATCH_SIZE, workers)
+
+
+def lance_rows(folder: Path, pictures: Sequence[bytes]) -> rivals.LanceSamples | None:
+    """Writes the pictures as a Lance dataset; None: no Lance."""
+    if not rivals.has_lance():
+        return None
+    path = rivals.write_lance(folder / "pictures.lance", pictures)
+    samples = rivals.LanceSamples(path, np.arange(len(pictures)), FRAME)
+    for number in (0, len(pictures) - 1):
+        rivals.check_lance(samples, number, [pictures[number]])
+    print(f"Lance: {rivals.folder_bytes(path) / 1e6:,.0f} MB", flush=True)
+    return samples
 
 
 def check(loader: h5v.VideoLoader, pictures: Sequence[bytes]) -> None:
@@ -178,7 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("bytes of pixels per second in MB/s: median ± half the range of the middle half")
     pictures = make_pictures(options.pictures)
     with temporary_folder(options) as folder:
-        record = tfrecord(write_tfrecord(folder, pictures))
+        records = write_tfrecord(folder, pictures)
+        record = tfrecord(records)
+        print(f"TFRecord: {os.path.getsize(records) / 1e6:,.0f} MB")
+        rows = lance_rows(folder, pictures)
         for layout in options.layouts:
             path = make_file(folder, layout, pictures)
             with h5v.VideoLoader(
@@ -200,11 +207,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 feed = torch_feed(path, len(pictures), options.workers)
                 if feed is not None:
                     measures["torch"] = lambda: drain(feed)  # noqa: B023
+                if rows is not None:
+                    name, measure = rivals.lance(rows, BATCH_SIZE, options.workers, drain)
+                    measures[name] = measure
                 found = {
                     name: np.array(v) for name, v in in_turns(measures, options.rounds).items()
                 }
             size = sum(map(len, pictures)) / len(pictures)
-            print(f"{layout}: {len(pictures)} pictures of {size:,.0f} bytes", flush=True)
+            print(
+                f"{layout}: {os.path.getsize(path) / 1e6:,.0f} MB, {len(pictures)} pictures of "
+                f"{size:,.0f} bytes",
+                flush=True,
+            )
             for name, speeds in found.items():
                 ratio = float(np.median(found["h5video_data"] / speeds))
                 print(f"  {name:16}{megabytes(spread(speeds)):>18}   h5video_data x {ratio:.2f}")

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks import episodes
+from benchmarks import episodes, rivals
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,32 @@ def test_every_layout_is_measured_and_checked(capsys):
     assert len(speeds) == len(episodes.LAYOUTS)
     assert text.count("limit") == len(episodes.LAYOUTS) - 1
     assert "decodes a chunk an epoch, at hop 1: 1.00" in text
+    assert text.count("  lance, ") == len(episodes.LAYOUTS) * rivals.has_lance()
+
+
+def test_turns_without_the_page_cache_begin_by_dropping_it(tmp_path, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(episodes, "drop_cache", dropped.extend)
+    files = [tmp_path / "a", tmp_path / "b"]
+    turn = episodes.cold(lambda: float(len(dropped)), files)
+    assert turn() == 2
+    assert dropped == files
+
+
+def test_windows_of_lance_are_those_of_the_file(tmp_path):
+    pytest.importorskip("lance")
+    path = episodes.make_episodes(tmp_path, "contiguous", 3)
+    windows = episodes.lance_windows(path, tmp_path)
+    starts = episodes.window_starts(path)
+    assert len(windows) == len(starts)
+    with h5py.File(path) as file:
+        frames = file["pixels"][starts[7] : starts[7] + episodes.SPAN : episodes.STRIDE]
+    # JPEG changes gradients little, and wraps of them more.
+    far = np.abs(windows.__getitems__([7])[0].astype(int) - frames) > 8
+    assert far.mean() < 0.2
+    rivals.check_lance(windows, 7, list(map(episodes.encode_picture, frames)))
+    with pytest.raises(ValueError, match="sample 8 of the Lance dataset is not that of the file"):
+        rivals.check_lance(windows, 8, list(map(episodes.encode_picture, frames)))
 
 
 def test_windows_never_cross_episodes(tmp_path):

@@ -5,7 +5,7 @@ import re
 import h5py
 import pytest
 
-from benchmarks import pictures
+from benchmarks import episodes, pictures, rivals
 from h5video_data import VideoLoader
 from h5video_data.storage.picture_codecs import read_header
 
@@ -13,7 +13,8 @@ from h5video_data.storage.picture_codecs import read_header
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(pictures, "FRAME", (32, 24, 3))
-    monkeypatch.setattr(pictures, "SECONDS", 0.05)
+    for module in (pictures, episodes):
+        monkeypatch.setattr(module, "SECONDS", 0.05)
     monkeypatch.setattr(pictures, "BATCH_SIZE", 4)
 
 
@@ -23,9 +24,10 @@ def test_every_layout_is_measured_and_checked(capsys):
     assert pictures.main([*arguments, "--layouts", *pictures.LAYOUTS]) == 0
     text = capsys.readouterr().out
     for layout in pictures.LAYOUTS:
-        assert re.search(rf"^{layout}: 9 pictures of \d+ bytes", text, re.MULTILINE)
+        assert re.search(rf"^{layout}: \d+ MB, 9 pictures of \d+ bytes", text, re.MULTILINE)
     for name in ("limit", "h5video_data", "tfrecord"):
         assert len(re.findall(rf"^  {name} +[\d,]+ ±", text, re.MULTILINE)) == 2
+    assert text.count("  lance, ") == 2 * rivals.has_lance()
 
 
 def test_a_picture_of_another_row_is_noticed(tmp_path):
