@@ -25,6 +25,7 @@ from .inspecting.text import report_text, size_text
 from .inspection import inspect
 from .pack import LAYOUTS, pack
 from .packing.clip_rules import SHORT
+from .packing.encoded_rows import CODECS, ROWS
 from .packing.fitting import FITS
 from .repack import repack
 
@@ -212,8 +213,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     """Adds the arguments that `repack` and `pack` share."""
+    compressions = [*compressions]
     text = "compression of each sample (default: none, which is read fastest)"
-    add("--compression", "--codec", choices=["none", *compressions], help=text)
+    add("--compression", choices=["none", *compressions], help=text)
+    text = "the same, or the format in which each frame of recordings is encoded; jpeg is lossy"
+    add("--codec", choices=["none", *CODECS, *compressions], help=text)
+    add("--quality", type=int, metavar="N", help="of a JPEG, 1 to 100 (default: 95)")
+    text = "encoded frames have one length (default), or take no more than they need"
+    add("--rows", choices=ROWS, help=text)
     add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
     add("--quiet", action="store_true", help="print only errors and what was skipped")
     add("--json", action="store_true", help="print JSON")
@@ -274,6 +281,7 @@ def _pack(options: argparse.Namespace) -> int:
     what = "recordings" if options.layout == "recordings" else "samples"
     texts = [f"{report.num_samples} {what} from {report.num_videos} videos"]
     texts += [f"{count} {name}" for count, name in counts]
+    texts += [str(report.saved)] if report.saved else []
     _print_report(options, report, skipped, f"{report.path}: {', '.join(texts)}")
     return 0
 
@@ -304,8 +312,14 @@ def _demo(options: argparse.Namespace) -> int:
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of the Python function that were given on the command line."""
     others = {"run", "flags", "debug", "quiet", "json"}
-    return {
+    found = {
         name: value
         for name, value in vars(options).items()
-        if name not in others and value is not None and (name, value) != ("compression", "none")
+        if name not in others and value is not None
     }
+    if found.get("codec", "none") not in ("none", *CODECS):
+        found.setdefault("compression", found.pop("codec"))
+    for name in ("compression", "codec"):
+        if found.get(name) == "none":
+            del found[name]
+    return found

@@ -3,7 +3,7 @@
 Rows are appended to `<out>.partial`, and a journal beside it says which are complete, with their
 checksum: after a kill, the next run goes on behind them. Nothing but the rows is in the file until
 `finish`, which writes HDF5's metadata around them: contiguous rows stay where they are, since they
-were put where HDF5 puts the first dataset of a new file. Compressed ones are copied.
+were put where HDF5 puts the first dataset of a new file. Compressed and encoded ones are copied.
 
     12288 bytes left free | row 0 | row 1 | ...  ->  superblock, groups | X: row 0, row 1, ... | Y
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from h5video_data.errors import ArgumentError, H5VideoError, PackingError
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.system import lock_file, read_at, write_at
 from h5video_data.tools.atomic_file import HDF5_OPTIONS, Output, check_out, not_written
+
+from .encoded_rows import LENGTHS, EncodedFrames, Encoding
 
 # So that the first dataset's address does not depend on its size.
 _IN_PLACE: dict[str, Any] = {**HDF5_OPTIONS, "alignment_threshold": 1, "alignment_interval": 4096}
@@ -45,6 +49,7 @@ class RowFile:
         row_shape: Shape of a row.
         dtype: Its dtype.
         compression: None: rows are stored contiguously; else each in a chunk that is encoded so.
+        encoding: Rows are pictures, encoded so; None: they are arrays.
         signature: What the rows depend on; with another one, an unfinished file is begun anew.
             None: it is never gone on with.
         overwrite: Replaces `out` if it exists.
@@ -62,6 +67,7 @@ class RowFile:
         dtype: Any,
         *,
         compression: str | None = None,
+        encoding: Encoding | None = None,
         signature: Any = None,
         overwrite: bool = False,
         argument: str = "out",
@@ -78,7 +84,9 @@ class RowFile:
         self._layout: dict[str, Any] = {}
         if compression is not None:
             self._layout = sample_chunks(row_shape, self._dtype.itemsize, compression)
-        self._begin = 0 if compression else _first_address(row_shape, self._dtype)
+        self._encoding = encoding
+        is_in_place = compression is None and encoding is None
+        self._begin = _first_address(row_shape, self._dtype) if is_in_place else 0
         self._end = self._begin
         self._chunks: list[tuple[int, int]] = []  # bytes and filter mask of each encoded row
         self._checksum = 0
@@ -145,9 +153,13 @@ class RowFile:
             at += count
         return bool(checksum == entry["checksum"])
 
-    def append(self, rows: NDArray[Any]) -> None:
-        """Appends rows, (n, ...) in the file's dtype."""
-        if self._compression is None:
+    def append(self, rows: NDArray[Any] | EncodedFrames) -> None:
+        """Appends rows: (n, ...) in the file's dtype, or encoded pictures."""
+        if isinstance(rows, EncodedFrames):
+            for row in rows:
+                self._chunks.append((len(row), 0))
+                self._write(np.frombuffer(row, np.uint8).data)
+        elif self._compression is None:
             self._write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
         else:
             for row in rows:
@@ -190,6 +202,9 @@ class RowFile:
             name: Name of the dataset of rows.
             write_rest: Writes everything else.
         """
+        if self._encoding is not None:
+            self.finish_by(partial(self._write_encoded, self._encoding, name, write_rest))
+            return
         if self._compression is None:
             os.ftruncate(self._fd, self._end)
             with Output(self._partial, is_new=False) as output:
@@ -206,30 +221,109 @@ class RowFile:
             self._close()  # Windows renames no open file
             os.replace(self._partial, self._out)
             return
+
+        def write(file: h5py.File, output: Output) -> None:
+            shape = (self.num_rows, *self._row_shape)
+            dataset = file.create_dataset(name, shape, self._dtype, **self._layout)
+            self._copy_chunks(dataset, output)
+            write_rest(file)
+
+        self.finish_by(write)
+
+    def finish_by(
+        self,
+        write: Callable[[h5py.File, Output], None],
+        check: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Completes a file of compressed or encoded rows.
+
+        Args:
+            write: Writes all of it.
+            check: Called with the path of the complete, closed file; may raise.
+        """
         complete = self._partial.with_name(f"{self._partial.name}.h5")
         complete.unlink(missing_ok=True)
         try:
             with Output(complete) as output:
                 with h5py.File(complete, "w", fileobj=output, **HDF5_OPTIONS) as file:
-                    shape = (self.num_rows, *self._row_shape)
-                    dataset = file.create_dataset(name, shape, self._dtype, **self._layout)
-                    self._copy_chunks(dataset, output)
-                    _watched(output, write_rest, file)
+                    _watched(output, lambda file: write(file, output), file)
                 _sync(output)
+            if check is not None:
+                check(complete)
             os.replace(complete, self._out)
         finally:
             complete.unlink(missing_ok=True)
 
+    # Encoded rows
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Bytes of each encoded row, int64 (rows,)."""
+        return np.array([size for size, _ in self._chunks], np.int64)
+
+    @property
+    def encoded_nbytes(self) -> int:
+        """Bytes that they take in the file."""
+        lengths = self.lengths
+        is_fixed = self._encoding is not None and self._encoding.rows == "fixed"
+        return int(lengths.max(initial=1) * len(lengths) if is_fixed else lengths.sum())
+
+    @property
+    def encoded_dtype(self) -> np.dtype[Any]:
+        """The dtype of a dataset that holds them."""
+        if self._encoding is None:
+            raise TypeError("rows are not encoded")
+        return self._encoding.dtype(int(self.lengths.max(initial=0)))
+
+    def write_encoded_rows(self, dataset: h5py.Dataset, output: Output) -> None:
+        """Writes the encoded rows to a dataset of `encoded_dtype`, (rows,)."""
+        encoding, dtype, at, row = self._encoding, self.encoded_dtype, self._begin, 0
+        lengths = self.lengths
+        longest = int(lengths.max(initial=1))
+        count = max(1, _COPY_BYTES // longest)
+        while encoding is not None and row < self.num_rows:
+            sizes = lengths[row : row + count].tolist()
+            block = self._read(sum(sizes), at)
+            ends = list(itertools.accumulate(sizes))
+            rows = [block[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+            # `dataset[...] = ` takes rows of variable length that are alike for an array.
+            dataset.write_direct(
+                encoding.values(rows, dtype), dest_sel=np.s_[row : row + len(rows)]
+            )
+            output.check()
+            at, row = at + len(block), row + len(rows)
+
+    def _write_encoded(
+        self,
+        encoding: Encoding,
+        name: str,
+        write_rest: Callable[[h5py.File], None],
+        file: h5py.File,
+        output: Output,
+    ) -> None:
+        dataset = file.create_dataset(name, (self.num_rows,), self.encoded_dtype)
+        self.write_encoded_rows(dataset, output)
+        if encoding.rows == "fixed":
+            file[f"{name}{LENGTHS}"] = self.lengths
+        file.attrs.update(encoding.attributes)
+        write_rest(file)
+
+    def _read(self, nbytes: int, at: int) -> bytes:
+        block, done = bytearray(nbytes), 0
+        while done < nbytes:
+            if (count := read_at(self._fd, memoryview(block)[done:], at + done)) == 0:
+                raise OSError(f"{self._partial} ends early")
+            done += count
+        return bytes(block)
+
     def _copy_chunks(self, dataset: h5py.Dataset, output: Output) -> None:
         at, zeros = self._begin, (0,) * len(self._row_shape)
         for row, (size, mask) in enumerate(self._chunks):
-            block = bytearray(size)
-            if read_at(self._fd, memoryview(block), at) != size:
-                raise OSError(f"{self._partial} ends early")
+            block = self._read(size, at)
             at += size
             # h5py (3.14) does not take its own lock for this call, and others may call h5py.
             with phil:
-                dataset.id.write_direct_chunk((row, *zeros), bytes(block), mask)
+                dataset.id.write_direct_chunk((row, *zeros), block, mask)
             output.check()
 
 
