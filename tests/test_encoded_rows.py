@@ -1,5 +1,6 @@
 """Frames that `pack` and `repack` encode as JPEG or PNG."""
 
+import errno
 import io
 import os
 import signal
@@ -14,11 +15,12 @@ from pack_helpers import STEP, contents, numbered, write_video
 from repack_helpers import files_in
 
 import h5video_data as h5v
-from h5video_data.errors import ArgumentError, PackingError
+from h5video_data.errors import ArgumentError, PackingError, ReadError, RepackingError
 from h5video_data.storage.picture_codecs import encode_picture
 from h5video_data.storage.picture_header import PictureError
 from h5video_data.tools.cli import main
 from h5video_data.tools.pack import pack
+from h5video_data.tools.packing import row_files
 from h5video_data.tools.packing.encoded_rows import Encoding, Saved, channel_axis
 
 ROWS = ["fixed", "variable"]
@@ -154,6 +156,279 @@ def test_the_command_line(videos, tmp_path, capsys):
     assert "KiB as JPEG of quality 70, with some loss, where raw frames have 624.8 KiB" in line
     assert main(["pack", str(videos), str(tmp_path / "b.h5"), "--codec", "lzf"]) == 1
     assert "is too short" in capsys.readouterr().err  # that is all: lzf is a compression
+
+
+# Repack
+
+
+def write_frames(path, frames, name="X", **others):
+    with h5py.File(path, "w") as file:
+        for key, values in {name: frames, **others}.items():
+            file[key] = values
+        file[name].attrs["unit"] = "grey levels"
+    return path
+
+
+def read_frames(path, x="X", **options):
+    with h5v.VideoLoader(path, x=x, y=None, shuffle=False, batch_size=1000, **options) as loader:
+        (found,) = loader
+    return found
+
+
+FRAMES = {
+    "channels last": pictures(40),
+    "channels first": np.moveaxis(pictures(40), -1, 1),
+    "one channel": pictures(40)[..., :1],
+    "grey": pictures(40)[..., 0],
+}
+
+
+@pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_repack(tmp_path, monkeypatch, frames, rows):
+    monkeypatch.setattr("h5video_data.tools.repack.BATCH_BYTES", 9000)
+    monkeypatch.setattr("h5video_data.tools.packing.row_files._COPY_BYTES", 9000)
+    lengths = np.array([15, 25])
+    path = write_frames(tmp_path / "a.h5", frames, length=lengths, action=np.arange(40))
+    report = h5v.repack(path, tmp_path / "b.h5", codec="jpeg", rows=rows)
+    plain = frames
+    if frames.ndim == 4:
+        plain = np.moveaxis(frames, 1, -1) if frames.shape[1] == 3 else frames
+        plain = plain[..., 0] if plain.shape[-1] == 1 else plain
+    expected = [encode_picture(frame) for frame in plain]
+    assert rows_of(tmp_path / "b.h5") == expected
+    shown = np.stack([*map(decoded, plain)])
+    found = read_frames(tmp_path / "b.h5")
+    np.testing.assert_array_equal(found, shown.reshape(found.shape))
+    data, _ = contents(tmp_path / "b.h5")
+    assert data["length"].tolist() == [15, 25]
+    assert data["action"].tolist() == [*range(40)]
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["X"].attrs["unit"] == "grey levels"
+    if rows == "fixed":
+        assert data["X_num_bytes"].tolist() == [*map(len, expected)]
+    nbytes = sum(map(len, expected)) if rows == "variable" else 40 * max(map(len, expected))
+    assert report.saved == Saved("jpeg", 95, frames.nbytes, nbytes)
+    assert report.skipped == ()
+    assert 'bounds="length"' in h5v.inspect(tmp_path / "b.h5").call
+
+
+def test_repack_of_several_cameras_and_files(tmp_path):
+    cameras = [pictures(9), pictures(9, seed=1)[:, :16]]
+    for number in range(2):
+        some = {"front": cameras[0][number::2], "hand": cameras[1][number::2]}
+        write_frames(tmp_path / f"{number}.h5", some.pop("front"), "front", **some)
+    h5v.repack(tmp_path / "?.h5", tmp_path / "all.h5", x=["front", "hand"], codec="png")
+    for name, frames in zip(("front", "hand"), cameras, strict=True):
+        expected = np.concatenate([frames[::2], frames[1::2]])
+        np.testing.assert_array_equal(read_frames(tmp_path / "all.h5", name), expected)
+
+
+def test_repack_to_another_size_and_from_floats(tmp_path):
+    frames = np.random.default_rng(0).random((6, 24, 32, 3), np.float32)
+    path = write_frames(tmp_path / "a.h5", frames)
+    with pytest.raises(ArgumentError, match=r"JPEG holds uint8; use dtype=.*rows of float32"):
+        h5v.repack(path, tmp_path / "b.h5", codec="jpeg")
+    options = {"dtype": "uint8", "scale": 255.0, "image_size": (12, 16)}
+    h5v.repack(path, tmp_path / "raw.h5", **options)
+    h5v.repack(path, tmp_path / "b.h5", codec="jpeg", **options)
+    raw = contents(tmp_path / "raw.h5")[0]["X"]
+    np.testing.assert_array_equal(read_frames(tmp_path / "b.h5"), np.stack([*map(decoded, raw)]))
+
+
+@pytest.mark.parametrize("kind", ["strings", "variable", "padded"])
+@pytest.mark.parametrize("codec", ["jpeg", "png"])
+def test_pictures_become_raw_frames(tmp_path, kind, codec):
+    frames = pictures(20)
+    rows = [encode_picture(frame, codec) for frame in frames]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["length"] = [5, 15]
+        if kind == "variable":
+            variable = file.create_dataset("X", 20, h5py.vlen_dtype(np.uint8))
+            for number, row in enumerate(rows):
+                variable[number] = np.frombuffer(row, np.uint8)
+        else:
+            file["X"] = np.array(rows, "S")
+            if kind == "padded":
+                padded = file["X"][:].view("u1").reshape(20, -1)
+                del file["X"]
+                file["X"] = padded
+                file["X_num_bytes"] = [*map(len, rows)]
+    decode = "image" if kind == "padded" else "auto"
+    report = h5v.repack(tmp_path / "a.h5", tmp_path / "b.h5", decode=decode)
+    data, _ = contents(tmp_path / "b.h5")
+    np.testing.assert_array_equal(data["X"], [decoded(frame, codec=codec) for frame in frames])
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["X"].chunks is None
+    skipped = {item.name: item.reason for item in report.skipped}
+    reason = "says how long the rows were before they were decoded"
+    assert skipped == ({"dataset '/X_num_bytes'": reason} if kind == "padded" else {})
+    layout = {"layout": "sample-chunks", "compression": "gzip"}
+    h5v.repack(tmp_path / "a.h5", tmp_path / "c.h5", decode=decode, **layout)
+    np.testing.assert_array_equal(contents(tmp_path / "c.h5")[0]["X"], data["X"])
+
+
+def test_padded_rows_are_copied_as_they_are_unless_asked(tmp_path):
+    rows = np.array([encode_picture(frame) for frame in pictures(5)], "S")
+    padded = rows.view("u1").reshape(5, -1)
+    path = write_frames(tmp_path / "a.h5", padded)
+    h5v.repack(path, tmp_path / "b.h5")
+    np.testing.assert_array_equal(contents(tmp_path / "b.h5")[0]["X"], padded)
+
+
+def test_pictures_of_other_sizes_become_alike(tmp_path):
+    rows = [encode_picture(np.full((8 + 2 * n, 9, 3), 40 * n, np.uint8), "png") for n in range(4)]
+    path = write_frames(tmp_path / "a.h5", np.array(rows, "S"))
+    with pytest.raises(ReadError, match=r"PNG of .* `image_size=\(8, 9\)` resizes"):
+        h5v.repack(path, tmp_path / "b.h5")
+    h5v.repack(path, tmp_path / "b.h5", image_size=(8, 9))
+    found = contents(tmp_path / "b.h5")[0]["X"]
+    np.testing.assert_array_equal(found, np.broadcast_to(found[:, :1, :1], (4, 8, 9, 3)))
+    assert found[:, 0, 0, 0].tolist() == [0, 40, 80, 120]
+
+
+def test_pictures_are_encoded_anew_for_a_reason_only(tmp_path):
+    frames = pictures(5)
+    path = write_frames(tmp_path / "raw.h5", frames)
+    h5v.repack(path, tmp_path / "a.h5", codec="jpeg")
+    with pytest.raises(ArgumentError, match=r"'X' holds frames that are JPEG already.*codec="):
+        h5v.repack(tmp_path / "a.h5", tmp_path / "b.h5", codec="jpeg")
+    h5v.repack(tmp_path / "a.h5", tmp_path / "b.h5", codec="png")
+    np.testing.assert_array_equal(read_frames(tmp_path / "b.h5"), read_frames(tmp_path / "a.h5"))
+    h5v.repack(tmp_path / "a.h5", tmp_path / "c.h5", codec="jpeg", image_size=(12, 20))
+    assert read_frames(tmp_path / "c.h5").shape == (5, 12, 20, 3)
+    data, _ = contents(tmp_path / "c.h5")
+    assert data["X_num_bytes"].tolist() == [*map(len, rows_of(tmp_path / "c.h5"))]
+
+
+def test_a_damaged_picture_is_an_error(tmp_path):
+    rows = [encode_picture(frame) for frame in pictures(5)]
+    rows[3] = rows[3][:-60]
+    path = write_frames(tmp_path / "a.h5", np.array(rows, "S"))
+    for options in ({}, {"codec": "png"}):
+        with pytest.raises(ReadError, match=r"a\.h5.*'/X'.*3.*cut short"):
+            h5v.repack(path, tmp_path / "b.h5", **options)
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+REPACK_CASES = {
+    "clips": ((5, 4, 3, 8, 9), {"codec": "jpeg"}, r"frames, not clips.*layout=\"recordings\""),
+    "no frames": ((5, 7, 8, 9), {"codec": "jpeg"}, r"\(7, 8, 9\) is not, or could be"),
+    "two readings": ((5, 3, 8, 3), {"codec": "png"}, r"\(3, 8, 3\) is not, or could be"),
+    "four channels": ((5, 8, 9, 4), {"codec": "jpeg"}, r"has 1 or 3 channels.*\(8, 9, 4\)"),
+    "chunks": ((5, 8, 9), {"codec": "png", "chunks": "sample"}, "without chunks"),
+    "layout": ((5, 8, 9), {"codec": "png", "layout": "contiguous"}, "layout='contiguous'"),
+    "compression": ((5, 8, 9), {"codec": "png", "compression": "lzf"}, "compressed again"),
+    "level": ((5, 8, 9), {"codec": "png", "level": 3}, "`level`.*level=3"),
+    "decode": ((5, 8, 9), {"decode": "jpeg"}, "decode='jpeg'"),
+}
+
+
+@pytest.mark.parametrize("case", REPACK_CASES.values(), ids=REPACK_CASES)
+def test_arguments_of_repack(tmp_path, case):
+    shape, options, message = case
+    path = write_frames(tmp_path / "a.h5", np.zeros(shape, np.uint8))
+    with pytest.raises(ArgumentError, match=message):
+        h5v.repack(path, tmp_path / "b.h5", **options)
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_a_name_that_is_taken(tmp_path):
+    path = write_frames(tmp_path / "a.h5", pictures(5), X_num_bytes=np.arange(5))
+    with pytest.raises(ArgumentError, match=r"'X_num_bytes' is to hold.*rows=\"variable\""):
+        h5v.repack(path, tmp_path / "b.h5", codec="jpeg")
+    h5v.repack(path, tmp_path / "b.h5", codec="jpeg", rows="variable")
+    assert contents(tmp_path / "b.h5")[0]["X_num_bytes"].tolist() == [*range(5)]
+
+
+def test_a_row_that_is_not_as_it_was_encoded_is_noticed(tmp_path, monkeypatch):
+    path = write_frames(tmp_path / "a.h5", pictures(5))
+    values = row_files.encoded_values
+    monkeypatch.setattr(row_files, "encoded_values", lambda rows, d: values(rows[::-1], d))
+    with pytest.raises(RepackingError, match=r"sample 0: h5py reads other"):
+        h5v.repack(path, tmp_path / "b.h5", codec="jpeg")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    path = write_frames(tmp_path / "a.h5", pictures(5))
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(row_files, "write_at", fail)
+    with pytest.raises(RepackingError, match="No space left on device"):
+        h5v.repack(path, tmp_path / "b.h5", codec="jpeg")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_datasets_that_are_frames_become_jpegs(tmp_path):
+    frames = pictures(12)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number, frame in enumerate(frames):
+            file[f"images/{number // 7}/{number}"] = frame
+    options = {"x": "images/*/*", "layout": "recordings", "codec": "jpeg"}
+    report = h5v.repack(tmp_path / "a.h5", tmp_path / "b.h5", **options)
+    assert rows_of(tmp_path / "b.h5") == [*map(encode_picture, frames)]
+    assert contents(tmp_path / "b.h5")[0]["length"].tolist() == [7, 5]
+    assert report.saved.raw_nbytes == frames.nbytes
+
+
+def test_repack_on_the_command_line(tmp_path, capsys):
+    path = str(write_frames(tmp_path / "a.h5", pictures(5)))
+    assert main(["repack", path, str(tmp_path / "b.h5"), "--codec", "jpeg", "--dry-run"]) == 0
+    assert "would take" in capsys.readouterr().out
+    assert main(["repack", path, str(tmp_path / "b.h5"), "--codec", "jpeg"]) == 0
+    assert "KiB as JPEG of quality 95, with some loss" in capsys.readouterr().out
+    assert main(["repack", str(tmp_path / "b.h5"), str(tmp_path / "c.h5"), "--codec", "none"]) == 0
+    expected = np.stack([*map(decoded, pictures(5))])
+    np.testing.assert_array_equal(contents(tmp_path / "c.h5")[0]["X"], expected)
+    assert main(["repack", str(tmp_path / "c.h5"), str(tmp_path / "d.h5"), "--codec", "gzip"]) == 0
+    with h5py.File(tmp_path / "d.h5") as file:
+        assert file["X"].compression == "gzip"
+
+
+KILLED_REPACK = """
+import os, signal, sys
+import h5video_data as h5v
+from h5video_data.tools import repack, repack_encoded
+repack.BATCH_BYTES = 5 * 24 * 40 * 3
+commit, seen = repack_encoded.RowFile.commit, []
+def kill(*arguments):
+    commit(*arguments)
+    seen.append(1)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+repack_encoded.RowFile.commit = kill
+h5v.repack(sys.argv[1], sys.argv[2], codec="jpeg")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_repack_goes_on_after_a_kill(tmp_path, monkeypatch, is_changed):
+    path, out = write_frames(tmp_path / "a.h5", pictures(40)), tmp_path / "b.h5"
+    command = [sys.executable, "-c", KILLED_REPACK, str(path), str(out)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    frames = pictures(40)
+    if is_changed:
+        frames[0, 0] = 7
+        write_frames(path, frames)
+    encoded = []
+
+    def record(self, frame, encode=Encoding.encode):
+        encoded.append(1)
+        return encode(self, frame)
+
+    monkeypatch.setattr(Encoding, "encode", record)
+    h5v.repack(path, out, codec="jpeg")
+    assert rows_of(out) == [*map(encode_picture, frames)]
+    checked = 16
+    assert len(encoded) == checked + (40 if is_changed else 40 - 15)
+    assert files_in(tmp_path) == ["a.h5", "b.h5"]
+
+
+# Parts
 
 
 AXES = {(8, 9): None, (3, 8, 9): 0, (1, 8, 9): 0, (8, 9, 3): 2, (8, 9, 1): 2, (8, 9, 4): 2}

@@ -39,6 +39,7 @@ from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
 from h5video_data.tools import repack as repacking
+from h5video_data.tools import stored_samples
 from h5video_data.tools.cli import main
 from h5video_data.tools.repack import COMPRESSIONS, SkippedItem, repack
 
@@ -474,12 +475,12 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
         write_video_file(tmp_path / f"{number}.h5", num_samples=30, first=30 * number)
     write_plain, looked_at = repacking._write_plain, []
 
-    class Looked(repacking.Values):
+    class Looked(stored_samples.Values):
         def read(self, *selection):
             looked_at.append((os.path.basename(self.dataset.file.filename), selection[0].start))
             return super().read(*selection)
 
-    monkeypatch.setattr(repacking, "Values", Looked)
+    monkeypatch.setattr(stored_samples, "Values", Looked)
     repack(tmp_path / "?.h5", tmp_path / "out.h5")
     assert len(looked_at) == 16
     assert looked_at[0] == ("0.h5", 0)
@@ -493,7 +494,7 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
     monkeypatch.setattr(repacking, "_write_plain", spoil_the_last)
     with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29: .* in sample 59 of"):
         repack(tmp_path / "?.h5", tmp_path / "more.h5")
-    monkeypatch.setattr(repacking, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(stored_samples, "CHECKED_BYTES", 0)
     with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29"):
         repack(tmp_path / "?.h5", tmp_path / "more.h5")
 
@@ -570,6 +571,7 @@ def run_slowly(folder, *lines):
     code = f"""
 import sys, time
 from h5video_data.tools import repack as repacking
+from h5video_data.tools import stored_samples
 repacking.BATCH_BYTES = 1 << 20
 {before}
 try:

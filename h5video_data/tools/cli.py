@@ -164,6 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--scale", type=float, metavar="FACTOR", help=text)
     text = "move channels behind rows and columns"
     add("--channels-last", action="store_true", default=None, help=text)
+    text = "rows of padded numbers are pictures, too: their bytes; none: no row is decoded"
+    add("--decode", choices=["auto", "image", "none"], help=text)
     text = "write nothing; estimate size and time"
     add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
@@ -258,9 +260,14 @@ def _shows_colours() -> bool:
 
 
 def _repack(options: argparse.Namespace) -> int:
-    report = repack(**_arguments(options), progress=_shows_progress(options))
+    arguments = _arguments(options)
+    if options.decode == "none":
+        arguments["decode"] = None
+    report = repack(**arguments, progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
     line = f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}"
+    if report.saved is not None:
+        line += f", {report.saved}"
     if report.estimate is not None:
         estimate = report.estimate
         line += (

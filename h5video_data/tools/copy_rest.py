@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from h5video_data.errors import (
 from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
-from h5video_data.storage.layout import dtype_name
 from h5video_data.video_set import Component, VideoSet
 
 from . import transfer
@@ -73,10 +72,16 @@ class Copier:
         target: The new file, open and empty.
         layouts: By name, the arguments of `create_dataset` for the components: those of chunks, and
             `shape` (of a sample) and `dtype` if these are others than before.
+        left_out: Datasets that are not copied, and why, by name.
     """
 
     def __init__(
-        self, video_set: VideoSet, source: h5py.File, target: h5py.File, layouts: dict[str, Any]
+        self,
+        video_set: VideoSet,
+        source: h5py.File,
+        target: h5py.File,
+        layouts: dict[str, Any],
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
@@ -84,6 +89,7 @@ class Copier:
         self._source = source
         self._target = target
         self._layouts = layouts
+        self._left_out = {name_bytes(n).strip(b"/"): why for n, why in (left_out or {}).items()}
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
@@ -92,9 +98,10 @@ class Copier:
         # Path, rows, first row in the new file, and rows in use, of each file.
         self._rows = list(zip(video_set.paths, self._lengths, starts, counts, strict=False))
         self._rows_differ = self._lengths != [video_set.num_samples]
-        # The group whose samples are counted.
-        group = read_sample_count(source, video_set.components[0].name, self._lengths[0]).group
-        self._group = name_bytes(name_text(group))
+        found = read_sample_count(source, video_set.components[0].name, self._lengths[0])
+        self._group = name_bytes(name_text(found.group))
+        # Without the attribute, all rows count, and one of the root would count other groups' too.
+        self._has_count = found.is_given or found.group != "/"
         self._components: dict[h5py.Dataset, list[Component]] = {}
         for component in video_set.components:
             dataset = find_dataset(source, component.name)
@@ -137,7 +144,7 @@ class Copier:
                 f"repack that file. Received: x={component.name!r}"
             )
         counted = self._target[self._group]
-        if self._rows_differ or SAMPLE_COUNT not in counted.attrs:
+        if self._has_count and (self._rows_differ or SAMPLE_COUNT not in counted.attrs):
             counted.attrs[SAMPLE_COUNT] = self._set.num_samples
             names = self._attributes[self._copies[transfer.identity(self._source[self._group].id)]]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
@@ -181,6 +188,8 @@ class Copier:
                 continue
             is_dataset = isinstance(item, h5py.h5d.DatasetID)
             with self._skipping(f"{'dataset' if is_dataset else 'object'} {_shown(where)}"):
+                if reason := self._left_out.get(where.strip(b"/")):
+                    raise transfer.SkipError(reason)
                 if is_dataset:
                     new = self._copy_dataset(item, target, name, where, link)
                 else:
@@ -305,9 +314,10 @@ class Copier:
                 if part.shape != (length, *dataset.shape[1:]) or not is_alike:
                     raise FileFormatError(
                         f"{_shown(path)} must have the same type and shape in all files, and as "
-                        f"many rows as there are samples. Received: {_type_name(dataset)} of shape "
-                        f"{dataset.shape} in {self._set.paths[0]}, {_type_name(part)} of shape "
-                        f"{part.shape} in {file_path}, which has {length} samples"
+                        "many rows as there are samples. Received: "
+                        f"{transfer.type_name(dataset)} of shape {dataset.shape} in "
+                        f"{self._set.paths[0]}, {transfer.type_name(part)} of shape {part.shape} "
+                        f"in {file_path}, which has {length} samples"
                     )
                 transfer.copy_rows(part, new, begin, num_rows)
         return new
@@ -388,10 +398,3 @@ class Copier:
 def _shown(name: bytes) -> str:
     """Returns a name in a file, quoted for a message."""
     return repr(name.decode("utf-8", "backslashreplace"))
-
-
-def _type_name(dataset: h5py.Dataset) -> str:
-    try:
-        return dtype_name(dataset.dtype)
-    except HDF5_ERRORS:
-        return "a type that h5py does not know"

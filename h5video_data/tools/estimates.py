@@ -17,6 +17,7 @@ from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.video_set import VideoSet
 
+from .packing.encoded_rows import Encoding
 from .sample_forms import SampleForm
 
 _MOST_SAMPLES = 16
@@ -47,7 +48,11 @@ def changed(
 
 
 def estimated(
-    video_set: VideoSet, form: SampleForm, compression: str | None, level: int | None
+    video_set: VideoSet,
+    form: SampleForm,
+    compression: str | None,
+    level: int | None,
+    encoding: Encoding | None = None,
 ) -> Estimate:
     """Reads and encodes some samples, as `repack` would."""
     count = min(video_set.num_samples, _MOST_SAMPLES)
@@ -56,7 +61,9 @@ def estimated(
     with contextlib.closing(read_once(video_set, samples, batch_size=1)) as batches:
         for batch in batches:
             for values in changed(video_set, form, batch):
-                if compression is None:
+                if encoding is not None:
+                    nbytes += len(encoding.encode(values[0]))
+                elif compression is None:
                     nbytes += values.nbytes
                 elif COMPRESSIONS[compression].encode is not None:
                     nbytes += len(encode_chunk(compression, values[0], level)[0])

@@ -244,7 +244,7 @@ def pack(
     saved = None
     if encoding is not None:
         raw_nbytes = file.num_rows * math.prod(frame_shape)
-        saved = Saved(encoding.codec, encoding.quality, raw_nbytes, file.encoded_nbytes)
+        saved = encoding.saved(raw_nbytes, file.encoded_nbytes())
     counts = Counter(samples.labels)
     names = sources.class_names or ()
     return PackReport(

@@ -24,15 +24,14 @@ from numpy.typing import NDArray
 
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError, RepackingError
-from h5video_data.opening import Paths, open_video_set
+from h5video_data.opening import Paths
 from h5video_data.reading.one_pass import read_once
 from h5video_data.reading.threads import Task, Threads
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.picture_rows import Decode
 from h5video_data.storage.system import num_processors
-from h5video_data.storage.values import Values
 from h5video_data.video_set import VideoSet
 
 from .atomic_file import check_not_read, check_out, file_when_complete, not_written, with_progress
@@ -40,8 +39,11 @@ from .copy_rest import Copier, SkippedItem
 from .estimates import Estimate, changed, estimated
 from .inspection import size_text
 from .links import linked_files
+from .packing.encoded_rows import Encoding, Saved, checked_encoding
+from .repack_encoded import check_encodable, repack_encoded
 from .repack_frames import repack_frames
 from .sample_forms import SampleForm
+from .stored_samples import check_samples, lengths_of_pictures, open_frames
 from .transfer import CACHE_BYTES
 
 __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
@@ -50,11 +52,6 @@ __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
 # number, if a chunk of the source is larger.
 BATCH_BYTES = 16 << 20
 MAX_BATCH_BYTES = 128 << 20
-
-# The number of samples that are compared with the source; fewer, but at least two, if HDF5 would
-# have to decode more bytes than this for them.
-CHECKED_SAMPLES = 16
-CHECKED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,7 @@ class RepackReport:
         names: The datasets with a new layout.
         skipped: What was not copied.
         estimate: What it would be, if nothing was written.
+        saved: What encoding the frames has saved; None: they are not encoded.
     """
 
     path: Path
@@ -74,6 +72,7 @@ class RepackReport:
     names: tuple[str, ...]
     skipped: tuple[SkippedItem, ...]
     estimate: Estimate | None = None
+    saved: Saved | None = None
 
 
 def repack(
@@ -83,6 +82,10 @@ def repack(
     x: str | Sequence[str] = "X",
     compression: str | None = None,
     level: int | None = None,
+    codec: str | None = None,
+    quality: int | None = None,
+    rows: str | None = None,
+    decode: Decode = "auto",
     chunks: str | None = None,
     layout: str | None = None,
     image_size: Sequence[int] | None = None,
@@ -105,8 +108,8 @@ def repack(
 
     - Only samples in use are copied: the first `sample_count` of each file. A dataset with as many
       rows as `x` is taken to hold a value for each sample, and loses the same rows; but not in
-      another group, if the attribute is that of the group of `x`. The new file always has the
-      attribute `sample_count`, in the same place.
+      another group, if the attribute is that of the group of `x`. The new file has the
+      attribute in the same place; or none, as without it, `x` holds all samples in use.
     - Samples of several files are concatenated in the order given, and with them the rows of every
       dataset that holds a value for each sample. Everything else is taken from the first file; the
       report lists what else other files hold.
@@ -122,6 +125,12 @@ def repack(
       the samples. The report lists them. A committed type of a dataset becomes the dataset's own
       where rows are left out or joined, and that of an attribute always.
 
+    With `codec="jpeg"`, rows that are frames, (rows, columns) or with 1 or 3 channels, first or
+    last, are encoded as JPEGs, which loses some detail; `video_dataset_from_hdf5` delivers them
+    with channels last. After a kill, the same call goes on where it was. Rows that are JPEG or PNG
+    pictures are decoded, once: without `codec`, the new file holds raw frames, which take ten times
+    the space and more.
+
     The file appears under its name only when it is complete. Until then it is written next to it,
     as `<out>.<random>.partial`, which is removed on an error; a process that is killed leaves it
     behind. Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
@@ -135,6 +144,13 @@ def repack(
         compression: `None`, "gzip", "lzf", or, where hdf5plugin is installed, "zstd", "lz4",
             "blosc" or "bitshuffle". Each sample is then in a compressed chunk of its own.
         level: The codec's level of compression. None: its default.
+        codec: "jpeg" or "png" (without loss): frames are encoded so.
+        quality: Of a JPEG, from 1 to 100. None: 95.
+        rows: Encoded frames are rows of "fixed" length, that of the longest, with a dataset
+            `X_num_bytes` of their lengths; or "variable", which take less space where lengths
+            differ. None: fixed, which are read fastest.
+        decode: Which rows are decoded as pictures, see `video_dataset_from_hdf5`; "image": those of
+            numbers, padded, too; None: none, and only padded ones can be repacked.
         chunks: `None` stores samples contiguously unless they are compressed; "sample" stores each
             in a chunk of its own, so that the dataset can grow (`resize`).
         layout: "contiguous" and "sample-chunks" are other names of `chunks=None` and "sample";
@@ -170,12 +186,24 @@ def repack(
     out = Path(out)
     names = _checked_names(x)
     check_choice("compression", compression, None, *COMPRESSIONS)
+    check_choice("decode", decode, "auto", "image", None)
+    encoding = checked_encoding(codec, quality, rows, compression=compression)
     check_choice("chunks", chunks, None, "sample")
     check_choice("layout", layout, None, "contiguous", "sample-chunks", "recordings")
     if layout == "contiguous" and (compression is not None or chunks is not None):
         raise ArgumentError(
             "Contiguous samples are neither compressed nor in chunks. Received: "
             f"layout='contiguous', compression={compression!r}, chunks={chunks!r}"
+        )
+    if encoding is not None and level is not None:
+        raise ArgumentError(
+            "`level` is that of a compression; a JPEG has a `quality`. "
+            f"Received: codec={codec!r}, level={level}"
+        )
+    if encoding is not None and (chunks is not None or layout not in (None, "recordings")):
+        raise ArgumentError(
+            "Encoded frames are rows of bytes, without chunks. Received: "
+            f"codec={codec!r}, layout={layout!r}, chunks={chunks!r}"
         )
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     size = None if image_size is None else tuple(image_size)
@@ -186,12 +214,31 @@ def repack(
                 "Recordings are repacked without `dry_run` and `chunks`. Received: "
                 f"layout='recordings', dry_run={bool(dry_run)}, chunks={chunks!r}"
             )
-        return _to_recordings(path, out, names, form, compression, level, progress, overwrite)
+        return _to_recordings(
+            path, out, names, form, compression, level, encoding, progress, overwrite
+        )
     chunks = "sample" if layout == "sample-chunks" else chunks
-    video_set = open_video_set(path, {name: name for name in names}, None)
+    video_set = open_frames(path, names, decode, form)
+    if encoding is not None:
+        check_encodable(video_set, form, encoding)
     if out.exists():
         check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
     check_out(out, overwrite=overwrite)
+    if dry_run:
+        estimate = estimated(video_set, form, compression, level, encoding)
+        return RepackReport(out, video_set.num_samples, names, (), estimate)
+    if encoding is not None:
+        skipped, saved = repack_encoded(
+            video_set,
+            out,
+            form,
+            encoding,
+            batch_size=_batch_size(video_set),
+            read_ahead_bytes=read_ahead_bytes,
+            progress=progress,
+            overwrite=overwrite,
+        )
+        return RepackReport(out, video_set.num_samples, names, skipped, saved=saved)
     layouts = {}
     for item in video_set.components:
         shape, new_dtype = form.shape_of(item), form.dtype_of(item)
@@ -199,15 +246,12 @@ def repack(
         options = sample_chunks(shape, new_dtype.itemsize, compression, level)
         if compression is not None or chunks is not None:
             layouts[item.name] |= {**options, "maxshape": (None, *shape)}
-    if dry_run:
-        estimate = estimated(video_set, form, compression, level)
-        return RepackReport(out, video_set.num_samples, names, (), estimate)
     if compression is None and chunks is None:
         _check_space(out, video_set.num_samples * _new_nbytes(video_set, form))
 
     def check(partial: Path) -> None:
         copier.check(partial)
-        _check_samples(video_set, partial, form)
+        check_samples(video_set, partial, form)
 
     num_threads = num_processors()
     samples, batch_size = np.arange(video_set.num_samples), _batch_size(video_set)
@@ -224,7 +268,7 @@ def repack(
             open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
             file_when_complete(out, RepackingError, check) as (target, output),
         ):
-            copier = Copier(video_set, source, target, layouts)
+            copier = Copier(video_set, source, target, layouts, lengths_of_pictures(video_set))
             copier.copy()
             datasets = [copier.new_datasets[item.name] for item in video_set.components]
             shown = with_progress(
@@ -278,6 +322,7 @@ def _to_recordings(
     form: SampleForm,
     compression: str | None,
     level: int | None,
+    encoding: Encoding | None,
     progress: bool,
     overwrite: bool,
 ) -> RepackReport:
@@ -287,10 +332,16 @@ def _to_recordings(
             "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
             "`channels_last` and `level`; repack the result. Received: layout='recordings'"
         )
-    count = repack_frames(
-        path, out, names, compression=compression, progress=progress, overwrite=overwrite
+    count, saved = repack_frames(
+        path,
+        out,
+        names,
+        compression=compression,
+        encoding=encoding,
+        progress=progress,
+        overwrite=overwrite,
     )
-    return RepackReport(out, count, names, ())
+    return RepackReport(out, count, names, (), saved=saved)
 
 
 # Samples
@@ -343,24 +394,3 @@ def _write_encoded(
         # h5py at the same time.
         with phil:
             dataset.id.write_direct_chunk((row, *zeros), data, mask)
-
-
-def _check_samples(video_set: VideoSet, path: Path, form: SampleForm) -> None:
-    """Compares some samples of the new file with those of the old files, both read by h5py."""
-    with h5py.File(path) as new:
-        for component in video_set.components:
-            decoded_nbytes = max(part.row_decoded_nbytes for part in component.parts)
-            count = max(2, min(CHECKED_SAMPLES, CHECKED_BYTES // decoded_nbytes))
-            samples = np.linspace(0, video_set.num_samples - 1, count).astype(np.int64)
-            for sample in np.unique(samples).tolist():
-                (number,), (row,) = map(list, component.index.rows(np.array([sample])))
-                part = component.parts[number]
-                with open_file(part.path) as old:
-                    stored = Values(find_dataset(old, part.name), row + 1, part)
-                    read = stored.read(slice(row, row + 1)).astype(component.dtype)
-                expected = form.apply(read, component, sample)
-                if expected.tobytes() != new[component.name][sample].tobytes():
-                    raise RepackingError(
-                        f"{part.path}: dataset {part.name!r}, sample {row}: h5py reads other "
-                        f"values there than in sample {sample} of the new file, which was removed."
-                    )

@@ -11,13 +11,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import ArgumentError, DatasetNotFoundError, FileFormatError, ReadError
+from h5video_data.errors import (
+    ArgumentError,
+    DatasetNotFoundError,
+    FileFormatError,
+    ReadError,
+    RepackingError,
+)
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
 from h5video_data.storage.paths import Paths, expand_paths
 
 from .atomic_file import check_not_read, with_progress
+from .packing.encoded_rows import EncodedFrames, Encoding, Saved
 from .packing.row_files import RowFile
 
 # Frames are handed on in pieces of so many.
@@ -30,9 +37,10 @@ def repack_frames(
     names: Sequence[str],
     *,
     compression: str | None,
+    encoding: Encoding | None,
     progress: bool,
     overwrite: bool,
-) -> int:
+) -> tuple[int, Saved | None]:
     """Writes frames that are datasets of their own as rows of one dataset.
 
         images/image000, images/image001, ...     names=["images/image*"]
@@ -44,7 +52,7 @@ def repack_frames(
     recording has, and `source` its file and name.
 
     Returns:
-        The number of recordings.
+        The number of recordings, and what encoding the frames has saved.
     """
     if len(names) > 2 or not all("*" in name for name in names):
         raise ArgumentError(
@@ -55,7 +63,17 @@ def repack_frames(
     check_not_read(out, paths)
     recordings = [found for file in paths for found in _recordings(file, names)]
     first = _read(recordings[0][0], recordings[0][2][0][:1])[0]
-    rows = RowFile(out, first.shape, first.dtype, compression=compression, overwrite=overwrite)
+    if encoding is not None:
+        encoding.check(names[0], first.shape, first.dtype)
+    rows = RowFile(
+        out,
+        first.shape,
+        first.dtype,
+        compression=compression,
+        encoding=encoding,
+        overwrite=overwrite,
+        error_type=RepackingError,
+    )
     values: list[NDArray[Any]] = []
     bar = with_progress(recordings, "repacking", unit="recording", progress=progress)
     with rows.opened():
@@ -69,7 +87,11 @@ def repack_frames(
                             f"{first.dtype} of shape {first.shape}. "
                             f"Received: {frame.dtype} of shape {frame.shape}"
                         )
-                rows.append(np.stack(pieces[0]))
+                rows.append(
+                    np.stack(pieces[0])
+                    if encoding is None
+                    else EncodedFrames(map(encoding.encode, pieces[0]))
+                )
                 values += itertools.chain.from_iterable(pieces[1:])
 
         def write_rest(file: h5py.File) -> None:
@@ -80,7 +102,9 @@ def repack_frames(
                 file["Y"] = np.stack(values)
 
         rows.finish("X", write_rest)
-    return len(recordings)
+    if encoding is None:
+        return len(recordings), None
+    return len(recordings), encoding.saved(rows.num_rows * first.nbytes, rows.encoded_nbytes())
 
 
 def _recordings(path: str, names: Sequence[str]) -> Iterator[tuple[str, str, list[list[str]]]]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import ReadError
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
+from h5video_data.storage.layout import dtype_name
 from h5video_data.storage.values import Values
 
 # Values are copied and compared in pieces of about this many bytes, and those of variable length,
@@ -89,6 +90,14 @@ def has_variable_length(stored_type: Any) -> bool:
 def nbytes_of(dataset: Any) -> int:
     """Returns the bytes of a dataset's values."""
     return int(math.prod(dataset.shape or ()) * dataset.id.get_type().get_size())
+
+
+def type_name(dataset: Any) -> str:
+    """Returns the name of a dataset's type, for messages."""
+    try:
+        return dtype_name(dataset.dtype)
+    except HDF5_ERRORS:
+        return "a type that h5py does not know"
 
 
 def is_sparse(dataset: Any, most_nbytes: int) -> bool:

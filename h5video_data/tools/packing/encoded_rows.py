@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,21 +60,48 @@ class Encoding:
             return variable
         return np.dtype(f"S{max(1, longest)}")
 
-    def values(self, rows: Iterable[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Returns rows as what h5py writes to a dataset of that dtype."""
-        listed = list(rows)
-        if self.rows == "fixed":
-            return np.array(listed, dtype)
-        values = np.empty(len(listed), dtype)
-        for number, row in enumerate(listed):
-            values[number] = np.frombuffer(row, np.uint8)
-        return values
+    def check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Raises an ArgumentError for a dataset whose rows cannot be encoded."""
+        received = (
+            f"Received: codec={self.codec!r}, and rows of {dtype} of shape {shape} in {name!r}"
+        )
+        dtypes = ("uint8",) if self.codec == "jpeg" else ("uint8", "uint16")
+        if dtype.name not in dtypes:
+            raise ArgumentError(
+                f'A {self.codec.upper()} holds {" or ".join(dtypes)}; use dtype="uint8", with '
+                f"scale=255 for values from 0 to 1. {received}"
+            )
+        if len(shape) == 4:
+            raise ArgumentError(
+                "Encoded rows are frames, not clips, which are cut when frames of recordings are "
+                f'read. Pack the videos with layout="recordings". {received}'
+            )
+        try:
+            axis = channel_axis(shape)
+        except PackingError as error:
+            raise ArgumentError(f"{error}. {received}") from error
+        if self.codec == "jpeg" and axis is not None and shape[axis] not in _CHANNELS:
+            raise ArgumentError(f"A JPEG has 1 or 3 channels. {received}")
+
+    def saved(self, raw_nbytes: int, nbytes: int) -> Saved:
+        """Returns what it has saved: bytes of raw frames, and of the encoded ones."""
+        return Saved(self.codec, self.quality, raw_nbytes, nbytes)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """What a file says of it."""
         quality = {"quality": self.quality} if self.codec == "jpeg" else {}
         return {"codec": self.codec, **quality}
+
+
+def encoded_values(rows: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Returns encoded rows as what h5py writes to a dataset of that dtype."""
+    if dtype.kind == "S":
+        return np.array(rows, dtype)
+    values = np.empty(len(rows), dtype)
+    for number, row in enumerate(rows):
+        values[number] = np.frombuffer(row, np.uint8)
+    return values
 
 
 class EncodedFrames(list[bytes]):
@@ -154,7 +181,7 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
         axes = [2]
     if len(axes) != 1:
         raise PackingError(
-            "A frame must be (rows, columns), or have an axis of 1 or 3 channels, first or last. "
-            f"Received: shape {shape}"
+            "A frame must be (rows, columns), or have an axis of 1 or 3 channels, first or last; "
+            f"{shape} is not, or could be either"
         )
     return axes[0]

@@ -31,7 +31,7 @@ from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.system import lock_file, read_at, write_at
 from h5video_data.tools.atomic_file import HDF5_OPTIONS, Output, check_out, not_written
 
-from .encoded_rows import LENGTHS, EncodedFrames, Encoding
+from .encoded_rows import LENGTHS, EncodedFrames, Encoding, encoded_values
 
 # So that the first dataset's address does not depend on its size.
 _IN_PLACE: dict[str, Any] = {**HDF5_OPTIONS, "alignment_threshold": 1, "alignment_interval": 4096}
@@ -54,6 +54,7 @@ class RowFile:
             None: it is never gone on with.
         overwrite: Replaces `out` if it exists.
         argument: Name of the argument that `out` is from, for messages.
+        error_type: Raised if the file cannot be written: no space, or a failing disk.
 
     Attributes:
         num_rows: Rows that have been appended.
@@ -71,9 +72,11 @@ class RowFile:
         signature: Any = None,
         overwrite: bool = False,
         argument: str = "out",
+        error_type: type[H5VideoError] = PackingError,
     ) -> None:
         check_out(out, overwrite=overwrite, name=argument)
         self._argument = argument
+        self._error_type = error_type
         self.num_rows = 0
         self.entries: list[Entry] = []
         self._out = out
@@ -112,7 +115,7 @@ class RowFile:
         except H5VideoError:
             raise
         except OSError as error:
-            raise PackingError(not_written(self._out, error)) from error
+            raise self._error_type(not_written(self._out, error)) from error
         finally:
             self._close()
             self._partial.unlink(missing_ok=True)
@@ -203,7 +206,7 @@ class RowFile:
             write_rest: Writes everything else.
         """
         if self._encoding is not None:
-            self.finish_by(partial(self._write_encoded, self._encoding, name, write_rest))
+            self.finish_by(partial(self._write_pictures, self._encoding, name, write_rest))
             return
         if self._compression is None:
             os.ftruncate(self._fd, self._end)
@@ -212,7 +215,7 @@ class RowFile:
                     shape = (self.num_rows, *self._row_shape)
                     address = _make_contiguous(file, name, shape, self._dtype)
                     if self.num_rows and address != self._begin:
-                        raise PackingError(
+                        raise self._error_type(
                             f"HDF5 has put {name!r} at byte {address} of {self._out}, and its rows "
                             f"begin at {self._begin}. Nothing was written."
                         )
@@ -254,46 +257,48 @@ class RowFile:
         finally:
             complete.unlink(missing_ok=True)
 
-    # Encoded rows
+    # Encoded rows. Of several datasets, those with the same number lie together.
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Bytes of each encoded row, int64 (rows,)."""
-        return np.array([size for size, _ in self._chunks], np.int64)
+    def lengths(self, number: int = 0, num_datasets: int = 1) -> NDArray[np.int64]:
+        """Returns the bytes of each encoded row of a dataset, int64 (rows,)."""
+        sizes = [size for size, _ in self._chunks[number::num_datasets]]
+        return np.array(sizes, np.int64)
 
-    @property
-    def encoded_nbytes(self) -> int:
-        """Bytes that they take in the file."""
-        lengths = self.lengths
+    def encoded_nbytes(self, number: int = 0, num_datasets: int = 1) -> int:
+        """Returns the bytes that they take in the file."""
+        lengths = self.lengths(number, num_datasets)
         is_fixed = self._encoding is not None and self._encoding.rows == "fixed"
         return int(lengths.max(initial=1) * len(lengths) if is_fixed else lengths.sum())
 
-    @property
-    def encoded_dtype(self) -> np.dtype[Any]:
-        """The dtype of a dataset that holds them."""
+    def encoded_dtype(self, number: int = 0, num_datasets: int = 1) -> np.dtype[Any]:
+        """Returns the dtype of a dataset that holds them."""
         if self._encoding is None:
             raise TypeError("rows are not encoded")
-        return self._encoding.dtype(int(self.lengths.max(initial=0)))
+        longest = self.lengths(number, num_datasets).max(initial=0)
+        return self._encoding.dtype(int(longest))
 
-    def write_encoded_rows(self, dataset: h5py.Dataset, output: Output) -> None:
+    def write_encoded(
+        self, dataset: h5py.Dataset, output: Output, number: int = 0, num_datasets: int = 1
+    ) -> None:
         """Writes the encoded rows to a dataset of `encoded_dtype`, (rows,)."""
-        encoding, dtype, at, row = self._encoding, self.encoded_dtype, self._begin, 0
-        lengths = self.lengths
-        longest = int(lengths.max(initial=1))
-        count = max(1, _COPY_BYTES // longest)
-        while encoding is not None and row < self.num_rows:
-            sizes = lengths[row : row + count].tolist()
+        dtype = self.encoded_dtype(number, num_datasets)
+        longest = max((size for size, _ in self._chunks), default=1)
+        count = max(1, _COPY_BYTES // (longest * num_datasets)) * num_datasets
+        at, done = self._begin, 0
+        for begin in range(0, self.num_rows, count):
+            sizes = [size for size, _ in self._chunks[begin : begin + count]]
             block = self._read(sum(sizes), at)
             ends = list(itertools.accumulate(sizes))
             rows = [block[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+            chosen = rows[number::num_datasets]
             # `dataset[...] = ` takes rows of variable length that are alike for an array.
             dataset.write_direct(
-                encoding.values(rows, dtype), dest_sel=np.s_[row : row + len(rows)]
+                encoded_values(chosen, dtype), dest_sel=np.s_[done : done + len(chosen)]
             )
             output.check()
-            at, row = at + len(block), row + len(rows)
+            at, done = at + len(block), done + len(chosen)
 
-    def _write_encoded(
+    def _write_pictures(
         self,
         encoding: Encoding,
         name: str,
@@ -301,10 +306,10 @@ class RowFile:
         file: h5py.File,
         output: Output,
     ) -> None:
-        dataset = file.create_dataset(name, (self.num_rows,), self.encoded_dtype)
-        self.write_encoded_rows(dataset, output)
+        dataset = file.create_dataset(name, (self.num_rows,), self.encoded_dtype())
+        self.write_encoded(dataset, output)
         if encoding.rows == "fixed":
-            file[f"{name}{LENGTHS}"] = self.lengths
+            file[f"{name}{LENGTHS}"] = self.lengths()
         file.attrs.update(encoding.attributes)
         write_rest(file)
 
