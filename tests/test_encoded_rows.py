@@ -186,11 +186,11 @@ FRAMES = {
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
 @pytest.mark.parametrize("rows", ROWS)
 def test_repack(tmp_path, monkeypatch, frames, rows):
-    monkeypatch.setattr("h5video_data.tools.repack.BATCH_BYTES", 9000)
+    monkeypatch.setattr("h5video_data.tools.repack_samples.BATCH_BYTES", 9000)
     monkeypatch.setattr("h5video_data.tools.packing.row_files._COPY_BYTES", 9000)
     lengths = np.array([15, 25])
     path = write_frames(tmp_path / "a.h5", frames, length=lengths, action=np.arange(40))
-    report = h5v.repack(path, tmp_path / "b.h5", codec="jpeg", rows=rows)
+    report = h5v.repack(path, tmp_path / "b.h5", codec="jpeg", rows=rows, layout="recordings")
     plain = frames
     if frames.ndim == 4:
         plain = np.moveaxis(frames, 1, -1) if frames.shape[1] == 3 else frames
@@ -391,8 +391,8 @@ def test_repack_on_the_command_line(tmp_path, capsys):
 KILLED_REPACK = """
 import os, signal, sys
 import h5video_data as h5v
-from h5video_data.tools import repack, repack_encoded
-repack.BATCH_BYTES = 5 * 24 * 40 * 3
+from h5video_data.tools import repack_encoded, repack_samples
+repack_samples.BATCH_BYTES = 5 * 24 * 40 * 3
 commit, seen = repack_encoded.RowFile.commit, []
 def kill(*arguments):
     commit(*arguments)

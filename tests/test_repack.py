@@ -39,6 +39,7 @@ from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
 from h5video_data.tools import repack as repacking
+from h5video_data.tools import repack_samples as samples_of
 from h5video_data.tools import stored_samples
 from h5video_data.tools.cli import main
 from h5video_data.tools.repack import COMPRESSIONS, SkippedItem, repack
@@ -292,8 +293,8 @@ def sets(draw):
 def test_any_set(case, compression, batch_bytes, read_ahead_bytes):
     shape, dtype, files = case
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repacking, "BATCH_BYTES", batch_bytes)
-        patch.setattr(repacking, "MAX_BATCH_BYTES", 4 * batch_bytes)
+        patch.setattr(samples_of, "BATCH_BYTES", batch_bytes)
+        patch.setattr(samples_of, "MAX_BATCH_BYTES", 4 * batch_bytes)
         paths, expected, ids = [], [], []
         for number, (length, count, options) in enumerate(files):
             paths.append(os.path.join(folder, f"{number}.h5"))
@@ -398,8 +399,13 @@ def test_files_with_other_classes(tmp_path):
 @pytest.mark.parametrize("chunks", [ONE, MANY, (4, 2, 3, 8, 3), (7, 4, 3, 8, 8)])
 def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5", num_samples=60, chunks=chunks, **GZIP)
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 3 * 768)
-    write_plain, decode_chunk, sizes, decoded = repacking._write_plain, sources.decode_chunk, [], []
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 3 * 768)
+    write_plain, decode_chunk, sizes, decoded = (
+        samples_of._write_plain,
+        sources.decode_chunk,
+        [],
+        [],
+    )
 
     def record(dataset, begin, values):
         sizes.append(len(values))
@@ -409,7 +415,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
         decoded.append(1)
         decode_chunk(*arguments)
 
-    monkeypatch.setattr(repacking, "_write_plain", record)
+    monkeypatch.setattr(samples_of, "_write_plain", record)
     for module in (sources, slabs):
         monkeypatch.setattr(module, "decode_chunk", count)
     repack(tmp_path / "a.h5", tmp_path / "b.h5")
@@ -419,7 +425,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
     assert sum(sizes) == 60
 
     # Where a whole slab is too much, batches stay small.
-    monkeypatch.setattr(repacking, "MAX_BATCH_BYTES", 3 * 768)
+    monkeypatch.setattr(samples_of, "MAX_BATCH_BYTES", 3 * 768)
     sizes.clear()
     repack(tmp_path / "a.h5", tmp_path / "b.h5", overwrite=True)
     assert max(sizes) == 3
@@ -431,7 +437,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
     "options", [{}, {"chunks": (1, 1 << 16)}, {"chunks": (32, 1 << 14), **GZIP}]
 )
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 1 << 20)
     # tracemalloc does not see what is mapped.
     monkeypatch.setattr(buffers, "LEAST_MAPPED_NBYTES", 1 << 40)
     peaks = []
@@ -454,16 +460,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
 @pytest.mark.parametrize("target", [None, "gzip"])
 def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target):
     write_video_file(tmp_path / "a.h5", num_samples=60)
-    write_plain, encode = repacking._write_plain, repacking.encode_chunk
+    write_plain, encode = samples_of._write_plain, samples_of.encode_chunk
 
     def with_an_error(values):
         return np.where(values == values.max(), 0, values).astype(values.dtype)
 
     monkeypatch.setattr(
-        repacking, "_write_plain", lambda d, begin, v: write_plain(d, begin, with_an_error(v))
+        samples_of, "_write_plain", lambda d, begin, v: write_plain(d, begin, with_an_error(v))
     )
     monkeypatch.setattr(
-        repacking, "encode_chunk", lambda name, v, level: encode(name, with_an_error(v), level)
+        samples_of, "encode_chunk", lambda name, v, level: encode(name, with_an_error(v), level)
     )
     with pytest.raises(RepackingError, match=r"a.h5: dataset '/X', sample 0: h5py reads other"):
         repack(tmp_path / "a.h5", tmp_path / "b.h5", compression=target)
@@ -473,7 +479,7 @@ def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target)
 def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
     for number in range(2):
         write_video_file(tmp_path / f"{number}.h5", num_samples=30, first=30 * number)
-    write_plain, looked_at = repacking._write_plain, []
+    write_plain, looked_at = samples_of._write_plain, []
 
     class Looked(stored_samples.Values):
         def read(self, *selection):
@@ -491,7 +497,7 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
         values[-1, -1] += 1
         write_plain(dataset, begin, values)
 
-    monkeypatch.setattr(repacking, "_write_plain", spoil_the_last)
+    monkeypatch.setattr(samples_of, "_write_plain", spoil_the_last)
     with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29: .* in sample 59 of"):
         repack(tmp_path / "?.h5", tmp_path / "more.h5")
     monkeypatch.setattr(stored_samples, "CHECKED_BYTES", 0)
@@ -501,7 +507,7 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
 
 def test_hdf5_is_never_called_by_two_threads_at_once(tmp_path, monkeypatch):
     # Big-endian values are read by HDF5 in the loader's threads, while chunks are written.
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 64)
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 64)
     expected = noise((6000, 4, 4), ">u2")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = expected
@@ -529,7 +535,7 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error):
     write_video_file(tmp_path / "a.h5", chunks=MANY)
     out = tmp_path / "b.h5"
     out.write_bytes(b"the old one")
-    write_plain, seen = repacking._write_plain, []
+    write_plain, seen = samples_of._write_plain, []
 
     def fail_at_the_second_batch(*arguments):
         write_plain(*arguments)
@@ -537,8 +543,8 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error):
         if len(seen) == 2:
             raise error
 
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 4 * 768)
-    monkeypatch.setattr(repacking, "_write_plain", fail_at_the_second_batch)
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 4 * 768)
+    monkeypatch.setattr(samples_of, "_write_plain", fail_at_the_second_batch)
     expected = RepackingError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match=r"could not be written.*: Input/output error$|stop"):
         repack(tmp_path / "a.h5", out, overwrite=True)
@@ -571,8 +577,9 @@ def run_slowly(folder, *lines):
     code = f"""
 import sys, time
 from h5video_data.tools import repack as repacking
+from h5video_data.tools import repack_samples as samples_of
 from h5video_data.tools import stored_samples
-repacking.BATCH_BYTES = 1 << 20
+samples_of.BATCH_BYTES = 1 << 20
 {before}
 try:
     repacking.repack({str(folder / "a.h5")!r}, {str(folder / "b.h5")!r})
@@ -586,11 +593,11 @@ def test_killed(tmp_path):
     write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=(1 << 17,))
     process = run_slowly(
         tmp_path,
-        "write = repacking._write_plain",
+        "write = samples_of._write_plain",
         "def write_plain(dataset, begin, values):",
         "    write(dataset, begin, values)",
         "    if begin: time.sleep(100)",
-        "repacking._write_plain = write_plain",
+        "samples_of._write_plain = write_plain",
     )
     end = time.monotonic() + 60
     while not any(p.stat().st_size > 2 << 20 for p in tmp_path.glob("*.partial")):
@@ -637,7 +644,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "HDF5 says a lot")
 
-    monkeypatch.setattr(repacking, "_write_plain", fail)
+    monkeypatch.setattr(samples_of, "_write_plain", fail)
     with pytest.raises(RepackingError, match=r"nothing of it was left behind: No space left on"):
         repack(path, tmp_path / "d.h5")
     assert files_in(tmp_path) == ["a.h5", "b.h5", "c.h5"]

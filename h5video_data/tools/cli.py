@@ -164,6 +164,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--scale", type=float, metavar="FACTOR", help=text)
     text = "move channels behind rows and columns"
     add("--channels-last", action="store_true", default=None, help=text)
+    text = "write the samples of one side of a split only"
+    add("--subset", choices=["training", "validation"], help=text)
+    text = "with --subset: which part of the samples is for validation"
+    add("--validation-split", type=float, metavar="FRACTION", help=text)
+    add("--seed", type=int, metavar="N", help="of the split (default: 0)")
+    text = "keep samples of a group together: a dataset of ids; or label: as many of each class"
+    add("--split-by", metavar="NAME", help=text)
+    text = "write N files, OUT-00000-of-0000N.h5, ..., with a part of the samples each"
+    add("--shards", type=int, metavar="N", help=text)
     text = "rows of padded numbers are pictures, too: their bytes; none: no row is decoded"
     add("--decode", choices=["auto", "image", "none"], help=text)
     text = "write nothing; estimate size and time"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.errors import (
     ArgumentError,
@@ -29,6 +30,7 @@ from h5video_data.video_set import Component, VideoSet
 from . import transfer
 from .inspection import size_text
 from .links import moved_link
+from .stored_samples import rows_of_files
 
 # A dataset most of whose values are not stored is written out if they take no more bytes than the
 # samples do, or than this.
@@ -73,6 +75,7 @@ class Copier:
         layouts: By name, the arguments of `create_dataset` for the components: those of chunks, and
             `shape` (of a sample) and `dtype` if these are others than before.
         left_out: Datasets that are not copied, and why, by name.
+        samples: Numbers of the samples that are copied, int64, ascending; None: all.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Copier:
         target: h5py.File,
         layouts: dict[str, Any],
         left_out: Mapping[str, str] | None = None,
+        samples: NDArray[np.int64] | None = None,
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
@@ -93,11 +97,12 @@ class Copier:
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
-        counts = video_set.counts.tolist()
-        starts = itertools.accumulate(counts, initial=0)
-        # Path, rows, first row in the new file, and rows in use, of each file.
-        self._rows = list(zip(video_set.paths, self._lengths, starts, counts, strict=False))
-        self._rows_differ = self._lengths != [video_set.num_samples]
+        samples = np.arange(video_set.num_samples) if samples is None else samples
+        self._num_samples = len(samples)
+        # Path, rows, first row in the new file, and rows that are copied, of each file.
+        starts, runs = rows_of_files(video_set, samples)
+        self._rows = list(zip(video_set.paths, self._lengths, starts, runs, strict=False))
+        self._rows_differ = self._lengths != [self._num_samples]
         found = read_sample_count(source, video_set.components[0].name, self._lengths[0])
         self._group = name_bytes(name_text(found.group))
         # Without the attribute, all rows count, and one of the root would count other groups' too.
@@ -114,8 +119,7 @@ class Copier:
         # What `check` compares: the copied attributes of each object, and the copied datasets.
         self._attributes: dict[bytes, list[bytes]] = {}
         self._datasets: list[bytes] = []
-        # The datasets that hold a value for each sample, and those of the samples.
-        self._joined: set[bytes] = set()
+        self._joined: set[bytes] = set()  # those with a value for each sample, and `x`
 
     def copy(self) -> None:
         """Copies everything but the values of the set's components.
@@ -145,7 +149,7 @@ class Copier:
             )
         counted = self._target[self._group]
         if self._has_count and (self._rows_differ or SAMPLE_COUNT not in counted.attrs):
-            counted.attrs[SAMPLE_COUNT] = self._set.num_samples
+            counted.attrs[SAMPLE_COUNT] = self._num_samples
             names = self._attributes[self._copies[transfer.identity(self._source[self._group].id)]]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
         reason = "does not hold a value for each sample; the first file's is used"
@@ -257,7 +261,7 @@ class Copier:
             layout = dict(self._layouts.get(components[0].name, {}))
             sample_shape = layout.pop("shape", components[0].sample_shape)
             dtype = layout.pop("dtype", components[0].dtype)
-            shape = (self._set.num_samples, *sample_shape)
+            shape = (self._num_samples, *sample_shape)
             new = self._target.create_dataset(None, shape, dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
@@ -305,8 +309,8 @@ class Copier:
 
     def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
         """Copies the rows of the samples in use, of all files."""
-        new = transfer.make_like(dataset, self._target, self._set.num_samples)
-        for file_path, length, begin, num_rows in self._rows:
+        new = transfer.make_like(dataset, self._target, self._num_samples)
+        for file_path, length, begin, rows in self._rows:
             with self._opened(file_path) as file:
                 part = find_dataset(file, name_text(path))
                 with transfer.reading(f"{file_path}: dataset {_shown(path)}"):
@@ -319,7 +323,7 @@ class Copier:
                         f"{self._set.paths[0]}, {transfer.type_name(part)} of shape {part.shape} "
                         f"in {file_path}, which has {length} samples"
                     )
-                transfer.copy_rows(part, new, begin, num_rows)
+                transfer.copy_rows(part, new, begin, rows)
         return new
 
     def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.File]:
@@ -377,11 +381,11 @@ class Copier:
         if not old.id.get_type().equal(new.id.get_type()):
             return False
         if path in self._joined:
-            for file_path, _, begin, num_rows in self._rows:
+            for file_path, _, begin, rows in self._rows:
                 with self._opened(file_path) as file:
-                    if not transfer.same_rows(file[path], new, begin, num_rows):
+                    if not transfer.same_rows(file[path], new, begin, rows):
                         return False
-            return len(new) == self._set.num_samples
+            return len(new) == self._num_samples
         if old.shape != new.shape:
             return False
         if old.chunks is not None and not transfer.has_variable_length(old.id.get_type()):

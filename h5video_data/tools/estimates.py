@@ -52,9 +52,10 @@ def estimated(
     form: SampleForm,
     compression: str | None,
     level: int | None,
+    num_samples: int,
     encoding: Encoding | None = None,
 ) -> Estimate:
-    """Reads and encodes some samples, as `repack` would."""
+    """Reads and encodes some samples, as `repack` would, for so many."""
     count = min(video_set.num_samples, _MOST_SAMPLES)
     samples = np.unique(np.linspace(0, video_set.num_samples - 1, count).astype(np.int64))
     begin, nbytes = time.perf_counter(), 0
@@ -69,7 +70,7 @@ def estimated(
                     nbytes += len(encode_chunk(compression, values[0], level)[0])
                 else:
                     nbytes += _nbytes_by_hdf5(values, compression, level)
-    factor = video_set.num_samples / len(samples)
+    factor = num_samples / len(samples)
     seconds = (time.perf_counter() - begin) * factor
     old = sum(os.path.getsize(path) for path in video_set.paths)
     return Estimate(old, round(nbytes * factor), seconds)

@@ -8,50 +8,36 @@ bounded memory; they are written in large batches.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-from h5py._objects import phil
-from numpy.typing import NDArray
-
 from h5video_data.arguments import check_choice, check_whole_number
-from h5video_data.errors import ArgumentError, H5VideoError, RepackingError
+from h5video_data.errors import ArgumentError, RepackingError
 from h5video_data.opening import Paths
-from h5video_data.reading.one_pass import read_once
-from h5video_data.reading.threads import Task, Threads
+from h5video_data.splits import SampleIndices, SplitBy
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
-from h5video_data.storage.filters import encode_chunk, sample_chunks
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.picture_rows import Decode
-from h5video_data.storage.system import num_processors
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import check_not_read, check_out, file_when_complete, not_written, with_progress
-from .copy_rest import Copier, SkippedItem
-from .estimates import Estimate, changed, estimated
+from .atomic_file import check_not_read, check_out
+from .copy_rest import SkippedItem
+from .estimates import Estimate, estimated
 from .inspection import size_text
 from .links import linked_files
-from .packing.encoded_rows import Encoding, Saved, checked_encoding
+from .packing.encoded_rows import Saved, checked_encoding, sum_of
 from .repack_encoded import check_encodable, repack_encoded
 from .repack_frames import repack_frames
+from .repack_samples import batch_size_of, repack_samples
+from .sample_choice import chosen, shard_paths
 from .sample_forms import SampleForm
-from .stored_samples import check_samples, lengths_of_pictures, open_frames
-from .transfer import CACHE_BYTES
+from .stored_samples import open_frames
 
 __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
-
-# Samples are read and written in batches of about this many bytes; of more, up to the second
-# number, if a chunk of the source is larger.
-BATCH_BYTES = 16 << 20
-MAX_BATCH_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -92,6 +78,12 @@ def repack(
     dtype: str | None = None,
     scale: float | None = None,
     channels_last: bool = False,
+    subset: str | None = None,
+    validation_split: float | None = None,
+    seed: int | None = None,
+    split_by: SplitBy = None,
+    indices: SampleIndices = None,
+    shards: int | None = None,
     dry_run: bool = False,
     read_ahead_bytes: int | None = None,
     progress: bool = False,
@@ -165,6 +157,15 @@ def repack(
         scale: What values are multiplied by before they are rounded to uint8: 255, if they are from
             0 to 1.
         channels_last: Whether channels are moved behind rows and columns, if they are before them.
+        subset: "training" or "validation": only the samples of that side of a split are written, in
+            the order of the files.
+        validation_split: With `subset`: the split is that of `video_dataset_from_hdf5`, with these
+            four arguments.
+        seed: Of the split.
+        split_by: Of the split.
+        indices: Only these samples are written, or split.
+        shards: Writes so many files, with neighbouring samples each, and numbers after the name:
+            `out-00000-of-00004.h5`.
         dry_run: Writes nothing, and estimates size and time from some samples.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
             share a chunk take more, each chunk is decoded several times.
@@ -208,82 +209,86 @@ def repack(
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     size = None if image_size is None else tuple(image_size)
     form = SampleForm(bool(channels_last), size, dtype, scale)  # type: ignore[arg-type]
-    if layout == "recordings":
-        if dry_run or chunks is not None:
+    # Frames that are rows of one dataset are encoded in any layout.
+    if layout == "recordings" and (encoding is None or any("*" in name for name in names)):
+        choice = (subset, validation_split, seed, split_by, indices, shards)
+        if (
+            dry_run
+            or chunks is not None
+            or level is not None
+            or form.changes
+            or any(argument is not None for argument in choice)
+        ):
             raise ArgumentError(
-                "Recordings are repacked without `dry_run` and `chunks`. Received: "
-                f"layout='recordings', dry_run={bool(dry_run)}, chunks={chunks!r}"
+                "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
+                "`channels_last`, `level`, `chunks`, `dry_run`, `subset`, `indices` and `shards`; "
+                "repack the result. Received: layout='recordings'"
             )
-        return _to_recordings(
-            path, out, names, form, compression, level, encoding, progress, overwrite
+        check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
+        count, cost = repack_frames(
+            path,
+            out,
+            names,
+            compression=compression,
+            encoding=encoding,
+            progress=progress,
+            overwrite=overwrite,
         )
+        return RepackReport(out, count, names, (), saved=cost)
     chunks = "sample" if layout == "sample-chunks" else chunks
     video_set = open_frames(path, names, decode, form)
     if encoding is not None:
         check_encodable(video_set, form, encoding)
-    if out.exists():
-        check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
-    check_out(out, overwrite=overwrite)
-    if dry_run:
-        estimate = estimated(video_set, form, compression, level, encoding)
-        return RepackReport(out, video_set.num_samples, names, (), estimate)
-    if encoding is not None:
-        skipped, saved = repack_encoded(
-            video_set,
-            out,
-            form,
-            encoding,
-            batch_size=_batch_size(video_set),
-            read_ahead_bytes=read_ahead_bytes,
-            progress=progress,
-            overwrite=overwrite,
-        )
-        return RepackReport(out, video_set.num_samples, names, skipped, saved=saved)
-    layouts = {}
-    for item in video_set.components:
-        shape, new_dtype = form.shape_of(item), form.dtype_of(item)
-        layouts[item.name] = {"shape": shape, "dtype": new_dtype}
-        options = sample_chunks(shape, new_dtype.itemsize, compression, level)
-        if compression is not None or chunks is not None:
-            layouts[item.name] |= {**options, "maxshape": (None, *shape)}
-    if compression is None and chunks is None:
-        _check_space(out, video_set.num_samples * _new_nbytes(video_set, form))
-
-    def check(partial: Path) -> None:
-        copier.check(partial)
-        check_samples(video_set, partial, form)
-
-    num_threads = num_processors()
-    samples, batch_size = np.arange(video_set.num_samples), _batch_size(video_set)
-    batches = read_once(
+    parts = chosen(
+        path,
         video_set,
-        samples,
-        batch_size=batch_size,
-        read_ahead_bytes=read_ahead_bytes,
-        num_threads=num_threads,
+        subset=subset,
+        validation_split=validation_split,
+        seed=seed,
+        split_by=split_by,
+        indices=indices,
+        num_shards=shards,
     )
-    try:
-        with (
-            contextlib.closing(batches),
-            open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
-            file_when_complete(out, RepackingError, check) as (target, output),
-        ):
-            copier = Copier(video_set, source, target, layouts, lengths_of_pictures(video_set))
-            copier.copy()
-            datasets = [copier.new_datasets[item.name] for item in video_set.components]
-            shown = with_progress(
-                (changed(video_set, form, batch) for batch in batches),
-                "repacking",
-                unit="batch",
-                total=-(-len(samples) // batch_size),
+    num_samples = sum(map(len, parts))
+    outs = shard_paths(out, shards)
+    for item in outs:
+        if item.exists():
+            check_not_read(item, sorted(set().union(*map(linked_files, video_set.paths))))
+        check_out(item, overwrite=overwrite)
+    if dry_run:
+        estimate = estimated(video_set, form, compression, level, num_samples, encoding)
+        return RepackReport(out, num_samples, names, (), estimate)
+    skipped: tuple[SkippedItem, ...] = ()
+    saved: list[Saved] = []
+    if encoding is None and compression is None and chunks is None:
+        _check_space(out, num_samples * _new_nbytes(video_set, form))
+    for item, samples in zip(outs, parts, strict=True):
+        if encoding is not None:
+            skipped, cost = repack_encoded(
+                video_set,
+                item,
+                form,
+                encoding,
+                samples,
+                batch_size=batch_size_of(video_set),
+                read_ahead_bytes=read_ahead_bytes,
+                progress=progress,
+                overwrite=overwrite,
+            )
+            saved.append(cost)
+        else:
+            skipped = repack_samples(
+                video_set,
+                item,
+                form,
+                samples,
+                compression=compression,
+                level=level,
+                has_chunks=compression is not None or chunks is not None,
+                read_ahead_bytes=read_ahead_bytes,
                 progress=progress,
             )
-            _write_samples(output.watched(shown), datasets, compression, level, num_threads)
-    except H5VideoError:
-        raise
-    except HDF5_ERRORS as error:
-        raise RepackingError(not_written(out, error)) from error
-    return RepackReport(out, video_set.num_samples, names, tuple(copier.skipped))
+    return RepackReport(out, num_samples, names, skipped, saved=sum_of(saved))
 
 
 # Arguments
@@ -313,84 +318,3 @@ def _check_space(out: Path, needed: int) -> None:
             f"{out} will have {size_text(needed)} or more, and its disk has {size_text(free)} "
             "free. Free some space, choose another disk, or use compression."
         )
-
-
-def _to_recordings(
-    path: Paths,
-    out: Path,
-    names: tuple[str, ...],
-    form: SampleForm,
-    compression: str | None,
-    level: int | None,
-    encoding: Encoding | None,
-    progress: bool,
-    overwrite: bool,
-) -> RepackReport:
-    check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
-    if form.changes or level is not None:
-        raise ArgumentError(
-            "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
-            "`channels_last` and `level`; repack the result. Received: layout='recordings'"
-        )
-    count, saved = repack_frames(
-        path,
-        out,
-        names,
-        compression=compression,
-        encoding=encoding,
-        progress=progress,
-        overwrite=overwrite,
-    )
-    return RepackReport(out, count, names, (), saved=saved)
-
-
-# Samples
-
-
-def _batch_size(video_set: VideoSet) -> int:
-    """Returns how many samples to read at once: unless that is too much, those of whole chunks."""
-    nbytes = sum(component.row_nbytes for component in video_set.components)
-    accesses = [access for component in video_set.components for access in component.accesses]
-    in_chunk = max((a.chunk_rows.num_rows for a in accesses if a.chunk_rows), default=1)
-    size = max(1, BATCH_BYTES // nbytes)
-    in_chunks = -(-size // in_chunk) * in_chunk
-    return in_chunks if in_chunks * nbytes <= MAX_BATCH_BYTES else size
-
-
-def _write_samples(
-    batches: Iterable[Sequence[NDArray[Any]]],
-    datasets: Sequence[h5py.Dataset],
-    compression: str | None,
-    level: int | None,
-    num_threads: int,
-) -> None:
-    """Writes batches, each an array of samples for each dataset."""
-    encodes = compression is not None and COMPRESSIONS[compression].encode is not None
-    begin = 0
-    with contextlib.closing(Threads(num_threads, "h5video_data_encode")) as threads:
-        for batch in batches:
-            for dataset, values in zip(datasets, batch, strict=True):
-                if encodes:
-                    tasks = [
-                        threads.submit(encode_chunk, compression, value, level) for value in values
-                    ]
-                    _write_encoded(dataset, begin, tasks)
-                else:
-                    _write_plain(dataset, begin, values)
-            begin += len(values)
-
-
-def _write_plain(dataset: h5py.Dataset, begin: int, values: NDArray[Any]) -> None:
-    dataset.write_direct(values, dest_sel=np.s_[begin : begin + len(values)])
-
-
-def _write_encoded(
-    dataset: h5py.Dataset, begin: int, tasks: Iterable[Task[tuple[Any, int]]]
-) -> None:
-    zeros = (0,) * (dataset.ndim - 1)
-    for row, task in enumerate(tasks, begin):
-        data, mask = task.result()
-        # h5py (3.14) does not take its own lock for this call, and the loader's threads may call
-        # h5py at the same time.
-        with phil:
-            dataset.id.write_direct_chunk((row, *zeros), data, mask)

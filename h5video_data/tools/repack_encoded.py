@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data import __version__
 from h5video_data.errors import ArgumentError, RepackingError
@@ -51,6 +53,7 @@ def repack_encoded(
     out: Path,
     form: SampleForm,
     encoding: Encoding,
+    samples: NDArray[np.int64],
     *,
     batch_size: int,
     read_ahead_bytes: int | None,
@@ -64,7 +67,7 @@ def repack_encoded(
     Returns:
         What was not copied, and what encoding has saved.
     """
-    components, num_samples = video_set.components, video_set.num_samples
+    components, num_samples = video_set.components, len(samples)
     count = len(components)
     files = sorted({(path, str(identity)) for item in components for path, identity in item.files})
     settings = [str(item) for item in (__version__, form, encoding.codec, encoding.quality)]
@@ -74,13 +77,13 @@ def repack_encoded(
         (),
         np.uint8,
         encoding=encoding,
-        signature=[settings, names, num_samples, files],
+        signature=[settings, names, zlib.crc32(samples.tobytes()), files],
         overwrite=overwrite,
         error_type=RepackingError,
     )
     copiers: list[Copier] = []
     with file.opened(), open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source:
-        _append(file, video_set, form, encoding, batch_size, read_ahead_bytes, progress)
+        _append(file, video_set, form, encoding, samples, batch_size, read_ahead_bytes, progress)
 
         def write(target: h5py.File, output: Output) -> None:
             layouts: dict[str, Any] = {
@@ -88,7 +91,7 @@ def repack_encoded(
                 for number, item in enumerate(components)
             }
             left_out = lengths_of_pictures(video_set)
-            copier = Copier(video_set, source, target, layouts, left_out)
+            copier = Copier(video_set, source, target, layouts, left_out, samples)
             copiers.append(copier)
             copier.copy()
             for number, item in enumerate(components):
@@ -98,7 +101,7 @@ def repack_encoded(
 
         def check(path: Path) -> None:
             copiers[0].check(path)
-            check_samples(video_set, path, form, encoding)
+            check_samples(video_set, path, form, samples, encoding)
 
         file.finish_by(write, check)
     row_nbytes = sum(
@@ -122,13 +125,14 @@ def _append(
     video_set: VideoSet,
     form: SampleForm,
     encoding: Encoding,
+    samples: NDArray[np.int64],
     batch_size: int,
     read_ahead_bytes: int | None,
     progress: bool,
 ) -> None:
     """Appends the rows of the samples that the file does not hold yet, those of each together."""
     done = file.num_rows // len(video_set.components)
-    samples = np.arange(done, video_set.num_samples)
+    samples = samples[done:]
     if not len(samples):
         return
     num_threads = num_processors()

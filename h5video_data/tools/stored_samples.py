@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,10 +51,35 @@ def lengths_of_pictures(video_set: VideoSet) -> dict[str, str]:
     }
 
 
+def rows_of_files(
+    video_set: VideoSet, samples: NDArray[np.int64]
+) -> tuple[list[int], list[list[range]]]:
+    """Divides ascending numbers of samples among the files.
+
+    Returns:
+        For each file, how many are in the files before it, and its rows, as ranges.
+    """
+    starts = np.cumsum([0, *video_set.counts])
+    edges = np.searchsorted(samples, starts).tolist()
+    found = []
+    for start, begin, stop in zip(starts.tolist(), edges, edges[1:], strict=False):
+        rows = samples[begin:stop] - start
+        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        pairs = itertools.pairwise(cuts) if len(rows) else ()
+        found.append([range(int(rows[a]), int(rows[b - 1]) + 1) for a, b in pairs])
+    return edges[:-1], found
+
+
 def check_samples(
-    video_set: VideoSet, path: Path, form: SampleForm, encoding: Encoding | None = None
+    video_set: VideoSet,
+    path: Path,
+    form: SampleForm,
+    samples: NDArray[np.int64],
+    encoding: Encoding | None = None,
 ) -> None:
     """Compares some samples of the new file with those of the old files, both read by h5py.
+
+    `samples` are the numbers that they have in the old files.
 
     Raises:
         RepackingError: They differ.
@@ -62,12 +88,12 @@ def check_samples(
         for component in video_set.components:
             decoded_nbytes = max(part.row_decoded_nbytes for part in component.parts)
             count = max(2, min(CHECKED_SAMPLES, CHECKED_BYTES // decoded_nbytes))
-            samples = np.linspace(0, video_set.num_samples - 1, count).astype(np.int64)
-            for sample in np.unique(samples).tolist():
-                (number,), (row,) = map(list, component.index.rows(np.array([sample])))
+            looked_at = np.linspace(0, len(samples) - 1, count).astype(np.int64)
+            for sample in np.unique(looked_at).tolist():
+                (number,), (row,) = map(list, component.index.rows(samples[sample : sample + 1]))
                 part = component.parts[number]
                 read = _read(part, row).astype(component.dtype)
-                expected = form.apply(read, component, sample)
+                expected = form.apply(read, component, int(samples[sample]))
                 found = new[component.name][sample : sample + 1]
                 if encoding is None:
                     is_same = expected.tobytes() == found.tobytes()

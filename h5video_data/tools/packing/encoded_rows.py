@@ -139,6 +139,14 @@ class Saved:
         )
 
 
+def sum_of(parts: Sequence[Saved]) -> Saved | None:
+    """Returns what was saved in several files; None: nothing was encoded."""
+    if not parts:
+        return None
+    sums = sum(part.raw_nbytes for part in parts), sum(part.nbytes for part in parts)
+    return Saved(parts[0].codec, parts[0].quality, *sums)
+
+
 def checked_encoding(codec: Any, quality: Any, rows: Any, *, compression: Any) -> Encoding | None:
     """Checks the arguments of these names; None: frames are not encoded.
 
