@@ -7,7 +7,7 @@ from pack_helpers import contents, files_in
 from repack_helpers import GZIP
 
 import h5video_data as h5v
-from h5video_data.errors import ArgumentError
+from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.testing import sample_values, write_video_file
 from h5video_data.tools.cli import main
 
@@ -138,6 +138,18 @@ def test_recordings_are_not_torn(tmp_path, options):
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file.attrs["sample_count"] = 30
     h5v.repack(tmp_path / "a.h5", tmp_path / "out.h5", **options)
+
+
+@pytest.mark.parametrize(("x", "y", "count"), [(12, 14, 10), (10, 12, 10), (12, 10, 10)])
+def test_labels_that_cannot_be_chosen_from(tmp_path, x, y, count):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"], file["Y"] = np.zeros((x, 2, 3, 8, 9), np.uint8), np.arange(y)
+        file.attrs["sample_count"] = count
+    with pytest.raises(FileFormatError, match=rf"'/Y' must have as many rows as 'X' has, {x}"):
+        h5v.repack(tmp_path / "a.h5", tmp_path / "out.h5", indices=[3, 5])
+    h5v.repack(tmp_path / "a.h5", tmp_path / "out.h5", indices=[0, 1])  # the first ones
+    with h5v.VideoLoader(tmp_path / "out.h5", shuffle=False) as loader:
+        assert [y.tolist() for _, y in loader] == [[0, 1]]
 
 
 def test_the_command_line(files, tmp_path, capsys):

@@ -6,7 +6,6 @@ import contextlib
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +30,11 @@ from . import transfer
 from .inspection import size_text
 from .links import moved_link
 from .stored_samples import rows_of_files
+from .transfer import SkippedItem
 
 # A dataset most of whose values are not stored is written out if they take no more bytes than the
 # samples do, or than this.
 SPARSE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class SkippedItem:
-    """Something in a file that was not copied.
-
-    Attributes:
-        name: Its kind and name: `dataset '/refs'`.
-        reason: Why it was left out, in words.
-    """
-
-    name: str
-    reason: str
 
 
 class Copier:
@@ -75,7 +62,7 @@ class Copier:
         layouts: By name, the arguments of `create_dataset` for the components: those of chunks, and
             `shape` (of a sample) and `dtype` if these are others than before.
         left_out: Datasets that are not copied, and why, by name.
-        samples: Numbers of the samples that are copied, int64, ascending; None: all.
+        samples: Numbers of the samples that are copied, int64, ascending.
     """
 
     def __init__(
@@ -84,8 +71,8 @@ class Copier:
         source: h5py.File,
         target: h5py.File,
         layouts: dict[str, Any],
-        left_out: Mapping[str, str] | None = None,
-        samples: NDArray[np.int64] | None = None,
+        left_out: Mapping[str, str],
+        samples: NDArray[np.int64],
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
@@ -93,16 +80,17 @@ class Copier:
         self._source = source
         self._target = target
         self._layouts = layouts
-        self._left_out = {name_bytes(n).strip(b"/"): why for n, why in (left_out or {}).items()}
+        self._left_out = {name_bytes(n).strip(b"/"): why for n, why in left_out.items()}
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
-        samples = np.arange(video_set.num_samples) if samples is None else samples
         self._num_samples = len(samples)
         # Path, rows, first row in the new file, and rows that are copied, of each file.
         starts, runs = rows_of_files(video_set, samples)
         self._rows = list(zip(video_set.paths, self._lengths, starts, runs, strict=False))
         self._rows_differ = self._lengths != [self._num_samples]
+        # Whether some are left out before the last one: then, rows are no longer those of samples.
+        self._is_gapped = self._num_samples > 0 and samples[-1] >= self._num_samples
         found = read_sample_count(source, video_set.components[0].name, self._lengths[0])
         self._group = name_bytes(name_text(found.group))
         # Without the attribute, all rows count, and one of the root would count other groups' too.
@@ -231,11 +219,13 @@ class Copier:
 
     def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
         """Tells if rows of a dataset are left out or joined."""
-        # What is in a group beside the one that is counted has samples of its own.
-        group = posixpath.dirname(path)
-        is_counted = posixpath.commonpath([group, self._group]) in (group, self._group)
         has_rows = bool(dataset.shape) and dataset.shape[0] == self._lengths[0]
-        return self._rows_differ and is_counted and has_rows
+        return self._rows_differ and self._is_counted(path) and has_rows
+
+    def _is_counted(self, path: bytes) -> bool:
+        """Tells if a dataset is not in a group beside the one that is counted, with its samples."""
+        group = posixpath.dirname(path)
+        return posixpath.commonpath([group, self._group]) in (group, self._group)
 
     def _copy_dataset(self, item: Any, target: Any, name: bytes, path: bytes, link: Any) -> Any:
         """Copies a dataset without its attributes; a component's, without its values."""
@@ -278,6 +268,15 @@ class Copier:
         Of several files, the values of the first one would be taken for those of all samples.
         """
         group = posixpath.dirname(path)
+        count = int(self._set.counts[0])
+        if self._is_gapped and self._is_counted(path) and dataset.shape:
+            num_rows = dataset.shape[0]
+            if num_rows == count or (num_rows > count and path.endswith(b"/Y")):
+                raise FileFormatError(
+                    f"{self._set.paths[0]}: {_shown(path)} must have as many rows as "
+                    f"{self._set.components[0].name!r} has, {self._lengths[0]}, or none for each "
+                    f"sample, to choose from. Received: {num_rows} rows"
+                )
         beside_x = posixpath.dirname(name_bytes(self._set.components[0].name).strip(b"/"))
         if len(self._rows) == 1 or not dataset.shape or group.strip(b"/") != beside_x:
             return

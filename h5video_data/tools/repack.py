@@ -25,7 +25,6 @@ from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
 
 from .atomic_file import check_not_read, check_out
-from .copy_rest import SkippedItem
 from .estimates import Estimate, estimated
 from .inspection import size_text
 from .links import linked_files
@@ -36,6 +35,7 @@ from .repack_samples import batch_size_of, repack_samples
 from .sample_choice import chosen, shard_paths
 from .sample_forms import SampleForm
 from .stored_samples import open_frames
+from .transfer import SkippedItem
 
 __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
 
@@ -225,7 +225,7 @@ def repack(
                 "repack the result. Received: layout='recordings'"
             )
         check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
-        count, cost = repack_frames(
+        count, cost, skipped = repack_frames(
             path,
             out,
             names,
@@ -234,7 +234,7 @@ def repack(
             progress=progress,
             overwrite=overwrite,
         )
-        return RepackReport(out, count, names, (), saved=cost)
+        return RepackReport(out, count, names, skipped, saved=cost)
     chunks = "sample" if layout == "sample-chunks" else chunks
     video_set = open_frames(path, names, decode, form)
     if encoding is not None:
@@ -258,7 +258,6 @@ def repack(
     if dry_run:
         estimate = estimated(video_set, form, compression, level, num_samples, encoding)
         return RepackReport(out, num_samples, names, (), estimate)
-    skipped: tuple[SkippedItem, ...] = ()
     saved: list[Saved] = []
     if encoding is None and compression is None and chunks is None:
         _check_space(out, num_samples * _new_nbytes(video_set, form))

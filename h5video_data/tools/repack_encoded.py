@@ -27,13 +27,13 @@ from h5video_data.storage.system import num_processors
 from h5video_data.video_set import VideoSet
 
 from .atomic_file import Output, with_progress
-from .copy_rest import Copier, SkippedItem
+from .copy_rest import Copier
 from .estimates import changed
 from .packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
 from .packing.row_files import RowFile
 from .sample_forms import SampleForm
 from .stored_samples import check_samples, lengths_of_pictures
-from .transfer import CACHE_BYTES
+from .transfer import CACHE_BYTES, SkippedItem
 
 
 def check_encodable(video_set: VideoSet, form: SampleForm, encoding: Encoding) -> None:

@@ -22,11 +22,11 @@ from h5video_data.storage.system import num_processors
 from h5video_data.video_set import VideoSet
 
 from .atomic_file import file_when_complete, not_written, with_progress
-from .copy_rest import Copier, SkippedItem
+from .copy_rest import Copier
 from .estimates import changed
 from .sample_forms import SampleForm
 from .stored_samples import check_samples, lengths_of_pictures
-from .transfer import CACHE_BYTES
+from .transfer import CACHE_BYTES, SkippedItem
 
 # Samples are read and written in batches of about this many bytes; of more, up to the second
 # number, if a chunk of the source is larger.

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import h5py
@@ -36,6 +37,19 @@ _MAX_RATIO = 1032
 
 # A part of an array: a slice for each axis, with a start and a stop.
 _Piece = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class SkippedItem:
+    """Something in a file that was not copied.
+
+    Attributes:
+        name: Its kind and name: `dataset '/refs'`.
+        reason: Why it was left out, in words.
+    """
+
+    name: str
+    reason: str
 
 
 class SkipError(Exception):

@@ -198,15 +198,21 @@ class RowFile:
         (self.num_rows, self._end), self._checksum = self._mark, 0
         del self._chunks[self.num_rows :]
 
-    def finish(self, name: str, write_rest: Callable[[h5py.File], None]) -> None:
+    def finish(
+        self,
+        name: str,
+        write_rest: Callable[[h5py.File], None],
+        check: Callable[[Path], None] | None = None,
+    ) -> None:
         """Completes the file.
 
         Args:
             name: Name of the dataset of rows.
             write_rest: Writes everything else.
+            check: Called with the path of the complete, closed file; may raise.
         """
         if self._encoding is not None:
-            self.finish_by(partial(self._write_pictures, self._encoding, name, write_rest))
+            self.finish_by(partial(self._write_pictures, self._encoding, name, write_rest), check)
             return
         if self._compression is None:
             os.ftruncate(self._fd, self._end)
@@ -222,6 +228,8 @@ class RowFile:
                     _watched(output, write_rest, file)
                 _sync(output)
             self._close()  # Windows renames no open file
+            if check is not None:
+                check(self._partial)
             os.replace(self._partial, self._out)
             return
 
@@ -231,7 +239,7 @@ class RowFile:
             self._copy_chunks(dataset, output)
             write_rest(file)
 
-        self.finish_by(write)
+        self.finish_by(write, check)
 
     def finish_by(
         self,
