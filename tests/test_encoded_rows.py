@@ -314,6 +314,7 @@ def test_a_damaged_picture_is_an_error(tmp_path):
 REPACK_CASES = {
     "clips": ((5, 4, 3, 8, 9), {"codec": "jpeg"}, r"frames, not clips.*layout=\"recordings\""),
     "no frames": ((5, 7, 8, 9), {"codec": "jpeg"}, r"\(7, 8, 9\) is not, or could be"),
+    "padded pictures": ((5, 900), {"codec": "jpeg"}, 'decoded with decode="image"'),
     "two readings": ((5, 3, 8, 3), {"codec": "png"}, r"\(3, 8, 3\) is not, or could be"),
     "four channels": ((5, 8, 9, 4), {"codec": "jpeg"}, r"has 1 or 3 channels.*\(8, 9, 4\)"),
     "chunks": ((5, 8, 9), {"codec": "png", "chunks": "sample"}, "without chunks"),

@@ -133,6 +133,7 @@ def test_arguments(files, tmp_path, case):
 def test_recordings_are_not_torn(tmp_path, options):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"], file["length"] = np.zeros((30, 8, 9), np.uint8), [10, 20]
+        file["pixels"] = np.zeros((30, 12, 16, 3), np.uint8)  # which `inspect` opens
     with pytest.raises(ArgumentError, match=r"frames of recordings.*windows=h5v\.Windows\(15"):
         h5v.repack(tmp_path / "a.h5", tmp_path / "out.h5", **options)
     with h5py.File(tmp_path / "a.h5", "a") as file:

@@ -90,10 +90,10 @@ def _check_no_frames(video_set: VideoSet) -> None:
     call = None
     with contextlib.suppress(H5VideoError):
         call = inspect(video_set.paths[0]).call
-    names = [item.name for item in video_set.components]
-    if call is not None and any(f'x="{name.strip("/")}"' in call for name in names):
+    frames = [item.name for item in video_set.components if len(item.sample_shape) < 4]
+    if call is not None and frames:
         raise ArgumentError(
-            f"{video_set.paths[0]}: rows of {names[0]!r} seem to be frames of recordings, which "
+            f"{video_set.paths[0]}: rows of {frames[0]!r} seem to be frames of recordings, which "
             "`indices`, `subset` and `shards` would tear. If they are samples, set the attribute "
             f"`sample_count`. `inspect` opens the file by {call}"
         )

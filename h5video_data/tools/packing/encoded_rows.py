@@ -76,6 +76,11 @@ class Encoding:
                 "Encoded rows are frames, not clips, which are cut when frames of recordings are "
                 f'read. Pack the videos with layout="recordings". {received}'
             )
+        if len(shape) == 1:
+            raise ArgumentError(
+                "Rows must be frames; those that are pictures, padded, are decoded with "
+                f'decode="image". {received}'
+            )
         try:
             axis = channel_axis(shape)
         except PackingError as error:
