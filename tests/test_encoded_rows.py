@@ -389,6 +389,30 @@ def test_repack_on_the_command_line(tmp_path, capsys):
         assert file["X"].compression == "gzip"
 
 
+@pytest.mark.parametrize(
+    ("flags", "compression"),
+    [
+        (["--codec", "gzip"], "gzip"),
+        (["--compression", "gzip"], "gzip"),
+        (["--compression", "lzf", "--codec", "lzf"], "lzf"),
+        (["--compression", "gzip", "--codec", "none"], "gzip"),
+        (["--compression", "none"], None),
+        (["--compression", "lzf", "--codec", "gzip"], "--compression lzf, --codec gzip"),
+        (["--compression", "none", "--codec", "gzip"], "--compression none, --codec gzip"),
+        (["--compression", "gzip", "--codec", "png"], "--codec png, --compression gzip"),
+    ],
+    ids=str,
+)
+def test_compression_and_codec_are_two_flags_for_one_thing(tmp_path, capsys, flags, compression):
+    path = str(write_frames(tmp_path / "a.h5", pictures(5)))
+    status = main(["repack", path, str(tmp_path / "b.h5"), *flags])
+    if status:
+        assert f"Received: {compression}" in capsys.readouterr().err
+    else:
+        with h5py.File(tmp_path / "b.h5") as file:
+            assert file["X"].compression == compression
+
+
 KILLED_REPACK = """
 import os, signal, sys
 import h5video_data as h5v

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from h5video_data import __version__
-from h5video_data.errors import H5VideoError
+from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.system import shell_words
 
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-by", metavar="NAME", help=text)
     text = "write N files, OUT-00000-of-0000N.h5, ..., with a part of the samples each"
     add("--shards", type=int, metavar="N", help=text)
-    text = "rows of padded numbers are pictures, too: their bytes; none: no row is decoded"
+    text = "image: rows of numbers are pictures, too, padded; none: no row is decoded"
     add("--decode", choices=["auto", "image", "none"], help=text)
     text = "write nothing; estimate size and time"
     add("--dry-run", action="store_true", default=None, help=text)
@@ -333,8 +333,13 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(options).items()
         if name not in others and value is not None
     }
-    if found.get("codec", "none") not in ("none", *CODECS):
-        found.setdefault("compression", found.pop("codec"))
+    if found.get("codec") not in (None, "none", *CODECS):
+        codec = found.pop("codec")
+        if found.setdefault("compression", codec) != codec:
+            raise ArgumentError(
+                "`compression` and `codec` must not name two compressions. Received: "
+                f"compression={found['compression']!r}, codec={codec!r}"
+            )
     for name in ("compression", "codec"):
         if found.get(name) == "none":
             del found[name]
