@@ -60,7 +60,8 @@ class Copier:
         source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
         layouts: By name, the arguments of `create_dataset` for the components: those of chunks, and
-            `shape` (of a sample) and `dtype` if these are others than before.
+            `shape` (of a sample) and `dtype` if these are others than before; or `made`, the
+            dataset itself, without a name.
         left_out: Datasets that are not copied, and why, by name.
         samples: Numbers of the samples that are copied, int64, ascending.
     """
@@ -252,7 +253,9 @@ class Copier:
             sample_shape = layout.pop("shape", components[0].sample_shape)
             dtype = layout.pop("dtype", components[0].dtype)
             shape = (self._num_samples, *sample_shape)
-            new = self._target.create_dataset(None, shape, dtype, **layout)
+            new = layout.pop("made", None)
+            if new is None:
+                new = self._target.create_dataset(None, shape, dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
             new = self._join(dataset, path) if is_joined else self._copy_values(dataset)

@@ -119,13 +119,15 @@ def repack(
 
     With `codec="jpeg"`, rows that are frames, (rows, columns) or with 1 or 3 channels, first or
     last, are encoded as JPEGs, which loses some detail; `video_dataset_from_hdf5` delivers them
-    with channels last. After a kill, the same call goes on where it was. Rows that are JPEG or PNG
-    pictures are decoded, once: without `codec`, the new file holds raw frames, which take ten times
-    the space and more.
+    with channels last. Rows that are JPEG or PNG pictures are decoded, once: without `codec`, the
+    new file holds raw frames, which take ten times the space and more.
 
     The file appears under its name only when it is complete. Until then it is written next to it,
-    as `<out>.<random>.partial`, which is removed on an error; a process that is killed leaves it
-    behind. Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
+    as `<out>.partial`, which is removed on an error. If the process is killed, the same call goes
+    on where it was. Where samples are in chunks, or `x` are several datasets that are not encoded,
+    it begins anew, and leaves `<out>.<random>.partial` behind.
+
+    Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
     everything that was copied beside them, from the old file and the new one, and compares them.
     The source is only read.
 
@@ -149,7 +151,8 @@ def repack(
             "recordings" is for files with a dataset for each frame, `x="images/image*"` or `"*/*"`:
             the last `*` is the frame, and those before it the recording. Frames become rows of `X`,
             for `Windows(..., bounds="length")`; those of a second name, such as `x=["frame_*_x",
-            "frame_*_y"]`, of `Y`. Nothing else is copied.
+            "frame_*_y"]`, of `Y`; an attribute that all frames have, of a dataset of its name.
+            Everything else keeps its name; of several files, in a group for each.
         image_size: (rows, columns) to which frames are scaled, whatever their aspect ratio: a pixel
             is the average of those that it covers. None: as they are.
         dtype: "uint8" stores values as bytes, which they must fit: whole numbers from 0 to 255.
@@ -286,6 +289,7 @@ def repack(
                 has_chunks=compression is not None or chunks is not None,
                 read_ahead_bytes=read_ahead_bytes,
                 progress=progress,
+                overwrite=overwrite,
             )
     return RepackReport(out, num_samples, names, skipped, saved=sum_of(saved))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data import __version__
 from h5video_data.errors import ArgumentError, RepackingError
 from h5video_data.reading.one_pass import read_once
 from h5video_data.reading.threads import Threads
@@ -32,7 +30,7 @@ from .estimates import changed
 from .packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
 from .packing.row_files import RowFile
 from .sample_forms import SampleForm
-from .stored_samples import check_samples, lengths_of_pictures
+from .stored_samples import check_samples, lengths_of_pictures, signature_of
 from .transfer import CACHE_BYTES, SkippedItem
 
 
@@ -69,15 +67,12 @@ def repack_encoded(
     """
     components, num_samples = video_set.components, len(samples)
     count = len(components)
-    files = sorted({(path, str(identity)) for item in components for path, identity in item.files})
-    settings = [str(item) for item in (__version__, form, encoding.codec, encoding.quality)]
-    names = [item.name for item in components]
     file = RowFile(
         out,
         (),
         np.uint8,
         encoding=encoding,
-        signature=[settings, names, zlib.crc32(samples.tobytes()), files],
+        signature=signature_of(video_set, form, samples, encoding),
         overwrite=overwrite,
         error_type=RepackingError,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from h5video_data.video_set import VideoSet
 from .atomic_file import file_when_complete, not_written, with_progress
 from .copy_rest import Copier
 from .estimates import changed
+from .packing.row_files import RowFile
 from .sample_forms import SampleForm
-from .stored_samples import check_samples, lengths_of_pictures
+from .stored_samples import check_samples, lengths_of_pictures, signature_of
 from .transfer import CACHE_BYTES, SkippedItem
 
 # Samples are read and written in batches of about this many bytes; of more, up to the second
@@ -45,8 +46,22 @@ def repack_samples(
     has_chunks: bool,
     read_ahead_bytes: int | None,
     progress: bool,
+    overwrite: bool,
 ) -> tuple[SkippedItem, ...]:
-    """Writes a file with the samples of these numbers; returns what was not copied."""
+    """Writes a file with the samples of these numbers; returns what was not copied.
+
+    After a kill, one dataset that is stored contiguously is gone on with where it was.
+    """
+    if len(video_set.components) == 1 and not has_chunks:
+        return _repack_in_place(
+            video_set,
+            out,
+            form,
+            samples,
+            read_ahead_bytes=read_ahead_bytes,
+            progress=progress,
+            overwrite=overwrite,
+        )
     layouts = {}
     for item in video_set.components:
         shape, dtype = form.shape_of(item), form.dtype_of(item)
@@ -92,6 +107,68 @@ def repack_samples(
     return tuple(copier.skipped)
 
 
+def _repack_in_place(
+    video_set: VideoSet,
+    out: Path,
+    form: SampleForm,
+    samples: NDArray[np.int64],
+    *,
+    read_ahead_bytes: int | None,
+    progress: bool,
+    overwrite: bool,
+) -> tuple[SkippedItem, ...]:
+    (item,), batch_size = video_set.components, batch_size_of(video_set)
+    file = RowFile(
+        out,
+        form.shape_of(item),
+        form.dtype_of(item),
+        signature=signature_of(video_set, form, samples),
+        overwrite=overwrite,
+        error_type=RepackingError,
+    )
+    copiers: list[Copier] = []
+    try:
+        with file.opened(), open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source:
+            rest = samples[file.num_rows :]
+            batches = (
+                read_once(video_set, rest, batch_size=batch_size, read_ahead_bytes=read_ahead_bytes)
+                if len(rest)
+                else _no_batches()
+            )
+            with contextlib.closing(batches):
+                for (values,) in with_progress(
+                    (changed(video_set, form, batch) for batch in batches),
+                    "repacking",
+                    unit="batch",
+                    total=-(-len(samples) // batch_size),
+                    initial=file.num_rows // batch_size,
+                    progress=progress,
+                ):
+                    _write_plain(file, file.num_rows, values)
+                    file.commit({})
+
+            def write(target: h5py.File, dataset: h5py.Dataset) -> None:
+                left_out = lengths_of_pictures(video_set)
+                layouts = {item.name: {"made": dataset}}
+                copiers.append(Copier(video_set, source, target, layouts, left_out, samples))
+                copiers[0].copy()
+
+            def check(partial: Path) -> None:
+                copiers[0].check(partial)
+                check_samples(video_set, partial, form, samples)
+
+            file.finish_in_place(write, check)
+    except H5VideoError:
+        raise
+    except HDF5_ERRORS as error:
+        raise RepackingError(not_written(out, error)) from error
+    return tuple(copiers[0].skipped)
+
+
+def _no_batches() -> Generator[Any, None, None]:
+    yield from ()
+
+
 def batch_size_of(video_set: VideoSet) -> int:
     """Returns how many samples to read at once: unless that is too much, those of whole chunks."""
     nbytes = sum(component.row_nbytes for component in video_set.components)
@@ -125,7 +202,10 @@ def _write_samples(
             begin += len(values)
 
 
-def _write_plain(dataset: h5py.Dataset, begin: int, values: NDArray[Any]) -> None:
+def _write_plain(dataset: h5py.Dataset | RowFile, begin: int, values: NDArray[Any]) -> None:
+    if isinstance(dataset, RowFile):
+        dataset.append(values)
+        return
     dataset.write_direct(values, dest_sel=np.s_[begin : begin + len(values)])
 
 

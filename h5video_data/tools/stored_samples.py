@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data import __version__
 from h5video_data.errors import RepackingError
 from h5video_data.opening import Paths, open_video_set
 from h5video_data.storage.hdf5_files import open_file
@@ -49,6 +51,20 @@ def lengths_of_pictures(video_set: VideoSet) -> dict[str, str]:
         for item in video_set.components
         if isinstance(item.parts[0], StoredPictures)
     }
+
+
+def signature_of(
+    video_set: VideoSet,
+    form: SampleForm,
+    samples: NDArray[np.int64],
+    encoding: Encoding | None = None,
+) -> list[Any]:
+    """Returns what the rows of a new file depend on, for a `RowFile`."""
+    components = video_set.components
+    files = sorted({(path, str(identity)) for item in components for path, identity in item.files})
+    codec = None if encoding is None else (encoding.codec, encoding.quality)
+    settings = [str(item) for item in (__version__, form, codec, video_set.counts.tolist())]
+    return [settings, [item.name for item in components], zlib.crc32(samples.tobytes()), files]
 
 
 def rows_of_files(

@@ -215,22 +215,12 @@ class RowFile:
             self.finish_by(partial(self._write_pictures, self._encoding, name, write_rest), check)
             return
         if self._compression is None:
-            os.ftruncate(self._fd, self._end)
-            with Output(self._partial, is_new=False) as output:
-                with h5py.File(self._partial, "w", fileobj=output, **_IN_PLACE) as file:
-                    shape = (self.num_rows, *self._row_shape)
-                    address = _make_contiguous(file, name, shape, self._dtype)
-                    if self.num_rows and address != self._begin:
-                        raise self._error_type(
-                            f"HDF5 has put {name!r} at byte {address} of {self._out}, and its rows "
-                            f"begin at {self._begin}. Nothing was written."
-                        )
-                    _watched(output, write_rest, file)
-                _sync(output)
-            self._close()  # Windows renames no open file
-            if check is not None:
-                check(self._partial)
-            os.replace(self._partial, self._out)
+
+            def link(file: h5py.File, dataset: h5py.Dataset) -> None:
+                file[name] = dataset
+                write_rest(file)
+
+            self.finish_in_place(link, check)
             return
 
         def write(file: h5py.File, output: Output) -> None:
@@ -240,6 +230,35 @@ class RowFile:
             write_rest(file)
 
         self.finish_by(write, check)
+
+    def finish_in_place(
+        self,
+        write: Callable[[h5py.File, h5py.Dataset], None],
+        check: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Completes a file of rows that are stored contiguously.
+
+        Args:
+            write: Is given the dataset of rows, without a name yet, and writes all else.
+            check: Called with the path of the complete, closed file; may raise.
+        """
+        os.ftruncate(self._fd, self._end)
+        with Output(self._partial, is_new=False) as output:
+            with h5py.File(self._partial, "w", fileobj=output, **_IN_PLACE) as file:
+                shape = (self.num_rows, *self._row_shape)
+                dataset = _make_contiguous(file, shape, self._dtype)
+                address = dataset.id.get_offset()
+                if self.num_rows and address != self._begin:
+                    raise self._error_type(
+                        f"HDF5 has put the rows at byte {address} of {self._out}, and they begin "
+                        f"at {self._begin}. Nothing was written."
+                    )
+                _watched(output, lambda file: write(file, dataset), file)
+            _sync(output)
+        self._close()  # Windows renames no open file
+        if check is not None:
+            check(self._partial)
+        os.replace(self._partial, self._out)
 
     def finish_by(
         self,
@@ -353,22 +372,18 @@ def _sync(output: Output) -> None:
     os.fsync(output.fileno())
 
 
-def _make_contiguous(
-    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> int | None:
-    """Creates a dataset without writing to its bytes; returns their address."""
+def _make_contiguous(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    """Creates a dataset without a name, and without writing to its bytes."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.CONTIGUOUS)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple(shape)
     stored_type = h5py.h5t.py_create(dtype, logical=True)
-    made = h5py.h5d.create(file.id, name.encode(), stored_type, space, plist)
-    address: int | None = made.get_offset()
-    return address
+    return h5py.Dataset(h5py.h5d.create(file.id, None, stored_type, space, plist))
 
 
 def _first_address(row_shape: Sequence[int], dtype: np.dtype[Any]) -> int:
     """Returns where HDF5 puts the values of a new file's first dataset."""
     with h5py.File("-", "w", fileobj=io.BytesIO(), **_IN_PLACE) as file:
-        return _make_contiguous(file, "-", (1, *row_shape), dtype) or 0
+        return _make_contiguous(file, (1, *row_shape), dtype).id.get_offset() or 0
