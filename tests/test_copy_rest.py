@@ -242,3 +242,29 @@ def test_names_of_x(tmp_path):
     with h5py.File(tmp_path / "b.h5") as file:
         assert file["X"].chunks == MANY  # as it was
         assert_same(file["X"][()], sample_values(np.arange(20)))
+
+
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_other_groups_keep_all_of_their_samples(tmp_path, num_files):
+    for number in range(num_files):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["train/X"] = np.arange(5)[:, np.newaxis]
+            file["test/X"] = np.arange(30)[:, np.newaxis]
+    repack(tmp_path / "?.h5", tmp_path / "new.h5", x="train/X")
+    for name, count in (("train/X", 5 * num_files), ("test/X", 30)):
+        with h5v.VideoLoader(tmp_path / "new.h5", x=name, y=None, shuffle=False) as loader:
+            assert loader.num_samples == count
+    with h5py.File(tmp_path / "new.h5") as file:
+        assert "sample_count" not in file.attrs
+
+
+def test_a_count_of_other_groups_does_not_cut_what_was_joined(tmp_path):
+    for number in range(3):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["train/X"] = np.arange(5)[:, np.newaxis]
+            file["test/X"] = np.arange(30)[:, np.newaxis]
+            file.attrs["sample_count"] = 12
+    repack(tmp_path / "?.h5", tmp_path / "new.h5", x="train/X")
+    for name, count in (("train/X", 15), ("test/X", 12)):
+        with h5v.VideoLoader(tmp_path / "new.h5", x=name, y=None, shuffle=False) as loader:
+            assert loader.num_samples == count

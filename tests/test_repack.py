@@ -39,6 +39,8 @@ from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
 from h5video_data.tools import repack as repacking
+from h5video_data.tools import repack_samples as samples_of
+from h5video_data.tools import stored_samples
 from h5video_data.tools.cli import main
 from h5video_data.tools.repack import COMPRESSIONS, SkippedItem, repack
 
@@ -291,8 +293,8 @@ def sets(draw):
 def test_any_set(case, compression, batch_bytes, read_ahead_bytes):
     shape, dtype, files = case
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repacking, "BATCH_BYTES", batch_bytes)
-        patch.setattr(repacking, "MAX_BATCH_BYTES", 4 * batch_bytes)
+        patch.setattr(samples_of, "BATCH_BYTES", batch_bytes)
+        patch.setattr(samples_of, "MAX_BATCH_BYTES", 4 * batch_bytes)
         paths, expected, ids = [], [], []
         for number, (length, count, options) in enumerate(files):
             paths.append(os.path.join(folder, f"{number}.h5"))
@@ -312,7 +314,8 @@ def test_any_set(case, compression, batch_bytes, read_ahead_bytes):
         assert_same(stored(out, "clips/X")[-1], native(np.concatenate(expected)))
         with h5py.File(out) as file:
             assert file["id"].asstr()[:].tolist() == ids
-            assert file.attrs["sample_count"] == len(ids) == report.num_samples
+            assert len(ids) == report.num_samples
+            assert file.attrs.get("sample_count", len(ids)) == len(ids)
 
 
 # --------------------------------------------------------------------------- several files
@@ -397,8 +400,13 @@ def test_files_with_other_classes(tmp_path):
 @pytest.mark.parametrize("chunks", [ONE, MANY, (4, 2, 3, 8, 3), (7, 4, 3, 8, 8)])
 def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5", num_samples=60, chunks=chunks, **GZIP)
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 3 * 768)
-    write_plain, decode_chunk, sizes, decoded = repacking._write_plain, sources.decode_chunk, [], []
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 3 * 768)
+    write_plain, decode_chunk, sizes, decoded = (
+        samples_of._write_plain,
+        sources.decode_chunk,
+        [],
+        [],
+    )
 
     def record(dataset, begin, values):
         sizes.append(len(values))
@@ -408,7 +416,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
         decoded.append(1)
         decode_chunk(*arguments)
 
-    monkeypatch.setattr(repacking, "_write_plain", record)
+    monkeypatch.setattr(samples_of, "_write_plain", record)
     for module in (sources, slabs):
         monkeypatch.setattr(module, "decode_chunk", count)
     repack(tmp_path / "a.h5", tmp_path / "b.h5")
@@ -418,7 +426,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
     assert sum(sizes) == 60
 
     # Where a whole slab is too much, batches stay small.
-    monkeypatch.setattr(repacking, "MAX_BATCH_BYTES", 3 * 768)
+    monkeypatch.setattr(samples_of, "MAX_BATCH_BYTES", 3 * 768)
     sizes.clear()
     repack(tmp_path / "a.h5", tmp_path / "b.h5", overwrite=True)
     assert max(sizes) == 3
@@ -430,7 +438,7 @@ def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch,
     "options", [{}, {"chunks": (1, 1 << 16)}, {"chunks": (32, 1 << 14), **GZIP}]
 )
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 1 << 20)
     # tracemalloc does not see what is mapped.
     monkeypatch.setattr(buffers, "LEAST_MAPPED_NBYTES", 1 << 40)
     peaks = []
@@ -453,16 +461,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
 @pytest.mark.parametrize("target", [None, "gzip"])
 def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target):
     write_video_file(tmp_path / "a.h5", num_samples=60)
-    write_plain, encode = repacking._write_plain, repacking.encode_chunk
+    write_plain, encode = samples_of._write_plain, samples_of.encode_chunk
 
     def with_an_error(values):
         return np.where(values == values.max(), 0, values).astype(values.dtype)
 
     monkeypatch.setattr(
-        repacking, "_write_plain", lambda d, begin, v: write_plain(d, begin, with_an_error(v))
+        samples_of, "_write_plain", lambda d, begin, v: write_plain(d, begin, with_an_error(v))
     )
     monkeypatch.setattr(
-        repacking, "encode_chunk", lambda name, v, level: encode(name, with_an_error(v), level)
+        samples_of, "encode_chunk", lambda name, v, level: encode(name, with_an_error(v), level)
     )
     with pytest.raises(RepackingError, match=r"a.h5: dataset '/X', sample 0: h5py reads other"):
         repack(tmp_path / "a.h5", tmp_path / "b.h5", compression=target)
@@ -472,14 +480,14 @@ def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target)
 def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
     for number in range(2):
         write_video_file(tmp_path / f"{number}.h5", num_samples=30, first=30 * number)
-    write_plain, looked_at = repacking._write_plain, []
+    write_plain, looked_at = samples_of._write_plain, []
 
-    class Looked(repacking.Values):
+    class Looked(stored_samples.Values):
         def read(self, *selection):
             looked_at.append((os.path.basename(self.dataset.file.filename), selection[0].start))
             return super().read(*selection)
 
-    monkeypatch.setattr(repacking, "Values", Looked)
+    monkeypatch.setattr(stored_samples, "Values", Looked)
     repack(tmp_path / "?.h5", tmp_path / "out.h5")
     assert len(looked_at) == 16
     assert looked_at[0] == ("0.h5", 0)
@@ -490,17 +498,17 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
         values[-1, -1] += 1
         write_plain(dataset, begin, values)
 
-    monkeypatch.setattr(repacking, "_write_plain", spoil_the_last)
+    monkeypatch.setattr(samples_of, "_write_plain", spoil_the_last)
     with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29: .* in sample 59 of"):
         repack(tmp_path / "?.h5", tmp_path / "more.h5")
-    monkeypatch.setattr(repacking, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(stored_samples, "CHECKED_BYTES", 0)
     with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29"):
         repack(tmp_path / "?.h5", tmp_path / "more.h5")
 
 
 def test_hdf5_is_never_called_by_two_threads_at_once(tmp_path, monkeypatch):
     # Big-endian values are read by HDF5 in the loader's threads, while chunks are written.
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 64)
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 64)
     expected = noise((6000, 4, 4), ">u2")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = expected
@@ -524,11 +532,14 @@ def test_a_chunk_that_cannot_be_decoded(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt("stop")])
-def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("chunks", "partial"), [(None, r"b\.h5\.partial"), ("sample", r"b\.h5\.[0-9a-f]{8}\.partial")]
+)
+def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error, chunks, partial):
     write_video_file(tmp_path / "a.h5", chunks=MANY)
     out = tmp_path / "b.h5"
     out.write_bytes(b"the old one")
-    write_plain, seen = repacking._write_plain, []
+    write_plain, seen = samples_of._write_plain, []
 
     def fail_at_the_second_batch(*arguments):
         write_plain(*arguments)
@@ -536,31 +547,32 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error):
         if len(seen) == 2:
             raise error
 
-    monkeypatch.setattr(repacking, "BATCH_BYTES", 4 * 768)
-    monkeypatch.setattr(repacking, "_write_plain", fail_at_the_second_batch)
+    monkeypatch.setattr(samples_of, "BATCH_BYTES", 4 * 768)
+    monkeypatch.setattr(samples_of, "_write_plain", fail_at_the_second_batch)
     expected = RepackingError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match=r"could not be written.*: Input/output error$|stop"):
-        repack(tmp_path / "a.h5", out, overwrite=True)
-    assert re.fullmatch(r"b\.h5\.[0-9a-f]{8}\.partial", seen[1][2])
+        repack(tmp_path / "a.h5", out, chunks=chunks, overwrite=True)
+    assert re.fullmatch(partial, seen[1][2])
     assert files_in(tmp_path) == ["a.h5", "b.h5"]
     assert out.read_bytes() == b"the old one"
     repack(tmp_path / "a.h5", out, overwrite=True)
     assert_same(stored(out)[-1], sample_values(np.arange(20)))
 
 
-def test_the_file_is_on_disk_and_whole_before_it_gets_its_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("chunks", [None, "sample"])
+def test_the_file_is_on_disk_and_whole_before_it_gets_its_name(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5")
     fsync, seen = os.fsync, []
 
     def record(descriptor):
-        (partial,) = tmp_path.glob("b.h5.*.partial")
+        (partial,) = tmp_path.glob("b.h5.*partial")
         assert os.fstat(descriptor).st_ino == partial.stat().st_ino
         assert_same(stored(partial)[-1], sample_values(np.arange(20)))
         seen.append((tmp_path / "b.h5").exists())
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
-    repack(tmp_path / "a.h5", tmp_path / "b.h5")
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", chunks=chunks)
     assert seen == [False]
 
 
@@ -570,7 +582,8 @@ def run_slowly(folder, *lines):
     code = f"""
 import sys, time
 from h5video_data.tools import repack as repacking
-repacking.BATCH_BYTES = 1 << 20
+from h5video_data.tools import repack_samples as samples_of
+samples_of.BATCH_BYTES = 1 << 20
 {before}
 try:
     repacking.repack({str(folder / "a.h5")!r}, {str(folder / "b.h5")!r})
@@ -580,15 +593,16 @@ except Exception as error:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
-def test_killed(tmp_path):
+@pytest.mark.parametrize("change", [None, "source", "samples"])
+def test_killed(tmp_path, monkeypatch, change):
     write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=(1 << 17,))
     process = run_slowly(
         tmp_path,
-        "write = repacking._write_plain",
+        "write = samples_of._write_plain",
         "def write_plain(dataset, begin, values):",
         "    write(dataset, begin, values)",
-        "    if begin: time.sleep(100)",
-        "repacking._write_plain = write_plain",
+        "    if begin > 10: time.sleep(100)",
+        "samples_of._write_plain = write_plain",
     )
     end = time.monotonic() + 60
     while not any(p.stat().st_size > 2 << 20 for p in tmp_path.glob("*.partial")):
@@ -597,12 +611,24 @@ def test_killed(tmp_path):
         time.sleep(0.02)
     process.kill()
     process.communicate(timeout=250)
-    assert [re.sub(r"\.\w{8}\.", ".*.", name) for name in files_in(tmp_path)] == [
-        "a.h5",
-        "b.h5.*.partial",
-    ]
-    repack(tmp_path / "a.h5", tmp_path / "b.h5")
-    assert_same(stored(tmp_path / "b.h5")[-1], sample_values(np.arange(30), (1 << 17,)))
+    assert files_in(tmp_path) == ["a.h5", "b.h5.partial", "b.h5.partial.journal"]
+    numbers, options = np.arange(30), {}
+    if change == "source":
+        write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=(1 << 17,), first=7)
+        numbers += 7
+    if change == "samples":
+        numbers, options = numbers[1:], {"indices": numbers[1:]}
+    written, write_plain = [], samples_of._write_plain
+
+    def record(dataset, begin, values):
+        written.append(begin)
+        write_plain(dataset, begin, values)
+
+    monkeypatch.setattr(samples_of, "_write_plain", record)
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", **options)
+    assert_same(stored(tmp_path / "b.h5")[-1], sample_values(numbers, (1 << 17,)))
+    assert (written[0] > 10) == (change is None)
+    assert files_in(tmp_path) == ["a.h5", "b.h5"]
 
 
 def test_a_file_that_may_not_grow_is_removed(tmp_path):
@@ -635,7 +661,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "HDF5 says a lot")
 
-    monkeypatch.setattr(repacking, "_write_plain", fail)
+    monkeypatch.setattr(samples_of, "_write_plain", fail)
     with pytest.raises(RepackingError, match=r"nothing of it was left behind: No space left on"):
         repack(path, tmp_path / "d.h5")
     assert files_in(tmp_path) == ["a.h5", "b.h5", "c.h5"]

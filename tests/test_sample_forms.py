@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -12,6 +15,7 @@ from pack_helpers import contents, files_in
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, FileFormatError, RepackingError
 from h5video_data.tools.cli import main
+from h5video_data.tools.packing.row_files import RowFile
 from h5video_data.tools.repack import repack
 from h5video_data.tools.sample_forms import _resized
 
@@ -172,6 +176,92 @@ def test_a_dataset_a_frame_with_values(tmp_path):
         repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings")
     with pytest.raises(ArgumentError, match=r"with a \*.*Received: x=\['X'\]"):
         repack(tmp_path / "a.h5", tmp_path / "c.h5", layout="recordings")
-    with pytest.raises(ArgumentError, match=r"without `dry_run`.*dry_run=True"):
+    with pytest.raises(ArgumentError, match=r"without .*`dry_run`.*layout='recordings'"):
         repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings", dry_run=True)
     assert files_in(tmp_path) == ["a.h5", "b.h5"]
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"codec": "png"}], ids=str)
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_a_dataset_a_frame_with_attributes_and_others(tmp_path, options, num_files):
+    for number in range(num_files):
+        names = [f"images/image{t:09}" for t in range(70)]
+        frames_of(tmp_path / f"{number}.h5", names, range(70))
+        with h5py.File(tmp_path / f"{number}.h5", "a") as file:
+            for t, name in enumerate(names):
+                file[name].attrs.update(timestamp=t / 8 + number, kind="grey", size=[4, 5])
+            file[names[3]].attrs["note"] = "dark"
+            file["events/xs"] = np.arange(9) + number
+            file["events"].attrs["unit"] = "pixels"
+            file.create_dataset("events/ps", data=np.ones(9, "?"), chunks=(4,), compression="gzip")
+            file["events/xs"].attrs["offset"] = 3
+            file["names"] = ["a", "bc"]
+            file["Y"] = np.zeros(3)
+            file.attrs["camera"] = "left"
+    layout = {"x": "images/image*", "layout": "recordings"}
+    report = repack(sorted(tmp_path.glob("?.h5")), tmp_path / "out.h5", **layout, **options)
+    with h5py.File(tmp_path / "out.h5") as file:
+        times = np.concatenate([np.arange(70) / 8 + number for number in range(num_files)])
+        assert file["timestamp"][()].tolist() == times.tolist()
+        assert {*file["kind"].asstr()[()]} == {"grey"}
+        assert file["size"][()].tolist() == [[4, 5]] * 70 * num_files
+        for number in range(num_files):
+            group = file["/"] if num_files == 1 else file[f"{number}.h5"]
+            assert group["events/xs"][()].tolist() == (np.arange(9) + number).tolist()
+            assert dict(group["events/xs"].attrs) == {"offset": 3}
+            assert dict(group["events"].attrs) == {"unit": "pixels"}
+            assert group["events/ps"].compression == "gzip"
+            assert group["names"].asstr()[()].tolist() == ["a", "bc"]
+            assert group.attrs["camera"] == "left"
+            assert "images" not in group
+    with h5v.VideoLoader(tmp_path / "out.h5", y=None, shuffle=False, batch_size=200) as loader:
+        (x,) = loader
+    assert x[:, 0, 0, 0].tolist() == [*range(70)] * num_files
+    skipped = {item.name: item.reason for item in report.skipped}
+    expected = {"attribute 'note' of frames": f"is that of {num_files} of {70 * num_files} frames"}
+    if num_files == 1:
+        name = f"'Y' of {tmp_path / '0.h5'}"
+        expected[name] = "has a name that another dataset has in the new file"
+    assert skipped == expected
+
+
+KILLED = """
+import os, signal, sys
+import h5video_data as h5v
+from h5video_data.tools import repack_frames
+commit, seen = repack_frames.RowFile.commit, []
+def kill(*arguments):
+    commit(*arguments)
+    seen.append(1)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+repack_frames.RowFile.commit = kill
+h5v.repack(sys.argv[1], sys.argv[2], x=["*/x*", "*/y*"], layout="recordings")
+"""
+
+
+@pytest.mark.slow
+def test_datasets_that_are_frames_go_on_after_a_kill(tmp_path, monkeypatch):
+    path, out = tmp_path / "a.h5", tmp_path / "out.h5"
+    with h5py.File(path, "w") as file:
+        for t in range(20):
+            file[f"{t // 4}/x{t}"] = np.full((4, 5, 3), t, np.uint8)
+            file[f"{t // 4}/y{t}"] = t
+            file[f"{t // 4}/x{t}"].attrs["timestamp"] = t / 8
+    command = [sys.executable, "-c", KILLED, str(path), str(out)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert files_in(tmp_path) == ["a.h5", "out.h5.partial", "out.h5.partial.journal"]
+    appended = []
+
+    def record(self, rows, append=RowFile.append):
+        appended.append(len(rows))
+        append(self, rows)
+
+    monkeypatch.setattr(RowFile, "append", record)
+    repack(path, out, x=["*/x*", "*/y*"], layout="recordings")
+    assert appended == [4, 4]
+    data, _ = contents(out)
+    assert data["X"][:, 0, 0, 0].tolist() == data["Y"].tolist() == [*range(20)]
+    assert data["timestamp"].tolist() == [t / 8 for t in range(20)]
+    assert data["length"].tolist() == [4] * 5
+    assert files_in(tmp_path) == ["a.h5", "out.h5"]

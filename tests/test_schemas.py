@@ -221,6 +221,7 @@ BOUNDS = {
     "starts first": ({"ep_len": LENGTHS, "ep_end": ENDS, "ep_offset": STARTS}, '"ep_offset"'),
     "the ones of this dataset": ({"frames_idx": [0, 50], "a_idx": [0, 30, 60]}, '"frames_idx"'),
     "what fits": ({"a_len": [1, 2], "ep_start": [1, 20], "z_ends": ENDS}, '"z_ends"'),
+    "first frames": ({"length": [40, 50], "start_frame": [0, 0]}, '"length"'),
     "two readings": ({"ep_len": [0, 31, 59]}, '("lengths", "ep_len")'),
     "two other readings": ({"ep_offset": [0, 31, 59]}, '("starts", "ep_offset")'),
     "a row each": ({"trial_id": np.arange(5), "video_id": np.arange(90)}, None),

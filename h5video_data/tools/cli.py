@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from h5video_data import __version__
-from h5video_data.errors import H5VideoError
+from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.system import shell_words
 
@@ -25,6 +25,7 @@ from .inspecting.text import report_text, size_text
 from .inspection import inspect
 from .pack import LAYOUTS, pack
 from .packing.clip_rules import SHORT
+from .packing.encoded_rows import CODECS, ROWS
 from .packing.fitting import FITS
 from .repack import repack
 
@@ -163,6 +164,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--scale", type=float, metavar="FACTOR", help=text)
     text = "move channels behind rows and columns"
     add("--channels-last", action="store_true", default=None, help=text)
+    text = "write the samples of one side of a split only"
+    add("--subset", choices=["training", "validation"], help=text)
+    text = "with --subset: which part of the samples is for validation"
+    add("--validation-split", type=float, metavar="FRACTION", help=text)
+    add("--seed", type=int, metavar="N", help="of the split (default: 0)")
+    text = "keep samples of a group together: a dataset of ids; or label: as many of each class"
+    add("--split-by", metavar="NAME", help=text)
+    text = "write N files, OUT-00000-of-0000N.h5, ..., with a part of the samples each"
+    add("--shards", type=int, metavar="N", help=text)
+    text = "image: rows of numbers are pictures, too, padded; none: no row is decoded"
+    add("--decode", choices=["auto", "image", "none"], help=text)
     text = "write nothing; estimate size and time"
     add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
@@ -212,8 +224,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     """Adds the arguments that `repack` and `pack` share."""
+    compressions = [*compressions]
     text = "compression of each sample (default: none, which is read fastest)"
-    add("--compression", "--codec", choices=["none", *compressions], help=text)
+    add("--compression", choices=["none", *compressions], help=text)
+    text = "the same, or the format in which each frame of recordings is encoded; jpeg is lossy"
+    add("--codec", choices=["none", *CODECS, *compressions], help=text)
+    add("--quality", type=int, metavar="N", help="of a JPEG, 1 to 100 (default: 95)")
+    text = "encoded frames have one length (default), or take no more than they need"
+    add("--rows", choices=ROWS, help=text)
     add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
     add("--quiet", action="store_true", help="print only errors and what was skipped")
     add("--json", action="store_true", help="print JSON")
@@ -251,9 +269,14 @@ def _shows_colours() -> bool:
 
 
 def _repack(options: argparse.Namespace) -> int:
-    report = repack(**_arguments(options), progress=_shows_progress(options))
+    arguments = _arguments(options)
+    if options.decode == "none":
+        arguments["decode"] = None
+    report = repack(**arguments, progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
     line = f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}"
+    if report.saved is not None:
+        line += f", {report.saved}"
     if report.estimate is not None:
         estimate = report.estimate
         line += (
@@ -274,6 +297,7 @@ def _pack(options: argparse.Namespace) -> int:
     what = "recordings" if options.layout == "recordings" else "samples"
     texts = [f"{report.num_samples} {what} from {report.num_videos} videos"]
     texts += [f"{count} {name}" for count, name in counts]
+    texts += [str(report.saved)] if report.saved else []
     _print_report(options, report, skipped, f"{report.path}: {', '.join(texts)}")
     return 0
 
@@ -304,8 +328,19 @@ def _demo(options: argparse.Namespace) -> int:
 def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of the Python function that were given on the command line."""
     others = {"run", "flags", "debug", "quiet", "json"}
-    return {
+    found = {
         name: value
         for name, value in vars(options).items()
-        if name not in others and value is not None and (name, value) != ("compression", "none")
+        if name not in others and value is not None
     }
+    if found.get("codec") not in (None, "none", *CODECS):
+        codec = found.pop("codec")
+        if found.setdefault("compression", codec) != codec:
+            raise ArgumentError(
+                "`compression` and `codec` must not name two compressions. Received: "
+                f"compression={found['compression']!r}, codec={codec!r}"
+            )
+    for name in ("compression", "codec"):
+        if found.get(name) == "none":
+            del found[name]
+    return found

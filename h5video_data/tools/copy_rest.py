@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import posixpath
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.errors import (
     ArgumentError,
@@ -24,29 +24,17 @@ from h5video_data.errors import (
 from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
-from h5video_data.storage.layout import dtype_name
 from h5video_data.video_set import Component, VideoSet
 
 from . import transfer
 from .inspection import size_text
 from .links import moved_link
+from .stored_samples import rows_of_files
+from .transfer import SkippedItem
 
 # A dataset most of whose values are not stored is written out if they take no more bytes than the
 # samples do, or than this.
 SPARSE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class SkippedItem:
-    """Something in a file that was not copied.
-
-    Attributes:
-        name: Its kind and name: `dataset '/refs'`.
-        reason: Why it was left out, in words.
-    """
-
-    name: str
-    reason: str
 
 
 class Copier:
@@ -72,11 +60,20 @@ class Copier:
         source: The first file, open until what was copied has been checked.
         target: The new file, open and empty.
         layouts: By name, the arguments of `create_dataset` for the components: those of chunks, and
-            `shape` (of a sample) and `dtype` if these are others than before.
+            `shape` (of a sample) and `dtype` if these are others than before; or `made`, the
+            dataset itself, without a name.
+        left_out: Datasets that are not copied, and why, by name.
+        samples: Numbers of the samples that are copied, int64, ascending.
     """
 
     def __init__(
-        self, video_set: VideoSet, source: h5py.File, target: h5py.File, layouts: dict[str, Any]
+        self,
+        video_set: VideoSet,
+        source: h5py.File,
+        target: h5py.File,
+        layouts: dict[str, Any],
+        left_out: Mapping[str, str],
+        samples: NDArray[np.int64],
     ) -> None:
         self.new_datasets: dict[str, h5py.Dataset] = {}
         self.skipped: list[SkippedItem] = []
@@ -84,17 +81,21 @@ class Copier:
         self._source = source
         self._target = target
         self._layouts = layouts
+        self._left_out = {name_bytes(n).strip(b"/"): why for n, why in left_out.items()}
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
         # Rows of the datasets of samples in each file, in use or not.
         self._lengths = [part.shape[0] for part in video_set.components[0].parts]
-        counts = video_set.counts.tolist()
-        starts = itertools.accumulate(counts, initial=0)
-        # Path, rows, first row in the new file, and rows in use, of each file.
-        self._rows = list(zip(video_set.paths, self._lengths, starts, counts, strict=False))
-        self._rows_differ = self._lengths != [video_set.num_samples]
-        # The group whose samples are counted.
-        group = read_sample_count(source, video_set.components[0].name, self._lengths[0]).group
-        self._group = name_bytes(name_text(group))
+        self._num_samples = len(samples)
+        # Path, rows, first row in the new file, and rows that are copied, of each file.
+        starts, runs = rows_of_files(video_set, samples)
+        self._rows = list(zip(video_set.paths, self._lengths, starts, runs, strict=False))
+        self._rows_differ = self._lengths != [self._num_samples]
+        # Whether some are left out before the last one: then, rows are no longer those of samples.
+        self._is_gapped = self._num_samples > 0 and samples[-1] >= self._num_samples
+        found = read_sample_count(source, video_set.components[0].name, self._lengths[0])
+        self._group = name_bytes(name_text(found.group))
+        # Without the attribute, all rows count, and one of the root would count other groups' too.
+        self._has_count = found.is_given or found.group != "/"
         self._components: dict[h5py.Dataset, list[Component]] = {}
         for component in video_set.components:
             dataset = find_dataset(source, component.name)
@@ -107,8 +108,7 @@ class Copier:
         # What `check` compares: the copied attributes of each object, and the copied datasets.
         self._attributes: dict[bytes, list[bytes]] = {}
         self._datasets: list[bytes] = []
-        # The datasets that hold a value for each sample, and those of the samples.
-        self._joined: set[bytes] = set()
+        self._joined: set[bytes] = set()  # those with a value for each sample, and `x`
 
     def copy(self) -> None:
         """Copies everything but the values of the set's components.
@@ -137,8 +137,8 @@ class Copier:
                 f"repack that file. Received: x={component.name!r}"
             )
         counted = self._target[self._group]
-        if self._rows_differ or SAMPLE_COUNT not in counted.attrs:
-            counted.attrs[SAMPLE_COUNT] = self._set.num_samples
+        if self._has_count and (self._rows_differ or SAMPLE_COUNT not in counted.attrs):
+            counted.attrs[SAMPLE_COUNT] = self._num_samples
             names = self._attributes[self._copies[transfer.identity(self._source[self._group].id)]]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
         reason = "does not hold a value for each sample; the first file's is used"
@@ -181,6 +181,8 @@ class Copier:
                 continue
             is_dataset = isinstance(item, h5py.h5d.DatasetID)
             with self._skipping(f"{'dataset' if is_dataset else 'object'} {_shown(where)}"):
+                if reason := self._left_out.get(where.strip(b"/")):
+                    raise transfer.SkipError(reason)
                 if is_dataset:
                     new = self._copy_dataset(item, target, name, where, link)
                 else:
@@ -218,11 +220,13 @@ class Copier:
 
     def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
         """Tells if rows of a dataset are left out or joined."""
-        # What is in a group beside the one that is counted has samples of its own.
-        group = posixpath.dirname(path)
-        is_counted = posixpath.commonpath([group, self._group]) in (group, self._group)
         has_rows = bool(dataset.shape) and dataset.shape[0] == self._lengths[0]
-        return self._rows_differ and is_counted and has_rows
+        return self._rows_differ and self._is_counted(path) and has_rows
+
+    def _is_counted(self, path: bytes) -> bool:
+        """Tells if a dataset is not in a group beside the one that is counted, with its samples."""
+        group = posixpath.dirname(path)
+        return posixpath.commonpath([group, self._group]) in (group, self._group)
 
     def _copy_dataset(self, item: Any, target: Any, name: bytes, path: bytes, link: Any) -> Any:
         """Copies a dataset without its attributes; a component's, without its values."""
@@ -248,8 +252,10 @@ class Copier:
             layout = dict(self._layouts.get(components[0].name, {}))
             sample_shape = layout.pop("shape", components[0].sample_shape)
             dtype = layout.pop("dtype", components[0].dtype)
-            shape = (self._set.num_samples, *sample_shape)
-            new = self._target.create_dataset(None, shape, dtype, **layout)
+            shape = (self._num_samples, *sample_shape)
+            new = layout.pop("made", None)
+            if new is None:
+                new = self._target.create_dataset(None, shape, dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
             new = self._join(dataset, path) if is_joined else self._copy_values(dataset)
@@ -265,6 +271,15 @@ class Copier:
         Of several files, the values of the first one would be taken for those of all samples.
         """
         group = posixpath.dirname(path)
+        count = int(self._set.counts[0])
+        if self._is_gapped and self._is_counted(path) and dataset.shape:
+            num_rows = dataset.shape[0]
+            if num_rows == count or (num_rows > count and path.endswith(b"/Y")):
+                raise FileFormatError(
+                    f"{self._set.paths[0]}: {_shown(path)} must have as many rows as "
+                    f"{self._set.components[0].name!r} has, {self._lengths[0]}, or none for each "
+                    f"sample, to choose from. Received: {num_rows} rows"
+                )
         beside_x = posixpath.dirname(name_bytes(self._set.components[0].name).strip(b"/"))
         if len(self._rows) == 1 or not dataset.shape or group.strip(b"/") != beside_x:
             return
@@ -296,8 +311,8 @@ class Copier:
 
     def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
         """Copies the rows of the samples in use, of all files."""
-        new = transfer.make_like(dataset, self._target, self._set.num_samples)
-        for file_path, length, begin, num_rows in self._rows:
+        new = transfer.make_like(dataset, self._target, self._num_samples)
+        for file_path, length, begin, rows in self._rows:
             with self._opened(file_path) as file:
                 part = find_dataset(file, name_text(path))
                 with transfer.reading(f"{file_path}: dataset {_shown(path)}"):
@@ -305,11 +320,12 @@ class Copier:
                 if part.shape != (length, *dataset.shape[1:]) or not is_alike:
                     raise FileFormatError(
                         f"{_shown(path)} must have the same type and shape in all files, and as "
-                        f"many rows as there are samples. Received: {_type_name(dataset)} of shape "
-                        f"{dataset.shape} in {self._set.paths[0]}, {_type_name(part)} of shape "
-                        f"{part.shape} in {file_path}, which has {length} samples"
+                        "many rows as there are samples. Received: "
+                        f"{transfer.type_name(dataset)} of shape {dataset.shape} in "
+                        f"{self._set.paths[0]}, {transfer.type_name(part)} of shape {part.shape} "
+                        f"in {file_path}, which has {length} samples"
                     )
-                transfer.copy_rows(part, new, begin, num_rows)
+                transfer.copy_rows(part, new, begin, rows)
         return new
 
     def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.File]:
@@ -367,11 +383,11 @@ class Copier:
         if not old.id.get_type().equal(new.id.get_type()):
             return False
         if path in self._joined:
-            for file_path, _, begin, num_rows in self._rows:
+            for file_path, _, begin, rows in self._rows:
                 with self._opened(file_path) as file:
-                    if not transfer.same_rows(file[path], new, begin, num_rows):
+                    if not transfer.same_rows(file[path], new, begin, rows):
                         return False
-            return len(new) == self._set.num_samples
+            return len(new) == self._num_samples
         if old.shape != new.shape:
             return False
         if old.chunks is not None and not transfer.has_variable_length(old.id.get_type()):
@@ -388,10 +404,3 @@ class Copier:
 def _shown(name: bytes) -> str:
     """Returns a name in a file, quoted for a message."""
     return repr(name.decode("utf-8", "backslashreplace"))
-
-
-def _type_name(dataset: h5py.Dataset) -> str:
-    try:
-        return dtype_name(dataset.dtype)
-    except HDF5_ERRORS:
-        return "a type that h5py does not know"

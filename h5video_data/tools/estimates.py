@@ -17,6 +17,7 @@ from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.video_set import VideoSet
 
+from .packing.encoded_rows import Encoding
 from .sample_forms import SampleForm
 
 _MOST_SAMPLES = 16
@@ -47,22 +48,29 @@ def changed(
 
 
 def estimated(
-    video_set: VideoSet, form: SampleForm, compression: str | None, level: int | None
+    video_set: VideoSet,
+    form: SampleForm,
+    compression: str | None,
+    level: int | None,
+    num_samples: int,
+    encoding: Encoding | None = None,
 ) -> Estimate:
-    """Reads and encodes some samples, as `repack` would."""
+    """Reads and encodes some samples, as `repack` would, for so many."""
     count = min(video_set.num_samples, _MOST_SAMPLES)
     samples = np.unique(np.linspace(0, video_set.num_samples - 1, count).astype(np.int64))
     begin, nbytes = time.perf_counter(), 0
     with contextlib.closing(read_once(video_set, samples, batch_size=1)) as batches:
         for batch in batches:
             for values in changed(video_set, form, batch):
-                if compression is None:
+                if encoding is not None:
+                    nbytes += len(encoding.encode(values[0]))
+                elif compression is None:
                     nbytes += values.nbytes
                 elif COMPRESSIONS[compression].encode is not None:
                     nbytes += len(encode_chunk(compression, values[0], level)[0])
                 else:
                     nbytes += _nbytes_by_hdf5(values, compression, level)
-    factor = video_set.num_samples / len(samples)
+    factor = num_samples / len(samples)
     seconds = (time.perf_counter() - begin) * factor
     old = sum(os.path.getsize(path) for path in video_set.paths)
     return Estimate(old, round(nbytes * factor), seconds)

@@ -7,9 +7,10 @@ Each video is decoded once. The number of samples is known when all have been.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,14 @@ import numpy as np
 
 from h5video_data import __version__
 from h5video_data.arguments import check_choice, check_whole_number
-from h5video_data.errors import PackingError, ReadError
+from h5video_data.errors import ArgumentError, PackingError, ReadError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
 from h5video_data.storage.system import num_processors
 
 from .atomic_file import check_not_read, check_out, with_progress
 from .packing.clip_rules import ClipRule
 from .packing.decoding import Decoded, Restart, in_order, read_source
+from .packing.encoded_rows import EncodedFrames, Encoding, Saved, checked_encoding
 from .packing.fitting import FrameForm
 from .packing.journal_entries import Samples, entry_of, too_short
 from .packing.row_files import RowFile
@@ -53,6 +55,7 @@ class PackReport:
         num_videos: The number of videos with at least one sample.
         skipped: The files without a sample, sorted by path.
         num_samples: The number of samples (recordings) in the file.
+        saved: What encoding the frames has saved; None: they are not encoded.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class PackReport:
     num_videos: int
     skipped: tuple[SkippedVideo, ...]
     num_samples: int
+    saved: Saved | None = None
 
 
 def pack(
@@ -78,6 +82,9 @@ def pack(
     labels: str | None = "one-hot",
     layout: str = "clips",
     compression: str | None = None,
+    codec: str | None = None,
+    quality: int | None = None,
+    rows: str | None = None,
     num_jobs: int | None = None,
     progress: bool = False,
     overwrite: bool = False,
@@ -109,6 +116,10 @@ def pack(
     With `layout="recordings"`, the frames of all videos lie end to end in `X`, (frames, 3, rows,
     columns), for `Windows(..., bounds="length")`. There is one value of everything else for each
     video, `length` is its number of frames, and `frame_time`, (frames,), says when each is shown.
+
+    With `codec="jpeg"` as well, `X`, (frames,), holds each frame as a JPEG, which loses some detail
+    and takes a tenth of the space, or less. `video_dataset_from_hdf5` decodes them to (rows,
+    columns, 3). `X_num_bytes`, int64 (frames,), says how long they are, without the zeros behind.
 
     A video is a file of any format that PyAV (FFmpeg) reads, in a class folder or below it; or a
     folder, below a class folder, of pictures whose names end in numbers, unless `num_frames` is 1.
@@ -149,6 +160,10 @@ def pack(
         layout: "clips" or "recordings".
         compression: `None` stores samples contiguously, which is fastest to read at random;
             `"gzip"` and `"lzf"` store each sample in a compressed chunk of its own.
+        codec: "jpeg" or "png" (without loss): frames of recordings are encoded so.
+        quality: Of a JPEG, from 1 to 100. None: 95.
+        rows: Encoded frames are rows of "fixed" length, that of the longest, which are read
+            fastest, or "variable", which take less space where lengths differ. None: fixed.
         num_jobs: Videos that are decoded at the same time. None: one for each processor.
         progress: Shows a progress bar, with rate and remaining time, on stderr.
         overwrite: Replaces `out` if it exists.
@@ -171,6 +186,13 @@ def pack(
     check_choice("labels", labels, *LABELS)
     check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
     check_whole_number("num_jobs", num_jobs, 1, or_none=True)
+    encoding = checked_encoding(codec, quality, rows, compression=compression)
+    if encoding is not None and not is_recordings:
+        raise ArgumentError(
+            "Encoded rows are frames, of recordings; clips of them are cut when they are read: "
+            'windows=h5v.Windows(16, bounds="length"). Use layout="recordings". '
+            f"Received: codec={codec!r}, layout={layout!r}"
+        )
     rule, form = checked_rule(
         num_frames=num_frames,
         stride=stride,
@@ -195,25 +217,34 @@ def pack(
     frame_shape = (3, *form.size)
     row_shape = frame_shape if is_recordings else (int(num_frames), *frame_shape)
     settings = settings_of(rule, form)
-    rows = RowFile(
+    file = RowFile(
         out,
         row_shape,
         np.uint8,
         compression=compression,
-        signature=[__version__, settings, str(labels), layout, compression, _identities(sources)],
+        encoding=encoding,
+        signature=[
+            *[__version__, settings, str(labels), layout, compression, _identities(sources)],
+            None if encoding is None else [encoding.codec, encoding.quality],
+        ],
         overwrite=overwrite,
     )
-    with rows.opened():
-        _write_videos(rows, sources.videos, rule, form, num_jobs, progress)
-        gaps = [SkippedVideo(**entry["skipped"]) for entry in rows.entries if "skipped" in entry]
+    with file.opened():
+        read = partial(_read_pieces, rule, form, encoding)
+        _write_videos(file, sources.videos, rule, read, num_jobs, progress)
+        gaps = [SkippedVideo(**entry["skipped"]) for entry in file.entries if "skipped" in entry]
         skipped = tuple(sorted((*sources.skipped, *gaps), key=lambda video: video.path))
-        samples = Samples(sources, rows.entries)
+        samples = Samples(sources, file.entries)
         if not samples.entries:
             reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
             raise PackingError(
                 f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
             )
-        rows.finish("X", partial(samples.write, settings, labels, is_recordings))
+        file.finish("X", partial(samples.write, settings, labels, is_recordings))
+    saved = None
+    if encoding is not None:
+        raw_nbytes = file.num_rows * math.prod(frame_shape)
+        saved = encoding.saved(raw_nbytes, file.encoded_nbytes())
     counts = Counter(samples.labels)
     names = sources.class_names or ()
     return PackReport(
@@ -223,6 +254,7 @@ def pack(
         num_videos=len({entry["source"] for entry, _ in samples.entries}),
         skipped=skipped,
         num_samples=len(samples.entries),
+        saved=saved,
     )
 
 
@@ -255,7 +287,7 @@ def _write_videos(
     rows: RowFile,
     videos: Sequence[Source],
     rule: ClipRule,
-    form: FrameForm,
+    read: Callable[[Source, int], Iterable[Any]],
     num_jobs: int | None,
     progress: bool,
 ) -> None:
@@ -265,8 +297,8 @@ def _write_videos(
     threads = max(1, num_processors() // jobs)
     results = in_order(
         videos[done:],
-        lambda source: read_source(source, rule, form, threads),
-        lambda result: int(getattr(result, "nbytes", 0)),
+        lambda source: read(source, threads),
+        lambda piece: int(getattr(piece, "nbytes", 0)),
         jobs,
     )
     bar = with_progress(
@@ -284,6 +316,17 @@ def _write_videos(
             rows.commit(entry_of(done + number, decoded, is_recording=rule.num_frames is None))
         else:
             rows.commit({"skipped": {"path": source.name, "reason": too_short(decoded, rule)}})
+
+
+def _read_pieces(
+    rule: ClipRule, form: FrameForm, encoding: Encoding | None, source: Source, num_threads: int
+) -> Iterator[Any]:
+    """Decodes a source, as `read_source` does, and encodes its frames if they are to be."""
+    for piece in read_source(source, rule, form, num_threads):
+        if encoding is not None and isinstance(piece, np.ndarray):
+            yield EncodedFrames(map(encoding.encode, piece))
+        else:
+            yield piece
 
 
 def _append(rows: RowFile, pieces: Iterable[Any], *, is_recording: bool) -> Decoded:

@@ -13,6 +13,7 @@ from h5video_data.errors import ArgumentError, FileFormatError, ReadError, Video
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import dtype_name
+from h5video_data.storage.picture_rows import Decoding, describe_pictures
 
 from .packing.clip_rules import ClipRule
 from .packing.decoding import Restart, read_source
@@ -46,7 +47,8 @@ def read_video(
             `clips_per_video`, `fit`, `short`, `uniform`, `frame_rate`.
 
     Returns:
-        uint8 (clips, frames, 3, rows, columns), or channels last if the file's samples are. Of a
+        uint8 (clips, frames, 3, rows, columns), or channels last if the file's samples are, as
+        encoded frames are when they are read. Of a
         file of recordings: the whole video as one clip, unless `num_frames` is given.
 
     Raises:
@@ -79,7 +81,8 @@ def read_video(
 def _form_of(like: str, x: str, options: dict[str, Any]) -> tuple[ClipRule, FrameForm, bool]:
     with open_file(like) as file:
         dataset = find_dataset(file, x)
-        shape, dtype = dataset.shape, dataset.dtype
+        pictures = describe_pictures(dataset, Decoding("image"))
+        shape, dtype = (pictures or dataset).shape, (pictures or dataset).dtype
         attributes = dict(file.attrs)
     if dtype != np.uint8:
         raise FileFormatError(

@@ -8,54 +8,36 @@ bounded memory; they are written in large batches.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-from h5py._objects import phil
-from numpy.typing import NDArray
-
 from h5video_data.arguments import check_choice, check_whole_number
-from h5video_data.errors import ArgumentError, H5VideoError, RepackingError
-from h5video_data.opening import Paths, open_video_set
-from h5video_data.reading.one_pass import read_once
-from h5video_data.reading.threads import Task, Threads
+from h5video_data.errors import ArgumentError, RepackingError
+from h5video_data.opening import Paths
+from h5video_data.splits import SampleIndices, SplitBy
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
-from h5video_data.storage.filters import encode_chunk, sample_chunks
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
-from h5video_data.storage.hdf5_names import find_dataset
-from h5video_data.storage.picture_rows import Decoding
-from h5video_data.storage.system import num_processors
-from h5video_data.storage.values import Values
+from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import check_not_read, check_out, file_when_complete, not_written, with_progress
-from .copy_rest import Copier, SkippedItem
-from .estimates import Estimate, changed, estimated
+from .atomic_file import check_not_read, check_out
+from .estimates import Estimate, estimated
 from .inspection import size_text
 from .links import linked_files
+from .packing.encoded_rows import Saved, checked_encoding, sum_of
+from .repack_encoded import check_encodable, repack_encoded
 from .repack_frames import repack_frames
+from .repack_samples import batch_size_of, repack_samples
+from .sample_choice import chosen, shard_paths
 from .sample_forms import SampleForm
-from .transfer import CACHE_BYTES
+from .stored_samples import open_frames
+from .transfer import SkippedItem
 
 __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
-
-# Samples are read and written in batches of about this many bytes; of more, up to the second
-# number, if a chunk of the source is larger.
-BATCH_BYTES = 16 << 20
-MAX_BATCH_BYTES = 128 << 20
-
-# The number of samples that are compared with the source; fewer, but at least two, if HDF5 would
-# have to decode more bytes than this for them.
-CHECKED_SAMPLES = 16
-CHECKED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -68,6 +50,7 @@ class RepackReport:
         names: The datasets with a new layout.
         skipped: What was not copied.
         estimate: What it would be, if nothing was written.
+        saved: What encoding the frames has saved; None: they are not encoded.
     """
 
     path: Path
@@ -75,6 +58,7 @@ class RepackReport:
     names: tuple[str, ...]
     skipped: tuple[SkippedItem, ...]
     estimate: Estimate | None = None
+    saved: Saved | None = None
 
 
 def repack(
@@ -84,12 +68,22 @@ def repack(
     x: str | Sequence[str] = "X",
     compression: str | None = None,
     level: int | None = None,
+    codec: str | None = None,
+    quality: int | None = None,
+    rows: str | None = None,
+    decode: Decode = "auto",
     chunks: str | None = None,
     layout: str | None = None,
     image_size: Sequence[int] | None = None,
     dtype: str | None = None,
     scale: float | None = None,
     channels_last: bool = False,
+    subset: str | None = None,
+    validation_split: float | None = None,
+    seed: int | None = None,
+    split_by: SplitBy = None,
+    indices: SampleIndices = None,
+    shards: int | None = None,
     dry_run: bool = False,
     read_ahead_bytes: int | None = None,
     progress: bool = False,
@@ -106,8 +100,8 @@ def repack(
 
     - Only samples in use are copied: the first `sample_count` of each file. A dataset with as many
       rows as `x` is taken to hold a value for each sample, and loses the same rows; but not in
-      another group, if the attribute is that of the group of `x`. The new file always has the
-      attribute `sample_count`, in the same place.
+      another group, if the attribute is that of the group of `x`. The new file has the
+      attribute in the same place; or none, as without it, `x` holds all samples in use.
     - Samples of several files are concatenated in the order given, and with them the rows of every
       dataset that holds a value for each sample. Everything else is taken from the first file; the
       report lists what else other files hold.
@@ -123,9 +117,17 @@ def repack(
       the samples. The report lists them. A committed type of a dataset becomes the dataset's own
       where rows are left out or joined, and that of an attribute always.
 
+    With `codec="jpeg"`, rows that are frames, (rows, columns) or with 1 or 3 channels, first or
+    last, are encoded as JPEGs, which loses some detail; `video_dataset_from_hdf5` delivers them
+    with channels last. Rows that are JPEG or PNG pictures are decoded, once: without `codec`, the
+    new file holds raw frames, which take ten times the space and more.
+
     The file appears under its name only when it is complete. Until then it is written next to it,
-    as `<out>.<random>.partial`, which is removed on an error; a process that is killed leaves it
-    behind. Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
+    as `<out>.partial`, which is removed on an error. If the process is killed, the same call goes
+    on where it was. Where samples are in chunks, or `x` are several datasets that are not encoded,
+    it begins anew, and leaves `<out>.<random>.partial` behind.
+
+    Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
     everything that was copied beside them, from the old file and the new one, and compares them.
     The source is only read.
 
@@ -136,13 +138,21 @@ def repack(
         compression: `None`, "gzip", "lzf", or, where hdf5plugin is installed, "zstd", "lz4",
             "blosc" or "bitshuffle". Each sample is then in a compressed chunk of its own.
         level: The codec's level of compression. None: its default.
+        codec: "jpeg" or "png" (without loss): frames are encoded so.
+        quality: Of a JPEG, from 1 to 100. None: 95.
+        rows: Encoded frames are rows of "fixed" length, that of the longest, with a dataset
+            `X_num_bytes` of their lengths; or "variable", which take less space where lengths
+            differ. None: fixed, which are read fastest.
+        decode: Which rows are decoded as pictures, see `video_dataset_from_hdf5`; "image": those of
+            numbers, padded, too; None: none, and only padded ones can be repacked.
         chunks: `None` stores samples contiguously unless they are compressed; "sample" stores each
             in a chunk of its own, so that the dataset can grow (`resize`).
         layout: "contiguous" and "sample-chunks" are other names of `chunks=None` and "sample";
             "recordings" is for files with a dataset for each frame, `x="images/image*"` or `"*/*"`:
             the last `*` is the frame, and those before it the recording. Frames become rows of `X`,
             for `Windows(..., bounds="length")`; those of a second name, such as `x=["frame_*_x",
-            "frame_*_y"]`, of `Y`. Nothing else is copied.
+            "frame_*_y"]`, of `Y`; an attribute that all frames have, of a dataset of its name.
+            Everything else keeps its name; of several files, in a group for each.
         image_size: (rows, columns) to which frames are scaled, whatever their aspect ratio: a pixel
             is the average of those that it covers. None: as they are.
         dtype: "uint8" stores values as bytes, which they must fit: whole numbers from 0 to 255.
@@ -150,6 +160,15 @@ def repack(
         scale: What values are multiplied by before they are rounded to uint8: 255, if they are from
             0 to 1.
         channels_last: Whether channels are moved behind rows and columns, if they are before them.
+        subset: "training" or "validation": only the samples of that side of a split are written, in
+            the order of the files.
+        validation_split: With `subset`: the split is that of `video_dataset_from_hdf5`, with these
+            four arguments.
+        seed: Of the split.
+        split_by: Of the split.
+        indices: Only these samples are written, or split.
+        shards: Writes so many files, with neighbouring samples each, and numbers after the name:
+            `out-00000-of-00004.h5`.
         dry_run: Writes nothing, and estimates size and time from some samples.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
             share a chunk take more, each chunk is decoded several times.
@@ -171,6 +190,8 @@ def repack(
     out = Path(out)
     names = _checked_names(x)
     check_choice("compression", compression, None, *COMPRESSIONS)
+    check_choice("decode", decode, "auto", "image", None)
+    encoding = checked_encoding(codec, quality, rows, compression=compression)
     check_choice("chunks", chunks, None, "sample")
     check_choice("layout", layout, None, "contiguous", "sample-chunks", "recordings")
     if layout == "contiguous" and (compression is not None or chunks is not None):
@@ -178,70 +199,99 @@ def repack(
             "Contiguous samples are neither compressed nor in chunks. Received: "
             f"layout='contiguous', compression={compression!r}, chunks={chunks!r}"
         )
+    if encoding is not None and level is not None:
+        raise ArgumentError(
+            "`level` is that of a compression; a JPEG has a `quality`. "
+            f"Received: codec={codec!r}, level={level}"
+        )
+    if encoding is not None and (chunks is not None or layout not in (None, "recordings")):
+        raise ArgumentError(
+            "Encoded frames are rows of bytes, without chunks. Received: "
+            f"codec={codec!r}, layout={layout!r}, chunks={chunks!r}"
+        )
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
     size = None if image_size is None else tuple(image_size)
     form = SampleForm(bool(channels_last), size, dtype, scale)  # type: ignore[arg-type]
-    if layout == "recordings":
-        if dry_run or chunks is not None:
-            raise ArgumentError(
-                "Recordings are repacked without `dry_run` and `chunks`. Received: "
-                f"layout='recordings', dry_run={bool(dry_run)}, chunks={chunks!r}"
-            )
-        return _to_recordings(path, out, names, form, compression, level, progress, overwrite)
-    chunks = "sample" if layout == "sample-chunks" else chunks
-    decoding = Decoding(decode=None)  # values stay as they are stored
-    video_set = open_video_set(path, {name: name for name in names}, None, decoding=decoding)
-    if out.exists():
-        check_not_read(out, sorted(set().union(*map(linked_files, video_set.paths))))
-    check_out(out, overwrite=overwrite)
-    layouts = {}
-    for item in video_set.components:
-        shape, new_dtype = form.shape_of(item), form.dtype_of(item)
-        layouts[item.name] = {"shape": shape, "dtype": new_dtype}
-        options = sample_chunks(shape, new_dtype.itemsize, compression, level)
-        if compression is not None or chunks is not None:
-            layouts[item.name] |= {**options, "maxshape": (None, *shape)}
-    if dry_run:
-        estimate = estimated(video_set, form, compression, level)
-        return RepackReport(out, video_set.num_samples, names, (), estimate)
-    if compression is None and chunks is None:
-        _check_space(out, video_set.num_samples * _new_nbytes(video_set, form))
-
-    def check(partial: Path) -> None:
-        copier.check(partial)
-        _check_samples(video_set, partial, form)
-
-    num_threads = num_processors()
-    samples, batch_size = np.arange(video_set.num_samples), _batch_size(video_set)
-    batches = read_once(
-        video_set,
-        samples,
-        batch_size=batch_size,
-        read_ahead_bytes=read_ahead_bytes,
-        num_threads=num_threads,
-    )
-    try:
-        with (
-            contextlib.closing(batches),
-            open_file(video_set.paths[0], rdcc_nbytes=CACHE_BYTES) as source,
-            file_when_complete(out, RepackingError, check) as (target, output),
+    # Frames that are rows of one dataset are encoded in any layout.
+    if layout == "recordings" and (encoding is None or any("*" in name for name in names)):
+        choice = (subset, validation_split, seed, split_by, indices, shards)
+        if (
+            dry_run
+            or chunks is not None
+            or level is not None
+            or form.changes
+            or any(argument is not None for argument in choice)
         ):
-            copier = Copier(video_set, source, target, layouts)
-            copier.copy()
-            datasets = [copier.new_datasets[item.name] for item in video_set.components]
-            shown = with_progress(
-                (changed(video_set, form, batch) for batch in batches),
-                "repacking",
-                unit="batch",
-                total=-(-len(samples) // batch_size),
-                progress=progress,
+            raise ArgumentError(
+                "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
+                "`channels_last`, `level`, `chunks`, `dry_run`, `subset`, `indices` and `shards`; "
+                "repack the result. Received: layout='recordings'"
             )
-            _write_samples(output.watched(shown), datasets, compression, level, num_threads)
-    except H5VideoError:
-        raise
-    except HDF5_ERRORS as error:
-        raise RepackingError(not_written(out, error)) from error
-    return RepackReport(out, video_set.num_samples, names, tuple(copier.skipped))
+        check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
+        count, cost, skipped = repack_frames(
+            path,
+            out,
+            names,
+            compression=compression,
+            encoding=encoding,
+            progress=progress,
+            overwrite=overwrite,
+        )
+        return RepackReport(out, count, names, skipped, saved=cost)
+    chunks = "sample" if layout == "sample-chunks" else chunks
+    video_set = open_frames(path, names, decode, form)
+    if encoding is not None:
+        check_encodable(video_set, form, encoding)
+    parts = chosen(
+        path,
+        video_set,
+        subset=subset,
+        validation_split=validation_split,
+        seed=seed,
+        split_by=split_by,
+        indices=indices,
+        num_shards=shards,
+    )
+    num_samples = sum(map(len, parts))
+    outs = shard_paths(out, shards)
+    for item in outs:
+        if item.exists():
+            check_not_read(item, sorted(set().union(*map(linked_files, video_set.paths))))
+        check_out(item, overwrite=overwrite)
+    if dry_run:
+        estimate = estimated(video_set, form, compression, level, num_samples, encoding)
+        return RepackReport(out, num_samples, names, (), estimate)
+    saved: list[Saved] = []
+    if encoding is None and compression is None and chunks is None:
+        _check_space(out, num_samples * _new_nbytes(video_set, form))
+    for item, samples in zip(outs, parts, strict=True):
+        if encoding is not None:
+            skipped, cost = repack_encoded(
+                video_set,
+                item,
+                form,
+                encoding,
+                samples,
+                batch_size=batch_size_of(video_set),
+                read_ahead_bytes=read_ahead_bytes,
+                progress=progress,
+                overwrite=overwrite,
+            )
+            saved.append(cost)
+        else:
+            skipped = repack_samples(
+                video_set,
+                item,
+                form,
+                samples,
+                compression=compression,
+                level=level,
+                has_chunks=compression is not None or chunks is not None,
+                read_ahead_bytes=read_ahead_bytes,
+                progress=progress,
+                overwrite=overwrite,
+            )
+    return RepackReport(out, num_samples, names, skipped, saved=sum_of(saved))
 
 
 # Arguments
@@ -271,98 +321,3 @@ def _check_space(out: Path, needed: int) -> None:
             f"{out} will have {size_text(needed)} or more, and its disk has {size_text(free)} "
             "free. Free some space, choose another disk, or use compression."
         )
-
-
-def _to_recordings(
-    path: Paths,
-    out: Path,
-    names: tuple[str, ...],
-    form: SampleForm,
-    compression: str | None,
-    level: int | None,
-    progress: bool,
-    overwrite: bool,
-) -> RepackReport:
-    check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
-    if form.changes or level is not None:
-        raise ArgumentError(
-            "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
-            "`channels_last` and `level`; repack the result. Received: layout='recordings'"
-        )
-    count = repack_frames(
-        path, out, names, compression=compression, progress=progress, overwrite=overwrite
-    )
-    return RepackReport(out, count, names, ())
-
-
-# Samples
-
-
-def _batch_size(video_set: VideoSet) -> int:
-    """Returns how many samples to read at once: unless that is too much, those of whole chunks."""
-    nbytes = sum(component.row_nbytes for component in video_set.components)
-    accesses = [access for component in video_set.components for access in component.accesses]
-    in_chunk = max((a.chunk_rows.num_rows for a in accesses if a.chunk_rows), default=1)
-    size = max(1, BATCH_BYTES // nbytes)
-    in_chunks = -(-size // in_chunk) * in_chunk
-    return in_chunks if in_chunks * nbytes <= MAX_BATCH_BYTES else size
-
-
-def _write_samples(
-    batches: Iterable[Sequence[NDArray[Any]]],
-    datasets: Sequence[h5py.Dataset],
-    compression: str | None,
-    level: int | None,
-    num_threads: int,
-) -> None:
-    """Writes batches, each an array of samples for each dataset."""
-    encodes = compression is not None and COMPRESSIONS[compression].encode is not None
-    begin = 0
-    with contextlib.closing(Threads(num_threads, "h5video_data_encode")) as threads:
-        for batch in batches:
-            for dataset, values in zip(datasets, batch, strict=True):
-                if encodes:
-                    tasks = [
-                        threads.submit(encode_chunk, compression, value, level) for value in values
-                    ]
-                    _write_encoded(dataset, begin, tasks)
-                else:
-                    _write_plain(dataset, begin, values)
-            begin += len(values)
-
-
-def _write_plain(dataset: h5py.Dataset, begin: int, values: NDArray[Any]) -> None:
-    dataset.write_direct(values, dest_sel=np.s_[begin : begin + len(values)])
-
-
-def _write_encoded(
-    dataset: h5py.Dataset, begin: int, tasks: Iterable[Task[tuple[Any, int]]]
-) -> None:
-    zeros = (0,) * (dataset.ndim - 1)
-    for row, task in enumerate(tasks, begin):
-        data, mask = task.result()
-        # h5py (3.14) does not take its own lock for this call, and the loader's threads may call
-        # h5py at the same time.
-        with phil:
-            dataset.id.write_direct_chunk((row, *zeros), data, mask)
-
-
-def _check_samples(video_set: VideoSet, path: Path, form: SampleForm) -> None:
-    """Compares some samples of the new file with those of the old files, both read by h5py."""
-    with h5py.File(path) as new:
-        for component in video_set.components:
-            decoded_nbytes = max(part.row_decoded_nbytes for part in component.parts)
-            count = max(2, min(CHECKED_SAMPLES, CHECKED_BYTES // decoded_nbytes))
-            samples = np.linspace(0, video_set.num_samples - 1, count).astype(np.int64)
-            for sample in np.unique(samples).tolist():
-                (number,), (row,) = map(list, component.index.rows(np.array([sample])))
-                part = component.parts[number]
-                with open_file(part.path) as old:
-                    stored = Values(find_dataset(old, part.name), row + 1, part)
-                    read = stored.read(slice(row, row + 1)).astype(component.dtype)
-                expected = form.apply(read, component, sample)
-                if expected.tobytes() != new[component.name][sample].tobytes():
-                    raise RepackingError(
-                        f"{part.path}: dataset {part.name!r}, sample {row}: h5py reads other "
-                        f"values there than in sample {sample} of the new file, which was removed."
-                    )

@@ -1,27 +1,50 @@
-"""`repack(layout="recordings")`: files with a dataset for each frame, to recordings."""
+"""`repack(layout="recordings")`: files with a dataset for each frame, to recordings.
+
+frames -> RowFile: append, journal -> values and attributes of each frame -> all else -> out
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import ArgumentError, DatasetNotFoundError, FileFormatError, ReadError
+from h5video_data import __version__
+from h5video_data.errors import (
+    ArgumentError,
+    DatasetNotFoundError,
+    FileFormatError,
+    ReadError,
+    RepackingError,
+)
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
 from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.storage.picture_rows import as_bytes
 
 from .atomic_file import check_not_read, with_progress
+from .copy_others import OtherItems
+from .packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
 from .packing.row_files import RowFile
+from .transfer import SkippedItem
 
 # Frames are handed on in pieces of so many.
 _PIECE_FRAMES = 64
+_CHECKED_FRAMES = 16
+
+
+class _Recording(NamedTuple):
+    path: str
+    name: str
+    found: list[list[str]]
+    """Names of its frames, and of their values, if there are any."""
 
 
 def repack_frames(
@@ -30,9 +53,10 @@ def repack_frames(
     names: Sequence[str],
     *,
     compression: str | None,
+    encoding: Encoding | None,
     progress: bool,
     overwrite: bool,
-) -> int:
+) -> tuple[int, Saved | None, tuple[SkippedItem, ...]]:
     """Writes frames that are datasets of their own as rows of one dataset.
 
         images/image000, images/image001, ...     names=["images/image*"]
@@ -41,10 +65,12 @@ def repack_frames(
 
     The last `*` is the number of a frame, in natural order; those before it, and the file, are the
     recording. The frames become `X`, (frames, ...), the rest `Y`; `length` is how many frames each
-    recording has, and `source` its file and name.
+    recording has, and `source` its file and name. An attribute that all frames have (`timestamp`)
+    becomes a dataset of its name, (frames, ...). Everything else keeps its name; of several files,
+    in a group with that of the file. After a kill, the same call goes on where it was.
 
     Returns:
-        The number of recordings.
+        The number of recordings, what encoding the frames has saved, and what was not copied.
     """
     if len(names) > 2 or not all("*" in name for name in names):
         raise ArgumentError(
@@ -54,36 +80,77 @@ def repack_frames(
     paths = expand_paths(path)
     check_not_read(out, paths)
     recordings = [found for file in paths for found in _recordings(file, names)]
-    first = _read(recordings[0][0], recordings[0][2][0][:1])[0]
-    rows = RowFile(out, first.shape, first.dtype, compression=compression, overwrite=overwrite)
+    first = _read(recordings[0].path, recordings[0].found[0][:1])[0][0]
+    if encoding is not None:
+        encoding.check(names[0], first.shape, first.dtype)
+    stats = [os.stat(file) for file in paths]
+    rows = RowFile(
+        out,
+        first.shape,
+        first.dtype,
+        compression=compression,
+        encoding=encoding,
+        signature=[
+            *[__version__, list(names), compression],
+            None if encoding is None else [encoding.codec, encoding.quality],
+            [[str(f), s.st_size, s.st_mtime_ns] for f, s in zip(paths, stats, strict=True)],
+        ],
+        overwrite=overwrite,
+        error_type=RepackingError,
+    )
     values: list[NDArray[Any]] = []
+    attributes: list[dict[str, Any]] = []
     bar = with_progress(recordings, "repacking", unit="recording", progress=progress)
     with rows.opened():
-        for file_path, _, found in bar:
+        done = len(rows.entries)
+        for number, (file_path, _, found) in enumerate(bar):
             for begin in range(0, len(found[0]), _PIECE_FRAMES):
-                pieces = [_read(file_path, part[begin : begin + _PIECE_FRAMES]) for part in found]
-                for name, frame in zip(found[0][begin:], pieces[0], strict=False):
-                    if frame.shape != first.shape or frame.dtype != first.dtype:
-                        raise FileFormatError(
-                            f"{file_path}: dataset {name!r} must be like the first frame: "
-                            f"{first.dtype} of shape {first.shape}. "
-                            f"Received: {frame.dtype} of shape {frame.shape}"
-                        )
-                rows.append(np.stack(pieces[0]))
-                values += itertools.chain.from_iterable(pieces[1:])
+                some = [part[begin : begin + _PIECE_FRAMES] for part in found]
+                frames, of_frames = _read(file_path, some[0], has_values=number >= done)
+                attributes += of_frames
+                if len(some) > 1:
+                    values += _read(file_path, some[1])[0]
+                if number >= done:
+                    _check_alike(file_path, some[0], frames, first)
+                    rows.append(
+                        np.stack(frames)
+                        if encoding is None
+                        else EncodedFrames(map(encoding.encode, frames))
+                    )
+            if number >= done:
+                rows.commit({})
+        beside: dict[str, Any] = {
+            "length": np.array([len(found[0]) for _, _, found in recordings], np.int64)
+        }
+        if values:
+            beside["Y"] = np.stack(values)
+        taken = {"X", "Y", "length", "source", f"X{LENGTHS}"}
+        listed, skipped = _attribute_values(attributes, taken)
+        beside |= listed
+        of_files: dict[str, set[str]] = {str(file): set() for file in paths}
+        for item in recordings:
+            of_files[str(item.path)].update(itertools.chain.from_iterable(item.found))
+        others = OtherItems(of_files, taken | set(beside), skipped)
 
         def write_rest(file: h5py.File) -> None:
-            file["length"] = np.array([len(found[0]) for _, _, found in recordings], np.int64)
-            sources = [f"{Path(item).name}:{name}" for item, name, _ in recordings]
+            for name, array in beside.items():
+                file[name] = array
+            sources = [f"{Path(item.path).name}:{item.name}" for item in recordings]
             file.create_dataset("source", data=sources, dtype=h5py.string_dtype())
-            if values:
-                file["Y"] = np.stack(values)
+            others.copy(file)
 
-        rows.finish("X", write_rest)
-    return len(recordings)
+        def check(complete: Path) -> None:
+            others.check(complete)
+            _check_frames(complete, recordings, encoding)
+
+        rows.finish("X", write_rest, check)
+    saved = None
+    if encoding is not None:
+        saved = encoding.saved(rows.num_rows * first.nbytes, rows.encoded_nbytes())
+    return len(recordings), saved, tuple(skipped)
 
 
-def _recordings(path: str, names: Sequence[str]) -> Iterator[tuple[str, str, list[list[str]]]]:
+def _recordings(path: str, names: Sequence[str]) -> Iterator[_Recording]:
     """Yields the file, name and, for each pattern, the frames of each of its recordings."""
     with open_file(path) as file:
         matches = [matching_names(file, name) for name in names]
@@ -96,14 +163,75 @@ def _recordings(path: str, names: Sequence[str]) -> Iterator[tuple[str, str, lis
             )
     for recording, keys in itertools.groupby(matches[0], lambda match: match[:-1]):
         listed = list(keys)
-        yield path, "/".join(recording), [[found[key] for key in listed] for found in matches]
+        found_names = [[found[key] for key in listed] for found in matches]
+        yield _Recording(path, "/".join(recording), found_names)
 
 
-def _read(path: str, names: Sequence[str]) -> list[NDArray[Any]]:
+def _read(
+    path: str, names: Sequence[str], *, has_values: bool = True
+) -> tuple[list[NDArray[Any]], list[dict[str, Any]]]:
+    """Reads the values (if wanted) and attributes of datasets."""
+    values, attributes = [], []
     with open_file(path) as file:
         try:
-            return [np.asarray(find_dataset(file, name)[()]) for name in names]
+            for name in names:
+                dataset = find_dataset(file, name)
+                attributes.append(dict(dataset.attrs))
+                if has_values:
+                    values.append(np.asarray(dataset[()]))
         except HDF5_ERRORS as error:
             raise ReadError(
                 f"{path}: a frame of {names[0]!r}, ... cannot be read: {error}"
             ) from error
+    return values, attributes
+
+
+def _check_alike(
+    path: str, names: Sequence[str], frames: Sequence[NDArray[Any]], first: NDArray[Any]
+) -> None:
+    for name, frame in zip(names, frames, strict=True):
+        if frame.shape != first.shape or frame.dtype != first.dtype:
+            raise FileFormatError(
+                f"{path}: dataset {name!r} must be like the first frame: {first.dtype} of shape "
+                f"{first.shape}. Received: {frame.dtype} of shape {frame.shape}"
+            )
+
+
+def _attribute_values(
+    attributes: Sequence[dict[str, Any]], taken: set[str]
+) -> tuple[dict[str, Any], list[SkippedItem]]:
+    """Returns the attributes that all frames have, alike, as arrays (frames, ...); and others."""
+    listed: dict[str, Any] = {}
+    skipped = []
+    for name in sorted({name for item in attributes for name in item}):
+        found = [item[name] for item in attributes if name in item]
+        forms = {(np.shape(item), np.asarray(item).dtype.kind) for item in found}
+        reason = None
+        if len(found) < len(attributes):
+            reason = f"is that of {len(found)} of {len(attributes)} frames"
+        elif len(forms) > 1 or next(iter(forms))[1] not in "buifSUO":
+            reason = "is not alike for all frames"
+        elif name in taken or "/" in name:
+            reason = "has a name that another dataset has in the new file"
+        if reason is None:
+            values = np.array(found)
+            is_text = values.dtype.kind in "UO"
+            listed[name] = values.astype(h5py.string_dtype()) if is_text else values
+        else:
+            skipped.append(SkippedItem(f"attribute {name!r} of frames", reason))
+    return listed, skipped
+
+
+def _check_frames(path: Path, recordings: Sequence[_Recording], encoding: Encoding | None) -> None:
+    """Compares some frames of the new file with those of the old ones, read by h5py."""
+    frames = [(item.path, name) for item in recordings for name in item.found[0]]
+    with h5py.File(path) as file:
+        for row in np.unique(np.linspace(0, len(frames) - 1, _CHECKED_FRAMES, dtype=int)).tolist():
+            (expected,), _ = _read(frames[row][0], [frames[row][1]])
+            found = file["X"][row : row + 1]
+            data = expected.tobytes() if encoding is None else encoding.encode(expected)
+            if as_bytes(found).tobytes()[: len(data)] != data:
+                raise RepackingError(
+                    f"{frames[row][0]}: dataset {frames[row][1]!r}: h5py reads other values there "
+                    f"than in row {row} of the new file, which was removed."
+                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -241,14 +242,15 @@ def _end_to_end(
         for item in frames[:_MAX_BOUNDS]
         for bounds in _bounds_candidates(item, datasets)
     ]
+    found = []
     for item, candidate in pairs[:_MAX_BOUNDS]:
-        try:
-            fitting = _fitting(candidate, item.shape[0], read)
-        except H5VideoError:
-            continue
-        if fitting is None:
-            continue
-        edges, bounds = fitting
+        with contextlib.suppress(H5VideoError):
+            found.append((item, _fitting(candidate, item.shape[0], read)))
+    fits = [(item, *fitting) for item, fitting in found if fitting is not None]
+    # Recordings without frames are possible; [0, 0], the first frame of each video, is likelier no
+    # bounds.
+    fits.sort(key=lambda fit: (frames.index(fit[0]), not np.diff(fit[1]).all()))
+    for item, edges, bounds in fits[:1]:
         lengths = (item.shape[0], len(edges) - 1)
         labels = [other.name for other in datasets if any(_is_label(other, n) for n in lengths)]
         actions = [other.name for other in datasets if _is_beside(other, item)]

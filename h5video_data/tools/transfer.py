@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import h5py
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import ReadError
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
+from h5video_data.storage.layout import dtype_name
 from h5video_data.storage.values import Values
 
 # Values are copied and compared in pieces of about this many bytes, and those of variable length,
@@ -35,6 +37,19 @@ _MAX_RATIO = 1032
 
 # A part of an array: a slice for each axis, with a start and a stop.
 _Piece = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class SkippedItem:
+    """Something in a file that was not copied.
+
+    Attributes:
+        name: Its kind and name: `dataset '/refs'`.
+        reason: Why it was left out, in words.
+    """
+
+    name: str
+    reason: str
 
 
 class SkipError(Exception):
@@ -89,6 +104,14 @@ def has_variable_length(stored_type: Any) -> bool:
 def nbytes_of(dataset: Any) -> int:
     """Returns the bytes of a dataset's values."""
     return int(math.prod(dataset.shape or ()) * dataset.id.get_type().get_size())
+
+
+def type_name(dataset: Any) -> str:
+    """Returns the name of a dataset's type, for messages."""
+    try:
+        return dtype_name(dataset.dtype)
+    except HDF5_ERRORS:
+        return "a type that h5py does not know"
 
 
 def is_sparse(dataset: Any, most_nbytes: int) -> bool:
@@ -184,8 +207,10 @@ def _has_chunks_beyond_the_end(dataset: Any) -> bool:
     return True
 
 
-def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> None:
-    """Copies the first rows of a dataset (all, if None) to another of its type, from row `begin`.
+def copy_rows(
+    source: Any, target: Any, begin: int = 0, rows: Sequence[range] | None = None
+) -> None:
+    """Copies some rows of a dataset (all, if None) to another of its type, from row `begin`.
 
     Raises:
         MissingFilterError: They were written with a filter that is not installed.
@@ -193,22 +218,24 @@ def copy_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = N
         H5VideoError: A file that they are in does not exist, cannot be opened, or has changed.
         OSError, RuntimeError: HDF5 cannot write them.
     """
-    stored = Values(source, num_rows)
+    stored = Values(source, None if rows is None else max((run.stop for run in rows), default=0))
     with reading(dataset_location(source)):
         form = _form(source.id.get_type())
-    for piece in _pieces(_shape(source, num_rows), form.dtype):
+    for piece, moved in _moves(source, form.dtype, begin, rows):
         values = _read(source, piece, form, stored)
-        target.id.write(*_spaces(target, _shifted(piece, begin)), values, form.in_memory)
+        target.id.write(*_spaces(target, moved), values, form.in_memory)
     stored.check_files()
 
 
-def same_rows(source: Any, target: Any, begin: int = 0, num_rows: int | None = None) -> bool:
+def same_rows(
+    source: Any, target: Any, begin: int = 0, rows: Sequence[range] | None = None
+) -> bool:
     """Tells if the rows that `copy_rows` copied are the same, byte by byte."""
     with reading(dataset_location(source)):
         form = _form(source.id.get_type(), is_read_only=True)
     return all(
-        _same(_read(source, piece, form), _read(target, _shifted(piece, begin), form))
-        for piece in _pieces(_shape(source, num_rows), form.dtype)
+        _same(_read(source, piece, form), _read(target, moved, form))
+        for piece, moved in _moves(source, form.dtype, begin, rows)
     )
 
 
@@ -325,6 +352,19 @@ def _pieces(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Iterator[_Pi
             for length, size in zip(shape, sizes, strict=True)
         )
     )
+
+
+def _moves(
+    source: Any, dtype: np.dtype[Any], begin: int, rows: Sequence[range] | None
+) -> Iterator[tuple[_Piece, _Piece]]:
+    """Yields pieces of rows, and where they are to be, from row `begin`."""
+    if rows is None:
+        yield from ((piece, _shifted(piece, begin)) for piece in _pieces(source.shape, dtype))
+        return
+    for run in rows:
+        for piece in _pieces((len(run), *source.shape[1:]), dtype):
+            yield _shifted(piece, run.start), _shifted(piece, begin)
+        begin += len(run)
 
 
 def _shifted(piece: _Piece, num_rows: int) -> _Piece:
