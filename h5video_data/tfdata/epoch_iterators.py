@@ -23,7 +23,11 @@ beside another one, and the first one after an epoch that was broken off, failed
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import logging
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +36,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from h5video_data.storage.system import at_fork
+
 from .resources import make_resource
+
+_log = logging.getLogger(__name__)
 
 # Iterators that are kept for later epochs. Keras needs two: at the end of an epoch, and again at
 # the beginning of the next one, it makes an iterator while it still has the one before.
@@ -56,14 +64,25 @@ class EpochIterators:
         self._options = options
         # Without a lock: a finalizer, which may run at any point, adds to it.
         self._free: deque[_LastingIterator] = deque(maxlen=NUM_KEPT)
+        self._is_possible = True
 
-    def new(self) -> tf.data.Iterator:
-        """Returns an iterator over the next epoch. TensorFlow must execute eagerly."""
+    def new(self) -> tf.data.Iterator | None:
+        """Returns an iterator over the next epoch. TensorFlow must execute eagerly.
+
+        None: this version of TensorFlow lacks something that they are made of.
+        """
+        if not self._is_possible:
+            return None
         try:
-            lasting = self._free.pop()
-        except IndexError:
-            lasting = _LastingIterator(self._stages)
+            return self._new()
+        except (AttributeError, TypeError) as error:
+            self._is_possible = False
+            _log.info("Epochs start slowly: TensorFlow %s: %s", tf.__version__, error)
+            return None
+
+    def _new(self) -> tf.data.Iterator:
         with tf.device("/CPU:0"):
+            lasting = self._take_free() or _LastingIterator(self._stages)
             lasting.allow_epoch()
             resource = tf.identity(lasting.resource)
         # Whatever uses the iterator has this tensor, if not the object that is returned.
@@ -73,6 +92,14 @@ class EpochIterators:
         iterator = tf.nest.pack_sequence_as(spec, [resource], expand_composites=True)
         iterator._dataset = self._pipeline  # as TensorFlow's own have it
         return iterator
+
+    def _take_free(self) -> _LastingIterator | None:
+        while self._free:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                lasting = self._free.pop()
+                if lasting.process == os.getpid():
+                    return lasting
+        return None
 
     @functools.cached_property
     def _stages(self) -> _Stages:
@@ -90,9 +117,11 @@ class _LastingIterator:
 
     Attributes:
         resource: The iterator, as TensorFlow knows it.
+        process: The number of the process that built it; no other one can use it.
     """
 
     def __init__(self, stages: _Stages) -> None:
+        self.process = os.getpid()
         self._stages = stages
         self._begun = make_resource(np.array(0, np.int64))
         self._given = make_resource(np.array(0, np.int64))
@@ -100,10 +129,13 @@ class _LastingIterator:
         self._permits = _resource_of(stages.permits)
         all_epochs = _resource_of(stages.all_epochs(self._begun))
         self.resource = _resource_of(stages.limited(self._permits, all_epochs, self._given))
+        _all.add(self)
 
     def is_reusable(self) -> bool:
         """Whether all elements of the epoch were given, or none was asked for."""
         with tf.init_scope(), tf.device("/CPU:0"):
+            if self.process != os.getpid() or not tf.executing_eagerly():  # in a `tf.Graph`
+                return False
             begun, given = (
                 int(tf.raw_ops.ReadVariableOp(resource=resource, dtype=tf.int64))
                 for resource in (self._begun, self._given)
@@ -117,6 +149,21 @@ class _LastingIterator:
             tf.raw_ops.AssignVariableOp(resource=resource, value=zero)
         permits = tf.data.experimental.to_variant(self._stages.permits)
         tf.raw_ops.MakeIterator(dataset=permits, iterator=self._permits)
+
+
+_all: weakref.WeakSet[_LastingIterator] = weakref.WeakSet()
+
+
+def _keep_for_ever() -> None:
+    """Keeps the iterators of the parent in the child of a fork, even beyond the interpreter's end.
+
+    To delete them would take threads of theirs, which do not cross a fork.
+    """
+    for lasting in _all:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(lasting))
+
+
+at_fork(after_in_child=_keep_for_ever)
 
 
 def _resource_of(dataset: tf.data.Dataset) -> tf.Tensor:
