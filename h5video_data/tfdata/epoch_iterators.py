@@ -123,6 +123,9 @@ class _LastingIterator:
     def __init__(self, stages: _Stages) -> None:
         self.process = os.getpid()
         self._stages = stages
+        # TensorFlow 2.16 loses some memory with each constant.
+        self._zero = tf.constant(0, tf.int64)
+        self._to_limit = tf.constant(1 + stages.num_elements, tf.int64)
         self._begun = make_resource(np.array(0, np.int64))
         self._given = make_resource(np.array(0, np.int64))
         # A number for each element that is asked for: those below the limit are given.
@@ -148,10 +151,9 @@ class _LastingIterator:
 
     def allow_epoch(self) -> None:
         """Allows another epoch to begin."""
-        zero = tf.constant(0, tf.int64)
         for resource in (self._begun, self._given):
-            tf.raw_ops.AssignVariableOp(resource=resource, value=zero)
-        limit = _next_number(self._tickets) + 1 + self._stages.num_elements
+            tf.raw_ops.AssignVariableOp(resource=resource, value=self._zero)
+        limit = _next_number(self._tickets) + self._to_limit
         tf.raw_ops.AssignVariableOp(resource=self._limit, value=limit)
 
 
