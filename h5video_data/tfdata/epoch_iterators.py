@@ -16,9 +16,10 @@ The rule. `iter(dataset)` uses such an iterator when TensorFlow executes eagerly
 loop and in `fit`, if the number of elements is known. It is used again when nothing of Python has
 it any more, and either all elements of its epoch were given or none was asked for. So an iterator
 beside another one, and the first one after an epoch that was broken off, failed, or was shorter
-(resumed, or with skipped batches) builds a pipeline. Datasets made from this one (`map`, `take`,
-`repeat`, ...), functions of TensorFlow that iterate over it, strategies, and datasets with a
-`device`, whose last stage copies, take the pipeline itself.
+(resumed, or with skipped batches) builds a pipeline, as does the first one in the child of a fork.
+Datasets made from this one (`map`, `take`, `repeat`, ...), functions of TensorFlow that iterate
+over it, strategies, datasets with a `device`, whose last stage copies, and all datasets where
+TensorFlow lacks a name that is used here, take the pipeline itself.
 """
 
 from __future__ import annotations
