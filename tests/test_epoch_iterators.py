@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import subprocess
+import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import keras
@@ -326,3 +330,99 @@ def test_the_position_of_an_iterator_is_not_saved(path, tmp_path):
     next(batches)
     with pytest.raises(Exception, match=r"(?i)stateful|unimplemented|not support|serializ"):
         tf.train.Checkpoint(iterator=batches).save(str(tmp_path / "a"))
+
+
+def test_threads_that_share_an_iterator_or_a_dataset(path):
+    dataset = make(path, num_threads=2)
+
+    def together(function):
+        with ThreadPoolExecutor(4) as threads:
+            return [each.result(60) for each in [threads.submit(function) for _ in range(4)]]
+
+    found = together(lambda: [epoch(dataset) for _ in range(4)])
+    assert sorted(itertools.chain(*found)) == sorted(order(number) for number in range(16))
+    for _ in range(5):
+        batches = iter(dataset)
+        found = together(lambda: [n for element in batches for n in numbers(element)])  # noqa: B023
+        assert sorted(itertools.chain(*found)) == list(range(NUM))
+
+
+def test_an_iterator_that_goes_while_a_graph_is_built(path, monkeypatch):
+    errors = []
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
+    dataset = make(path)
+    held = []
+    for number, context in enumerate([tf.Graph().as_default, tf.init_scope]):
+        held.append(iter(dataset))
+        assert len([next(held[0]) for _ in range(STEPS)]) == STEPS
+        with context():
+            held.clear()
+        assert epoch(dataset) == order(2 * number + 1)
+    tf.function(held.clear)()
+    assert not errors
+
+
+def test_a_tensorflow_without_the_private_names(path, monkeypatch, built, caplog):
+    def no_such_name(_):
+        raise AttributeError("no attribute '_iterator_resource'")
+
+    monkeypatch.setattr(epoch_iterators, "_resource_of", no_such_name)
+    dataset = make(path)
+    with caplog.at_level("INFO"):
+        for number in range(3):
+            assert epoch(dataset) == order(number)
+    assert not built
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "no attribute '_iterator_resource'" in caplog.text
+
+
+def test_thousands_of_epochs_leave_no_memory(path):
+    dataset = make(path)
+    assert epoch(dataset) == order(0)
+    (lasting,) = dataset._iterators._free
+
+    def allow(times):
+        for _ in range(times):
+            lasting.allow_epoch()
+        gc.collect()
+        return resident_nbytes()
+
+    before = allow(500)
+    assert allow(4000) - before < 2 << 20
+    assert epoch(dataset) == order(1)
+
+
+_FORK = """
+import os, sys
+import numpy as np
+import h5video_data as h5v
+
+dataset = h5v.video_dataset_from_hdf5(
+    sys.argv[1], y=None, batch_size=10, seed=0, return_indices=True)
+
+
+def epoch():
+    return [number for _, indices in dataset for number in indices.numpy()]
+
+
+def order(number):
+    return np.random.default_rng([0, number]).permutation(42).tolist()
+
+
+assert epoch() == order(0)
+running = iter(dataset)
+next(running)
+child = os.fork()
+for number in (2, 3):
+    assert epoch() == order(number)
+if not child:
+    del dataset, running
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_epochs_after_a_fork(path):
+    command = [sys.executable, "-W", "ignore", "-c", _FORK, str(path)]
+    subprocess.run(command, check=True, timeout=120)

@@ -48,9 +48,11 @@ class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
 
     def __iter__(self) -> tf.data.Iterator:
         """Returns an iterator over the next epoch."""
-        if self._iterators is None or not tf.executing_eagerly():
-            return super().__iter__()
-        return self._iterators.new()
+        if self._iterators is not None and tf.executing_eagerly():
+            iterator = self._iterators.new()
+            if iterator is not None:
+                return iterator
+        return super().__iter__()
 
     def cardinality(self) -> tf.Tensor:
         """Returns the number of elements, int64."""

@@ -4,26 +4,31 @@ For each `iter()`, TensorFlow builds the whole pipeline anew, and optimises the 
 functions: some 50 ms. So one iterator of TensorFlow's gives epoch after epoch:
 
     endless numbers, taken while an epoch may begin -> flat_map: the pipeline     "all epochs"
-    endless numbers -> map: get_next() of n permits, then of all epochs
+    endless numbers -> map: get_next() of all epochs, n times for each that is allowed
 
 `flat_map` builds the pipeline for each epoch, but within one iterator, for which the graphs are
 optimised already. The pipeline begins when its first element is asked for, and ends with the epoch,
 as it does by itself: nothing is read over the end, no map function runs for another epoch, and
 `set_epoch` and `load_state_dict` between epochs have their effect. After n elements, the function
-of the last stage raises an OutOfRangeError, which ends its iterator, until there are permits again.
+of the last stage asks an iterator that has ended, which ends its own, until the next is allowed.
 
 The rule. `iter(dataset)` uses such an iterator when TensorFlow executes eagerly, so in a Python
 loop and in `fit`, if the number of elements is known. It is used again when nothing of Python has
 it any more, and either all elements of its epoch were given or none was asked for. So an iterator
 beside another one, and the first one after an epoch that was broken off, failed, or was shorter
-(resumed, or with skipped batches) builds a pipeline. Datasets made from this one (`map`, `take`,
-`repeat`, ...), functions of TensorFlow that iterate over it, strategies, and datasets with a
-`device`, whose last stage copies, take the pipeline itself.
+(resumed, or with skipped batches) builds a pipeline, as does the first one in the child of a fork.
+Datasets made from this one (`map`, `take`, `repeat`, ...), functions of TensorFlow that iterate
+over it, strategies, datasets with a `device`, whose last stage copies, and all datasets where
+TensorFlow lacks a name that is used here, take the pipeline itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import logging
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +37,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from h5video_data.storage.system import at_fork
+
 from .resources import make_resource
+
+_log = logging.getLogger(__name__)
 
 # Iterators that are kept for later epochs. Keras needs two: at the end of an epoch, and again at
 # the beginning of the next one, it makes an iterator while it still has the one before.
@@ -56,14 +65,25 @@ class EpochIterators:
         self._options = options
         # Without a lock: a finalizer, which may run at any point, adds to it.
         self._free: deque[_LastingIterator] = deque(maxlen=NUM_KEPT)
+        self._is_possible = True
 
-    def new(self) -> tf.data.Iterator:
-        """Returns an iterator over the next epoch. TensorFlow must execute eagerly."""
+    def new(self) -> tf.data.Iterator | None:
+        """Returns an iterator over the next epoch. TensorFlow must execute eagerly.
+
+        None: this version of TensorFlow lacks something that they are made of.
+        """
+        if not self._is_possible:
+            return None
         try:
-            lasting = self._free.pop()
-        except IndexError:
-            lasting = _LastingIterator(self._stages)
+            return self._new()
+        except (AttributeError, TypeError) as error:
+            self._is_possible = False
+            _log.info("Epochs start slowly: TensorFlow %s: %s", tf.__version__, error)
+            return None
+
+    def _new(self) -> tf.data.Iterator:
         with tf.device("/CPU:0"):
+            lasting = self._take_free() or _LastingIterator(self._stages)
             lasting.allow_epoch()
             resource = tf.identity(lasting.resource)
         # Whatever uses the iterator has this tensor, if not the object that is returned.
@@ -73,6 +93,14 @@ class EpochIterators:
         iterator = tf.nest.pack_sequence_as(spec, [resource], expand_composites=True)
         iterator._dataset = self._pipeline  # as TensorFlow's own have it
         return iterator
+
+    def _take_free(self) -> _LastingIterator | None:
+        while self._free:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                lasting = self._free.pop()
+                if lasting.process == os.getpid():
+                    return lasting
+        return None
 
     @functools.cached_property
     def _stages(self) -> _Stages:
@@ -90,20 +118,32 @@ class _LastingIterator:
 
     Attributes:
         resource: The iterator, as TensorFlow knows it.
+        process: The number of the process that built it; no other one can use it.
     """
 
     def __init__(self, stages: _Stages) -> None:
+        self.process = os.getpid()
         self._stages = stages
+        # TensorFlow 2.16 loses some memory with each constant.
+        self._zero = tf.constant(0, tf.int64)
+        self._to_limit = tf.constant(1 + stages.num_elements, tf.int64)
         self._begun = make_resource(np.array(0, np.int64))
         self._given = make_resource(np.array(0, np.int64))
-        # Gives a number for each element of the epoch.
-        self._permits = _resource_of(stages.permits)
+        # A number for each element that is asked for: those below the limit are given.
+        self._tickets = _resource_of(stages.numbers)
+        self._limit = make_resource(np.array(0, np.int64))
         all_epochs = _resource_of(stages.all_epochs(self._begun))
-        self.resource = _resource_of(stages.limited(self._permits, all_epochs, self._given))
+        ended = _resource_of(stages.numbers.take(0))
+        self.resource = _resource_of(
+            stages.limited(self._tickets, self._limit, all_epochs, ended, self._given)
+        )
+        _all.add(self)
 
     def is_reusable(self) -> bool:
         """Whether all elements of the epoch were given, or none was asked for."""
         with tf.init_scope(), tf.device("/CPU:0"):
+            if self.process != os.getpid() or not tf.executing_eagerly():  # in a `tf.Graph`
+                return False
             begun, given = (
                 int(tf.raw_ops.ReadVariableOp(resource=resource, dtype=tf.int64))
                 for resource in (self._begun, self._given)
@@ -112,11 +152,25 @@ class _LastingIterator:
 
     def allow_epoch(self) -> None:
         """Allows another epoch to begin."""
-        zero = tf.constant(0, tf.int64)
         for resource in (self._begun, self._given):
-            tf.raw_ops.AssignVariableOp(resource=resource, value=zero)
-        permits = tf.data.experimental.to_variant(self._stages.permits)
-        tf.raw_ops.MakeIterator(dataset=permits, iterator=self._permits)
+            tf.raw_ops.AssignVariableOp(resource=resource, value=self._zero)
+        limit = _next_number(self._tickets) + self._to_limit
+        tf.raw_ops.AssignVariableOp(resource=self._limit, value=limit)
+
+
+_all: weakref.WeakSet[_LastingIterator] = weakref.WeakSet()
+
+
+def _keep_for_ever() -> None:
+    """Keeps the iterators of the parent in the child of a fork, even beyond the interpreter's end.
+
+    To delete them would take threads of theirs, which do not cross a fork.
+    """
+    for lasting in _all:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(lasting))
+
+
+at_fork(after_in_child=_keep_for_ever)
 
 
 def _resource_of(dataset: tf.data.Dataset) -> tf.Tensor:
@@ -136,8 +190,7 @@ class _Stages:
         self.num_elements = num_elements
         self._pipeline = pipeline  # lives as long as iterators over it, as with other stages
         self._options = options
-        self._numbers = tf.data.Dataset.range(tf.int64.max)
-        self.permits = tf.data.Dataset.range(num_elements).with_options(options)
+        self.numbers = tf.data.Dataset.range(tf.int64.max).with_options(options)
         self._types = {
             "output_types": pipeline._flat_types,
             "output_shapes": pipeline._flat_shapes,
@@ -145,12 +198,12 @@ class _Stages:
         number, resource = tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.resource)
         self._may_begin = _graph(_may_begin, number, resource)
         self._begin = _graph(lambda _, dataset: dataset, number, tf.TensorSpec((), tf.variant))
-        self._give = _graph(self._next_element, number, resource, resource, resource)
+        self._give = _graph(self._next_element, number, *[resource] * 5)
 
     def all_epochs(self, begun: tf.Tensor) -> tf.data.Dataset:
         """Returns a dataset of the elements of all epochs; one begins while `begun` is 0."""
         numbers = tf.raw_ops.TakeWhileDataset(
-            input_dataset=tf.data.experimental.to_variant(self._numbers),
+            input_dataset=tf.data.experimental.to_variant(self.numbers),
             other_arguments=[begun],
             predicate=self._may_begin,
             output_types=[tf.int64],
@@ -165,20 +218,16 @@ class _Stages:
             )
         )
 
-    def limited(
-        self, permits: tf.Tensor, all_epochs: tf.Tensor, given: tf.Tensor
-    ) -> tf.data.Dataset:
-        """Returns a dataset that ends whenever there are no permits.
+    def limited(self, *resources: tf.Tensor) -> tf.data.Dataset:
+        """Returns a dataset that ends whenever the limit is reached.
 
         Args:
-            permits: Resource of an iterator, with an element for each that may be given.
-            all_epochs: Resource of an iterator over the elements.
-            given: A variable, int64, to which each element that is given adds 1.
+            resources: All arguments of `_next_element` but the first.
         """
         return self._dataset(
             tf.raw_ops.MapDataset(
-                input_dataset=tf.data.experimental.to_variant(self._numbers),
-                other_arguments=[permits, all_epochs, given],
+                input_dataset=tf.data.experimental.to_variant(self.numbers),
+                other_arguments=resources,
                 f=self._give,
                 use_inter_op_parallelism=False,
                 # Otherwise, an OutOfRangeError of the function would not be the end.
@@ -192,20 +241,38 @@ class _Stages:
         return tf.data.experimental.from_variant(variant, spec).with_options(self._options)
 
     def _next_element(
-        self, number: tf.Tensor, permits: tf.Tensor, all_epochs: tf.Tensor, given: tf.Tensor
+        self,
+        number: tf.Tensor,
+        tickets: tf.Tensor,
+        limit: tf.Tensor,
+        all_epochs: tf.Tensor,
+        ended: tf.Tensor,
+        given: tf.Tensor,
     ) -> list[tf.Tensor]:
-        """Returns the next element, and counts it; raises an OutOfRangeError after the last."""
+        """Returns the next element, and counts it; raises an OutOfRangeError after the last.
+
+        Args:
+            number: Not used.
+            tickets: Iterator over numbers; each call takes one, also those of several threads.
+            limit: Variable, int64, the first number that is not given an element.
+            all_epochs: Iterator over the elements.
+            ended: Iterator that has no elements.
+            given: Variable, int64, to which each element that is given adds 1.
+        """
         del number
-        permit = tf.raw_ops.IteratorGetNext(
-            iterator=permits, output_types=[tf.int64], output_shapes=[()]
-        )
-        with tf.control_dependencies(permit):
-            element: list[tf.Tensor] = tf.raw_ops.IteratorGetNext(
-                iterator=all_epochs, **self._types
-            )
+        is_given = _next_number(tickets) < tf.raw_ops.ReadVariableOp(resource=limit, dtype=tf.int64)
+        iterator = tf.raw_ops.Select(condition=is_given, x=all_epochs, y=ended)
+        element: list[tf.Tensor] = tf.raw_ops.IteratorGetNext(iterator=iterator, **self._types)
         with tf.control_dependencies(element):
             tf.raw_ops.AssignAddVariableOp(resource=given, value=tf.constant(1, tf.int64))
         return element
+
+
+def _next_number(numbers: tf.Tensor) -> tf.Tensor:
+    (number,) = tf.raw_ops.IteratorGetNext(
+        iterator=numbers, output_types=[tf.int64], output_shapes=[()]
+    )
+    return number
 
 
 def _may_begin(number: tf.Tensor, begun: tf.Tensor) -> tf.Tensor:
