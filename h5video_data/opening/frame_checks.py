@@ -42,10 +42,10 @@ def check_frames(
     shape = stored.shape[1:]
     if len(shape) == 2 and shape[1] in _COLOURS and stored.dtype == np.uint8:
         raise ArgumentError(
-            f"`windows` is for datasets whose rows are frames. The dataset {stored.name!r} seems to "
-            f"be one picture, (rows, columns, channels). Received: shape {stored.shape} in "
-            f"{stored.path}. `h5video-data repack --layout recordings` makes recordings of datasets "
-            "that are a frame each."
+            "`windows` is for datasets whose rows are frames. The dataset "
+            f"{stored.name!r} seems to be one picture, (rows, columns, channels). Received: shape "
+            f"{stored.shape} in {stored.path}. `h5video-data repack --layout recordings` makes "
+            "recordings of datasets that are a frame each."
         )
     if windows.bounds is not None or files[0].matches != [()]:
         return

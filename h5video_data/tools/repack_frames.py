@@ -27,7 +27,7 @@ from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
 from h5video_data.storage.paths import Paths, expand_paths
-from h5video_data.storage.picture_rows import as_bytes
+from h5video_data.storage.picture_rows import row_bytes
 
 from .atomic_file import check_not_read, with_progress
 from .copy_others import OtherItems
@@ -230,7 +230,7 @@ def _check_frames(path: Path, recordings: Sequence[_Recording], encoding: Encodi
             (expected,), _ = _read(frames[row][0], [frames[row][1]])
             found = file["X"][row : row + 1]
             data = expected.tobytes() if encoding is None else encoding.encode(expected)
-            if as_bytes(found).tobytes()[: len(data)] != data:
+            if row_bytes(found).tobytes()[: len(data)] != data:
                 raise RepackingError(
                     f"{frames[row][0]}: dataset {frames[row][1]!r}: h5py reads other values there "
                     f"than in row {row} of the new file, which was removed."

@@ -19,7 +19,7 @@ from h5video_data.opening import Paths, open_video_set
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.picture_rows import Decode, Decoding, StoredPictures, as_bytes, read_row
+from h5video_data.storage.picture_rows import Decode, Decoding, StoredPictures, read_row, row_bytes
 from h5video_data.storage.values import Values
 from h5video_data.video_set import VideoSet
 
@@ -114,7 +114,7 @@ def check_samples(
                 if encoding is None:
                     is_same = expected.tobytes() == found.tobytes()
                 else:
-                    is_same = encoding.encode(expected[0]) == as_bytes(found).tobytes().rstrip(
+                    is_same = encoding.encode(expected[0]) == row_bytes(found).tobytes().rstrip(
                         b"\0"
                     )
                 if not is_same:
