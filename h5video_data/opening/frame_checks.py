@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 # An axis of so many is rather one of channels than of frames.
 _MOST_CHANNELS = 4
 _COLOURS = (3, 4)
+_MIN_SIDE = 8
 # So many rows of labels are looked at.
 _LABELS_LOOKED_AT = 1000
 
@@ -40,7 +41,8 @@ def check_frames(
     """
     stored = files[0].parts[first][0]
     shape = stored.shape[1:]
-    if len(shape) == 2 and shape[1] in _COLOURS and stored.dtype == np.uint8:
+    is_picture = len(shape) == 2 and shape[0] >= _MIN_SIDE and shape[1] in _COLOURS
+    if is_picture and stored.dtype == np.uint8:
         raise ArgumentError(
             "`windows` is for datasets whose rows are frames. The dataset "
             f"{stored.name!r} seems to be one picture, (rows, columns, channels). Received: shape "
