@@ -43,7 +43,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
 
     Args:
         path: A path, a glob (its matches sorted), or an iterable of these: a list, an array, a
-            pandas Series. Several files are one set, in the order given; those of a set or of an
+            pandas Series. Also URLs that fsspec opens (s3://, gs://, https://), with the packages
+            of `h5video_data[remote]`; virtual datasets and links to other files are not followed
+            there. Several files are one set, in the order given; those of a set or of an
             iterator, such as `Path.glob`, whose order says nothing, are sorted. If a file has the
             attribute `sample_count`, that many samples of it are used, else all; its datasets may
             then have more rows. For `x="train/X"`, the attribute of the nearest group above it is
@@ -144,6 +146,10 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             something else of the batches. True: also for a `VideoLoader` that is iterated over
             without TensorFlow; an error if there is no such GPU. The memory is what
             `read_ahead_bytes` says, and what TensorFlow holds.
+        storage_options: For URLs in `path`, the arguments of the file system of fsspec that opens
+            them: `{"anon": True}` or `{"key": ..., "secret": ...}` for s3://, say. They are shown
+            nowhere, nor saved in a state. None: what its library finds by itself, in files and in
+            variables of the environment.
 
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have

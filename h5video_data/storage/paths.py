@@ -5,11 +5,14 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator, KeysView, Mapping, Set
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, Set
+from typing import Any
 
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
+from .remote_paths import RemotePath, expand_url, is_url
+from .remote_store import Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -20,19 +23,28 @@ _SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".mat", ".nc")
 _LOST_AND_FOUND = "lost+found"
 
 
-def expand_paths(path: Paths) -> tuple[str, ...]:
+def expand_paths(path: Paths, storage_options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Returns the files that a path, a list of paths or a glob stands for.
 
     Args:
-        path: A path, a glob, or an iterable of them. The matches of a glob are sorted, and so are
-            the paths of what has no order of its own (`has_order`). What exists under that name is
-            a path, not a glob.
+        path: A path, a URL, a glob, or an iterable of them. The matches of a glob are sorted, and
+            so are the paths of what has no order of its own (`has_order`). What exists under that
+            name is a path, not a glob.
+        storage_options: For URLs, the arguments of the file system of fsspec.
 
     Raises:
         VideoFileNotFoundError: A glob matches no file.
-        UnavailableError: A directory that a glob would search cannot be read.
+        UnavailableError: A directory that a glob would search cannot be read, or a store.
         ArgumentError: It is none of these, or an empty sequence.
     """
+    return _expand(path, storage_options, {})
+
+
+def _expand(
+    path: Paths, options: Mapping[str, Any] | None, stores: dict[str, Store]
+) -> tuple[str, ...]:
+    if isinstance(path, str) and is_url(path):
+        return tuple(expand_url(path, options, stores))
     if isinstance(path, (str, os.PathLike)):
         name = os.path.expanduser(os.fsdecode(path))
         if os.path.exists(name) or not glob.has_magic(name):
@@ -45,11 +57,20 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     is_other = isinstance(path, (bytes, bytearray, Mapping, io.IOBase))
     if is_other or not isinstance(path, Iterable) or getattr(path, "ndim", 1) != 1:
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
-    paths = tuple(found for item in path for found in expand_paths(item))
+    paths = tuple(found for item in path for found in _expand(item, options, stores))
     if not paths:
         kind = "an empty list" if isinstance(path, (list, tuple)) else f"none in path={path!r}"
         raise ArgumentError(f"`path` must name at least one file. Received: {kind}")
     return paths if has_order(path) else tuple(sorted(paths))
+
+
+def expand_beside(path: Paths, beside: Sequence[str]) -> tuple[str, ...]:
+    """Returns what `expand_paths` does; a URL has the options of another one of its kind."""
+    for other in beside:
+        if isinstance(other, RemotePath) and isinstance(path, str):
+            kind = other.partition("://")[0]
+            return expand_paths(path, other.store.options if path.startswith(kind) else None)
+    return expand_paths(path)
 
 
 def has_order(path: Paths) -> bool:
@@ -71,7 +92,9 @@ def split_name(name: str) -> tuple[str | None, str]:
     pattern, _, dataset = name.rpartition(":")
     path = os.path.expanduser(pattern)
     if dataset and (
-        os.path.isfile(path) or (glob.has_magic(path) and glob.glob(path, recursive=True))
+        is_url(pattern)
+        or os.path.isfile(path)
+        or (glob.has_magic(path) and glob.glob(path, recursive=True))
     ):
         return pattern, dataset
     return None, name
@@ -143,3 +166,14 @@ def _walk(folder: str) -> None:
 
     for _, folders, _ in os.walk(folder, onerror=fail):
         folders[:] = [f for f in folders if f[0] != "." and f != _LOST_AND_FOUND]
+
+
+def expand_with_options(path: Paths, storage_options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what `expand_paths` does, or raises an ArgumentError if there is no URL."""
+    paths = expand_paths(path, storage_options)
+    if not any(isinstance(item, RemotePath) for item in paths):
+        raise ArgumentError(
+            "`storage_options` needs URLs in `path`, such as s3://bucket/set.h5. Received: "
+            f"path={path!r}"
+        )
+    return paths
