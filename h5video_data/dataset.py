@@ -131,7 +131,7 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             read. Default: 96 batches, at most 512 MiB, or 64 MiB a thread if that is more; 1 GiB if
             chunks hold many samples.
         num_threads: Number of threads that read and decode. Default: the number of CPUs that this
-            process may use.
+            process may use; 8 if that is more and `path` has URLs, for they wait for answers.
         num_parallel_calls: Number of parallel calls of each map stage. Default: `num_threads`.
         input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` passes
             it: only this worker's shard of every global batch is read. `batch_size` is then the

@@ -10,7 +10,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +26,7 @@ from h5video_data.storage.file_identity import (
 )
 from h5video_data.storage.remote_paths import RemotePath
 from h5video_data.storage.scratch import scratch
-from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, read_at
+from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, num_processors, read_at
 
 from .io_submit import ReadQueue, open_queue
 from .range_errors import RangeError as RangeError
@@ -42,6 +42,9 @@ JUDGED_BYTES = 1 << 20
 # What one more read costs, in bytes that could be read meanwhile from the page cache: it takes some
 # 1.3 us, however short it is.
 BYTES_PER_READ = 8 << 10
+
+# Threads that wait for answers need no processor. Not more: `default_read_ahead_bytes` counts them.
+LEAST_REMOTE_THREADS = 8
 
 Ranges = NDArray[np.int64]
 
@@ -133,6 +136,12 @@ def _open_source(queues: ThreadQueues, path: str, identity: FileIdentity) -> Byt
     if isinstance(path, RemotePath):
         return RemoteObject(path, identity)
     return (LocalFile if HAS_POSITIONED_READS else SeekingFile)(queues, path, identity)
+
+
+def default_num_threads(paths: Sequence[str]) -> int:
+    """Returns how many threads read and decode, unless the user says it."""
+    is_remote = any(isinstance(path, RemotePath) for path in paths)
+    return max(num_processors(), LEAST_REMOTE_THREADS if is_remote else 1)
 
 
 class ThreadQueues:

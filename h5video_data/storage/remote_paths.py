@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from h5video_data.errors import (
@@ -120,6 +121,10 @@ class RemotePath(ObjectPath):
             VideoFileNotFoundError: The object no longer exists.
         """
         return self.store.connection.read_ranges(self.key, starts, stops)
+
+    def begin(self, starts: list[int], stops: list[int]) -> list[Future[bytes]]:
+        """Begins to read byte ranges: see `remote_store.Connection.begin_ranges`."""
+        return self.store.connection.begin_ranges(self.key, starts, stops)
 
 
 def shown_url(url: str) -> str:

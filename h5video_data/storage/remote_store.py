@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from h5video_data.errors import MissingDependencyError, VideoFileNotFoundError
@@ -127,33 +128,46 @@ class Connection:
             VideoFileNotFoundError: There is no such object.
             RequestError: A range could not be read before the deadline, or not at all.
         """
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        pairs = list(zip(starts, stops, strict=True))
         system = self.filesystem
         if not system.async_impl:
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            pairs = zip(starts, stops, strict=True)
 
             def read_one(start: int, stop: int) -> bytes:
                 return _check_length(system.cat_file(key, start=start, end=stop), stop - start)
 
             return [_try_again(functools.partial(read_one, *pair), deadline) for pair in pairs]
 
+        futures = self.begin_ranges(key, starts, stops)
+        try:
+            return [wait_for(future) for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def begin_ranges(
+        self, key: str, starts: Sequence[int], stops: Sequence[int]
+    ) -> list[Future[bytes]]:
+        """Begins to read byte ranges as `read_ranges` does, and returns at once.
+
+        Returns:
+            For each, what `wait_for` waits for; empty if the file system reads one at a time.
+        """
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        system = self.filesystem
+        if not system.async_impl:
+            return []
+
         async def read(start: int, stop: int) -> bytes:
             found = await system._cat_file(key, start=start, end=stop)
             return _check_length(found, stop - start)
 
-        async def read_all() -> list[bytes]:
-            tasks = [
-                asyncio.ensure_future(self._try_again(functools.partial(read, *pair), deadline))
-                for pair in pairs
-            ]
-            try:
-                return await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-
-        return self._run(read_all)
+        return [
+            asyncio.run_coroutine_threadsafe(
+                self._try_again(functools.partial(read, *pair), deadline), system.loop
+            )
+            for pair in zip(starts, stops, strict=True)
+        ]
 
     def info(self, key: str) -> Mapping[str, Any]:
         """Returns what the store tells of an object now, as fsspec's `info`."""
@@ -170,20 +184,8 @@ class Connection:
         if not system.async_impl:
             return _try_again(lambda: getattr(system, method)(*args), deadline)
         function = getattr(system, f"_{method}")
-        return self._run(lambda: self._try_again(lambda: function(*args), deadline))
-
-    def _run(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Runs a coroutine on fsspec's own loop, in a thread of fsspec's, and waits for it."""
-        import fsspec.asyn
-
-        try:
-            found: T = fsspec.asyn.sync(self.filesystem.loop, function)
-            return found
-        except (VideoFileNotFoundError, RequestError) as error:
-            # Anew for each caller: that of the loop has the tracebacks of both threads.
-            raise type(error)(*error.args) from None
-        except Exception as error:
-            raise RequestError(_reason(error)[0]) from None
+        again = self._try_again(lambda: function(*args), deadline)
+        return wait_for(asyncio.run_coroutine_threadsafe(again, system.loop))
 
     async def _try_again(self, function: Callable[[], Awaitable[T]], deadline: float) -> T:
         if self._gate is None:
@@ -198,6 +200,17 @@ class Connection:
                 pause = _pause(error, attempt, deadline)
             attempt += 1
             await asyncio.sleep(pause)
+
+
+def wait_for(future: Future[T]) -> T:
+    """Returns what a request brings, or raises as `Connection.read_ranges`."""
+    try:
+        return future.result()
+    except (VideoFileNotFoundError, RequestError) as error:
+        # Anew: that of the loop has the traceback of its thread.
+        raise type(error)(*error.args) from None
+    except (Exception, CancelledError) as error:
+        raise RequestError(f"the connection failed ({type(error).__name__})") from None
 
 
 def _try_again(function: Callable[[], T], deadline: float) -> T:
