@@ -37,6 +37,29 @@ def is_url(path: object) -> bool:
     return isinstance(path, str) and _URL.match(path) is not None
 
 
+class Url(ObjectPath):
+    """A URL or a glob as the user gave it, with the options of its store.
+
+    As a `str` it is what messages show, without credentials: see `RemotePath`.
+
+    Attributes:
+        full: The URL, with everything that belongs to it.
+        options: Arguments of the file system of fsspec.
+    """
+
+    full: str
+    options: Mapping[str, Any]
+
+    def __new__(cls, url: str, options: Mapping[str, Any] | None) -> Url:
+        """Makes one of a URL."""
+        path = super().__new__(cls, shown_url(url))
+        path.full, path.options = str(url), options or {}
+        return path
+
+    def __reduce__(self) -> Any:
+        return str, (str(self),)  # as `RemotePath`
+
+
 class RemotePath(ObjectPath):
     """URL of an object: as a `str`, what messages show, without credentials.
 
@@ -137,16 +160,15 @@ def shown_url(url: str) -> str:
     if scheme in ("http", "https"):
         name, mark, query = name.partition("?")
         if mark:
-            name += f"?{hashlib.sha256(query.encode()).hexdigest()[:8]}"
+            name += f"#{hashlib.sha256(query.encode()).hexdigest()[:8]}"
     return f"{scheme}://{place}{slash}{name}"
 
 
-def expand_url(url: str, options: Mapping[str, Any] | None, stores: dict[str, Store]) -> list[str]:
+def expand_url(path: str, stores: dict[str, Store]) -> list[str]:
     """Returns the objects that a URL or a glob stands for, sorted.
 
     Args:
-        url: The URL. What exists under that name is no glob.
-        options: Arguments of the file system of fsspec.
+        path: The URL. What exists under that name is no glob.
         stores: The stores of this set, by the beginning of their URLs; gets that of this one.
 
     Raises:
@@ -154,30 +176,34 @@ def expand_url(url: str, options: Mapping[str, Any] | None, stores: dict[str, St
         ArgumentError: It is a chain of URLs.
         UnavailableError: The store does not answer.
     """
-    if isinstance(url, RemotePath):
-        return [url]
+    if isinstance(path, RemotePath):
+        return [path]
+    given = path if isinstance(path, Url) else Url(path, None)
+    url = given.full
     if "::" in url.partition("://")[0] or "::" in url.partition("?")[0]:
         raise ArgumentError(
-            f"`path` must be one URL, not a chain of them. Received: path={shown_url(url)!r}"
+            f"`path` must be one URL, not a chain of them. Received: path={str(given)!r}"
         )
     scheme, _, rest = url.partition("://")
     place = f"{scheme}://{rest.partition('/')[0]}"
-    store = stores.setdefault(place, Store(url, options or {}))
+    store = stores.setdefault(place, Store(url, given.options))
     try:
         connection = store.connection
         system = connection.filesystem
-        path = RemotePath(url, store, system._strip_protocol(url))
+        found_path = RemotePath(url, store, system._strip_protocol(url))
         # In a URL of the web, "?" begins the query.
-        magic = path.key.replace("?", "") if scheme in ("http", "https") else path.key
-        if not glob.has_magic(magic) or _exists(path):
-            return [path]
-        found = connection.glob(path.key)
+        magic = found_path.key
+        if scheme in ("http", "https"):
+            magic = magic.replace("?", "")
+        if not glob.has_magic(magic) or _exists(found_path):
+            return [found_path]
+        found = connection.glob(found_path.key)
     except VideoFileNotFoundError:
         found = []
     except RequestError as error:
-        raise unavailable(f"cannot read {shown_url(url)}", error) from None
+        raise unavailable(f"cannot read {given}", error) from None
     if not found:
-        raise VideoFileNotFoundError(f"No file matches the glob. Received: path={shown_url(url)!r}")
+        raise VideoFileNotFoundError(f"No file matches the glob. Received: path={str(given)!r}")
     return [RemotePath(_full_url(scheme, key), store, key) for key in found]
 
 

@@ -272,7 +272,9 @@ def _origin(error: BaseException) -> BaseException:
 
 
 def _status(error: BaseException) -> int | None:
-    status = getattr(error, "status", None) or getattr(error, "code", None)
+    # `code` is gcsfs's name for it; aiohttp has a `code` of 400 for an answer that was cut short.
+    is_gcsfs = type(error).__module__.startswith("gcsfs")
+    status = getattr(error, "code" if is_gcsfs else "status", None)
     response = getattr(error, "response", None)
     if isinstance(response, Mapping):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", status)
