@@ -156,7 +156,7 @@ def shown_url(url: str) -> str:
     place, slash, name = rest.partition("/")
     user, at, host = place.rpartition("@")
     if at and ":" in user:
-        place = f"***@{host}"
+        place = f"...@{host}"
     if scheme in ("http", "https"):
         name, mark, query = name.partition("?")
         if mark:

@@ -316,7 +316,8 @@ def _reason(error: Exception) -> tuple[str, bool]:
         return f"no valid credentials ({name})", False
     if isinstance(origin, (asyncio.TimeoutError, TimeoutError)):
         return "no answer in time", True
-    if isinstance(origin, (ImportError, TypeError, ValueError, AttributeError)):
+    # A RuntimeError: the connections are closed, because the process ends.
+    if isinstance(origin, (ImportError, TypeError, ValueError, AttributeError, RuntimeError)):
         return f"fsspec failed ({name})", False
     if isinstance(origin, OSError) and origin.errno:
         return os.strerror(origin.errno).lower() if origin.errno > 0 else "no such host", True
