@@ -334,7 +334,7 @@ def test_credentials_are_shown_nowhere(server, monkeypatch):
             json.dumps(loader.state_dict(epoch=0, step=1)),
         ]
         shown += [repr(loader._options)]
-        shown += [repr(path) + repr(vars(path)) for path in loader._set.paths]
+        shown += [repr(loader._set.paths), repr(loader._set.paths[0].store)]
         next(loader.batches())
         assert server.requests[-1][3]["X-Token"] == SECRET
         for fault in (503, 403, "reset", "short", "whole"):
@@ -349,7 +349,8 @@ def test_credentials_are_shown_nowhere(server, monkeypatch):
         (lambda: loader_of(f"{url}x"), "has no dataset 'X'"),
         (lambda: loader_of(url.replace("/a.h5", "/b.h5")), "No such file"),
         (lambda: loader_of(f"memory://a::{url}"), "not a chain"),
-        (lambda: loader_of(f"nothing://a/b"), "fsspec cannot open a nothing:// URL"),
+        (lambda: loader_of(f"simplecache::{url}"), "not a chain"),
+        (lambda: loader_of("nothing://a/b"), "fsspec cannot open a nothing:// URL"),
         (lambda: loader_of(url, y="inferred", x="gzip", windows=2), r"needs a `\*`"),
         (lambda: loader_of({url, f"{url}2"}, x="gzip", indices=[0]), "has no order"),
         (lambda: loader_of([[[url]], 3]), "must be a path"),

@@ -23,8 +23,9 @@ from .os_errors import RequestError, unavailable
 from .remote_store import Store
 
 # A letter is the drive of a Windows path.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://", re.ASCII)
-_MAX_NAME_CHARACTERS = 200
+_SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
+_URL = re.compile(rf"({_SCHEME}::)*{_SCHEME}://", re.ASCII)
+_CHAIN = re.compile(rf"^{_SCHEME}::|::{_SCHEME}(://|$)", re.ASCII)
 
 # What stores say of the contents of an object, under the names that their libraries give it. The
 # first that is there counts; then the time of the last change.
@@ -153,6 +154,8 @@ class RemotePath(ObjectPath):
 def shown_url(url: str) -> str:
     """Returns a URL without its password, and a hash in place of what follows a "?"."""
     scheme, _, rest = url.partition("://")
+    if _CHAIN.search(url):
+        return f"{scheme}://..."
     place, slash, name = rest.partition("/")
     user, at, host = place.rpartition("@")
     if at and ":" in user:
@@ -180,10 +183,8 @@ def expand_url(path: str, stores: dict[str, Store]) -> list[str]:
         return [path]
     given = path if isinstance(path, Url) else Url(path, None)
     url = given.full
-    if "::" in url.partition("://")[0] or "::" in url.partition("?")[0]:
-        raise ArgumentError(
-            f"`path` must be one URL, not a chain of them. Received: path={str(given)!r}"
-        )
+    if _CHAIN.search(url):
+        raise ArgumentError(f"`path` must be one URL, not a chain of them. Received: {given!r}")
     scheme, _, rest = url.partition("://")
     place = f"{scheme}://{rest.partition('/')[0]}"
     store = stores.setdefault(place, Store(url, given.options))
