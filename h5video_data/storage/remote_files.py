@@ -10,16 +10,20 @@ the file that names them, and this driver would give it the same file again, wit
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import io
 import itertools
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import h5py
+from h5py._objects import phil
 
-from h5video_data.errors import FileFormatError
+from h5video_data.errors import FileFormatError, VideoFileNotFoundError
 
-from .file_identity import FileIdentity, check_identity
+from .file_identity import FileIdentity, no_longer_exists, require_identity
 from .remote_paths import RemotePath
 
 if TYPE_CHECKING:
@@ -35,8 +39,24 @@ _numbers = itertools.count()
 _opened: weakref.WeakValueDictionary[str, RemoteFile] = weakref.WeakValueDictionary()
 
 
+@contextlib.contextmanager
+def _calling() -> Iterator[None]:
+    """Returns a context in which to send requests: with h5py's lock, and no garbage collection.
+
+    HDF5 may be in the middle of a read; what is collected may be one of its files, to be closed.
+    """
+    with phil:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
 class RemoteFile(io.RawIOBase):
-    """An object of a store, as a file to read. One thread at a time: the caller holds h5py's lock.
+    """An object of a store, as a file to read. One thread at a time: it holds h5py's lock.
 
     See `file_handles.FileHandle`.
 
@@ -62,7 +82,7 @@ class RemoteFile(io.RawIOBase):
         return self._name  # which HDF5 takes for the name of the file
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        return self.path.read([start], [min(stop, self._identity.num_bytes)])[0]
+        return self.path.read_here(start, min(stop, self._identity.num_bytes))
 
     def identity(self) -> FileIdentity:
         """Returns the identity from when it was opened. See `FileHandle.identity`."""
@@ -70,7 +90,12 @@ class RemoteFile(io.RawIOBase):
 
     def check(self, expected: FileIdentity) -> None:
         """Asks the store. See `FileHandle.check`."""
-        check_identity(self.path, expected)
+        with _calling():
+            try:
+                found = self.path.identity_here()
+            except VideoFileNotFoundError:
+                raise no_longer_exists(self.path) from None
+        require_identity(self.path, expected, found)
 
     def read_at(self, target: memoryview, offset: int) -> int:
         """Reads blocks. See `FileHandle.read_at`."""
@@ -78,11 +103,11 @@ class RemoteFile(io.RawIOBase):
         stop = min(offset + len(target), size)
         if offset >= stop:
             return 0
-        if stop - offset > BLOCK_BYTES:  # values, not metadata
-            starts = list(range(offset, stop, BLOCK_BYTES))
-            found = b"".join(self.path.read(starts, [*starts[1:], stop]))
-        else:
-            found = self._blocks._fetch(offset, stop)
+        with _calling():
+            if stop - offset > BLOCK_BYTES:  # values, not metadata
+                found = self._fetch(offset, stop)
+            else:
+                found = self._blocks._fetch(offset, stop)
         target[: len(found)] = found
         return len(found)
 

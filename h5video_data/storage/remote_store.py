@@ -10,11 +10,13 @@ fsspec is imported when the first URL is opened.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
@@ -69,14 +71,21 @@ class Store:
                 self._lock = threading.Lock()  # another thread of the parent may have held it
             with self._lock:
                 if self._connection is None or self._pid != os.getpid():
-                    self._connection = Connection(open_filesystem(self._url, self.options))
+                    self._connection = Connection(
+                        functools.partial(open_filesystem, self._url, self.options)
+                    )
                     self._pid = os.getpid()
                 connection = self._connection
         return connection
 
 
-def open_filesystem(url: str, options: Mapping[str, Any]) -> Any:
+def open_filesystem(url: str, options: Mapping[str, Any], **more: Any) -> Any:
     """Returns the file system of fsspec for a URL.
+
+    Args:
+        url: The URL.
+        options: Arguments of the file system.
+        **more: Others.
 
     Raises:
         MissingDependencyError: fsspec, or what it needs for this kind of URL, is not installed.
@@ -89,7 +98,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> Any:
         raise MissingDependencyError(
             f"Reading {protocol}:// needs fsspec: pip install h5video_data[remote]"
         ) from None
-    own: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    own: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False, **more}
     if protocol in ("s3", "s3a"):  # or no more than 10 at once
         given = options.get("config_kwargs") or {}
         own["config_kwargs"] = {"max_pool_connections": MAX_REQUESTS, **given}
@@ -110,11 +119,58 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> Any:
 
 
 class Connection:
-    """Sends requests to a file system, many at once. Called by several threads at once."""
+    """Sends requests to a file system, many at once. Called by several threads at once.
 
-    def __init__(self, filesystem: Any) -> None:
-        self.filesystem = filesystem
+    A thread that holds h5py's lock calls `here` and nothing else: requests of the others are sent
+    by fsspec's thread. If that collects garbage, it waits for h5py's lock, to close files; and who
+    holds the lock would wait for it.
+
+    Args:
+        open_one: Opens the file system.
+    """
+
+    def __init__(self, open_one: Callable[..., Any]) -> None:
+        self.filesystem = open_one()
+        self._open_one = open_one
         self._gate: asyncio.Semaphore | None = None
+        self._here: tuple[Any, asyncio.AbstractEventLoop] | None = None
+
+    def here(self, method: str, *args: Any, **options: Any) -> Any:
+        """Calls `info` or `cat_file` of the file system in this thread, which holds h5py's lock.
+
+        Raises:
+            VideoFileNotFoundError: There is no such object.
+            RequestError: The request failed until the deadline, or cannot succeed.
+        """
+        deadline = time.monotonic() + DEADLINE_SECONDS
+
+        def check(found: Any) -> Any:
+            is_read = method == "cat_file"
+            return _check_length(found, options["end"] - options["start"]) if is_read else found
+
+        if not self.filesystem.async_impl:
+            function = getattr(self.filesystem, method)
+            return _try_again(lambda: check(function(*args, **options)), deadline)
+        if self._here is None:
+            loop = asyncio.new_event_loop()
+            system = self._open_one(asynchronous=True)
+            # Or it would leave it to others to close its connections.
+            system.asynchronous, system._loop = False, loop
+            self._here = system, loop
+            weakref.finalize(self, _close, system, loop, os.getpid())
+        system, loop = self._here
+        function = getattr(system, f"_{method}")
+
+        def once() -> Any:
+            call = asyncio.wait_for(function(*args, **options), REQUEST_SECONDS)
+            return check(loop.run_until_complete(call))
+
+        outer = asyncio._get_running_loop()  # that of a notebook, which waits for its cell
+        asyncio._set_running_loop(None)
+        try:
+            return _try_again(once, deadline)
+        finally:
+            asyncio._set_running_loop(outer)
 
     def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
         """Reads byte ranges of an object, at most `MAX_REQUESTS` at once.
@@ -200,6 +256,19 @@ class Connection:
                 pause = _pause(error, attempt, deadline)
             attempt += 1
             await asyncio.sleep(pause)
+
+
+def _close(system: Any, loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    """Closes the connections of a loop that does not run, and the loop."""
+    if os.getpid() != pid:
+        return  # they are the parent's
+    for name in ("_session", "_s3creator"):
+        session = getattr(system, name, None)
+        with contextlib.suppress(Exception):  # what fsspec closes at the end is its own affair
+            system.close_session(loop, session)
+    with contextlib.suppress(Exception):
+        loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
 
 
 def wait_for(future: Future[T]) -> T:
