@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import traceback
 
 import h5py
 import numpy as np
 import pytest
+from h5py._objects import phil
 from picture_helpers import smooth
 from remote_server import RangeServer
 
@@ -29,6 +32,8 @@ from h5video_data.errors import (
 )
 from h5video_data.options import LoaderOptions
 from h5video_data.storage import remote_store
+from h5video_data.storage.hdf5_files import connect, handle_of
+from h5video_data.storage.paths import expand_paths
 from h5video_data.storage.picture_codecs import encode_picture
 from h5video_data.storage.remote_paths import RemotePath, is_url, shown_url
 
@@ -302,6 +307,29 @@ def test_requests_are_sent_at_once(server, monkeypatch):
         server.fail = count
         next(loader.batches())
     assert max(most) >= 8  # others began or ended meanwhile
+
+
+def test_hdf5_reads_while_fsspecs_thread_waits_for_h5pys_lock(server):
+    # As it does if it collects garbage, among which is an open file.
+    def wait():
+        waiting.set()
+        with phil:
+            pass
+
+    waiting = threading.Event()
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    with connect(path) as file, phil:
+        fsspec.asyn.get_loop().call_soon_threadsafe(wait)
+        assert waiting.wait(60)
+        assert file["twelve_bits"][3].tolist() == [15, 16, 17, 18, 19]
+        handle_of(file).check(handle_of(file).identity())
+
+
+def test_it_reads_within_a_loop_as_in_a_notebook(server, local):
+    async def cell():
+        return epoch(f"{server.url}/a.h5", x="twelve_bits")
+
+    assert_same(asyncio.run(cell()), epoch(local, x="twelve_bits"))
 
 
 # --------------------------------------------------------------------------- what is shown

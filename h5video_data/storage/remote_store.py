@@ -17,7 +17,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
@@ -154,8 +154,6 @@ class Connection:
         if self._here is None:
             loop = asyncio.new_event_loop()
             system = self._open_one(asynchronous=True)
-            # Or it would leave it to others to close its connections.
-            system.asynchronous, system._loop = False, loop
             self._here = system, loop
             weakref.finalize(self, _close, system, loop, os.getpid())
         system, loop = self._here
@@ -163,14 +161,9 @@ class Connection:
 
         def once() -> Any:
             call = asyncio.wait_for(function(*args, **options), REQUEST_SECONDS)
-            return check(loop.run_until_complete(call))
+            return check(_run(loop, call))
 
-        outer = asyncio._get_running_loop()  # that of a notebook, which waits for its cell
-        asyncio._set_running_loop(None)
-        try:
-            return _try_again(once, deadline)
-        finally:
-            asyncio._set_running_loop(outer)
+        return _try_again(once, deadline)
 
     def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
         """Reads byte ranges of an object, at most `MAX_REQUESTS` at once.
@@ -258,16 +251,31 @@ class Connection:
             await asyncio.sleep(pause)
 
 
+def _run(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine in this thread, also if another loop runs it, as that of a notebook."""
+    outer = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return loop.run_until_complete(call)
+    finally:
+        asyncio._set_running_loop(outer)
+
+
 def _close(system: Any, loop: asyncio.AbstractEventLoop, pid: int) -> None:
     """Closes the connections of a loop that does not run, and the loop."""
     if os.getpid() != pid:
         return  # they are the parent's
-    for name in ("_session", "_s3creator"):
-        session = getattr(system, name, None)
-        with contextlib.suppress(Exception):  # what fsspec closes at the end is its own affair
-            system.close_session(loop, session)
+
+    async def close() -> None:
+        # fsspec leaves that to who opens a file system for a loop, under the names of each kind.
+        if (creator := getattr(system, "_s3creator", None)) is not None:
+            await creator.__aexit__(None, None, None)
+        elif (session := getattr(system, "_session", None)) is not None:
+            await session.close()
+        await loop.shutdown_default_executor()
+
     with contextlib.suppress(Exception):
-        loop.run_until_complete(loop.shutdown_default_executor())
+        _run(loop, close())
     loop.close()
 
 
