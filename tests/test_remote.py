@@ -434,3 +434,19 @@ def test_a_path_that_goes_to_another_process_is_its_name(server):
     path = RemotePath(f"{server.url}/a.h5", remote_store.Store("http://a", {"a": SECRET}), "a")
     assert SECRET.encode() not in pickle.dumps(path)
     assert pickle.loads(pickle.dumps(path)) == str(path)
+
+
+def test_a_forked_child_reads_by_itself(server):
+    code = f"""
+        import os, h5video_data as h5v
+        for x in ("gzip", "twelve_bits"):
+            with h5v.VideoLoader("{server.url}/a.h5", x=x, seed=0) as loader:
+                next(loader.batches())
+                pid = os.fork()
+                if not pid:
+                    next(loader.batches())
+                    os._exit(7)
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+                next(loader.batches())
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=120)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Not measured yet: a block takes about as long as its request at 50 ms and 20 MB/s. All of them are
 # kept for as long as a file is open, up to the limit.
 BLOCK_BYTES = 1 << 20
-MAX_BLOCKS = 64
+MAX_BLOCKS = 32
 
 # HDF5 knows an open file by its name alone, so that each has one of its own.
 _numbers = itertools.count()

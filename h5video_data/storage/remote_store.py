@@ -42,6 +42,9 @@ _TRANSIENT_CODES = ("SlowDown", "Throttling", "RequestTimeout", "InternalError",
 _STATUS_MEANINGS = {401: "not authorized", 403: "permission denied", 429: "too many requests"}
 
 
+_left_to_parent: list[Any] = []
+
+
 class Store:
     """A file system of fsspec with its options, one for each process.
 
@@ -264,7 +267,8 @@ def _run(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T]) -> T:
 def _close(system: Any, loop: asyncio.AbstractEventLoop, pid: int) -> None:
     """Closes the connections of a loop that does not run, and the loop."""
     if os.getpid() != pid:
-        return  # they are the parent's
+        _left_to_parent.append((system, loop))  # to collect them would print a warning
+        return
 
     async def close() -> None:
         # fsspec leaves that to who opens a file system for a loop, under the names of each kind.
