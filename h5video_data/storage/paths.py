@@ -196,8 +196,8 @@ def _with_options(path: Any, options: Mapping[str, Any] | None) -> Any:
     items = list(path)
     found = [_with_options(item, options) for item in items]
     is_same = all(new is old for new, old in zip(found, items, strict=True))
-    if isinstance(path, Iterator):
-        return iter(found)
+    if isinstance(path, Iterator) and not (is_same and options):
+        return (item for item in found)
     if is_same:
         return path
     return found if has_order(path) else set(found)
