@@ -31,11 +31,12 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.options import LoaderOptions
-from h5video_data.storage import remote_store
+from h5video_data.storage import remote_requests
 from h5video_data.storage.hdf5_files import connect, handle_of
 from h5video_data.storage.paths import expand_paths
 from h5video_data.storage.picture_codecs import encode_picture
 from h5video_data.storage.remote_paths import RemotePath, is_url, shown_url
+from h5video_data.storage.remote_store import Store
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
@@ -73,7 +74,7 @@ CONTENT = content()
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(remote_store, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote_requests, "FIRST_PAUSE_SECONDS", 0.01)
     found = RangeServer()
     found.put("/a.h5", CONTENT)
     yield found
@@ -138,7 +139,7 @@ def test_requests_that_fail_are_sent_again(server, local, kind, fault):
 
 
 def test_one_that_hangs_is_given_up_and_sent_again(server, local, monkeypatch):
-    monkeypatch.setattr(remote_store, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(remote_requests, "REQUEST_SECONDS", 0.5)
     server.fail = lambda number, *_: "hang" if number == 9 else None
     assert_same(epoch(f"{server.url}/a.h5", x="gzip"), epoch(local, x="gzip"))
 
@@ -152,7 +153,7 @@ def test_one_that_hangs_is_given_up_and_sent_again(server, local, monkeypatch):
     ],
 )
 def test_a_server_that_does_not_answer_is_an_error_at_opening(server, monkeypatch, fault, message):
-    monkeypatch.setattr(remote_store, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.3)
     server.fail = lambda *_: fault
     with pytest.raises(UnavailableError, match=message):
         h5v.VideoLoader(f"{server.url}/a.h5", x="gzip")
@@ -160,7 +161,7 @@ def test_a_server_that_does_not_answer_is_an_error_at_opening(server, monkeypatc
 
 @pytest.mark.parametrize("kind", ["gzip", "contiguous", "rows", "twelve_bits", "pictures"])
 def test_a_server_that_goes_away_is_an_error_and_not_skipped(server, monkeypatch, kind):
-    monkeypatch.setattr(remote_store, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.3)
     with h5v.VideoLoader(f"{server.url}/a.h5", x=kind, on_error="skip") as loader:
         server.fail = lambda _, method, *__: 503 if method == "GET" else None
         with pytest.raises(UnavailableError, match=r"a\.h5.*: the server answered 503"):
@@ -346,7 +347,7 @@ def test_urls_show_no_credentials():
 
 
 def test_credentials_are_shown_nowhere(server, monkeypatch):
-    monkeypatch.setattr(remote_store, "DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.2)
     options = {"headers": {"X-Token": SECRET}}
     url = f"{server.url.replace('//', f'//me:{SECRET}@')}/a.h5?sig={SECRET}"
 
@@ -431,7 +432,7 @@ def test_a_process_ends_with_files_open(server, kind):
 def test_a_path_that_goes_to_another_process_is_its_name(server):
     import pickle
 
-    path = RemotePath(f"{server.url}/a.h5", remote_store.Store("http://a", {"a": SECRET}), "a")
+    path = RemotePath(f"{server.url}/a.h5", Store("http://a", {"a": SECRET}), "a")
     assert SECRET.encode() not in pickle.dumps(path)
     assert pickle.loads(pickle.dumps(path)) == str(path)
 
