@@ -47,6 +47,7 @@ def wait_for(future: Future[T]) -> T:
 
 
 def try_again(function: Callable[[], T], deadline: float) -> T:
+    """Sends a request again until it succeeds, or raises as `pause_after`."""
     attempt = 0
     while True:
         try:
@@ -88,6 +89,7 @@ class _WholeObjectError(Exception):
 
 
 def check_length(data: bytes, expected: int) -> bytes:
+    """Returns what a server sent, or raises an error if that is not as long as what was asked."""
     if len(data) < expected:
         raise _ShortBodyError(f"{len(data)} bytes came of {expected}")
     if len(data) > expected:
