@@ -43,7 +43,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
 
     Args:
         path: A path, a glob (its matches sorted), or an iterable of these: a list, an array, a
-            pandas Series. Several files are one set, in the order given; those of a set or of an
+            pandas Series. Also URLs that fsspec opens (s3://, gs://, https://), with the packages
+            of `h5video_data[remote]`; virtual datasets and links to other files are not followed
+            there. Several files are one set, in the order given; those of a set or of an
             iterator, such as `Path.glob`, whose order says nothing, are sorted. If a file has the
             attribute `sample_count`, that many samples of it are used, else all; its datasets may
             then have more rows. For `x="train/X"`, the attribute of the nearest group above it is
@@ -129,7 +131,7 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             read. Default: 96 batches, at most 512 MiB, or 64 MiB a thread if that is more; 1 GiB if
             chunks hold many samples.
         num_threads: Number of threads that read and decode. Default: the number of CPUs that this
-            process may use.
+            process may use; 8 if that is more and `path` has URLs, for they wait for answers.
         num_parallel_calls: Number of parallel calls of each map stage. Default: `num_threads`.
         input_context: A `tf.distribute.InputContext`, as `distribute_datasets_from_function` passes
             it: only this worker's shard of every global batch is read. `batch_size` is then the
@@ -144,6 +146,10 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             something else of the batches. True: also for a `VideoLoader` that is iterated over
             without TensorFlow; an error if there is no such GPU. The memory is what
             `read_ahead_bytes` says, and what TensorFlow holds.
+        storage_options: For URLs in `path`, the arguments of the file system of fsspec that opens
+            them: `{"anon": True}` or `{"key": ..., "secret": ...}` for s3://, say. They are shown
+            nowhere, nor saved in a state. None: what its library finds by itself, in files and in
+            variables of the environment.
 
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have

@@ -16,13 +16,13 @@ from .open_set import open_set
 from .opening import Paths
 from .options import LoaderArguments, LoaderOptions, Side, lists_options, options_of
 from .reading.batch import EpochPlan
+from .reading.byte_sources import default_num_threads
 from .reading.fingerprint import SavedState, check_fingerprint, make_state, read_state
 from .reading.memory_budget import split_budget
 from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
 from .splits import class_counts
-from .storage.system import num_processors
 from .summary import ArraySpec, reading_rows, table
 from .video_set import Place, VideoSet
 
@@ -110,7 +110,7 @@ class VideoLoader:
         self.steps_per_epoch = (
             order.samples_per_epoch if options.batch_size is None else order.num_batches
         )
-        self._num_threads = options.num_threads or num_processors()
+        self._num_threads = options.num_threads or default_num_threads(video_set.paths)
         self._skips_failed = options.on_error == "skip"
         sizes = (order.max_batch_size, order.num_batches, options.read_ahead_bytes)
         self._feed = Prefetcher(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .opening import Paths, check_decoding, open_video_set
+from .opening import Paths, check_decoding, open_video_set, with_options
 from .options import LoaderOptions
 from .reading.memory_budget import small_samples_budget
 from .video_set import VideoSet
@@ -13,7 +13,7 @@ def open_set(path: Paths, options: LoaderOptions) -> VideoSet:
     # A sample that cannot be read is skipped alone, not with its whole dataset.
     skips_failed = options.on_error == "skip"
     video_set = open_video_set(
-        path,
+        with_options(path, options.storage_options),
         options.x,
         options.y,
         options.sample_weight,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from .arguments import check_choice, check_whole_number, is_one_of, is_whole_number
@@ -75,6 +75,8 @@ class LoaderOptions:
     input_context: tf.distribute.InputContext | None = None
     device: str | None = None
     pin_memory: bool | None = None
+    # Not shown: there may be credentials in it.
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_whole_number("batch_size", self.batch_size, 1, or_none=True)
@@ -88,6 +90,7 @@ class LoaderOptions:
         _check_image_size(self.image_size)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
+        _check_storage_options(self.storage_options)
         if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
             raise ArgumentError(
                 "`pin_memory` must be None, True or False. Received: "
@@ -164,6 +167,7 @@ class LoaderArguments(TypedDict, total=False):
     input_context: tf.distribute.InputContext | None
     device: str | None
     pin_memory: bool | None
+    storage_options: Mapping[str, Any] | None
 
 
 def options_of(function: str, arguments: Mapping[str, Any]) -> LoaderOptions:
@@ -268,6 +272,17 @@ def _check_image_size(image_size: Any) -> None:
         raise ArgumentError(
             "`image_size` must be (rows, columns), two whole numbers from 1. Received: "
             f"image_size={image_size!r}"
+        )
+
+
+def _check_storage_options(storage_options: Any) -> None:
+    is_mapping = isinstance(storage_options, Mapping)
+    if storage_options is not None and not (
+        is_mapping and all(isinstance(name, str) for name in storage_options)
+    ):
+        raise ArgumentError(
+            "`storage_options` must be a dict: arguments of the file system of fsspec, by their "
+            f"names. Received: a {type(storage_options).__name__}"
         )
 
 

@@ -15,12 +15,12 @@ from .sampling.clip_lengths import ClipLengths, check_lengths
 from .sampling.clips import Clip
 from .sampling.split_indices import squeeze_column
 from .storage.attributes import read_sample_count
+from .storage.file_handles import FileHandle
 from .storage.file_identity import FileIdentity, absolute_path
-from .storage.hdf5_files import open_file
+from .storage.hdf5_files import handle_of, open_file
 from .storage.hdf5_names import find_dataset
 from .storage.layout import StoredArray
-from .storage.paths import expand_paths, split_name
-from .storage.system import read_at
+from .storage.paths import expand_beside, split_name
 from .storage.values import Values
 from .video_set import Component, VideoSet
 
@@ -46,9 +46,9 @@ def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArr
         pairs, key=lambda pair: (pair[0].path, pair[0].identity)
     ):
         with open_file(path, identity) as file:
-            fd = file.id.get_vfd_handle()
+            handle = handle_of(file)
             for part, count in of_file:
-                values = _read_contiguous(fd, part, count)
+                values = _read_contiguous(handle, part, count)
                 if values is None:
                     stored = Values(find_dataset(file, part.name), count, part)
                     values = stored.read(slice(0, count))
@@ -56,14 +56,14 @@ def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArr
     return found
 
 
-def _read_contiguous(fd: int, part: StoredArray, count: int) -> NDArray[Any] | None:
+def _read_contiguous(handle: FileHandle, part: StoredArray, count: int) -> NDArray[Any] | None:
     """Reads the first rows of a contiguous part; None: only h5py can, or says what is wrong."""
     if part.storage != "contiguous" or part.obstacle is not None:
         return None
     values = np.empty((count, *part.shape[1:]), part.file_dtype)
     target = values.reshape(-1).view(np.uint8)
     try:
-        num_read = read_at(fd, target.data, int(part.offsets[0])) if len(target) else 0
+        num_read = handle.read_at(target.data, int(part.offsets[0])) if len(target) else 0
     except OSError:
         return None
     return values if num_read == len(target) else None
@@ -197,7 +197,9 @@ def is_same_dataset(video_set: VideoSet, name: str, other: str) -> bool:
 
     def place(given: str) -> tuple[tuple[str, ...], str]:
         pattern, dataset = split_name(given)
-        paths = video_set.paths if pattern is None else tuple(expand_paths(pattern))
+        paths = tuple(video_set.paths)
+        if pattern is not None:
+            paths = expand_beside(pattern, paths)
         return tuple(map(absolute_path, paths)), dataset.strip("/")
 
     return name.strip("/") == other.strip("/") or place(name) == place(other)
@@ -283,7 +285,7 @@ def _read_elsewhere(
     video_set: VideoSet, name: str, pattern: str, dataset_name: str
 ) -> list[NDArray[Any]]:
     """Reads the values of a dataset of other files."""
-    paths, lengths = [absolute_path(path) for path in expand_paths(pattern)], []
+    paths, lengths = [absolute_path(path) for path in expand_beside(pattern, video_set.paths)], []
     for path in paths:
         with open_file(path) as file:
             shape = find_dataset(file, dataset_name).shape or (0,)

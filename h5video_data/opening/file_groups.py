@@ -15,10 +15,10 @@ from h5video_data.errors import (
 from h5video_data.set_values import place_of, rows_in_use
 from h5video_data.storage.attributes import read_class_names, read_sample_count
 from h5video_data.storage.file_identity import FileIdentity, absolute_path
-from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.hdf5_files import file_identity, open_file, path_of
 from h5video_data.storage.hdf5_names import find_dataset, own_name
 from h5video_data.storage.layout import describe
-from h5video_data.storage.paths import expand_paths, other_file_hint
+from h5video_data.storage.paths import expand_beside, other_file_hint
 from h5video_data.storage.picture_rows import Decoding, describe_pictures
 from h5video_data.storage.strings import describe_strings, is_strings, not_numbers_hint
 
@@ -93,7 +93,9 @@ def open_groups(
     names: dict[tuple[str, ...], dict[str, str]] = {}
     for name in items.datasets:
         pattern, dataset = place_of(paths, name)
-        place = paths if pattern is None else tuple(map(absolute_path, expand_paths(pattern)))
+        place = paths
+        if pattern is not None:
+            place = tuple(map(absolute_path, expand_beside(pattern, paths)))
         names.setdefault(place, {})[name] = dataset
     if paths not in names:
         raise ArgumentError(
@@ -149,7 +151,7 @@ def described_dataset(
     """Describes a dataset that was opened by a name in a file, as `described` does."""
     if dataset.file == file:
         return _described_here(dataset, decoding, is_label=is_label, opened_by=name, file=file)
-    path, linked_name = absolute_path(dataset.file.filename), own_name(dataset)
+    path, linked_name = path_of(dataset.file), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
     del dataset
     with open_file(path) as linked:

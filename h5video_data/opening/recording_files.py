@@ -19,7 +19,7 @@ from h5video_data.storage.attributes import (
     read_sample_count,
 )
 from h5video_data.storage.file_identity import FileIdentity
-from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.hdf5_files import file_identity, open_file, path_of
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
@@ -167,7 +167,7 @@ def _located(file: Any, name: str) -> Mapping[Match, str]:
         return {(): name}
     found = matching_names(file, name)
     if not found:
-        raise DatasetNotFoundError(f"{file.filename}: no dataset matches {name!r}.")
+        raise DatasetNotFoundError(f"{path_of(file)}: no dataset matches {name!r}.")
     return found
 
 
@@ -246,7 +246,7 @@ def _edges(
             lengths = [in_use]
         elif in_use not in (None, len(matches)):
             raise FileFormatError(
-                f"{file.filename}: the attribute `sample_count` is {in_use}, and there are "
+                f"{path_of(file)}: the attribute `sample_count` is {in_use}, and there are "
                 f"{len(matches)} recordings with {sum(lengths)} rows: it must be one of these "
                 "numbers. Correct or delete the attribute."
             )
@@ -255,11 +255,11 @@ def _edges(
     located = _located(file, name)
     if [*located] != matches:
         raise FileFormatError(
-            f"{file.filename}: the bounds {name!r} must be there for each of the {len(matches)} "
+            f"{path_of(file)}: the bounds {name!r} must be there for each of the {len(matches)} "
             f"datasets that they divide. Received: {len(located)}"
         )
     values = [small_values(file, item) for item in located.values()]
-    where = [f"{file.filename}: {item!r}" for item in located.values()]
+    where = [f"{path_of(file)}: {item!r}" for item in located.values()]
 
     def read(lengths: list[int]) -> list[NDArray[np.int64]]:
         each = zip(values, lengths, where, strict=True)
@@ -277,7 +277,7 @@ def _edges(
         with contextlib.suppress(FileFormatError):
             return read([in_use])
     raise FileFormatError(
-        f"{file.filename}: the attribute `sample_count` is {in_use}, and there are {sum(lengths)} "
+        f"{path_of(file)}: the attribute `sample_count` is {in_use}, and there are {sum(lengths)} "
         f"rows: the bounds {name!r} must divide the first {in_use} of them, or all of them into "
         f"{in_use} recordings. Correct or delete the attribute."
     )
@@ -289,7 +289,7 @@ def small_values(file: Any, name: str) -> NDArray[Any]:
     nbytes = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
     if nbytes > MAX_VALUES_NBYTES:
         raise FileFormatError(
-            f"{file.filename}: {name!r} has {nbytes} bytes, too many for values of recordings."
+            f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
         )
     if not dataset.shape:
         return np.asarray(dataset[()]).reshape(1)
@@ -310,13 +310,13 @@ def _attributes(
         )  # fmt: skip
         if value is None:
             raise FileFormatError(
-                f"{file.filename}: neither {name!r} nor a group above it has the attribute "
+                f"{path_of(file)}: neither {name!r} nor a group above it has the attribute "
                 f"{attribute!r}."
             )
         values = np.asarray(value)
         is_each = count > 1 and values.ndim > 0 and len(values) == count
         found.append(values if is_each else np.stack([values] * count))
-    return joined_values(file.filename, item, found, is_label=is_label)
+    return joined_values(path_of(file), item, found, is_label=is_label)
 
 
 def joined_values(

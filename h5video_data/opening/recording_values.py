@@ -18,7 +18,7 @@ from h5video_data.set_values import place_of, read_rows
 from h5video_data.storage.attributes import read_sample_count
 from h5video_data.storage.file_identity import Files, absolute_path, require_identity
 from h5video_data.storage.hdf5_files import file_identity, open_file
-from h5video_data.storage.paths import Paths, expand_paths
+from h5video_data.storage.paths import Paths, expand_beside
 from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet
 
@@ -93,7 +93,7 @@ def values_elsewhere(
     if pattern is None:
         return None
     found, files = [], []
-    for path in map(absolute_path, expand_paths(pattern)):
+    for path in map(absolute_path, expand_beside(pattern, paths)):
         with open_file(path) as file:
             files.append((path, file_identity(file)))
             values = small_values(file, dataset_name)

@@ -1,7 +1,6 @@
 """Where the bytes of a file come from. Nothing above knows descriptors, or that there is a disk.
 
-A new kind of place (an object store, say) is another `ByteSource`, and a line in
-`ByteSources.open`.
+A new kind of place is another `ByteSource`, and a line in `_open_source`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,10 +24,14 @@ from h5video_data.storage.file_identity import (
     identity_of,
     require_identity,
 )
+from h5video_data.storage.remote_paths import RemotePath
 from h5video_data.storage.scratch import scratch
-from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, read_at
+from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, num_processors, read_at
 
 from .io_submit import ReadQueue, open_queue
+from .range_errors import RangeError as RangeError
+from .range_errors import cut_short
+from .remote_source import RemoteObject
 
 MAX_OPEN_FILES = 256
 
@@ -40,26 +43,15 @@ JUDGED_BYTES = 1 << 20
 # 1.3 us, however short it is.
 BYTES_PER_READ = 8 << 10
 
+# Threads that wait for answers need no processor. Not more: `default_read_ahead_bytes` counts them.
+LEAST_REMOTE_THREADS = 8
+
 Ranges = NDArray[np.int64]
 
 
 def is_slow(num_bytes: int, num_reads: int, seconds: float) -> bool:
     """Tells by the speed of reads whether they waited for a disk."""
     return num_bytes + num_reads * BYTES_PER_READ < SLOW_BYTES_PER_SECOND * seconds
-
-
-class RangeError(Exception):
-    """A range of a file cannot be read; `__cause__` is the reason.
-
-    Args:
-        number: The position of the range among those that were asked for.
-        num_read: How many bytes of it were read.
-    """
-
-    def __init__(self, number: int, num_read: int = 0) -> None:
-        super().__init__(number, num_read)
-        self.number = number
-        self.num_read = num_read
 
 
 class ByteSource(Protocol):
@@ -118,8 +110,7 @@ class ByteSources:
     """Keeps byte sources open, the least recently used ones up to `MAX_OPEN_FILES`."""
 
     def __init__(self) -> None:
-        kind = LocalFile if HAS_POSITIONED_READS else SeekingFile
-        self._open = keep_open(functools.partial(kind, ThreadQueues()), MAX_OPEN_FILES)
+        self._open = keep_open(functools.partial(_open_source, ThreadQueues()), MAX_OPEN_FILES)
 
     def open(self, path: str, identity: FileIdentity) -> ByteSource:
         """Opens a file, or gives the source that is open.
@@ -139,6 +130,18 @@ class ByteSources:
     def close(self) -> None:
         """Closes all of them; those in use close afterwards."""
         self._open.cache_clear()
+
+
+def _open_source(queues: ThreadQueues, path: str, identity: FileIdentity) -> ByteSource:
+    if isinstance(path, RemotePath):
+        return RemoteObject(path, identity)
+    return (LocalFile if HAS_POSITIONED_READS else SeekingFile)(queues, path, identity)
+
+
+def default_num_threads(paths: Sequence[str]) -> int:
+    """Returns how many threads read and decode, unless the user says it."""
+    is_remote = any(isinstance(path, RemotePath) for path in paths)
+    return max(num_processors(), LEAST_REMOTE_THREADS if is_remote else 1)
 
 
 class ThreadQueues:
@@ -222,7 +225,7 @@ class LocalFile:
             try:
                 got += self._read(target[start + got : start + size].data, offset + got)
                 if got < size:
-                    raise self._cut_short(offset, size - got)
+                    raise cut_short(offset, size - got, self._identity.num_bytes)
             except (OSError, EOFError, MemoryError) as error:
                 raise RangeError(number, got) from error
         self._judge(time.perf_counter() - begin, int(sizes.sum()), len(sizes))
@@ -230,11 +233,6 @@ class LocalFile:
     def _read(self, target: memoryview, offset: int) -> int:
         """Fills `target` with the bytes from `offset` on; returns how many the file has."""
         return read_at(self._fd, target, offset)
-
-    def _cut_short(self, offset: int, missing: int) -> EOFError:
-        if offset >= self._identity.num_bytes:  # see `chunk_table.read_chunk_table`
-            return EOFError("where it lies in the file, or its stored size, is damaged")
-        return EOFError(f"the file ends {missing} bytes too early")
 
     def _judge(self, seconds: float, num_bytes: int, num_reads: int) -> None:
         """Judges by the speed of the reads whether the file comes from a disk."""

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.sampling.clips import Clip
 from h5video_data.storage.descriptors import keep_open, with_free_descriptors
-from h5video_data.storage.file_identity import check_identity
-from h5video_data.storage.hdf5_files import connect
+from h5video_data.storage.hdf5_files import connect, handle_of
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.values import Values
@@ -82,7 +81,7 @@ def _open_dataset(stored: StoredArray) -> _OpenDataset:
         # Not for the sources of a virtual dataset: each of them would have such a table.
         options |= {"rdcc_nslots": CACHE_SLOTS, "rdcc_w0": 0.0}
     file = connect(stored.path, **options)
-    check_identity(stored.path, stored.identity, file.id.get_vfd_handle())
+    handle_of(file).check(stored.identity)
     dataset = find_dataset(file, stored.name)
     values = Values(dataset, 0, stored)
     num_sources, bounds = source_bounds(dataset) if stored.storage == "virtual" else (0, None)

@@ -13,7 +13,7 @@ import numpy as np
 
 from h5video_data.errors import FileFormatError, H5VideoError
 
-from .hdf5_files import HDF5_ERRORS, open_file
+from .hdf5_files import HDF5_ERRORS, open_file, path_of
 from .hdf5_names import open_item
 
 SAMPLE_COUNT = "sample_count"
@@ -52,7 +52,7 @@ def read_sample_count(file: Any, name: str, length: int) -> SampleCount:
             break
     else:
         return SampleCount(length, "/", is_given=False)
-    attribute = f"{file.filename}: the attribute {SAMPLE_COUNT!r}"
+    attribute = f"{path_of(file)}: the attribute {SAMPLE_COUNT!r}"
     attribute += f" of {group!r}" if group != "/" else ""
     value = np.asarray(found)
     is_whole = value.size == 1 and value.dtype.kind in "iuf" and float(value.item()).is_integer()
@@ -102,7 +102,7 @@ def read_attribute(file: Any, group: str, name: str) -> Any:
         return attributes[name] if name in attributes else None  # noqa: SIM401
     except HDF5_ERRORS as error:
         raise FileFormatError(
-            f"{file.filename}: cannot read the attribute {name!r} of {group!r}: the attributes of "
+            f"{path_of(file)}: cannot read the attribute {name!r} of {group!r}: the attributes of "
             "this group are damaged. Copy the datasets to a new file (`h5copy`, or h5py's `copy`) "
             f"and set the attributes there. HDF5 error: {error}"
         ) from error

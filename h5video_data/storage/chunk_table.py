@@ -18,8 +18,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import file_identity
-from .system import read_at
+from .hdf5_files import file_identity, handle_of
 
 Ints = NDArray[np.int64]
 
@@ -140,11 +139,11 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     corner = np.array(np.unravel_index(number, grid_shape(dataset))) * dataset.chunks
     with phil:  # h5py does not take its own lock for these calls
         _, expected = dataset.id.read_direct_chunk(tuple(corner.tolist()))
-        fd = dataset.file.id.get_vfd_handle()  # another file may be at its path by now
+        handle = handle_of(dataset.file)  # another file may be at its path by now
         found = bytearray(int(sizes[number]))
         candidates = []
         for correction in (0, dataset.file.userblock_size):
-            count = read_at(fd, memoryview(found), int(offsets[number]) + correction)
+            count = handle.read_at(memoryview(found), int(offsets[number]) + correction)
             if found[:count] == bytes(expected):
                 candidates.append(correction)
     if len(candidates) != 1:

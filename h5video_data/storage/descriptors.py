@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from h5video_data.errors import UnavailableError
 
-from .file_identity import no_longer_exists
+from .file_identity import ObjectPath, no_longer_exists
 from .os_errors import TOO_MANY_OPEN, error_number, unavailable
 from .system import OPEN_FLAGS, file_numbers, max_open_files, open_descriptors
 
@@ -74,6 +74,8 @@ def open_descriptor(path: str) -> int:
 
 def check_openable(path: str) -> None:
     """Raises the error of `open_descriptor` if a file cannot be opened."""
+    if isinstance(path, ObjectPath):
+        return  # it has no descriptor: what cannot be had now, its reads have told
     os.close(open_descriptor(path))
 
 

@@ -51,6 +51,29 @@ class FileIdentity:
         return ", ".join(found)
 
 
+@dataclass(frozen=True)
+class ObjectIdentity(FileIdentity):
+    """Identity of an object of a store, which has neither device nor inode (-1 and 0)."""
+
+    version: str
+    """What tells its contents from others: its ETag, or what else the store has; "": nothing."""
+    modified: str
+    """When it was written, in the words of the store; "": not known."""
+
+    def changes(self, now: FileIdentity) -> str:
+        """Returns a description of the differences, for error messages."""
+        if not isinstance(now, ObjectIdentity):
+            return "it is another file"
+        found = []
+        if self.num_bytes != now.num_bytes:
+            found.append(f"size from {self.num_bytes} to {now.num_bytes} bytes")
+        if self.version != now.version:
+            found.append(f"version from {self.version!r} to {now.version!r}")
+        if self.modified != now.modified:
+            found.append(f"modification time from {self.modified} to {now.modified}")
+        return ", ".join(found)
+
+
 def _time_text(time_ns: int) -> str:
     # With all digits: changes may be less than a microsecond apart, which is all datetime has.
     seconds, fraction = divmod(time_ns, 10**9)
@@ -61,14 +84,24 @@ Files = tuple[tuple[str, FileIdentity], ...]
 """Paths of files, each with the identity that it had when its layout was read."""
 
 
+class ObjectPath(str):
+    """A path that is not of this machine's file system, which asks a store itself."""
+
+    def identity(self) -> FileIdentity:
+        """Returns the identity that it has now; raises as `identity_of`."""
+        raise NotImplementedError
+
+
 def identity_of(path: str, fd: int | None = None) -> FileIdentity:
     """Returns the identity of a regular file, or of the open file if its descriptor is given.
 
     Raises:
         VideoFileNotFoundError: The file does not exist.
         NotHDF5Error: It is a directory, a pipe (which could block forever when opened) or a device.
-        UnavailableError: `os.stat` failed.
+        UnavailableError: `os.stat` failed, or the store does not answer.
     """
+    if isinstance(path, ObjectPath):
+        return path.identity()
     try:
         found = os.stat(path if fd is None else fd)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
@@ -89,10 +122,13 @@ def check_identity(path: str, expected: FileIdentity, fd: int | None = None) -> 
     Raises:
         FileChangedError: The file was changed or replaced.
         VideoFileNotFoundError: It no longer exists.
-        UnavailableError: `os.stat` failed.
+        UnavailableError: `os.stat` failed, or the store does not answer.
     """
     try:
-        found = FileIdentity.of(os.stat(path if fd is None else fd))
+        if isinstance(path, ObjectPath):
+            found = path.identity()
+        else:
+            found = FileIdentity.of(os.stat(path if fd is None else fd))
     except (FileNotFoundError, NotADirectoryError):
         raise no_longer_exists(path) from None
     except OSError as error:
@@ -124,6 +160,8 @@ def no_longer_exists(path: str) -> VideoFileNotFoundError:
 
 def absolute_path(path: str) -> str:
     """Returns the absolute form of a path, or raises an UnavailableError."""
+    if isinstance(path, ObjectPath):
+        return path
     try:
         return os.path.abspath(path)
     except OSError as error:

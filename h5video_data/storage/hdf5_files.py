@@ -22,8 +22,11 @@ from h5video_data.errors import (
 )
 
 from .descriptors import with_free_descriptors
+from .file_handles import Descriptor, FileHandle
 from .file_identity import FileIdentity, check_identity, identity_of, require_identity
-from .os_errors import error_number, unavailable
+from .os_errors import RequestError, error_number, unavailable
+from .remote_files import RemoteFile, remote_file_of
+from .remote_paths import RemotePath
 from .system import at_fork
 
 if h5py.version.version_tuple < (3, 14):
@@ -85,8 +88,13 @@ def connect(path: str, **options: Any) -> Any:
     """
     before = identity_of(path)
     try:
+        if isinstance(path, RemotePath):
+            return h5py.File(RemoteFile(path, before), "r", **options)
         # The driver whose handle is a descriptor, whatever HDF5_DRIVER says.
         file = h5py.File(path, "r", driver="sec2", **options)
+    except (VideoFileNotFoundError, RequestError) as error:
+        check_identity(path, before)
+        raise unavailable(f"cannot read {path}", error) from None
     except FileNotFoundError:
         raise VideoFileNotFoundError(f"No such file. Received: path={path!r}") from None
     except PermissionError as error:
@@ -95,7 +103,7 @@ def connect(path: str, **options: Any) -> Any:
         raise _open_error(path, before.num_bytes, error) from error
     try:
         # HDF5 reads the beginning of a file when it opens it.
-        check_identity(path, before, file.id.get_vfd_handle())
+        handle_of(file).check(before)
         if file.mode != "r":
             # This process has it open for writing as well. Without this, changes that are still in
             # memory would reach the file when this one is closed.
@@ -106,9 +114,30 @@ def connect(path: str, **options: Any) -> Any:
     return file
 
 
+def handle_of(file: Any) -> FileHandle:
+    """Returns what reads the bytes of an open `h5py.File`, whatever is at its path by now.
+
+    Raises:
+        FileFormatError: A link in a remote file led to it.
+    """
+    remote = remote_file_of(file)
+    if remote is not None:
+        return remote
+    return Descriptor(os.path.abspath(file.filename), file.id.get_vfd_handle())
+
+
+def path_of(file: Any) -> str:
+    """Returns the absolute path of an open `h5py.File`, or its URL. Raises as `handle_of`."""
+    remote = remote_file_of(file)
+    return os.path.abspath(file.filename) if remote is None else remote.path
+
+
 def file_identity(file: Any) -> FileIdentity:
-    """Returns the identity of an open `h5py.File`, whatever is at its path by now."""
-    return identity_of(os.path.abspath(file.filename), file.id.get_vfd_handle())
+    """Returns the identity of an open `h5py.File`, whatever is at its path by now.
+
+    That of a remote file is from when it was opened. Raises as `handle_of`.
+    """
+    return handle_of(file).identity()
 
 
 def _open_error(path: str, num_bytes: int, error: OSError) -> H5VideoError:

@@ -18,7 +18,7 @@ import h5py
 from h5video_data.errors import DatasetNotFoundError
 
 from .descriptors import check_openable, with_free_descriptors
-from .hdf5_files import HDF5_ERRORS
+from .hdf5_files import HDF5_ERRORS, path_of
 
 _MAX_NAMES_SHOWN = 20  # in an error message
 
@@ -138,7 +138,7 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
 
 def dataset_location(dataset: Any) -> str:
     """Returns file and name of an `h5py.Dataset`, for messages."""
-    return location_in(os.path.abspath(dataset.file.filename), dataset)
+    return location_in(path_of(dataset.file), dataset)
 
 
 def location_in(path: str, dataset: Any) -> str:
@@ -153,6 +153,7 @@ def find_dataset(file: Any, name: str) -> Any:
     Raises:
         DatasetNotFoundError: There is none, or the name is that of a group, a type, or a link that
             leads nowhere. The message lists the datasets of the file.
+        FileFormatError: A link leads from a remote file to another file.
         UnavailableError: There is no descriptor for another file that a link leads to.
     """
     try:
@@ -168,9 +169,10 @@ def find_dataset(file: Any, name: str) -> Any:
         keys = all_names(item) if isinstance(item, h5py.Group) else []
         names = [f"{name.rstrip('/')}/{key}" for key in keys]
         raise DatasetNotFoundError(
-            f"{file.filename}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
+            f"{path_of(file)}: {name!r} is a {type(item).__name__.lower()}, not a dataset."
             + (f" It contains {_listed(names)}." if names else "")
         )
+    path_of(item.file)  # an error if a link led from a remote file to another one
     return item
 
 
@@ -182,7 +184,7 @@ def _listed(names: list[str]) -> str:
 def _not_found(file: Any, name: str) -> str:
     names = all_names(file)
     target = _link_target(file, name)
-    message = f"{file.filename} has no dataset {name!r}"
+    message = f"{path_of(file)} has no dataset {name!r}"
     message += f": the link of that name leads to {target}" if target else ""
     message += f". It contains {_listed(names)}." if names else ". It contains no datasets."
     by_lower_case = {key.lower(): key for key in names}

@@ -9,7 +9,6 @@ Specification, version 3.0.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeE
 
 from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
-from .hdf5_files import HDF5_ERRORS, file_identity
+from .hdf5_files import HDF5_ERRORS, file_identity, path_of
 from .hdf5_names import location_in, own_name
 from .virtual import SourceFiles, find_source_files
 
@@ -143,7 +142,7 @@ def describe(
     """
     # The file may be replaced meanwhile, so the identity is that from before.
     file = dataset.file if file is None else file
-    path, identity = os.path.abspath(file.filename), file_identity(file)
+    path, identity = path_of(file), file_identity(file)
     location = location_in(path, dataset)
     try:
         return _describe(dataset, path, identity, location, opened_by, element)

@@ -13,7 +13,7 @@ import h5py
 from h5video_data.errors import DatasetNotFoundError
 
 from .descriptors import check_openable
-from .hdf5_files import HDF5_ERRORS
+from .hdf5_files import HDF5_ERRORS, path_of
 from .hdf5_names import name_text, open_item
 
 Match = tuple[str, ...]
@@ -79,7 +79,7 @@ def _matches(
             # To leave out a recording whose file was moved would go unnoticed.
             check_openable(os.devnull)
             raise DatasetNotFoundError(
-                f"{group.file.filename}: {name!r} is one of the recordings that the `*` stand for, "
+                f"{path_of(group.file)}: {name!r} is one of the recordings that the `*` stand for, "
                 "and cannot be opened: a link that leads nowhere, or a damaged object. Restore "
                 f"what it leads to, or choose names that leave it out. HDF5 error: {error}"
             ) from error

@@ -24,6 +24,10 @@ _DAMAGED_BYTES = (
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 
+class RequestError(OSError):
+    """A server or the network is at fault. The message says how, without credentials."""
+
+
 def error_number(error: BaseException | None) -> int | None:
     """Returns the `errno` of an error, also of HDF5's, or None if it has none."""
     number = getattr(error, "errno", None)
@@ -52,6 +56,7 @@ def read_failure(location: str, error: BaseException) -> H5VideoError:
         error: Why it failed.
     """
     number = error_number(error)
-    if isinstance(error, MemoryError) or (number and number not in _DAMAGED_BYTES):
+    is_unavailable = isinstance(error, (MemoryError, RequestError))
+    if is_unavailable or (number and number not in _DAMAGED_BYTES):
         return unavailable(f"cannot read {location}", error)
     return ReadError(f"{location}: {error}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator, KeysView, Mapping, Set
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, Set
+from typing import Any
 
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
+from .remote_paths import RemotePath, Url, expand_url, is_url, shown_url
+from .remote_store import Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -24,15 +27,21 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     """Returns the files that a path, a list of paths or a glob stands for.
 
     Args:
-        path: A path, a glob, or an iterable of them. The matches of a glob are sorted, and so are
-            the paths of what has no order of its own (`has_order`). What exists under that name is
-            a path, not a glob.
+        path: A path, a URL, a glob, or an iterable of them. The matches of a glob are sorted, and
+            so are the paths of what has no order of its own (`has_order`). What exists under that
+            name is a path, not a glob.
 
     Raises:
         VideoFileNotFoundError: A glob matches no file.
-        UnavailableError: A directory that a glob would search cannot be read.
+        UnavailableError: A directory that a glob would search cannot be read, or a store.
         ArgumentError: It is none of these, or an empty sequence.
     """
+    return _expand(path, {})
+
+
+def _expand(path: Paths, stores: dict[str, Store]) -> tuple[str, ...]:
+    if isinstance(path, str) and is_url(path):
+        return tuple(expand_url(path, stores))
     if isinstance(path, (str, os.PathLike)):
         name = os.path.expanduser(os.fsdecode(path))
         if os.path.exists(name) or not glob.has_magic(name):
@@ -45,11 +54,20 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
     is_other = isinstance(path, (bytes, bytearray, Mapping, io.IOBase))
     if is_other or not isinstance(path, Iterable) or getattr(path, "ndim", 1) != 1:
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
-    paths = tuple(found for item in path for found in expand_paths(item))
+    paths = tuple(found for item in path for found in _expand(item, stores))
     if not paths:
         kind = "an empty list" if isinstance(path, (list, tuple)) else f"none in path={path!r}"
         raise ArgumentError(f"`path` must name at least one file. Received: {kind}")
     return paths if has_order(path) else tuple(sorted(paths))
+
+
+def expand_beside(path: Paths, beside: Sequence[str]) -> tuple[str, ...]:
+    """Returns what `expand_paths` does; a URL has the options of another one of its kind."""
+    for other in beside:
+        if isinstance(other, RemotePath) and isinstance(path, str) and is_url(path):
+            is_alike = other.partition("://")[0] == path.partition("://")[0]
+            return expand_paths(Url(path, other.store.options if is_alike else None))
+    return expand_paths(path)
 
 
 def has_order(path: Paths) -> bool:
@@ -69,9 +87,16 @@ def split_name(name: str) -> tuple[str | None, str]:
         name, if there is no such file: a dataset's name may contain a colon.
     """
     pattern, _, dataset = name.rpartition(":")
+    if is_url(pattern) and shown_url(pattern) != pattern:
+        raise ArgumentError(  # names are shown, and saved in states
+            f"The name of a dataset must not have credentials in it, nor a query: "
+            f"{shown_url(pattern)}:{dataset}. Use `storage_options`"
+        )
     path = os.path.expanduser(pattern)
     if dataset and (
-        os.path.isfile(path) or (glob.has_magic(path) and glob.glob(path, recursive=True))
+        is_url(pattern)
+        or os.path.isfile(path)
+        or (glob.has_magic(path) and glob.glob(path, recursive=True))
     ):
         return pattern, dataset
     return None, name
@@ -143,3 +168,36 @@ def _walk(folder: str) -> None:
 
     for _, folders, _ in os.walk(folder, onerror=fail):
         folders[:] = [f for f in folders if f[0] != "." and f != _LOST_AND_FOUND]
+
+
+def with_options(path: Any, storage_options: Mapping[str, Any] | None) -> Any:
+    """Returns paths in the form in which they are given, each URL as a `Url` with these options.
+
+    Raises:
+        ArgumentError: There are options, and no URL.
+    """
+    found = _with_options(path, storage_options)
+    if storage_options is not None and found is path:
+        raise ArgumentError(
+            "`storage_options` needs URLs in `path`, such as s3://bucket/set.h5. Received: "
+            f"path={path!r}"
+        )
+    return found
+
+
+def _with_options(path: Any, options: Mapping[str, Any] | None) -> Any:
+    """Returns `path` itself if there is no URL in it."""
+    if isinstance(path, (str, os.PathLike)):
+        return Url(path, options) if isinstance(path, str) and is_url(path) else path
+    if isinstance(path, (bytes, bytearray, Mapping, io.IOBase)) or not isinstance(path, Iterable):
+        return path
+    if getattr(path, "ndim", 1) != 1:
+        return path
+    items = list(path)
+    found = [_with_options(item, options) for item in items]
+    is_same = all(new is old for new, old in zip(found, items, strict=True))
+    if isinstance(path, Iterator) and not (is_same and options):
+        return (item for item in found)
+    if is_same:
+        return path
+    return found if has_order(path) else set(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileFormatError, H5VideoError
 
 from .file_identity import FileIdentity, Files
-from .hdf5_files import HDF5_ERRORS, file_identity, open_file
+from .hdf5_files import HDF5_ERRORS, file_identity, open_file, path_of
 from .hdf5_names import dataset_location, find_dataset, own_name
 from .values import Values
 
@@ -53,7 +52,7 @@ def is_strings(dataset: Any) -> bool:
 
 def describe_strings(dataset: Any) -> StoredStrings:
     """Describes an open `h5py.Dataset` of strings."""
-    path, identity = os.path.abspath(dataset.file.filename), file_identity(dataset.file)
+    path, identity = path_of(dataset.file), file_identity(dataset.file)
     return StoredStrings(path, identity, own_name(dataset), dataset.shape)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileChangedError
 
 from .descriptors import check_openable, with_free_descriptors
-from .file_identity import check_files, check_identity
-from .hdf5_files import HDF5_ERRORS, file_identity
+from .file_identity import check_files
+from .hdf5_files import HDF5_ERRORS, handle_of, path_of
 from .hdf5_names import dataset_location
 from .layout import StoredArray
 from .os_errors import read_failure
@@ -51,8 +50,8 @@ class Values:
         self.dataset = dataset
         require_filters(dataset)
         file = dataset.file  # which h5py makes anew each time
-        self._fd = file.id.get_vfd_handle()
-        own = os.path.abspath(file.filename), file_identity(file)
+        self._handle = handle_of(file)
+        own = path_of(file), self._handle.identity()
         sources = find_source_files(dataset) if expected is None else expected.sources
         self.files = (own, *sources.files)
         if expected is not None:
@@ -188,8 +187,8 @@ class Values:
 
     def check_files(self) -> None:
         """Raises an error if a file changed, so that what was just read may be from another."""
-        (path, identity), *behind = self.files
-        check_identity(path, identity, self._fd)
+        (_, identity), *behind = self.files
+        self._handle.check(identity)
         check_files(behind)
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from .file_identity import FileIdentity, Files
 from .filters import decode_chunk, undecodable
+from .hdf5_files import handle_of
 from .layout import StoredArray, describe
-from .system import read_at
 
 Ints = NDArray[np.int64]
 
@@ -174,7 +174,7 @@ def _read_descriptors(dataset: Any, stored: StoredArray, found: NDArray[np.void]
             continue
         data = target if not stored.filters and nbytes == len(target) else np.empty(nbytes, "u1")
         with phil:  # h5py does not take its own lock for this call
-            got = read_at(dataset.file.id.get_vfd_handle(), data.data, offset)
+            got = handle_of(dataset.file).read_at(data.data, offset)
         if got < nbytes:
             raise EOFError(f"{nbytes - got} bytes of those of row {first} are missing")
         if stored.filters:
@@ -189,7 +189,7 @@ def _has_heap(dataset: Any, addresses: Ints) -> bool:
     found = bytearray(len(SIGNATURE))
     if len(addresses):
         with phil:
-            read_at(dataset.file.id.get_vfd_handle(), memoryview(found), int(addresses[0]))
+            handle_of(dataset.file).read_at(memoryview(found), int(addresses[0]))
     return not len(addresses) or found == SIGNATURE
 
 

@@ -30,8 +30,8 @@ from h5video_data.errors import (
 )
 
 from .descriptors import check_openable, open_identities
-from .file_identity import FileIdentity, Files, check_identity, identity_of
-from .hdf5_files import HDF5_ERRORS, file_identity, open_file
+from .file_identity import FileIdentity, Files, ObjectPath, check_identity, identity_of
+from .hdf5_files import HDF5_ERRORS, file_identity, open_file, path_of
 from .hdf5_names import all_names, dataset_location, find_dataset
 from .os_errors import unavailable
 from .paths import hdf5_search_path
@@ -177,6 +177,7 @@ class _Search:
                 f"{dataset_location(dataset)} is a virtual dataset that maps to itself."
             )
         self.found[_path_of(dataset)] = file_identity(dataset.file)
+        _check_remote(dataset)
         self._above.append(dataset)
         self.has_chunks |= dataset.chunks is not None
         if dataset.is_virtual:
@@ -198,7 +199,7 @@ class _Search:
                 by_file.setdefault(name, []).append((item, numbers))
         for file_name, items in by_file.items():
             with _source_file(dataset, file_name) as file:
-                self.found[os.path.abspath(file.filename)] = file_identity(file)
+                self.found[path_of(file)] = file_identity(file)
                 for item, numbers in items:
                     if _is_pattern(item.dset_name) and not _is_pattern(item.file_name):
                         pattern = item.dset_name.lstrip("/")
@@ -265,9 +266,26 @@ def _external_segments(dataset: Any) -> list[tuple[str, int, int]]:
     ]
 
 
+def _check_remote(dataset: Any) -> None:
+    """Raises a FileFormatError if values of a remote dataset are in other files.
+
+    HDF5 would read them from this file again, or look for them on this machine.
+    """
+    if not isinstance(_path_of(dataset), ObjectPath):
+        return
+    names = [name for name, _, _ in dataset.external or ()]
+    if dataset.is_virtual:
+        names += [item.file_name for item in dataset.virtual_sources()]
+    elsewhere = next((name for name in names if name != "."), None)
+    if elsewhere is not None:
+        raise FileFormatError(
+            f"{dataset_location(dataset)} has values in another file, {elsewhere!r}, which is not "
+            "read over a network. Copy the files to a disk, or make one file of them by `repack`."
+        )
+
+
 def _path_of(dataset: Any) -> str:
-    path: str = os.path.abspath(dataset.file.filename)
-    return path
+    return path_of(dataset.file)
 
 
 # The sources of virtual datasets

@@ -1,0 +1,166 @@
+"""Remote files as HDF5 opens them: a Python file object that keeps blocks of the file.
+
+HDF5 reads metadata in pieces of a few hundred bytes, one after the other, and a request takes as
+long for a megabyte.
+
+Easy to miss: HDF5 opens the files that an external link or a virtual dataset names by the driver of
+the file that names them, and this driver would give it the same file again, with other data.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import io
+import itertools
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import h5py
+from h5py._objects import phil
+
+from h5video_data.errors import FileFormatError, VideoFileNotFoundError
+
+from .file_identity import FileIdentity, no_longer_exists, require_identity
+from .remote_paths import RemotePath
+
+if TYPE_CHECKING:
+    from fsspec.caching import BlockCache
+
+# Not measured yet: a block takes about as long as its request at 50 ms and 20 MB/s. All of them are
+# kept for as long as a file is open, up to the limit.
+BLOCK_BYTES = 1 << 20
+MAX_BLOCKS = 32
+
+# HDF5 knows an open file by its name alone, so that each has one of its own.
+_numbers = itertools.count()
+_opened: weakref.WeakValueDictionary[str, RemoteFile] = weakref.WeakValueDictionary()
+
+
+@contextlib.contextmanager
+def _calling() -> Iterator[None]:
+    """Returns a context in which to send requests: with h5py's lock, and no garbage collection.
+
+    HDF5 may be in the middle of a read; what is collected may be one of its files, to be closed.
+    """
+    with phil:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
+class RemoteFile(io.RawIOBase):
+    """An object of a store, as a file to read. One thread at a time: it holds h5py's lock.
+
+    See `file_handles.FileHandle`.
+
+    Args:
+        path: Its path.
+        identity: The identity that it has.
+    """
+
+    def __init__(self, path: RemotePath, identity: FileIdentity) -> None:
+        from fsspec.caching import BlockCache
+
+        super().__init__()
+        self.path = path
+        self._identity = identity
+        self._name = f"{ascii(str(path))[1:-1]} ({next(_numbers)})"
+        self._position = 0
+        self._blocks: BlockCache = BlockCache(
+            BLOCK_BYTES, self._fetch, identity.num_bytes, MAX_BLOCKS
+        )
+        _opened[self._name] = self
+
+    def __repr__(self) -> str:
+        return self._name  # which HDF5 takes for the name of the file
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return self.path.read_here(start, min(stop, self._identity.num_bytes))
+
+    def identity(self) -> FileIdentity:
+        """Returns the identity from when it was opened. See `FileHandle.identity`."""
+        return self._identity
+
+    def check(self, expected: FileIdentity) -> None:
+        """Asks the store. See `FileHandle.check`."""
+        with _calling():
+            try:
+                found = self.path.identity_here()
+            except VideoFileNotFoundError:
+                raise no_longer_exists(self.path) from None
+        require_identity(self.path, expected, found)
+
+    def read_at(self, target: memoryview, offset: int) -> int:
+        """Reads blocks. See `FileHandle.read_at`."""
+        size = self._identity.num_bytes
+        stop = min(offset + len(target), size)
+        if offset >= stop:
+            return 0
+        with _calling():
+            if stop - offset > BLOCK_BYTES:  # values, not metadata
+                found = self._fetch(offset, stop)
+            else:
+                found = self._blocks._fetch(offset, stop)
+        target[: len(found)] = found
+        return len(found)
+
+    # A file object, as HDF5's driver of h5py asks for it.
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Sets the position, and returns it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._identity.num_bytes}
+        self._position = base[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Returns the position."""
+        return self._position
+
+    def readinto(self, target: Any) -> int:
+        """Reads from the position on; returns how many bytes there were."""
+        count = self.read_at(memoryview(target).cast("B"), self._position)
+        self._position += count
+        return count
+
+
+def remote_file_of(file: Any) -> RemoteFile | None:
+    """Returns what an open `h5py.File` is read by; None: it is a local file.
+
+    Raises:
+        FileFormatError: It was opened by a link in a remote file.
+    """
+    if not _opened:
+        return None
+    found = _opened.get(file.filename)
+    if found is None and file.driver == "fileobj":
+        raise FileFormatError(
+            f"A link in a remote file leads to another file, {file.filename!r}, which is not "
+            "followed. Name that file in `path`, or copy both to a disk."
+        )
+    return found
+
+
+@atexit.register
+def _close_all() -> None:
+    """Closes what is open: HDF5 would do it when there is no Python left to close file objects."""
+    if not _opened:
+        return
+    for identifier in h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE):
+        file = h5py.File(identifier)
+        if file.driver == "fileobj" and file.filename in _opened:
+            file.close()

@@ -1,0 +1,230 @@
+"""Paths of objects that are read over a network: URLs that fsspec opens."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from h5video_data.errors import (
+    ArgumentError,
+    NotHDF5Error,
+    UnavailableError,
+    VideoFileNotFoundError,
+)
+
+from .file_identity import ObjectIdentity, ObjectPath
+from .os_errors import RequestError, unavailable
+from .remote_store import Store
+
+# A letter is the drive of a Windows path.
+_SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
+_URL = re.compile(rf"({_SCHEME}::)*{_SCHEME}://", re.ASCII)
+_CHAIN = re.compile(rf"^{_SCHEME}::|::{_SCHEME}(://|$)", re.ASCII)
+
+# What stores say of the contents of an object, under the names that their libraries give it. The
+# first that is there counts; then the time of the last change.
+_VERSIONS = ("ETag", "etag", "generation", "VersionId", "md5Hash", "Content-MD5", "Digest", "ino")
+_TIMES = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
+
+
+def is_url(path: object) -> bool:
+    """Whether a path is a URL."""
+    return isinstance(path, str) and _URL.match(path) is not None
+
+
+class Url(ObjectPath):
+    """A URL or a glob as the user gave it, with the options of its store.
+
+    As a `str` it is what messages show, without credentials: see `RemotePath`.
+
+    Attributes:
+        full: The URL, with everything that belongs to it.
+        options: Arguments of the file system of fsspec.
+    """
+
+    full: str
+    options: Mapping[str, Any]
+
+    def __new__(cls, url: str, options: Mapping[str, Any] | None) -> Url:
+        """Makes one of a URL."""
+        path = super().__new__(cls, shown_url(url))
+        path.full, path.options = str(url), options or {}
+        return path
+
+    def __reduce__(self) -> Any:
+        return str, (str(self),)  # as `RemotePath`
+
+
+class RemotePath(ObjectPath):
+    """URL of an object: as a `str`, what messages show, without credentials.
+
+    The string has neither the password of a URL nor what follows a "?", of which a hash takes the
+    place: a signed URL lets everybody read.
+
+    Attributes:
+        store: Where it is read.
+        key: Its name there.
+    """
+
+    store: Store
+    key: str
+
+    def __new__(cls, url: str, store: Store, key: str) -> RemotePath:
+        """Makes the path of a URL.
+
+        Args:
+            url: The URL, with everything that belongs to it.
+            store: Where it is read.
+            key: Its name there.
+        """
+        path = super().__new__(cls, shown_url(url))
+        path.store, path.key = store, key
+        path._lock, path._known, path._asked_at = threading.Lock(), None, -1.0
+        return path
+
+    _lock: threading.Lock
+    _known: ObjectIdentity | None
+    _asked_at: float
+
+    def __reduce__(self) -> Any:
+        # Another process gets the name alone: its credentials stay here.
+        return str, (str(self),)
+
+    def identity(self) -> ObjectIdentity:
+        """Asks the store for the identity that the object has now.
+
+        Of several threads that ask at once, one sends a request after all of them have begun.
+
+        Raises:
+            VideoFileNotFoundError: There is no such object.
+            NotHDF5Error: It is a directory.
+            UnavailableError: The store does not answer, or not with its size.
+        """
+        begin = time.monotonic()
+        if not self._lock.acquire(timeout=300):  # of a thread that a fork has left behind
+            self._lock = threading.Lock()
+            self._lock.acquire()
+        try:
+            if self._known is None or self._asked_at < begin:
+                asked_at = time.monotonic()
+                self._known = self._ask(self.store.connection.info)
+                self._asked_at = asked_at
+            return self._known
+        finally:
+            self._lock.release()
+
+    def identity_here(self) -> ObjectIdentity:
+        """Does what `identity` does, in a thread that holds h5py's lock."""
+        return self._ask(functools.partial(self.store.connection.here, "info"))
+
+    def read_here(self, start: int, stop: int) -> bytes:
+        """Reads a byte range as `read` does, in a thread that holds h5py's lock."""
+        found: bytes = self.store.connection.here("cat_file", self.key, start=start, end=stop)
+        return found
+
+    def _ask(self, info_of: Callable[[str], Mapping[str, Any]]) -> ObjectIdentity:
+        try:
+            info = info_of(self.key)
+        except VideoFileNotFoundError:
+            raise VideoFileNotFoundError(f"No such file. Received: path={str(self)!r}") from None
+        except RequestError as error:
+            raise unavailable(f"cannot access {self}", error) from None
+        if info.get("type") == "directory":
+            raise NotHDF5Error(
+                f"{self} is a directory. List its files, or use a glob: "
+                f"{self.rstrip('/') + '/*.h5'!r}"
+            )
+        if info.get("size") is None:
+            raise UnavailableError(f"cannot read {self}: the server does not say how large it is")
+        version = next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
+        modified = next((str(info[name]) for name in _TIMES if info.get(name)), "")
+        return ObjectIdentity(-1, 0, int(info["size"]), 0, version, modified)
+
+    def read(self, starts: list[int], stops: list[int]) -> list[bytes]:
+        """Reads byte ranges, many at once: see `remote_store.Connection.read_ranges`.
+
+        Raises:
+            RequestError: They cannot be read.
+            VideoFileNotFoundError: The object no longer exists.
+        """
+        return self.store.connection.read_ranges(self.key, starts, stops)
+
+    def begin(self, starts: list[int], stops: list[int]) -> list[Future[bytes]]:
+        """Begins to read byte ranges: see `remote_store.Connection.begin_ranges`."""
+        return self.store.connection.begin_ranges(self.key, starts, stops)
+
+
+def shown_url(url: str) -> str:
+    """Returns a URL without its password, and a hash in place of what follows a "?"."""
+    scheme, _, rest = url.partition("://")
+    if _CHAIN.search(url):
+        return f"{scheme}://..."
+    place, slash, name = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    if at and ":" in user:
+        place = f"...@{host}"
+    if scheme in ("http", "https"):
+        name, mark, query = name.partition("?")
+        if mark:
+            name += f"#{hashlib.sha256(query.encode()).hexdigest()[:8]}"
+    return f"{scheme}://{place}{slash}{name}"
+
+
+def expand_url(path: str, stores: dict[str, Store]) -> list[str]:
+    """Returns the objects that a URL or a glob stands for, sorted.
+
+    Args:
+        path: The URL. What exists under that name is no glob.
+        stores: The stores of this set, by the beginning of their URLs; gets that of this one.
+
+    Raises:
+        VideoFileNotFoundError: A glob matches no object.
+        ArgumentError: It is a chain of URLs.
+        UnavailableError: The store does not answer.
+    """
+    if isinstance(path, RemotePath):
+        return [path]
+    given = path if isinstance(path, Url) else Url(path, None)
+    url = given.full
+    if _CHAIN.search(url):
+        raise ArgumentError(f"`path` must be one URL, not a chain of them. Received: {given!r}")
+    scheme, _, rest = url.partition("://")
+    place = f"{scheme}://{rest.partition('/')[0]}"
+    store = stores.setdefault(place, Store(url, given.options))
+    try:
+        connection = store.connection
+        system = connection.filesystem
+        found_path = RemotePath(url, store, system._strip_protocol(url))
+        # In a URL of the web, "?" begins the query.
+        magic = found_path.key
+        if scheme in ("http", "https"):
+            magic = magic.replace("?", "")
+        if not glob.has_magic(magic) or _exists(found_path):
+            return [found_path]
+        found = connection.glob(found_path.key)
+    except VideoFileNotFoundError:
+        found = []
+    except RequestError as error:
+        raise unavailable(f"cannot read {given}", error) from None
+    if not found:
+        raise VideoFileNotFoundError(f"No file matches the glob. Received: path={str(given)!r}")
+    return [RemotePath(_full_url(scheme, key), store, key) for key in found]
+
+
+def _exists(path: RemotePath) -> bool:
+    try:
+        path.identity()
+    except VideoFileNotFoundError:
+        return False
+    return True
+
+
+def _full_url(scheme: str, key: str) -> str:
+    return key if is_url(key) else f"{scheme}://{key.lstrip('/') if scheme != 'file' else key}"

@@ -1,0 +1,159 @@
+"""What is done when a request to a store fails, and what of it is told.
+
+Requests fail and are slow in ways that reads from a disk are not: each is tried again after a
+pause, until a deadline. What fsspec and the libraries behind it raise may name keys and signed
+URLs, so none of it is passed on: `RequestError` says in words what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import TypeVar
+
+from h5video_data.errors import VideoFileNotFoundError
+
+from .os_errors import RequestError
+
+T = TypeVar("T")
+
+# Not measured yet: chosen for about 50 ms a request, and some 100 MB/s a connection.
+MAX_REQUESTS = 64
+# A server that is restarted or that throttles comes back within this; a training waits for it.
+DEADLINE_SECONDS = 60.0
+# One request that takes longer is given up and sent again.
+REQUEST_SECONDS = 20.0
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 5.0
+
+# What the server is asked again for: timeout, too early, throttling. All of 500 and above are too.
+_TRANSIENT_STATUS = (408, 425, 429)
+_TRANSIENT_CODES = ("SlowDown", "Throttling", "RequestTimeout", "InternalError", "RequestLimit")
+_STATUS_MEANINGS = {401: "not authorized", 403: "permission denied", 429: "too many requests"}
+
+
+def wait_for(future: Future[T]) -> T:
+    """Returns what a request brings, or raises as `Connection.read_ranges`."""
+    try:
+        return future.result()
+    except (VideoFileNotFoundError, RequestError) as error:
+        # Anew: that of the loop has the traceback of its thread.
+        raise type(error)(*error.args) from None
+    except (Exception, CancelledError) as error:
+        raise RequestError(f"the connection failed ({type(error).__name__})") from None
+
+
+def try_again(function: Callable[[], T], deadline: float) -> T:
+    """Sends a request again until it succeeds, or raises as `pause_after`."""
+    attempt = 0
+    while True:
+        try:
+            return function()
+        except Exception as error:
+            pause = pause_after(error, attempt, deadline)
+        attempt += 1
+        time.sleep(pause)
+
+
+def pause_after(error: Exception, attempt: int, deadline: float) -> float:
+    """Returns the seconds to wait before a request is sent again.
+
+    Half of them are drawn at random: the requests that a server refused together do not come back
+    together.
+
+    Raises:
+        VideoFileNotFoundError: There is no such object.
+        RequestError: To send it again would not help, or the deadline has passed.
+    """
+    reason, is_transient = _reason(error)
+    if _is_missing(error):
+        raise VideoFileNotFoundError("No such object") from None
+    pause: float = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 16))
+    pause *= random.uniform(0.5, 1)
+    if not is_transient:
+        raise RequestError(reason) from None
+    if time.monotonic() + pause > deadline:
+        raise RequestError(f"{reason}, also the last of {attempt + 1} times") from None
+    return pause
+
+
+class _ShortBodyError(Exception):
+    """A server sent fewer bytes than asked for."""
+
+
+class _WholeObjectError(Exception):
+    """A server sent more bytes than asked for."""
+
+
+def check_length(data: bytes, expected: int) -> bytes:
+    """Returns what a server sent, or raises an error if that is not as long as what was asked."""
+    if len(data) < expected:
+        raise _ShortBodyError(f"{len(data)} bytes came of {expected}")
+    if len(data) > expected:
+        raise _WholeObjectError(
+            f"the server does not read byte ranges: {len(data)} bytes came instead of {expected}"
+        )
+    return data
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Returns the error behind a FileNotFoundError: fsspec has that for all that fails."""
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _status(error: BaseException) -> int | None:
+    # `code` is gcsfs's name for it; aiohttp has a `code` of 400 for an answer that was cut short.
+    is_gcsfs = type(error).__module__.startswith("gcsfs")
+    status = getattr(error, "code" if is_gcsfs else "status", None)
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", status)
+    try:
+        return int(status) if status is not None else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_missing(error: BaseException) -> bool:
+    origin = _origin(error)
+    return isinstance(origin, FileNotFoundError) or _status(origin) in (404, 410)
+
+
+def _reason(error: Exception) -> tuple[str, bool]:
+    """Says why a request failed, without what may hold credentials, and whether that may pass."""
+    if isinstance(error, RequestError):
+        return str(error), False
+    if isinstance(error, (_ShortBodyError, _WholeObjectError)):
+        return str(error), isinstance(error, _ShortBodyError)
+    origin = _origin(error)
+    for item in (origin, origin.__cause__):
+        if item is None:
+            continue
+        status = _status(item)
+        response = getattr(item, "response", None)
+        code = response.get("Error", {}).get("Code", "") if isinstance(response, Mapping) else ""
+        if status is not None and status >= 300:
+            meaning = _STATUS_MEANINGS.get(status, "")
+            text = f"the server answered {status}" + "".join(
+                f" ({part})" for part in (code or meaning,) if part and part.isprintable()
+            )
+            is_transient = status >= 500 or status in _TRANSIENT_STATUS
+            return text, is_transient or code.startswith(_TRANSIENT_CODES)
+    if isinstance(origin, PermissionError):
+        return "permission denied", False
+    name = type(origin).__name__
+    if "Credential" in name:
+        return f"no valid credentials ({name})", False
+    if "Timeout" in name:
+        return "no answer in time", True
+    # A RuntimeError: the connections are closed, because the process ends.
+    if isinstance(origin, (ImportError, TypeError, ValueError, AttributeError, RuntimeError)):
+        return f"fsspec failed ({name})", False
+    if isinstance(origin, OSError) and origin.errno:
+        return os.strerror(origin.errno).lower() if origin.errno > 0 else "no such host", True
+    return f"the connection failed ({name})", True

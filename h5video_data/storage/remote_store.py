@@ -1,0 +1,98 @@
+"""Where objects of an object store or a web server are read, through fsspec.
+
+fsspec is imported when the first URL is opened, and asyncio with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from h5video_data.errors import MissingDependencyError
+
+from .os_errors import RequestError
+from .remote_requests import MAX_REQUESTS
+
+if TYPE_CHECKING:
+    from .remote_connection import Connection
+
+
+class Store:
+    """A file system of fsspec with its options, one for each process.
+
+    Nothing of the options is ever shown: they may hold credentials.
+
+    Args:
+        url: A URL on it.
+        options: Arguments of the file system of fsspec.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._url = url
+        self.options = dict(options)
+        self._pid = -1
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"<Store: {self._url.partition('://')[0]}>"
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of this process: a forked child has its own."""
+        connection = self._connection
+        if connection is None or self._pid != os.getpid():
+            if self._pid not in (-1, os.getpid()):
+                self._lock = threading.Lock()  # another thread of the parent may have held it
+            with self._lock:
+                if self._connection is None or self._pid != os.getpid():
+                    from .remote_connection import Connection
+
+                    self._connection = Connection(
+                        functools.partial(open_filesystem, self._url, self.options)
+                    )
+                    self._pid = os.getpid()
+                connection = self._connection
+        return connection
+
+
+def open_filesystem(url: str, options: Mapping[str, Any], **more: Any) -> Any:
+    """Returns the file system of fsspec for a URL.
+
+    Args:
+        url: The URL.
+        options: Arguments of the file system.
+        **more: Others.
+
+    Raises:
+        MissingDependencyError: fsspec, or what it needs for this kind of URL, is not installed.
+        RequestError: fsspec does not take these options.
+    """
+    protocol = url.partition("://")[0]
+    try:
+        import fsspec.core
+    except ImportError:
+        raise MissingDependencyError(
+            f"Reading {protocol}:// needs fsspec: pip install h5video_data[remote]"
+        ) from None
+    own: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False, **more}
+    if protocol in ("s3", "s3a"):  # or no more than 10 at once
+        given = options.get("config_kwargs") or {}
+        own["config_kwargs"] = {"max_pool_connections": MAX_REQUESTS, **given}
+    try:
+        return fsspec.core.url_to_fs(url, **{**options, **own})[0]
+    except ImportError as error:
+        name = f": {error.name}" if error.name else ""
+        raise MissingDependencyError(
+            f"Reading {protocol}:// needs another package{name}. pip install h5video_data[remote] "
+            "has those for s3://, gs:// and https://"
+        ) from None
+    except Exception as error:
+        names = ", ".join(map(repr, options)) or "none"
+        raise RequestError(
+            f"fsspec cannot open a {protocol}:// URL ({type(error).__name__}); options given in "
+            f"`storage_options`: {names}"
+        ) from None
