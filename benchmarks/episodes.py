@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 import h5video_data as h5v
 from h5video_data.reading.memory_budget import default_read_ahead_bytes
 from h5video_data.storage.layout import describe
-from h5video_data.storage.picture_codecs import encode_picture
+from h5video_data.storage.pictures.codecs import encode_picture
 
 from . import rivals
 from .facts import drop_cache, num_processors, open_file, warm_cache

@@ -20,8 +20,8 @@ import zlib
 import numpy as np
 from picture_helpers import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, jpegs, png, smooth
 
-from h5video_data.storage.picture_codecs import CHANNELS, PictureError, read_header
-from h5video_data.storage.pictures import form_of
+from h5video_data.storage.pictures.codecs import CHANNELS, PictureError, read_header
+from h5video_data.storage.pictures.forms import form_of
 
 SECONDS = 10
 

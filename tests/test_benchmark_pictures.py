@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import episodes, pictures, rivals
 from h5video_data import VideoLoader
-from h5video_data.storage.picture_codecs import read_header
+from h5video_data.storage.pictures.codecs import read_header
 
 
 @pytest.fixture(autouse=True)

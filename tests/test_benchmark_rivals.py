@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import episodes, rivals
-from h5video_data.storage.picture_codecs import encode_picture
+from h5video_data.storage.pictures.codecs import encode_picture
 
 FRAME = (24, 16, 3)
 

@@ -16,8 +16,8 @@ from repack_helpers import files_in
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, PackingError, ReadError, RepackingError
-from h5video_data.storage.picture_codecs import encode_picture
-from h5video_data.storage.picture_header import PictureError
+from h5video_data.storage.pictures.codecs import encode_picture
+from h5video_data.storage.pictures.header import PictureError
 from h5video_data.tools.cli import main
 from h5video_data.tools.pack import pack
 from h5video_data.tools.packing import row_files

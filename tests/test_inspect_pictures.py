@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
-from h5video_data.storage.picture_codecs import encode_picture
+from h5video_data.storage.pictures.codecs import encode_picture
 
 NUM = 12
 

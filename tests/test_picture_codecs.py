@@ -26,8 +26,8 @@ from picture_helpers import (
 )
 from PIL import Image
 
-from h5video_data.storage import jpeg
-from h5video_data.storage.picture_codecs import (
+from h5video_data.storage.pictures import jpeg
+from h5video_data.storage.pictures.codecs import (
     CHANNELS,
     MAX_PICTURE_PIXELS,
     PictureError,

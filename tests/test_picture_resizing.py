@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import tf
 
-from h5video_data.storage.picture_resizing import INTERPOLATIONS, resize_into
+from h5video_data.storage.pictures.resizing import INTERPOLATIONS, resize_into
 
 STORED = (37, 53)
 SIZES = [(17, 20), (64, 80), (37, 53), (1, 1), (74, 53), (20, 90), (37, 20), (111, 159)]

@@ -38,7 +38,7 @@ from h5video_data.errors import (
     StateError,
 )
 from h5video_data.reading import picture_source
-from h5video_data.storage.picture_resizing import resize_into
+from h5video_data.storage.pictures.resizing import resize_into
 
 WHOLE = (*SIZE, 3)
 ROWS = [jpeg(i) for i in range(23)]

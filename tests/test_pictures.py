@@ -14,9 +14,9 @@ import pytest
 from picture_helpers import GREY, PALETTE, RGB, jpegs, png, save, smooth
 from PIL import Image
 
-from h5video_data.storage.picture_codecs import PictureError, encode_picture, read_header
-from h5video_data.storage.picture_resizing import INTERPOLATIONS, resize_into
-from h5video_data.storage.pictures import PictureForm, form_of
+from h5video_data.storage.pictures.codecs import PictureError, encode_picture, read_header
+from h5video_data.storage.pictures.forms import PictureForm, form_of
+from h5video_data.storage.pictures.resizing import INTERPOLATIONS, resize_into
 
 PIXELS = smooth()
 AS_RGB, AS_GREY = encode_picture(PIXELS, "png"), encode_picture(PIXELS[..., 0], "png")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from h5video_data.storage.global_heap import read_variable_rows
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.picture_codecs import PictureError
 from h5video_data.storage.picture_rows import StoredPictures, row_bytes
+from h5video_data.storage.pictures.codecs import PictureError
 from h5video_data.storage.scratch import scratch
 from h5video_data.storage.variable_rows import VariableRows
 

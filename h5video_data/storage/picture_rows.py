@@ -28,8 +28,8 @@ from h5video_data.errors import (
 from .hdf5_files import HDF5_ERRORS
 from .hdf5_names import dataset_location
 from .layout import StoredArray, describe
-from .picture_codecs import PictureError, PictureHeader, picture_codec_of, read_header
-from .pictures import PictureForm, form_of
+from .pictures.codecs import PictureError, PictureHeader, picture_codec_of, read_header
+from .pictures.forms import PictureForm, form_of
 from .values import Values
 from .variable_rows import VariableRows, describe_variable_rows
 

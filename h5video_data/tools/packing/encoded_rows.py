@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError, PackingError
-from h5video_data.storage.picture_codecs import PICTURE_CODECS, PictureError, encode_picture
+from h5video_data.storage.pictures.codecs import PICTURE_CODECS, PictureError, encode_picture
 from h5video_data.tools.inspecting.text import size_text
 
 CODECS = tuple(PICTURE_CODECS)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .scratch import scratch
+from h5video_data.storage.scratch import scratch
 
 CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 """The channels of each color mode."""

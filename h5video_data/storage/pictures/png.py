@@ -11,8 +11,8 @@ import numpy as np
 from imagecodecs import png_decode, png_encode, spng_decode
 from numpy.typing import NDArray
 
-from .picture_colors import convert, scratch_picture, squeezed
-from .picture_header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
+from .colors import convert, scratch_picture, squeezed
+from .header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
 
 PNG_BEGINS = b"\x89PNG\r\n\x1a\n"
 """How the bytes of a PNG begin."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import jpeg, png
-from .picture_colors import CHANNELS
-from .picture_header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
+from .colors import CHANNELS
+from .header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
 
 __all__ = [
     "CHANNELS",

@@ -25,8 +25,8 @@ import numpy as np
 from imagecodecs import jpeg8_decode, jpeg8_encode
 from numpy.typing import NDArray
 
-from .picture_colors import convert, scratch_picture, squeezed
-from .picture_header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
+from .colors import convert, scratch_picture, squeezed
+from .header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
 
 JPEG_BEGINS = b"\xff\xd8\xff"
 """How the bytes of a JPEG begin."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .picture_codecs import CHANNELS, PictureError, PictureHeader, decode_picture, read_header
-from .picture_resizing import resize_into
-from .scratch import scratch
+from h5video_data.storage.scratch import scratch
+
+from .codecs import CHANNELS, PictureError, PictureHeader, decode_picture, read_header
+from .resizing import resize_into
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PictureForm:
         dtype: uint8 or uint16.
         color_mode: "grayscale", "rgb" or "rgba"; None: the channels as stored.
         resize: Whether pictures of other sizes are resized; without it, they are an error.
-        interpolation: How they are resized: see `picture_resizing`.
+        interpolation: How they are resized: see `resizing`.
     """
 
     rows: int
