@@ -31,12 +31,12 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.options import LoaderOptions
-from h5video_data.storage import remote_requests
 from h5video_data.storage.hdf5_files import connect, handle_of
 from h5video_data.storage.paths import expand_paths
 from h5video_data.storage.pictures.codecs import encode_picture
-from h5video_data.storage.remote_paths import RemotePath, is_url, shown_url
-from h5video_data.storage.remote_store import Store
+from h5video_data.storage.remote import requests as remote_requests
+from h5video_data.storage.remote.paths import RemotePath, is_url, shown_url
+from h5video_data.storage.remote.store import Store
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")

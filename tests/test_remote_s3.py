@@ -12,7 +12,7 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data.errors import FileChangedError, UnavailableError, VideoFileNotFoundError
-from h5video_data.storage import remote_requests
+from h5video_data.storage.remote import requests as remote_requests
 
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")

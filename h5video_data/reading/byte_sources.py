@@ -24,7 +24,7 @@ from h5video_data.storage.file_identity import (
     identity_of,
     require_identity,
 )
-from h5video_data.storage.remote_paths import RemotePath
+from h5video_data.storage.remote.paths import RemotePath
 from h5video_data.storage.scratch import scratch
 from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, num_processors, read_at
 

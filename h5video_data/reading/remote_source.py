@@ -13,8 +13,8 @@ from h5video_data.errors import VideoFileNotFoundError
 from h5video_data.planning.requests import copy_ranges, plan_requests
 from h5video_data.storage.file_identity import FileIdentity, check_identity
 from h5video_data.storage.os_errors import RequestError
-from h5video_data.storage.remote_paths import RemotePath
-from h5video_data.storage.remote_requests import wait_for
+from h5video_data.storage.remote.paths import RemotePath
+from h5video_data.storage.remote.requests import wait_for
 
 from .range_errors import RangeError, cut_short
 

@@ -25,8 +25,8 @@ from .descriptors import with_free_descriptors
 from .file_handles import Descriptor, FileHandle
 from .file_identity import FileIdentity, check_identity, identity_of, require_identity
 from .os_errors import RequestError, error_number, unavailable
-from .remote_files import RemoteFile, remote_file_of
-from .remote_paths import RemotePath
+from .remote.files import RemoteFile, remote_file_of
+from .remote.paths import RemotePath
 from .system import at_fork
 
 if h5py.version.version_tuple < (3, 14):

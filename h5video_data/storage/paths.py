@@ -11,8 +11,8 @@ from typing import Any
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
-from .remote_paths import RemotePath, Url, expand_url, is_url, shown_url
-from .remote_store import Store
+from .remote.paths import RemotePath, Url, expand_url, is_url, shown_url
+from .remote.store import Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 

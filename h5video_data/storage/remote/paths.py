@@ -18,10 +18,10 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
+from h5video_data.storage.file_identity import ObjectIdentity, ObjectPath
+from h5video_data.storage.os_errors import RequestError, unavailable
 
-from .file_identity import ObjectIdentity, ObjectPath
-from .os_errors import RequestError, unavailable
-from .remote_store import Store
+from .store import Store
 
 # A letter is the drive of a Windows path.
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
@@ -148,7 +148,7 @@ class RemotePath(ObjectPath):
         return ObjectIdentity(-1, 0, int(info["size"]), 0, version, modified)
 
     def read(self, starts: list[int], stops: list[int]) -> list[bytes]:
-        """Reads byte ranges, many at once: see `remote_store.Connection.read_ranges`.
+        """Reads byte ranges, many at once: see `store.Connection.read_ranges`.
 
         Raises:
             RequestError: They cannot be read.
@@ -157,7 +157,7 @@ class RemotePath(ObjectPath):
         return self.store.connection.read_ranges(self.key, starts, stops)
 
     def begin(self, starts: list[int], stops: list[int]) -> list[Future[bytes]]:
-        """Begins to read byte ranges: see `remote_store.Connection.begin_ranges`."""
+        """Begins to read byte ranges: see `store.Connection.begin_ranges`."""
         return self.store.connection.begin_ranges(self.key, starts, stops)
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from h5video_data.errors import MissingDependencyError
+from h5video_data.storage.os_errors import RequestError
 
-from .os_errors import RequestError
-from .remote_requests import MAX_REQUESTS
+from .requests import MAX_REQUESTS
 
 if TYPE_CHECKING:
-    from .remote_connection import Connection
+    from .connection import Connection
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
                 self._lock = threading.Lock()  # another thread of the parent may have held it
             with self._lock:
                 if self._connection is None or self._pid != os.getpid():
-                    from .remote_connection import Connection
+                    from .connection import Connection
 
                     self._connection = Connection(
                         functools.partial(open_filesystem, self._url, self.options)

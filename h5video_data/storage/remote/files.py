@@ -22,9 +22,9 @@ import h5py
 from h5py._objects import phil
 
 from h5video_data.errors import FileFormatError, VideoFileNotFoundError
+from h5video_data.storage.file_identity import FileIdentity, no_longer_exists, require_identity
 
-from .file_identity import FileIdentity, no_longer_exists, require_identity
-from .remote_paths import RemotePath
+from .paths import RemotePath
 
 if TYPE_CHECKING:
     from fsspec.caching import BlockCache

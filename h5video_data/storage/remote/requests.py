@@ -15,8 +15,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
 from h5video_data.errors import VideoFileNotFoundError
-
-from .os_errors import RequestError
+from h5video_data.storage.os_errors import RequestError
 
 T = TypeVar("T")
 

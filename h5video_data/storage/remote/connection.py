@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from . import remote_requests
-from .remote_requests import MAX_REQUESTS, check_length, pause_after, try_again, wait_for
+from . import requests
+from .requests import MAX_REQUESTS, check_length, pause_after, try_again, wait_for
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Connection:
             VideoFileNotFoundError: There is no such object.
             RequestError: The request failed until the deadline, or cannot succeed.
         """
-        deadline = time.monotonic() + remote_requests.DEADLINE_SECONDS
+        deadline = time.monotonic() + requests.DEADLINE_SECONDS
 
         def check(found: Any) -> Any:
             is_read = method == "cat_file"
@@ -62,7 +62,7 @@ class Connection:
         function = getattr(system, f"_{method}")
 
         def once() -> Any:
-            call = asyncio.wait_for(function(*args, **options), remote_requests.REQUEST_SECONDS)
+            call = asyncio.wait_for(function(*args, **options), requests.REQUEST_SECONDS)
             return check(_run(loop, call))
 
         return try_again(once, deadline)
@@ -81,7 +81,7 @@ class Connection:
         """
         system = self.filesystem
         if not system.async_impl:
-            deadline = time.monotonic() + remote_requests.DEADLINE_SECONDS
+            deadline = time.monotonic() + requests.DEADLINE_SECONDS
             pairs = zip(starts, stops, strict=True)
 
             def read_one(start: int, stop: int) -> bytes:
@@ -104,7 +104,7 @@ class Connection:
         Returns:
             For each, what `wait_for` waits for; empty if the file system reads one at a time.
         """
-        deadline = time.monotonic() + remote_requests.DEADLINE_SECONDS
+        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
         if not system.async_impl:
             return []
@@ -130,7 +130,7 @@ class Connection:
         return sorted(self._call("glob", pattern))
 
     def _call(self, method: str, *args: Any) -> Any:
-        deadline = time.monotonic() + remote_requests.DEADLINE_SECONDS
+        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
         if not system.async_impl:
             return try_again(lambda: getattr(system, method)(*args), deadline)
@@ -145,9 +145,7 @@ class Connection:
         while True:
             try:
                 async with self._gate:
-                    left = max(
-                        0.1, min(remote_requests.REQUEST_SECONDS, deadline - time.monotonic())
-                    )
+                    left = max(0.1, min(requests.REQUEST_SECONDS, deadline - time.monotonic()))
                     return await asyncio.wait_for(function(), left)
             except Exception as error:
                 pause = pause_after(error, attempt, deadline)
