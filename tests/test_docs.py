@@ -48,6 +48,7 @@ def test_the_pages_with_code_are_known():
         "docs/map-functions.md",
         "docs/pictures.md",
         "docs/recordings.md",
+        "docs/remote.md",
         "docs/samples-and-labels.md",
         "docs/training.md",
     ]
@@ -136,6 +137,7 @@ SHAPES = {
         "{density: (4, 12, 16)}, {density: (12, 16)}",
         "(8, 3, 12, 12), ()",
     ],
+    "docs/remote.md": ["(8, 3, 112, 112), (4,)"],
     "docs/pictures.md": [
         "(24, 32, 3), ()",
         "(96, 128, 1), ()",
