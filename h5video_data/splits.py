@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import is_whole_number
 from .errors import ArgumentError, H5VideoError
 from .opening import Paths, open_video_set
 from .opening.items import Labels, Names
@@ -34,7 +35,7 @@ def split_samples(
     indices: SampleIndices = None,
     x: Names = "X",
     y: Labels | None = "Y",
-    windows: Windows | None = None,
+    windows: Windows | int | None = None,
 ) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
 
@@ -49,7 +50,8 @@ def split_samples(
         indices: The samples to split, integers (n,) or a boolean mask (samples,). None: all.
         x: Name of the dataset of samples.
         y: Name of the dataset of labels, for `split_by="label"`.
-        windows: A `Windows`, if rows are frames of recordings, which come on one side each.
+        windows: A `Windows`, or a number of frames, if rows are frames of recordings, which come on
+            one side each.
 
     Returns:
         The numbers of the samples for training and of those for validation, int64, ascending; with
@@ -66,7 +68,7 @@ def split_samples(
         path,
         x,
         y,
-        windows=windows,
+        windows=Windows(windows) if is_whole_number(windows) else windows,  # type: ignore[arg-type]
         decoding=Decoding("image", image_size=(1, 1)),
         by_number=by_number,
     )

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import VideoLoader, Windows
+from h5video_data import VideoLoader, Windows, split_samples
 from h5video_data.errors import ArgumentError, FileChangedError
 from h5video_data.opening import open_video_set
 from h5video_data.splits import split_set
@@ -122,3 +122,17 @@ def test_a_file_that_changes(path):
             next(iter(loader))
     with pytest.raises(FileChangedError, match=r"a\.h5 was changed or replaced after opening"):
         split_set(found, 0.4, 0, split_by="group")
+
+
+def test_windows_as_a_number_of_frames(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(4):
+            file[f"e{i}/frames"] = np.zeros((6, 8, 8), np.uint8)
+    sides = [
+        split_samples(path, 0.5, seed=0, x="*/frames", y=None, windows=windows)
+        for windows in (3, Windows(3))
+    ]
+    for one, other in zip(*sides, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [len(side) for side in sides[0]] == [8, 8]
