@@ -15,7 +15,8 @@ from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction
 from .sampling.windows import Windows
 from .splits import SampleIndices, SplitBy, StratifyBy, check_one_rule
-from .storage.picture_rows import ColorMode, Decode, Decoding, Interpolation
+from .storage.picture_rows import ColorMode, Decode, Decoding
+from .storage.pictures.resizing import Interpolation
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation

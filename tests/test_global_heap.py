@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from h5video_data.errors import FileFormatError, H5VideoError, ReadError
 from h5video_data.storage.global_heap import (
     describe_variable_rows,
-    plan_variable_rows,
     read_variable_rows,
 )
 from h5video_data.storage.scratch import scratch
@@ -62,8 +61,6 @@ def test_rows_of_one_dataset_take_one_call(path, size):
         assert len(reader.calls) == 1
         # Not the objects before them; headers and padding, and gaps that are not worth a read.
         assert reader.nbytes <= len(set(rows.tolist())) * (size + 30 + 48 + (8 << 10))
-        planned = plan_variable_rows(variable, rows)
-        assert list(zip(*(array.tolist() for array in planned), strict=True)) == reader.calls[0]
 
 
 def test_neighbours_are_one_range(path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import tf
 
-from h5video_data.storage.pictures.resizing import INTERPOLATIONS, resize_into
+from h5video_data.storage.pictures.resizing import Interpolation, resize_into
 
 STORED = (37, 53)
 SIZES = [(17, 20), (64, 80), (37, 53), (1, 1), (74, 53), (20, 90), (37, 20), (111, 159)]
@@ -30,7 +31,7 @@ def resized(stored, size, interpolation):
 @pytest.mark.tf
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
 def test_is_what_tensorflow_gives(interpolation, size, dtype):
     stored = picture(dtype)
     wanted = tf.image.resize(stored, size, interpolation).numpy().astype(float)
@@ -79,7 +80,7 @@ def test_bilinear_is_the_mean_of_two_by_two(size, channels, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
 def test_one_color_stays_itself(interpolation, size, dtype):
     for value in (0, 200, np.iinfo(dtype).max):
         stored = np.full((*STORED, 3), value, dtype)
@@ -87,7 +88,7 @@ def test_one_color_stays_itself(interpolation, size, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
 def test_no_value_wraps_around(interpolation, dtype):
     """Kernels with negative weights overshoot at an edge."""
     stored = np.zeros((*STORED, 1), dtype)
@@ -105,7 +106,7 @@ def test_area_is_the_mean_of_blocks(dtype):
     assert difference.max() <= (0.502 if dtype == "uint8" else 0.52)
 
 
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
 def test_a_size_that_alternates(interpolation):
     """What is kept between calls is that of a pair of sizes."""
     first = resized(picture("uint8"), (17, 20), interpolation)

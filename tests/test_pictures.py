@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 
 from h5video_data.storage.pictures.codecs import PictureError, encode_picture, read_header
 from h5video_data.storage.pictures.forms import PictureForm, form_of
-from h5video_data.storage.pictures.resizing import INTERPOLATIONS, resize_into
+from h5video_data.storage.pictures.resizing import Interpolation, resize_into
 
 PIXELS = smooth()
 AS_RGB, AS_GREY = encode_picture(PIXELS, "png"), encode_picture(PIXELS[..., 0], "png")
@@ -73,7 +74,7 @@ def test_a_color_mode_makes_pictures_alike():
     np.testing.assert_array_equal(delivered(form, of_palette), palette[indices[..., 0]])
 
 
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
 @pytest.mark.parametrize("color_mode", [None, "grayscale"])
 def test_a_picture_is_resized_after_it_is_decoded(interpolation, color_mode):
     header = read_header(AS_RGB)

@@ -12,7 +12,7 @@ import h5video_data as h5v
 from h5video_data.errors import FileFormatError
 from h5video_data.sampling.windows import Windows
 from h5video_data.testing import write_recordings, write_video_file
-from h5video_data.tools.schemas import Rows, opening_call
+from h5video_data.tools.schemas import Rows, recordings_opening
 
 # What each file is opened by, after its path; None: no windows of rows.
 CALLS = {
@@ -100,7 +100,8 @@ def found(datasets, values=()):
     for name, (shape, *others) in datasets.items():
         dtype = others[0] if others else "uint8"
         rows.append(Rows(name, shape, dtype, int(np.prod(shape)), dtype != "string"))
-    call = opening_call("f.h5", rows, read)
+    opening = recordings_opening(rows, read)
+    call = opening and opening.call("f.h5")
     head, tail = 'h5v.video_dataset_from_hdf5("f.h5", ', ")"
     return call and call.removeprefix(head).removesuffix(tail), reads
 
@@ -289,7 +290,8 @@ def test_bounds_that_cannot_be_read_are_left_out():
         Rows("frames", *FRAMES, "uint8", 0, True),
         Rows("ep_len", (3,), "int64", 24, True),
     ]
-    assert opening_call("f.h5", rows, read).endswith('x="frames", y=None, windows=h5v.Windows(16))')
+    call = recordings_opening(rows, read).call("f.h5")
+    assert call.endswith('x="frames", y=None, windows=h5v.Windows(16))')
 
 
 class Names:

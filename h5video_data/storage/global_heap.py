@@ -39,7 +39,6 @@ __all__ = [
     "RowBytes",
     "VariableRows",
     "describe_variable_rows",
-    "plan_variable_rows",
     "read_variable_rows",
 ]
 
@@ -98,22 +97,6 @@ def _coalesce(begins: Ints, stops: Ints) -> _Ranges:
     of_item = np.empty(len(order), np.int64)
     of_item[order] = np.cumsum(is_first) - 1
     return _Ranges(offsets, sizes, np.cumsum(sizes) - sizes, of_item)
-
-
-def plan_variable_rows(variable_rows: VariableRows, rows: Ints) -> tuple[Ints, Ints]:
-    """Plans which bytes `read_variable_rows` reads first; in the usual case, it reads no others.
-
-    Returns:
-        Offsets and sizes of ranges of the file, int64, ascending: for `ByteSource.announce`.
-
-    Raises:
-        ReadError: A row lies outside of the file.
-    """
-    rows = rows[variable_rows.lengths[rows] > 0]
-    if not len(rows):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    ranges = _plan(variable_rows, rows)[0]
-    return ranges.offsets, ranges.sizes
 
 
 def _plan(variable: VariableRows, rows: Ints) -> tuple[_Ranges, NDArray[np.bool_]]:

@@ -30,15 +30,12 @@ from .hdf5_names import dataset_location
 from .layout import StoredArray, describe
 from .pictures.codecs import PictureError, PictureHeader, picture_codec_of, read_header
 from .pictures.forms import PictureForm, form_of
+from .pictures.resizing import Interpolation
 from .values import Values
 from .variable_rows import VariableRows, describe_variable_rows
 
 Decode: TypeAlias = Literal["auto", "image"] | None
 ColorMode: TypeAlias = Literal["grayscale", "rgb", "rgba"]
-# The names that Keras has for them, in `image_dataset_from_directory`.
-Interpolation: TypeAlias = Literal[
-    "nearest", "bilinear", "bicubic", "area", "gaussian", "lanczos3", "lanczos5", "mitchellcubic"
-]
 
 # So many rows, spread over a dataset, are looked at for one that is a whole picture.
 ROWS_LOOKED_AT = 16

@@ -77,14 +77,6 @@ class _Recordings(NamedTuple):
     """Its kind, if that must be said, and its name."""
 
 
-def opening_call(
-    path: str, datasets: Sequence[Rows], read: Callable[[str], NDArray[Any]]
-) -> str | None:
-    """Returns the call that opens a file of recordings; None if its rows are no frames."""
-    found = recordings_opening(datasets, read)
-    return found and found.call(path)
-
-
 def recordings_opening(
     datasets: Sequence[Rows], read: Callable[[str], NDArray[Any]]
 ) -> Opening | None:

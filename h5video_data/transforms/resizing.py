@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import tensorflow as tf
 
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError
+from h5video_data.storage.pictures.resizing import Interpolation
 
 from .boxes import Boxes, check_boxes, for_each_box, random_boxes
 from .elements import (
@@ -23,9 +24,6 @@ from .elements import (
 )
 from .selection import ClipAxes, DataFormat, Key, as_names, axes_of
 
-Interpolation = Literal[
-    "area", "bicubic", "bilinear", "gaussian", "lanczos3", "lanczos5", "mitchellcubic", "nearest"
-]
 # `tf.image.resize` does not take these dtypes. They are cast to floats first, which is exact except
 # for the largest values of uint64.
 _NOT_RESIZED = (tf.bool, tf.uint32, tf.uint64)

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Taps = tuple[NDArray[np.intp], NDArray[np.float32]]
+
+# The names that Keras has for them, in `image_dataset_from_directory`.
+Interpolation: TypeAlias = Literal[
+    "area", "bicubic", "bilinear", "gaussian", "lanczos3", "lanczos5", "mitchellcubic", "nearest"
+]
 
 
 def resize_into(picture: NDArray[Any], out: NDArray[Any], interpolation: str) -> None:
@@ -24,7 +29,7 @@ def resize_into(picture: NDArray[Any], out: NDArray[Any], interpolation: str) ->
         picture: Unsigned integers (rows, columns, channels).
         out: Array of the same dtype and channels that receives it. Values are rounded, and those
             beyond the dtype's range (bicubic and Lanczos may overshoot) are set to its limits.
-        interpolation: One of `INTERPOLATIONS`.
+        interpolation: An `Interpolation`.
     """
     rows, columns, channels = out.shape
     stored_rows, stored_columns, _ = picture.shape
@@ -155,6 +160,3 @@ _KERNELS: dict[str, tuple[float, Callable[[Floats], Floats]]] = {
 }
 
 _CUBIC_STEPS = 1024
-
-INTERPOLATIONS = ("nearest", "area", *_KERNELS)
-"""The names that Keras has for them, in `image_dataset_from_directory`."""
