@@ -186,7 +186,7 @@ FRAMES = {
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
 @pytest.mark.parametrize("rows", ROWS)
 def test_repack(tmp_path, monkeypatch, frames, rows):
-    monkeypatch.setattr("h5video_data.tools.repack_samples.BATCH_BYTES", 9000)
+    monkeypatch.setattr("h5video_data.tools.repacking.raw_samples.BATCH_BYTES", 9000)
     monkeypatch.setattr("h5video_data.tools.packing.row_files._COPY_BYTES", 9000)
     lengths = np.array([15, 25])
     path = write_frames(tmp_path / "a.h5", frames, length=lengths, action=np.arange(40))
@@ -416,15 +416,15 @@ def test_compression_and_codec_are_two_flags_for_one_thing(tmp_path, capsys, fla
 KILLED_REPACK = """
 import os, signal, sys
 import h5video_data as h5v
-from h5video_data.tools import repack_encoded, repack_samples
-repack_samples.BATCH_BYTES = 5 * 24 * 40 * 3
-commit, seen = repack_encoded.RowFile.commit, []
+from h5video_data.tools.repacking import encoded_samples, raw_samples
+raw_samples.BATCH_BYTES = 5 * 24 * 40 * 3
+commit, seen = encoded_samples.RowFile.commit, []
 def kill(*arguments):
     commit(*arguments)
     seen.append(1)
     if len(seen) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-repack_encoded.RowFile.commit = kill
+encoded_samples.RowFile.commit = kill
 h5v.repack(sys.argv[1], sys.argv[2], codec="jpeg")
 """
 

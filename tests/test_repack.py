@@ -39,10 +39,10 @@ from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
 from h5video_data.tools import repack as repacking
-from h5video_data.tools import repack_samples as samples_of
-from h5video_data.tools import stored_samples
 from h5video_data.tools.cli import main
 from h5video_data.tools.repack import COMPRESSIONS, SkippedItem, repack
+from h5video_data.tools.repacking import raw_samples as samples_of
+from h5video_data.tools.repacking import stored_samples
 
 
 @pytest.fixture(autouse=True)
@@ -582,7 +582,7 @@ def run_slowly(folder, *lines):
     code = f"""
 import sys, time
 from h5video_data.tools import repack as repacking
-from h5video_data.tools import repack_samples as samples_of
+from h5video_data.tools.repacking import raw_samples as samples_of
 samples_of.BATCH_BYTES = 1 << 20
 {before}
 try:

@@ -9,9 +9,9 @@ from h5py import h5t
 from stored_types_helpers import NUM_SAMPLES, write_typed
 
 from h5video_data.errors import RepackingError
-from h5video_data.tools import transfer
-from h5video_data.tools.copy_rest import Copier
 from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking import transfer
+from h5video_data.tools.repacking.copy_rest import Copier
 
 
 def test_each_value_is_compared(tmp_path, monkeypatch):

@@ -25,17 +25,17 @@ from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
 
 from .atomic_file import check_not_read, check_out
-from .estimates import Estimate, estimated
 from .inspection import size_text
-from .links import linked_files
 from .packing.encoded_rows import Saved, checked_encoding, sum_of
-from .repack_encoded import check_encodable, repack_encoded
-from .repack_frames import repack_frames
-from .repack_samples import batch_size_of, repack_samples
-from .sample_choice import chosen, shard_paths
-from .sample_forms import SampleForm
-from .stored_samples import open_frames
-from .transfer import SkippedItem
+from .repacking.encoded_samples import check_encodable, repack_encoded
+from .repacking.estimates import Estimate, estimated
+from .repacking.frame_datasets import repack_frames
+from .repacking.links import linked_files
+from .repacking.raw_samples import batch_size_of, repack_samples
+from .repacking.sample_choice import chosen, shard_paths
+from .repacking.sample_forms import SampleForm
+from .repacking.stored_samples import open_frames
+from .repacking.transfer import SkippedItem
 
 __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
 

@@ -19,12 +19,12 @@ from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.system import num_processors
+from h5video_data.tools.atomic_file import file_when_complete, not_written, with_progress
+from h5video_data.tools.packing.row_files import RowFile
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import file_when_complete, not_written, with_progress
 from .copy_rest import Copier
 from .estimates import changed
-from .packing.row_files import RowFile
 from .sample_forms import SampleForm
 from .stored_samples import check_samples, lengths_of_pictures, signature_of
 from .transfer import CACHE_BYTES, SkippedItem

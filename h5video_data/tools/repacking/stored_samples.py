@@ -21,9 +21,9 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_rows import Decode, Decoding, StoredPictures, read_row, row_bytes
 from h5video_data.storage.values import Values
+from h5video_data.tools.packing.encoded_rows import LENGTHS, Encoding
 from h5video_data.video_set import VideoSet
 
-from .packing.encoded_rows import LENGTHS, Encoding
 from .sample_forms import SampleForm
 
 # The number of samples that are compared with the source; fewer, but at least two, if HDF5 would

@@ -24,10 +24,10 @@ from h5video_data.errors import (
 from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
+from h5video_data.tools.inspection import size_text
 from h5video_data.video_set import Component, VideoSet
 
 from . import transfer
-from .inspection import size_text
 from .links import moved_link
 from .stored_samples import rows_of_files
 from .transfer import SkippedItem

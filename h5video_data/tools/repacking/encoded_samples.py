@@ -22,13 +22,13 @@ from h5video_data.reading.threads import Threads
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.storage.system import num_processors
+from h5video_data.tools.atomic_file import Output, with_progress
+from h5video_data.tools.packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
+from h5video_data.tools.packing.row_files import RowFile
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import Output, with_progress
 from .copy_rest import Copier
 from .estimates import changed
-from .packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
-from .packing.row_files import RowFile
 from .sample_forms import SampleForm
 from .stored_samples import check_samples, lengths_of_pictures, signature_of
 from .transfer import CACHE_BYTES, SkippedItem

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from h5video_data.reading.one_pass import read_once
 from h5video_data.storage.codecs import COMPRESSIONS
 from h5video_data.storage.filters import encode_chunk, sample_chunks
+from h5video_data.tools.packing.encoded_rows import Encoding
 from h5video_data.video_set import VideoSet
 
-from .packing.encoded_rows import Encoding
 from .sample_forms import SampleForm
 
 _MOST_SAMPLES = 16
