@@ -11,7 +11,7 @@ import numpy as np
 
 from .clip_rules import ClipRule
 from .decoding import Decoded
-from .row_files import Entry
+from .partial_files import Entry
 from .sources import Sources
 
 
