@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -628,6 +629,83 @@ def test_killed(tmp_path, monkeypatch, change):
     assert_same(stored(tmp_path / "b.h5")[-1], sample_values(numbers, (1 << 17,)))
     assert (written[0] > 7) == (change is None)
     assert files_in(tmp_path) == ["a.h5", "b.h5"]
+
+
+KILLED = {
+    "contiguous": {},
+    "several datasets": {"x": ["X", "more/flow"]},
+    "chunks": {"chunks": "sample"},
+    "gzip, several datasets": {"x": ["X", "more/flow"], "compression": "gzip"},
+    "encoded by HDF5": {"compression": "bitshuffle"},
+    "jpeg": {"x": "frames", "codec": "jpeg"},
+    "variable rows": {"x": "frames", "codec": "jpeg", "rows": "variable"},
+    "shards": {"shards": 3},
+    "compressed shards": {"shards": 3, "compression": "lzf"},
+    "half as large": {"image_size": [16, 16], "channels_last": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", KILLED.values(), ids=KILLED)
+def test_killed_at_random_moments(tmp_path, arguments):
+    write_video_file(
+        tmp_path / "a.h5", num_samples=120, sample_shape=(4, 3, 32, 32), chunks=(5, 4, 3, 32, 32)
+    )
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["more/flow"] = noise((120, 4, 2, 32, 32), "f4")
+        file["frames"] = noise((120, 40, 60, 3))
+        file["group"] = np.arange(120)
+    script = Path(__file__).with_name("repack_killed_script.py")
+    command = [sys.executable, str(script), str(tmp_path), "7", json.dumps(arguments)]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["most lines of journals"] > 1
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}], ids=str)
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_shards_that_are_complete_are_not_written_again(tmp_path, monkeypatch, options, is_changed):
+    path = write_video_file(tmp_path / "a.h5", num_samples=30)
+    publish, seen = PartialFile._publish, []
+
+    def stop_at_the_third(*arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        publish(*arguments)
+
+    monkeypatch.setattr(PartialFile, "_publish", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        repack(path, tmp_path / "b.h5", shards=3, **options)
+    shards = [tmp_path / f"b-0000{number}-of-00003.h5" for number in range(3)]
+    assert [shard.exists() for shard in shards] == [True, True, False]
+    before = [os.stat(shard).st_mtime_ns for shard in shards[:2]]
+    if is_changed:
+        write_video_file(tmp_path / "a.h5", num_samples=30, first=5)
+        with pytest.raises(ArgumentError, match=r"`out` exists\..*b-00000-of-00003.h5"):
+            repack(path, tmp_path / "b.h5", shards=3, **options)
+    repack(path, tmp_path / "b.h5", shards=3, overwrite=is_changed, **options)
+    after = [os.stat(shard).st_mtime_ns for shard in shards[:2]]
+    assert (before == after) != is_changed
+    found = np.concatenate([stored(shard)[-1] for shard in shards])
+    assert_same(found, sample_values(np.arange(30) + 5 * is_changed))
+    assert files_in(tmp_path) == ["a.h5", *[shard.name for shard in shards]]
+
+
+def test_a_shard_that_was_changed_is_not_taken_for_a_complete_one(tmp_path, monkeypatch):
+    path = write_video_file(tmp_path / "a.h5", num_samples=30)
+    shard = tmp_path / "b-00000-of-00002.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "remove_journal", lambda _: None)
+        repack(path, tmp_path / "b.h5", shards=2)
+    repack(path, tmp_path / "b.h5", shards=2)  # both are complete
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "remove_journal", lambda _: None)
+        repack(path, tmp_path / "b.h5", shards=2, overwrite=True)
+    with h5py.File(shard, "a") as file:
+        file["X"][0] = 0
+    with pytest.raises(ArgumentError, match=r"`out` exists\..*b-00000-of-00002.h5"):
+        repack(path, tmp_path / "b.h5", shards=2)
 
 
 def test_a_file_that_may_not_grow_is_removed(tmp_path):

@@ -129,8 +129,9 @@ def repack(
 
     The file appears under its name only when it is complete. Until then it is written next to it,
     as `<out>.partial`, which is removed on an error. If the process is killed, the same call goes
-    on where it was. Where samples are in chunks, or `x` are several datasets that are not encoded,
-    it begins anew, and leaves `<out>.<random>.partial` behind.
+    on where it was; of several `shards`, those that are complete stay, also on an error. Samples
+    that are in chunks or encoded are copied to their places at the end: for that time, they take
+    their space twice.
 
     Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
     everything that was copied beside them, from the old file and the new one, and compares them.
@@ -174,7 +175,8 @@ def repack(
         indices: Only these samples are written, or split.
         shards: Writes so many files, with neighbouring samples each, and numbers after the name:
             `out-00000-of-00004.h5`.
-        dry_run: Writes nothing, and estimates size and time from some samples.
+        dry_run: Writes no more than a temporary file of some samples, by which it estimates size,
+            time and speed.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
             share a chunk take more, each chunk is decoded several times.
         progress: Shows a progress bar on stderr.
@@ -227,7 +229,7 @@ def repack(
     files = list(zip(shard_paths(out, shards), parts, strict=True))
     _check_outs(video_set, files, form, stored, overwrite=overwrite)
     if dry_run:
-        estimate = estimated(video_set, form, stored, num_samples)
+        estimate = estimated(video_set, form, stored, num_samples, {"decode": decode})
         return RepackReport(out, num_samples, names, (), estimate)
     reading = Reading(read_ahead_bytes, progress)
     skipped, saved = _write(video_set, files, form, stored, reading, overwrite=overwrite)

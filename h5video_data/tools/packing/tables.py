@@ -97,7 +97,7 @@ def _rows(table: Path) -> tuple[list[_Row], list[str]]:
 
 def _parquet_rows(table: Path) -> tuple[list[_Row], list[str]]:
     try:
-        import pyarrow
+        import pyarrow as pa
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise MissingDependencyError(
@@ -106,7 +106,7 @@ def _parquet_rows(table: Path) -> tuple[list[_Row], list[str]]:
         ) from error
     try:
         read = parquet.ParquetFile(table).read()
-    except pyarrow.ArrowException as error:
+    except pa.ArrowException as error:
         raise FileFormatError(f"{table} cannot be read as a Parquet file: {error}") from error
     # pandas stores the index of a DataFrame as a column.
     columns = [name for name in read.column_names if not name.startswith("__index_level_")]

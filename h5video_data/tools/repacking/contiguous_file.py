@@ -56,6 +56,11 @@ class ContiguousFile(PartialFile):
             for start, nbytes in zip(self._starts, self._row_nbytes, strict=True)
         ]
 
+    @property
+    def rows_nbytes(self) -> int:
+        """Bytes of the samples that have been written."""
+        return self.num_rows * sum(self._row_nbytes)
+
     def _take_over(self, entry: Entry) -> bool:
         found = [
             self._checksum_of(at, entry["rows"] * nbytes)

@@ -86,8 +86,13 @@ def changed(
 def batch_size_of(video_set: VideoSet) -> int:
     """Returns how many samples to read at once: unless that is too much, those of whole chunks."""
     nbytes = sum(component.row_nbytes for component in video_set.components)
-    accesses = [access for component in video_set.components for access in component.accesses]
-    in_chunk = max((a.chunk_rows.num_rows for a in accesses if a.chunk_rows), default=1)
+    in_chunk = rows_per_chunk(video_set)
     size = max(1, BATCH_BYTES // nbytes)
     in_chunks = -(-size // in_chunk) * in_chunk
     return in_chunks if in_chunks * nbytes <= MAX_BATCH_BYTES else size
+
+
+def rows_per_chunk(video_set: VideoSet) -> int:
+    """Returns how many samples share a chunk, at most."""
+    accesses = [access for component in video_set.components for access in component.accesses]
+    return max((a.chunk_rows.num_rows for a in accesses if a.chunk_rows), default=1)

@@ -48,8 +48,8 @@ class SampleWriter(Protocol):
         """Samples that are in the file."""
 
     @property
-    def nbytes(self) -> int | None:
-        """Bytes of samples that are encoded pictures; None: they are not."""
+    def nbytes(self) -> int:
+        """Bytes of the samples in the file."""
 
     def append(self, batch: Batch) -> None:
         """Writes the samples that are next."""
@@ -103,8 +103,8 @@ class _Contiguous:
         return self.file.num_rows
 
     @property
-    def nbytes(self) -> int | None:
-        return None
+    def nbytes(self) -> int:
+        return self.file.rows_nbytes
 
     def append(self, batch: Batch) -> None:
         self.file.append(batch)
@@ -140,9 +140,7 @@ class _Encoded:
         return self.file.num_rows // len(self._components)
 
     @property
-    def nbytes(self) -> int | None:
-        if self._layout.encoding is None:
-            return None
+    def nbytes(self) -> int:
         count = len(self._components)
         return sum(self.file.encoded_nbytes(number, count) for number in range(count))
 
