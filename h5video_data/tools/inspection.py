@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from html import escape
 
+import numpy as np
+
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.hdf5_files import file_identity, open_file
@@ -23,7 +25,7 @@ __all__ = ["Advice", "DatasetReport", "FileReport", "inspect", "size_text"]
 
 # Of a page: clips, and their frames; maps, and what they draw.
 _CLIPS, _FRAMES = 6, 6
-_MAPS, _MAP_SAMPLES, _MAP_BOXES = 4, 32, 400
+_MAPS, _MAP_ROWS, _MAP_BOXES = 4, 24, 400
 
 
 def inspect(
@@ -113,15 +115,19 @@ def _maps(facts: list[Facts]) -> list[ChunkMap]:
     for item in sorted(chunked, key=lambda item: -item.report.nbytes)[:_MAPS]:
         stored, chunk = item.access.stored, item.report.chunk_shape
         assert chunk is not None
-        across = min(stored.shape[0], max(_MAP_SAMPLES, 2 * chunk[0]))
-        frames, in_row = stored.shape[1], -(-stored.shape[1] // chunk[1])
-        num_rows = -(-across // chunk[0])
-        if not across or num_rows * in_row > _MAP_BOXES:
+        num_samples, in_row = stored.shape[0], -(-stored.shape[1] // chunk[1])
+        rows = -(-num_samples // chunk[0])
+        count = min(rows, _MAP_ROWS, _MAP_BOXES // in_row)
+        if not rows or count < min(rows, 2):
             continue
-        rows = -(-stored.shape[0] // chunk[0])
-        is_written: tuple[bool, ...] = (True,) * num_rows
+        drawn = np.linspace(0, rows - 1, count).astype(np.int64)
+        is_written: tuple[bool, ...] = (True,) * count
         if len(stored.offsets):
-            offsets = stored.offsets.reshape(rows, -1)[:num_rows]
+            offsets = stored.offsets.reshape(rows, -1)[drawn]
             is_written = tuple(bool((row >= 0).any()) for row in offsets)
-        maps.append(ChunkMap(item.report.name, across, frames, (chunk[0], chunk[1]), is_written))
+        firsts = tuple((drawn * chunk[0]).tolist())
+        size = (chunk[0], chunk[1])
+        maps.append(
+            ChunkMap(item.report.name, num_samples, stored.shape[1], size, firsts, is_written)
+        )
     return maps

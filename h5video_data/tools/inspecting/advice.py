@@ -61,7 +61,7 @@ def advise(
                 f"{report.epoch_amplification:.2g} times"
             )
             found.append((item, Advice(text)))
-        if reason and id(item) in commands:
+        elif reason and id(item) in commands:
             found.append((item, Advice(_REASONS[reason].format(_size(report)), commands[id(item)])))
         if report.num_unwritten_chunks:
             text = (

@@ -12,7 +12,7 @@ import io
 import itertools
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from h5video_data.tools.atomic_file import Output
 
 from .encoded_rows import LENGTHS, EncodedChunks, EncodedFrames, Encoding, encoded_values
 from .partial_files import COPY_BYTES, IN_PLACE, Entry, PartialFile, make_contiguous
+
+_ALL = slice(None)
 
 
 class RowFile(PartialFile):
@@ -164,46 +166,59 @@ class RowFile(PartialFile):
         file[name] = dataset
         write_rest(file)
 
-    # Encoded rows, of several datasets: `number` is that of the dataset.
+    # Encoded rows: a slice of them is those of one dataset.
 
-    def lengths(self, number: int = 0, num_datasets: int = 1) -> NDArray[np.int64]:
-        """Returns the bytes of each encoded row of a dataset, int64 (rows,)."""
-        sizes = [size for size, _ in self._chunks[number::num_datasets]]
-        return np.array(sizes, np.int64)
+    def lengths(self, rows: slice = _ALL) -> NDArray[np.int64]:
+        """Returns the bytes of each encoded row, int64 (rows,)."""
+        return np.array([size for size, _ in self._chunks[rows]], np.int64)
 
-    def encoded_nbytes(self, number: int = 0, num_datasets: int = 1) -> int:
+    def encoded_nbytes(self, rows: slice = _ALL) -> int:
         """Returns the bytes that they take in the file."""
-        lengths = self.lengths(number, num_datasets)
+        lengths = self.lengths(rows)
         is_fixed = self._encoding is not None and self._encoding.rows == "fixed"
         return int(lengths.max(initial=1) * len(lengths) if is_fixed else lengths.sum())
 
-    def encoded_dtype(self, number: int = 0, num_datasets: int = 1) -> np.dtype[Any]:
+    def encoded_dtype(self, rows: slice = _ALL) -> np.dtype[Any]:
         """Returns the dtype of a dataset that holds them."""
         if self._encoding is None:
             raise TypeError("rows are not encoded")
-        longest = self.lengths(number, num_datasets).max(initial=0)
-        return self._encoding.dtype(int(longest))
+        return self._encoding.dtype(int(self.lengths(rows).max(initial=0)))
 
-    def write_encoded(
-        self, dataset: h5py.Dataset, output: Output, number: int = 0, num_datasets: int = 1
-    ) -> None:
+    def write_encoded(self, dataset: h5py.Dataset, output: Output, rows: slice = _ALL) -> None:
         """Writes the encoded rows to a dataset of `encoded_dtype`, (rows,)."""
-        dtype = self.encoded_dtype(number, num_datasets)
         longest = max((size for size, _ in self._chunks), default=1)
-        count = max(1, COPY_BYTES // (longest * num_datasets)) * num_datasets
-        at, done = self._begin, 0
-        for begin in range(0, self.num_rows, count):
-            sizes = [size for size, _ in self._chunks[begin : begin + count]]
-            block = self._read(sum(sizes), at)
-            ends = list(itertools.accumulate(sizes))
-            rows = [block[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-            chosen = rows[number::num_datasets]
+        count = max(1, COPY_BYTES // longest)
+        read, done = self._read_rows(rows), 0
+        while some := [data for data, _ in itertools.islice(read, count)]:
             # `dataset[...] = ` takes rows of variable length that are alike for an array.
             dataset.write_direct(
-                encoded_values(chosen, dtype), dest_sel=np.s_[done : done + len(chosen)]
+                encoded_values(some, dataset.dtype), dest_sel=np.s_[done : done + len(some)]
             )
             output.check()
-            at, done = at + len(block), done + len(chosen)
+            done += len(some)
+
+    def write_chunks(self, dataset: h5py.Dataset, output: Output, rows: slice = _ALL) -> None:
+        """Writes the encoded rows to the chunks of a dataset, each of one row."""
+        zeros = (0,) * (dataset.ndim - 1)
+        for row, (data, mask) in enumerate(self._read_rows(rows)):
+            # h5py (3.14) does not take its own lock for this call, and others may call h5py.
+            with phil:
+                dataset.id.write_direct_chunk((row, *zeros), data, mask)
+            output.check()
+
+    def write_plain(self, dataset: h5py.Dataset, output: Output, rows: slice = _ALL) -> None:
+        """Writes rows that are no more than the values of a dataset's rows."""
+        for row, (data, _) in enumerate(self._read_rows(rows)):
+            values = np.frombuffer(data, dataset.dtype).reshape(1, *dataset.shape[1:])
+            dataset.write_direct(values, dest_sel=np.s_[row : row + 1])
+            output.check()
+
+    def _read_rows(self, rows: slice) -> Iterator[tuple[bytes, int]]:
+        """Yields encoded rows and their filter masks."""
+        starts = itertools.accumulate((size for size, _ in self._chunks), initial=self._begin)
+        placed = zip(starts, self._chunks, strict=False)
+        for at, (size, mask) in itertools.islice(placed, rows.start, rows.stop, rows.step):
+            yield self._read(size, at), mask
 
     def _write_pictures(
         self,
@@ -219,22 +234,6 @@ class RowFile(PartialFile):
             file[f"{name}{LENGTHS}"] = self.lengths()
         file.attrs.update(encoding.attributes)
         write_rest(file)
-
-    def write_chunks(
-        self, dataset: h5py.Dataset, output: Output, number: int = 0, num_datasets: int = 1
-    ) -> None:
-        """Writes the encoded rows to the chunks of a dataset, each of one row."""
-        zeros = (0,) * (dataset.ndim - 1)
-        ends = itertools.accumulate((size for size, _ in self._chunks), initial=self._begin)
-        placed = zip(ends, self._chunks, strict=False)
-        for row, (at, (size, mask)) in enumerate(
-            itertools.islice(placed, number, None, num_datasets)
-        ):
-            block = self._read(size, at)
-            # h5py (3.14) does not take its own lock for this call, and others may call h5py.
-            with phil:
-                dataset.id.write_direct_chunk((row, *zeros), block, mask)
-            output.check()
 
 
 def _first_address(row_shape: Sequence[int], dtype: np.dtype[Any]) -> int:

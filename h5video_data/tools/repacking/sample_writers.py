@@ -133,6 +133,8 @@ class _Encoded:
         self._form = form
         self._layout = layout
         self._threads = threads
+        count = len(components)
+        self._slices = [slice(number, None, count) for number in range(count)]
         self.file = RowFile(out, encoding=layout.encoding, are_chunks=True, **options)
 
     @property
@@ -141,8 +143,7 @@ class _Encoded:
 
     @property
     def nbytes(self) -> int:
-        count = len(self._components)
-        return sum(self.file.encoded_nbytes(number, count) for number in range(count))
+        return sum(map(self.file.encoded_nbytes, self._slices))
 
 
 class _Chunks(_Encoded):
@@ -177,9 +178,8 @@ class _Chunks(_Encoded):
                     **self._layout.options(shape, dtype),
                 }
             datasets = copy(file, layouts)
-            for number, item in enumerate(self._components):
-                count = len(self._components)
-                self.file.write_chunks(datasets[item.name], output, number, count)
+            for item, rows in zip(self._components, self._slices, strict=True):
+                self.file.write_chunks(datasets[item.name], output, rows)
 
         self.file.finish_by(write, check)
 
@@ -194,25 +194,26 @@ class _Pictures(_Encoded):
         self.file.commit({})
 
     def finish(self, copy: Copy, check: Check) -> None:
-        encoding, count = self._layout.encoding, len(self._components)
+        encoding = self._layout.encoding
+        pairs = list(zip(self._components, self._slices, strict=True))
         assert encoding is not None
 
         def write(file: h5py.File, output: Output) -> None:
             layouts = {
-                item.name: {"shape": (), "dtype": self.file.encoded_dtype(number, count)}
-                for number, item in enumerate(self._components)
+                item.name: {"shape": (), "dtype": self.file.encoded_dtype(rows)}
+                for item, rows in pairs
             }
             datasets = copy(file, layouts)
-            for number, item in enumerate(self._components):
-                self.file.write_encoded(datasets[item.name], output, number, count)
+            for item, rows in pairs:
+                self.file.write_encoded(datasets[item.name], output, rows)
                 if encoding.rows == "fixed":
-                    lengths = self.file.lengths(number, count)
-                    _add_lengths(file, f"{item.name}{LENGTHS}", lengths)
+                    add_lengths(file, f"{item.name}{LENGTHS}", self.file.lengths(rows))
 
         self.file.finish_by(write, check)
 
 
-def _add_lengths(target: h5py.File, name: str, lengths: NDArray[np.int64]) -> None:
+def add_lengths(target: h5py.File, name: str, lengths: NDArray[np.int64]) -> None:
+    """Adds a dataset of the lengths of encoded rows; may raise an ArgumentError."""
     if name in target:
         raise ArgumentError(
             f"{name!r} is to hold the lengths of the rows, and is a dataset of something else. Use "
