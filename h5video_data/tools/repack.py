@@ -34,6 +34,7 @@ from .packing.partial_files import PartialFile
 from .repacking.estimates import Estimate, estimated
 from .repacking.frame_datasets import repack_frames
 from .repacking.links import linked_files
+from .repacking.recording_datasets import have_patterns, repack_recordings
 from .repacking.repack_samples import repack_samples, sample_nbytes
 from .repacking.sample_batches import Reading
 from .repacking.sample_choice import chosen, shard_paths
@@ -140,7 +141,9 @@ def repack(
     Args:
         path: A path, a list of paths, or a glob.
         out: The HDF5 file to write. Its folder must exist.
-        x: Name of the dataset of samples, or a list of names; they have the same length.
+        x: Name of the dataset of samples, or a list of names; they have the same length. With `*`,
+            such as "data/*/obs/x": each dataset of such a name is a recording, (frames, ...), and
+            keeps its name.
         compression: `None`, "gzip", "lzf", or, where hdf5plugin is installed, "zstd", "lz4",
             "blosc" or "bitshuffle". Each sample is then in a compressed chunk of its own.
         level: The codec's level of compression. None: its default.
@@ -217,11 +220,21 @@ def repack(
         "indices": indices,
         "num_shards": shards,
     }
+    reading = Reading(read_ahead_bytes, progress)
+    are_many = have_patterns(path, names)
+    if are_many or (layout == "recordings" and codec is None):
+        is_chosen = dry_run or any(map(_is_given, choice.values()))
+        if layout == "recordings":
+            if is_chosen or chunks is not None or form.changes or level is not None:
+                raise ArgumentError(_FOR_FRAMES)
+            return _repack_frames(path, out, names, stored, progress, overwrite)
+        if is_chosen:
+            raise ArgumentError(_FOR_RECORDINGS.format(names))
+        count, saved, skipped = repack_recordings(
+            path, out, names, decode, form, stored, reading, overwrite=overwrite
+        )
+        return RepackReport(out, count, names, skipped, saved=saved)
     # Frames that are rows of one dataset are encoded in any layout.
-    if layout == "recordings" and (codec is None or any("*" in name for name in names)):
-        if dry_run or chunks is not None or form.changes or any(map(_is_given, choice.values())):
-            raise ArgumentError(_FOR_FRAMES)
-        return _repack_recordings(path, out, names, stored, progress, overwrite)
     video_set = open_frames(path, names, decode, form)
     stored.check(video_set, form)
     parts = chosen(path, video_set, **choice)
@@ -231,7 +244,6 @@ def repack(
     if dry_run:
         estimate = estimated(video_set, form, stored, num_samples, {"decode": decode})
         return RepackReport(out, num_samples, names, (), estimate)
-    reading = Reading(read_ahead_bytes, progress)
     skipped, saved = _write(video_set, files, form, stored, reading, overwrite=overwrite)
     return RepackReport(out, num_samples, names, skipped, saved=saved)
 
@@ -242,11 +254,16 @@ _FOR_FRAMES = (
     "repack the result. Received: layout='recordings'"
 )
 
+_FOR_RECORDINGS = (
+    "Recordings that are datasets of their own are repacked whole, without `dry_run`, `subset`, "
+    "`indices` and `shards`. Received: x={!r}"
+)
+
 _Files = list[tuple[Path, NDArray[np.int64]]]
 """The files to write, and the numbers of the samples in each."""
 
 
-def _repack_recordings(
+def _repack_frames(
     path: Paths,
     out: Path,
     names: tuple[str, ...],
@@ -255,8 +272,6 @@ def _repack_recordings(
     overwrite: bool,
 ) -> RepackReport:
     """Repacks frames that are datasets of their own."""
-    if stored.level is not None:
-        raise ArgumentError(_FOR_FRAMES)
     check_choice("compression", stored.compression, None, *BUILT_IN_COMPRESSIONS)
     count, saved, skipped = repack_frames(
         path,

@@ -81,6 +81,12 @@ def repack_frames(
     check_not_read(out, paths)
     recordings = [found for file in paths for found in _recordings(file, names)]
     first = _read(recordings[0].path, recordings[0].found[0][:1])[0][0]
+    if first.ndim > 3:
+        raise ArgumentError(
+            f"{recordings[0].path}: {recordings[0].found[0][0]!r} is a recording already, of shape "
+            f"{first.shape}, no frame: leave out `layout`, and each keeps its name. "
+            f"Received: layout='recordings', x={list(names)!r}"
+        )
     if encoding is not None:
         encoding.check(names[0], first.shape, first.dtype)
     stats = [os.stat(file) for file in paths]
