@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+
 import h5py
 import imagecodecs
 import numpy as np
@@ -156,3 +158,23 @@ def test_a_star_may_be_a_part_of_a_name(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X*"] = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     assert repack(tmp_path / "a.h5", tmp_path / "b.h5", x="X*").num_samples == 2
+
+
+def test_the_advice_of_inspect_for_recordings(tmp_path, capsys):
+    path, out = tmp_path / "a.h5", tmp_path / "a_fast.h5"
+    with h5py.File(path, "w") as file:
+        for number in range(7):
+            shape = (60 + number, 24, 32, 3)
+            data = np.full(shape, number, np.uint8)
+            file.create_dataset(f"data/demo_{number}/view", data=data, chunks=shape, compression=4)
+            file[f"data/demo_{number}/actions"] = np.arange(60.0 + number)
+    (advice,) = h5v.inspect(path, read_ahead_bytes=0).advice
+    assert advice.command == f"h5video-data repack {path} {out} --x 'data/demo_*/view'"
+    assert len(advice.datasets) == 7
+    assert main(shlex.split(advice.command)[1:]) == 0
+    assert capsys.readouterr().out == f"{out}: 7 recordings of data/demo_*/view\n"
+    assert h5v.inspect(out, read_ahead_bytes=0).advice == ()
+    # A pattern that would also take something else is no advice.
+    with h5py.File(path, "a") as file:
+        file["data/demo_last/view"] = np.zeros(3)
+    assert not any("*" in str(item) for item in h5v.inspect(path, read_ahead_bytes=0).advice)

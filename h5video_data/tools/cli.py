@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("path", metavar="FILE", nargs="+")
     add("out", metavar="OUT.h5")
-    text = "a dataset of samples, to be stored in the new layout; may be given several times"
+    text = "a dataset of samples, or recordings ('data/*/x'); may be given several times"
     add("--x", action="append", metavar="NAME", help=f"{text} (default: X)")
     add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
     text = "the same, or, for datasets that are frames (--x 'images/image*'), whole recordings"
@@ -274,7 +274,8 @@ def _repack(options: argparse.Namespace) -> int:
         arguments["decode"] = None
     report = repack(**arguments, progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
-    line = f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}"
+    what = "recordings" if any("*" in name for name in report.names) else "samples"
+    line = f"{report.path}: {report.num_samples} {what} of {', '.join(report.names)}"
     if report.saved is not None:
         line += f", {report.saved}"
     if report.estimate is not None:

@@ -76,7 +76,8 @@ def inspect(
         else:
             report = replace(report, call=call)
         report = replace(report, class_counts=class_counts(name, opening))
-    given = advise(found.facts, memory_nbytes=memory_nbytes())
+    all_names = [item.name for item in report.datasets]
+    given = advise(found.facts, memory_nbytes=memory_nbytes(), names=all_names)
     advice: dict[str, Advice] = {}
     of_dataset: dict[str, list[str]] = {}
     for facts, item in given:
