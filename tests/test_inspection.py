@@ -278,7 +278,7 @@ def test_a_map_shows_samples_of_the_whole_set(tmp_path):
             "none", (0, 6, 4, 4), "u1", chunks=(4, 3, 4, 4), maxshape=(None, 6, 4, 4)
         )
     with open_file(str(tmp_path / "a.h5")) as file:
-        large, few = inspection._maps(read_file(file, None).facts)
+        large, few = inspection._maps(read_file(file, None).facts, "sample")
     assert large.name == "X"
     assert (large.firsts[0], large.firsts[-1], len(large.firsts)) == (0, 1000, 24)
     assert (np.diff(large.firsts) > 30).all()
@@ -307,3 +307,17 @@ def test_one_fault_has_one_advice(tmp_path):
     assert report.advice == ()
     assert "for it alone; in a shuffled epoch, with the cache, each chunk once" in str(report)
     assert "each chunk 1 times" not in str(report)
+
+
+def test_a_page_of_many_recordings_is_short(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(7):
+            shape = (60 + number, 24, 32, 3)
+            data = np.full(shape, number, np.uint8)
+            file.create_dataset(f"data/demo_{number}/view", data=data, chunks=shape, compression=4)
+    h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=0, html=tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "data/demo_0/view, data/demo_1/view, data/demo_2/view, and 4 more</code>: store" in page
+    assert page.count("from left to right") == 1
+    assert "data/demo_6/view</code>: all 66 frames from left to right" in page
+    assert "Reading one frame (red" in page

@@ -18,7 +18,7 @@ from .inspecting.file_facts import opening_of, read_file
 from .inspecting.page import ChunkMap, report_page
 from .inspecting.probe import class_counts, probe_datasets, probe_opening
 from .inspecting.report import Advice, DatasetReport, FileReport
-from .inspecting.text import size_text
+from .inspecting.text import families, size_text
 from .show import show
 
 __all__ = ["Advice", "DatasetReport", "FileReport", "inspect", "size_text"]
@@ -95,7 +95,11 @@ def inspect(
     elif probe:
         report = probe_datasets(report)
     if html is not None:
-        page = report_page(report, clips=_clips(name), maps=_maps(found.facts))
+        page = report_page(
+            report,
+            clips=_clips(name),
+            maps=_maps(found.facts, "frame" if report.call else "sample"),
+        )
         with open(html, "w", encoding="utf-8") as file:
             file.write(page)
     return report
@@ -109,11 +113,13 @@ def _clips(path: str) -> str:
         return f"<p>They cannot be shown: {escape(str(error))}</p>"
 
 
-def _maps(facts: list[Facts]) -> list[ChunkMap]:
-    """Returns what to draw of the largest chunked datasets."""
+def _maps(facts: list[Facts], what: str) -> list[ChunkMap]:
+    """Returns what to draw of the largest chunked datasets, one of those that are alike."""
     chunked = [item for item in facts if item.report.chunk_shape and len(item.report.shape) > 2]
     maps = []
-    for item in sorted(chunked, key=lambda item: -item.report.nbytes)[:_MAPS]:
+    largest = {item.report.name: item for item in sorted(chunked, key=lambda i: -i.report.nbytes)}
+    alike = families([item.report for item in largest.values()])
+    for item in [largest[items[0].name] for _, items in alike][:_MAPS]:
         stored, chunk = item.access.stored, item.report.chunk_shape
         assert chunk is not None
         num_samples, in_row = stored.shape[0], -(-stored.shape[1] // chunk[1])
@@ -129,6 +135,6 @@ def _maps(facts: list[Facts]) -> list[ChunkMap]:
         firsts = tuple((drawn * chunk[0]).tolist())
         size = (chunk[0], chunk[1])
         maps.append(
-            ChunkMap(item.report.name, num_samples, stored.shape[1], size, firsts, is_written)
+            ChunkMap(item.report.name, num_samples, stored.shape[1], size, firsts, is_written, what)
         )
     return maps

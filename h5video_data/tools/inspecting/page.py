@@ -33,7 +33,7 @@ border-bottom:1px solid var(--line)}
 .h5v th{color:var(--soft);font-weight:600;white-space:nowrap}.h5v td.n{white-space:nowrap}
 .h5v .bad{color:var(--bad)}.h5v .good{color:var(--good)}.h5v .warn{color:var(--warn)}
 .h5v ul{padding-left:20px;margin:4px 0}.h5v li{margin:6px 0;overflow-wrap:anywhere}
-.h5v .bars{display:grid;grid-template-columns:minmax(60px,max-content) 1fr max-content;gap:4px 10px}
+.h5v .bars{display:grid;grid-template-columns:fit-content(45%) 1fr max-content;gap:4px 10px}
 .h5v .bars span{overflow-wrap:anywhere}
 .h5v .bar{background:var(--bar);height:12px;border-radius:3px;align-self:center;min-width:1px}
 .h5v .bar[data-n="0"]{min-width:0}
@@ -66,6 +66,8 @@ class ChunkMap(NamedTuple):
     """The first sample of each chunk row that is drawn, ascending."""
     is_written: tuple[bool, ...]
     """For each of these, whether any of its chunks was written."""
+    what: str = "sample"
+    """What a row is: a sample, or a frame of a recording."""
 
 
 def report_page(
@@ -127,11 +129,16 @@ def _advice(report: Any) -> str:
     if not report.advice:
         return '<p class="good">Nothing to do: it is stored in a way that trains fast.</p>'
     items = [
-        f"<li><code>{_text(', '.join(item.datasets))}</code>: {_text(item.text)}"
+        f"<li><code>{_text(_listed(item.datasets))}</code>: {_text(item.text)}"
         + (f"<pre>{_text(item.command)}</pre>" if item.command else "")
         for item in report.advice
     ]
     return f"<ul>{'</li>'.join(items)}</li></ul>"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f", and {more} more" if more > 0 else "")
 
 
 def _table(datasets: Sequence[Any]) -> str:
@@ -203,17 +210,14 @@ def _map(drawn: ChunkMap) -> str:
     one += f'height="{height}" fill="none" stroke="var(--bad)" stroke-width="3"/>'
     chunks = -(-drawn.num_frames // drawn.chunk[1])
     of_rows = -(-drawn.num_samples // in_row)
-    what = (
-        f"all {drawn.num_samples:,} samples"
-        if is_whole
-        else (
-            f"{count} of {of_rows:,} rows of chunks, spread over all {drawn.num_samples:,} samples,"
-        )
-    )
+    kind, marked_row = drawn.what, drawn.firsts[marked] + read
+    drawn_rows = f"all {drawn.num_samples:,} {kind}s"
+    if not is_whole:
+        drawn_rows = f"{count} of {of_rows:,} rows of chunks, spread over {drawn_rows},"
     text = (
-        f"{what} from left to right, {drawn.num_frames} along the second axis from top to bottom. "
-        f"Reading one sample (red, number {drawn.firsts[marked] + read:,}) decodes what is blue: "
-        f"{chunks} chunk{'s' * (chunks != 1)}, of {in_row} sample{'s' * (in_row != 1)} each."
+        f"{drawn_rows} from left to right, {drawn.num_frames} along the second axis from top to "
+        f"bottom. Reading one {kind} (red, number {marked_row:,}) decodes what is blue: "
+        f"{chunks} chunk{'s' * (chunks != 1)}, of {in_row} {kind}{'s' * (in_row != 1)} each."
     )
     if not all(drawn.is_written):
         text += " Chunks that were never written are dashed."
