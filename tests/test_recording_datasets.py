@@ -143,7 +143,7 @@ def test_it_goes_on(path, monkeypatch, options):
 
 def test_what_is_not_for_recordings(path, tmp_path):
     out = tmp_path / "b.h5"
-    with pytest.raises(ArgumentError, match=r"repacked whole, without .*x=\('data/\*/obs/view',\)"):
+    with pytest.raises(ArgumentError, match=r"repacked whole, without .*x=\['data/\*/obs/view'\]"):
         repack(path, out, x=X, shards=2)
     with pytest.raises(ArgumentError, match="'data/demo_0/obs/view' is a recording already"):
         repack(path, out, x=X, layout="recordings")

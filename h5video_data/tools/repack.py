@@ -229,7 +229,7 @@ def repack(
                 raise ArgumentError(_FOR_FRAMES)
             return _repack_frames(path, out, names, stored, progress, overwrite)
         if is_chosen:
-            raise ArgumentError(_FOR_RECORDINGS.format(names))
+            raise ArgumentError(_FOR_RECORDINGS.format(list(names)))
         count, saved, skipped = repack_recordings(
             path, out, names, decode, form, stored, reading, overwrite=overwrite
         )
