@@ -107,7 +107,10 @@ def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> floa
         with VideoLoader(path, **options) as loader:
             decodes = _decodes_per_epoch(loader)
             num_samples = loader.num_samples
-        shuffle: Literal["blocks", True] = "blocks" if decodes > 1 else True
+            components = loader._set.components
+        # Also where the cache holds all of them: two seconds may be no more than its filling.
+        has_many = any(access.chunk_rows for item in components for access in item.accesses)
+        shuffle: Literal["blocks", True] = "blocks" if has_many else True
         # A batch of a small set is no smaller than the set.
         options["batch_size"] = min(BATCH_SIZE, num_samples)
         with VideoLoader(path, shuffle=shuffle, **options) as loader:
