@@ -23,7 +23,7 @@ from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
 from .splits import class_counts
-from .summary import ArraySpec, reading_rows, table
+from .summary import ArraySpec, Described, NotAnArray, reading_rows
 from .video_set import Place, VideoSet
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         """The names of the classes of y, or the attribute of the files; missing if neither."""
 
 
-class VideoLoader:
+class VideoLoader(Described, NotAnArray):
     """The object behind `video_dataset_from_hdf5`, for more control than its dataset gives.
 
     It takes the same arguments, except `subset="both"`. Iterating over it gives the batches of an
@@ -376,18 +376,6 @@ class VideoLoader:
             "process. Create it there, with the same arguments and seed."
         )
 
-    # NumPy and TensorFlow would read a whole epoch, as of any sequence.
-
-    @property
-    def __array_interface__(self) -> NoReturn:
-        # Not `__array__`, by which Keras tells arrays.
-        raise TypeError(
-            "A VideoLoader is no array: `loader[i]` reads one element, an iterator all of an epoch."
-        )
-
-    def __tf_tensor__(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("A VideoLoader is no tensor: `loader.dataset()` is its tf.data.Dataset.")
-
     def __repr__(self) -> str:
         size = () if self.batch_size is None else (self._static_batch_size,)
         specs = [ArraySpec((*size, *spec.shape), spec.dtype) for spec in self._form.sample_specs]
@@ -401,12 +389,6 @@ class VideoLoader:
     def _details(self) -> list[tuple[str, str]]:
         """Returns what `str` and a notebook tell beyond `repr`: how it is read, and the classes."""
         return reading_rows(self._set.components, self._class_counts())
-
-    def __str__(self) -> str:
-        return "\n".join([repr(self), *(f"  {name}: {text}" for name, text in self._details())])
-
-    def _repr_html_(self) -> str:
-        return table(repr(self), self._details())
 
     def __enter__(self) -> VideoLoader:
         return self

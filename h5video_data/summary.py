@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -99,3 +99,30 @@ def table(head: str, rows: Sequence[tuple[str, str]]) -> str:
         for name, text in rows
     )
     return f"<div><code>{html.escape(head)}</code><table>{cells}</table></div>"
+
+
+class Described:
+    """Looks of what has details: `str` and a notebook tell more than `repr`."""
+
+    def _details(self) -> list[tuple[str, str]]:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join([repr(self), *(f"  {name}: {text}" for name, text in self._details())])
+
+    def _repr_html_(self) -> str:
+        return table(repr(self), self._details())
+
+
+class NotAnArray:
+    """What NumPy and TensorFlow would read whole, as any sequence, and are to leave alone."""
+
+    @property
+    def __array_interface__(self) -> NoReturn:
+        # Not `__array__`, by which Keras tells arrays.
+        raise TypeError(
+            "A VideoLoader is no array: `loader[i]` reads one element, an iterator all of an epoch."
+        )
+
+    def __tf_tensor__(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("A VideoLoader is no tensor: `loader.dataset()` is its tf.data.Dataset.")

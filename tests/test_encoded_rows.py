@@ -20,7 +20,7 @@ from h5video_data.storage.pictures.codecs import encode_picture
 from h5video_data.storage.pictures.header import PictureError
 from h5video_data.tools.cli import main
 from h5video_data.tools.pack import pack
-from h5video_data.tools.packing import row_files
+from h5video_data.tools.packing import partial_files, row_files
 from h5video_data.tools.packing.encoded_rows import Encoding, Saved, channel_axis
 
 ROWS = ["fixed", "variable"]
@@ -105,7 +105,7 @@ def test_png_loses_nothing(videos, tmp_path):
 def test_pieces_of_long_videos(tmp_path, monkeypatch):
     monkeypatch.setattr("h5video_data.tools.packing.decoding.PIECE_BYTES", 500)
     monkeypatch.setattr("h5video_data.tools.packing.decoding.BUFFERED_BYTES", 700)
-    monkeypatch.setattr("h5video_data.tools.packing.row_files._COPY_BYTES", 2000)
+    monkeypatch.setattr("h5video_data.tools.packing.row_files.COPY_BYTES", 2000)
     for number in range(5):
         write_video(tmp_path / f"videos/a/{number}.mkv", numbered(3 + number * 2))
     for jobs in (1, 4):
@@ -186,8 +186,8 @@ FRAMES = {
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
 @pytest.mark.parametrize("rows", ROWS)
 def test_repack(tmp_path, monkeypatch, frames, rows):
-    monkeypatch.setattr("h5video_data.tools.repack_samples.BATCH_BYTES", 9000)
-    monkeypatch.setattr("h5video_data.tools.packing.row_files._COPY_BYTES", 9000)
+    monkeypatch.setattr("h5video_data.tools.repacking.sample_batches.BATCH_BYTES", 9000)
+    monkeypatch.setattr("h5video_data.tools.packing.row_files.COPY_BYTES", 9000)
     lengths = np.array([15, 25])
     path = write_frames(tmp_path / "a.h5", frames, length=lengths, action=np.arange(40))
     report = h5v.repack(path, tmp_path / "b.h5", codec="jpeg", rows=rows, layout="recordings")
@@ -357,7 +357,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(row_files, "write_at", fail)
+    monkeypatch.setattr(partial_files, "write_at", fail)
     with pytest.raises(RepackingError, match="No space left on device"):
         h5v.repack(path, tmp_path / "b.h5", codec="jpeg")
     assert files_in(tmp_path) == ["a.h5"]
@@ -416,15 +416,16 @@ def test_compression_and_codec_are_two_flags_for_one_thing(tmp_path, capsys, fla
 KILLED_REPACK = """
 import os, signal, sys
 import h5video_data as h5v
-from h5video_data.tools import repack_encoded, repack_samples
-repack_samples.BATCH_BYTES = 5 * 24 * 40 * 3
-commit, seen = repack_encoded.RowFile.commit, []
+from h5video_data.tools.packing.row_files import RowFile
+from h5video_data.tools.repacking import sample_batches
+sample_batches.BATCH_BYTES = 5 * 24 * 40 * 3
+commit, seen = RowFile.commit, []
 def kill(*arguments):
     commit(*arguments)
     seen.append(1)
     if len(seen) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-repack_encoded.RowFile.commit = kill
+RowFile.commit = kill
 h5v.repack(sys.argv[1], sys.argv[2], codec="jpeg")
 """
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
+from h5video_data.storage.hdf5_files import open_file
 from h5video_data.testing import write_recordings, write_video_file
+from h5video_data.tools import inspection
 from h5video_data.tools.cli import main
+from h5video_data.tools.inspecting.file_facts import read_file
 
 CASES = {
     "contiguous": ({}, "direct", 1.0, ""),
@@ -264,3 +267,57 @@ def test_a_page_needs_no_network_and_escapes_names(tmp_path):
     assert "<svg" in page
     assert "prefers-color-scheme:dark" in page
     assert "<!doctype" not in report._repr_html_()
+
+
+def test_a_map_shows_samples_of_the_whole_set(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        x = file.create_dataset("X", (1001, 6, 4, 4), "u1", chunks=(4, 3, 4, 4))
+        x[:500] = 1
+        file.create_dataset("few", (3, 6, 4, 4), "u1", chunks=(3, 3, 4, 4))[:] = 1
+        file.create_dataset(
+            "none", (0, 6, 4, 4), "u1", chunks=(4, 3, 4, 4), maxshape=(None, 6, 4, 4)
+        )
+    with open_file(str(tmp_path / "a.h5")) as file:
+        large, few = inspection._maps(read_file(file, None).facts, "sample")
+    assert large.name == "X"
+    assert (large.firsts[0], large.firsts[-1], len(large.firsts)) == (0, 1000, 24)
+    assert (np.diff(large.firsts) > 30).all()
+    assert large.is_written == tuple(first < 500 for first in large.firsts)
+    assert (few.firsts, few.is_written) == ((0,), (True,))
+    h5v.inspect(tmp_path / "a.h5", html=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "24 of 251 rows of chunks, spread over all 1,001 samples, from left to right" in page
+    # The sample in red lies in the row of chunks in blue, the middle one that is drawn.
+    number = int(re.search(r"red, number ([0-9,]+)\)", page)[1].replace(",", ""))
+    assert large.firsts[12] <= number < large.firsts[12] + 4
+    assert "2 chunks, of 4 samples each. Chunks that were never written are dashed" in page
+    assert "all 3 samples from left to right" in page
+
+
+def test_one_fault_has_one_advice(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        shape, chunks = (600, 4, 8, 8), (60, 4, 8, 8)
+        file.create_dataset("X", data=np.ones(shape, "u1"), chunks=chunks, compression="gzip")
+    (advice,) = h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=0).advice
+    assert advice.command is None
+    found = re.fullmatch(
+        r"read_ahead_bytes=(\d+) decodes each chunk once an epoch, .*", advice.text
+    )
+    report = h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=int(found[1]))
+    assert report.advice == ()
+    assert "for it alone; in a shuffled epoch, with the cache, each chunk once" in str(report)
+    assert "each chunk 1 times" not in str(report)
+
+
+def test_a_page_of_many_recordings_is_short(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(7):
+            shape = (60 + number, 24, 32, 3)
+            data = np.full(shape, number, np.uint8)
+            file.create_dataset(f"data/demo_{number}/view", data=data, chunks=shape, compression=4)
+    h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=0, html=tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "data/demo_0/view, data/demo_1/view, data/demo_2/view, and 4 more</code>: store" in page
+    assert page.count("from left to right") == 1
+    assert "data/demo_6/view</code>: all 66 frames from left to right" in page
+    assert "Reading one frame (red" in page

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from h5video_data.errors import ArgumentError
-from h5video_data.tools.links import linked_files
 from h5video_data.tools.pack import pack
 from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking.links import linked_files
 
 
 def write(path, **datasets):

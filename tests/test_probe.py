@@ -3,7 +3,9 @@
 import pytest
 
 import h5video_data as h5v
+from h5video_data.loader import VideoLoader
 from h5video_data.testing import write_video_file
+from h5video_data.tools.inspecting import probe
 from h5video_data.tools.inspecting.facts import decodes_per_epoch
 from h5video_data.tools.inspecting.probe import predicted, rate
 
@@ -63,3 +65,20 @@ def test_a_probe_of_a_file(tmp_path, monkeypatch, chunks):
     assert report.datasets[0].samples_per_second == report.samples_per_second
     assert "predicted: " in str(report)
     assert h5v.inspect(file).samples_per_second is None
+
+
+@pytest.mark.parametrize("samples_per_chunk", [1, 10])
+def test_chunks_of_many_samples_are_timed_whole(tmp_path, monkeypatch, samples_per_chunk):
+    # The cache holds all of them, and the first batches of an exact shuffle decode nearly all.
+    chunks = (samples_per_chunk, 4, 3, 8, 8)
+    file = write_video_file(tmp_path / "a.h5", num_samples=200, chunks=chunks, compression="gzip")
+    shuffles = []
+
+    def record(path, *, shuffle=True, **options):
+        shuffles.append(shuffle)
+        return VideoLoader(path, shuffle=shuffle, **options)
+
+    monkeypatch.setattr(probe, "VideoLoader", record)
+    assert probe.probe_loader(file, {"y": None}, 0.1) > 0
+    assert shuffles[1] == ("blocks" if samples_per_chunk > 1 else True)
+    assert h5v.inspect(file).datasets[0].epoch_amplification == 1

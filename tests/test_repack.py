@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -39,10 +40,12 @@ from h5video_data.reading import chunk_decoder as slabs
 from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
 from h5video_data.tools import repack as repacking
-from h5video_data.tools import repack_samples as samples_of
-from h5video_data.tools import stored_samples
 from h5video_data.tools.cli import main
+from h5video_data.tools.packing.partial_files import PartialFile
 from h5video_data.tools.repack import COMPRESSIONS, SkippedItem, repack
+from h5video_data.tools.repacking import sample_batches as samples_of
+from h5video_data.tools.repacking import sample_layout, stored_samples
+from h5video_data.tools.repacking.contiguous_file import ContiguousFile
 
 
 @pytest.fixture(autouse=True)
@@ -401,22 +404,17 @@ def test_files_with_other_classes(tmp_path):
 def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5", num_samples=60, chunks=chunks, **GZIP)
     monkeypatch.setattr(samples_of, "BATCH_BYTES", 3 * 768)
-    write_plain, decode_chunk, sizes, decoded = (
-        samples_of._write_plain,
-        sources.decode_chunk,
-        [],
-        [],
-    )
+    append, decode_chunk, sizes, decoded = ContiguousFile.append, sources.decode_chunk, [], []
 
-    def record(dataset, begin, values):
-        sizes.append(len(values))
-        write_plain(dataset, begin, values)
+    def record(self, arrays):
+        sizes.append(len(arrays[0]))
+        append(self, arrays)
 
     def count(*arguments):
         decoded.append(1)
         decode_chunk(*arguments)
 
-    monkeypatch.setattr(samples_of, "_write_plain", record)
+    monkeypatch.setattr(ContiguousFile, "append", record)
     for module in (sources, slabs):
         monkeypatch.setattr(module, "decode_chunk", count)
     repack(tmp_path / "a.h5", tmp_path / "b.h5")
@@ -461,16 +459,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, options):
 @pytest.mark.parametrize("target", [None, "gzip"])
 def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target):
     write_video_file(tmp_path / "a.h5", num_samples=60)
-    write_plain, encode = samples_of._write_plain, samples_of.encode_chunk
+    append, encode = ContiguousFile.append, sample_layout.encode_chunk
 
     def with_an_error(values):
         return np.where(values == values.max(), 0, values).astype(values.dtype)
 
     monkeypatch.setattr(
-        samples_of, "_write_plain", lambda d, begin, v: write_plain(d, begin, with_an_error(v))
+        ContiguousFile, "append", lambda file, batch: append(file, [*map(with_an_error, batch)])
     )
     monkeypatch.setattr(
-        samples_of, "encode_chunk", lambda name, v, level: encode(name, with_an_error(v), level)
+        sample_layout, "encode_chunk", lambda name, v, level: encode(name, with_an_error(v), level)
     )
     with pytest.raises(RepackingError, match=r"a.h5: dataset '/X', sample 0: h5py reads other"):
         repack(tmp_path / "a.h5", tmp_path / "b.h5", compression=target)
@@ -480,7 +478,7 @@ def test_a_sample_that_reads_otherwise_is_noticed(tmp_path, monkeypatch, target)
 def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
     for number in range(2):
         write_video_file(tmp_path / f"{number}.h5", num_samples=30, first=30 * number)
-    write_plain, looked_at = samples_of._write_plain, []
+    append, looked_at = ContiguousFile.append, []
 
     class Looked(stored_samples.Values):
         def read(self, *selection):
@@ -493,12 +491,12 @@ def test_the_last_sample_of_each_file_is_compared_too(tmp_path, monkeypatch):
     assert looked_at[0] == ("0.h5", 0)
     assert looked_at[-1] == ("1.h5", 29)
 
-    def spoil_the_last(dataset, begin, values):
-        values = values.copy()
+    def spoil_the_last(file, batch):
+        values = batch[0].copy()
         values[-1, -1] += 1
-        write_plain(dataset, begin, values)
+        append(file, [values])
 
-    monkeypatch.setattr(samples_of, "_write_plain", spoil_the_last)
+    monkeypatch.setattr(ContiguousFile, "append", spoil_the_last)
     with pytest.raises(RepackingError, match=r"1.h5: dataset '/X', sample 29: .* in sample 59 of"):
         repack(tmp_path / "?.h5", tmp_path / "more.h5")
     monkeypatch.setattr(stored_samples, "CHECKED_BYTES", 0)
@@ -532,27 +530,25 @@ def test_a_chunk_that_cannot_be_decoded(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt("stop")])
-@pytest.mark.parametrize(
-    ("chunks", "partial"), [(None, r"b\.h5\.partial"), ("sample", r"b\.h5\.[0-9a-f]{8}\.partial")]
-)
-def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error, chunks, partial):
+@pytest.mark.parametrize("options", [{}, {"chunks": "sample"}, {"compression": "gzip"}], ids=str)
+def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error, options):
     write_video_file(tmp_path / "a.h5", chunks=MANY)
     out = tmp_path / "b.h5"
     out.write_bytes(b"the old one")
-    write_plain, seen = samples_of._write_plain, []
+    note, seen = PartialFile._note, []
 
     def fail_at_the_second_batch(*arguments):
-        write_plain(*arguments)
+        note(*arguments)
         seen.append(files_in(tmp_path))
         if len(seen) == 2:
             raise error
 
     monkeypatch.setattr(samples_of, "BATCH_BYTES", 4 * 768)
-    monkeypatch.setattr(samples_of, "_write_plain", fail_at_the_second_batch)
+    monkeypatch.setattr(PartialFile, "_note", fail_at_the_second_batch)
     expected = RepackingError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match=r"could not be written.*: Input/output error$|stop"):
-        repack(tmp_path / "a.h5", out, chunks=chunks, overwrite=True)
-    assert re.fullmatch(partial, seen[1][2])
+        repack(tmp_path / "a.h5", out, overwrite=True, **options)
+    assert seen[1][2:] == ["b.h5.partial", "b.h5.partial.journal"]
     assert files_in(tmp_path) == ["a.h5", "b.h5"]
     assert out.read_bytes() == b"the old one"
     repack(tmp_path / "a.h5", out, overwrite=True)
@@ -562,16 +558,18 @@ def test_nothing_is_left_behind_by_a_failure(tmp_path, monkeypatch, error, chunk
 @pytest.mark.parametrize("chunks", [None, "sample"])
 def test_the_file_is_on_disk_and_whole_before_it_gets_its_name(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5")
-    fsync, seen = os.fsync, []
+    fsync, seen, note, done = os.fsync, [], PartialFile._note, []
 
     def record(descriptor):
-        (partial,) = tmp_path.glob("b.h5.*partial")
-        assert os.fstat(descriptor).st_ino == partial.stat().st_ino
-        assert_same(stored(partial)[-1], sample_values(np.arange(20)))
-        seen.append((tmp_path / "b.h5").exists())
+        if done:
+            number = os.fstat(descriptor).st_ino
+            (whole,) = [p for p in tmp_path.glob("b.h5.partial*") if p.stat().st_ino == number]
+            assert_same(stored(whole)[-1], sample_values(np.arange(20)))
+            seen.append((tmp_path / "b.h5").exists())
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(PartialFile, "_note", lambda *a: (note(*a), done.append(1)))
     repack(tmp_path / "a.h5", tmp_path / "b.h5", chunks=chunks)
     assert seen == [False]
 
@@ -582,7 +580,8 @@ def run_slowly(folder, *lines):
     code = f"""
 import sys, time
 from h5video_data.tools import repack as repacking
-from h5video_data.tools import repack_samples as samples_of
+from h5video_data.tools.packing.partial_files import PartialFile
+from h5video_data.tools.repacking import sample_batches as samples_of
 samples_of.BATCH_BYTES = 1 << 20
 {before}
 try:
@@ -598,14 +597,15 @@ def test_killed(tmp_path, monkeypatch, change):
     write_video_file(tmp_path / "a.h5", num_samples=30, sample_shape=(1 << 17,))
     process = run_slowly(
         tmp_path,
-        "write = samples_of._write_plain",
-        "def write_plain(dataset, begin, values):",
-        "    write(dataset, begin, values)",
-        "    if begin > 10: time.sleep(100)",
-        "samples_of._write_plain = write_plain",
+        "note = PartialFile._note",
+        "def noted(file, line):",
+        "    note(file, line)",
+        "    if file.num_rows > 10: time.sleep(100)",
+        "PartialFile._note = noted",
     )
     end = time.monotonic() + 60
-    while not any(p.stat().st_size > 2 << 20 for p in tmp_path.glob("*.partial")):
+    journal = tmp_path / "b.h5.partial.journal"
+    while not journal.exists() or journal.read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -618,17 +618,94 @@ def test_killed(tmp_path, monkeypatch, change):
         numbers += 7
     if change == "samples":
         numbers, options = numbers[1:], {"indices": numbers[1:]}
-    written, write_plain = [], samples_of._write_plain
+    written, append = [], ContiguousFile.append
 
-    def record(dataset, begin, values):
-        written.append(begin)
-        write_plain(dataset, begin, values)
+    def record(file, batch):
+        written.append(file.num_rows)
+        append(file, batch)
 
-    monkeypatch.setattr(samples_of, "_write_plain", record)
+    monkeypatch.setattr(ContiguousFile, "append", record)
     repack(tmp_path / "a.h5", tmp_path / "b.h5", **options)
     assert_same(stored(tmp_path / "b.h5")[-1], sample_values(numbers, (1 << 17,)))
-    assert (written[0] > 10) == (change is None)
+    assert (written[0] > 7) == (change is None)
     assert files_in(tmp_path) == ["a.h5", "b.h5"]
+
+
+KILLED = {
+    "contiguous": {},
+    "several datasets": {"x": ["X", "more/flow"]},
+    "chunks": {"chunks": "sample"},
+    "gzip, several datasets": {"x": ["X", "more/flow"], "compression": "gzip"},
+    "encoded by HDF5": {"compression": "bitshuffle"},
+    "jpeg": {"x": "frames", "codec": "jpeg"},
+    "variable rows": {"x": "frames", "codec": "jpeg", "rows": "variable"},
+    "shards": {"shards": 3},
+    "compressed shards": {"shards": 3, "compression": "lzf"},
+    "half as large": {"image_size": [16, 16], "channels_last": True},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", KILLED.values(), ids=KILLED)
+def test_killed_at_random_moments(tmp_path, arguments):
+    write_video_file(
+        tmp_path / "a.h5", num_samples=120, sample_shape=(4, 3, 32, 32), chunks=(5, 4, 3, 32, 32)
+    )
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["more/flow"] = noise((120, 4, 2, 32, 32), "f4")
+        file["frames"] = noise((120, 40, 60, 3))
+        file["group"] = np.arange(120)
+    script = Path(__file__).with_name("repack_killed_script.py")
+    command = [sys.executable, str(script), str(tmp_path), "7", json.dumps(arguments)]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["most lines of journals"] > 1
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}], ids=str)
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_shards_that_are_complete_are_not_written_again(tmp_path, monkeypatch, options, is_changed):
+    path = write_video_file(tmp_path / "a.h5", num_samples=30)
+    publish, seen = PartialFile._publish, []
+
+    def stop_at_the_third(*arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        publish(*arguments)
+
+    monkeypatch.setattr(PartialFile, "_publish", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        repack(path, tmp_path / "b.h5", shards=3, **options)
+    shards = [tmp_path / f"b-0000{number}-of-00003.h5" for number in range(3)]
+    assert [shard.exists() for shard in shards] == [True, True, False]
+    before = [os.stat(shard).st_mtime_ns for shard in shards[:2]]
+    if is_changed:
+        write_video_file(tmp_path / "a.h5", num_samples=30, first=5)
+        with pytest.raises(ArgumentError, match=r"`out` exists\..*b-00000-of-00003.h5"):
+            repack(path, tmp_path / "b.h5", shards=3, **options)
+    repack(path, tmp_path / "b.h5", shards=3, overwrite=is_changed, **options)
+    after = [os.stat(shard).st_mtime_ns for shard in shards[:2]]
+    assert (before == after) != is_changed
+    found = np.concatenate([stored(shard)[-1] for shard in shards])
+    assert_same(found, sample_values(np.arange(30) + 5 * is_changed))
+    assert files_in(tmp_path) == ["a.h5", *[shard.name for shard in shards]]
+
+
+def test_a_shard_that_was_changed_is_not_taken_for_a_complete_one(tmp_path, monkeypatch):
+    path = write_video_file(tmp_path / "a.h5", num_samples=30)
+    shard = tmp_path / "b-00000-of-00002.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "remove_journal", lambda _: None)
+        repack(path, tmp_path / "b.h5", shards=2)
+    repack(path, tmp_path / "b.h5", shards=2)  # both are complete
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "remove_journal", lambda _: None)
+        repack(path, tmp_path / "b.h5", shards=2, overwrite=True)
+    with h5py.File(shard, "a") as file:
+        file["X"][0] = 0
+    with pytest.raises(ArgumentError, match=r"`out` exists\..*b-00000-of-00002.h5"):
+        repack(path, tmp_path / "b.h5", shards=2)
 
 
 def test_a_file_that_may_not_grow_is_removed(tmp_path):
@@ -661,7 +738,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "HDF5 says a lot")
 
-    monkeypatch.setattr(samples_of, "_write_plain", fail)
+    monkeypatch.setattr(ContiguousFile, "append", fail)
     with pytest.raises(RepackingError, match=r"nothing of it was left behind: No space left on"):
         repack(path, tmp_path / "d.h5")
     assert files_in(tmp_path) == ["a.h5", "b.h5", "c.h5"]

@@ -17,7 +17,7 @@ from h5video_data.errors import ArgumentError, FileFormatError, RepackingError
 from h5video_data.tools.cli import main
 from h5video_data.tools.packing.row_files import RowFile
 from h5video_data.tools.repack import repack
-from h5video_data.tools.sample_forms import _resized
+from h5video_data.tools.repacking.sample_forms import _resized
 
 
 @pytest.fixture
@@ -228,14 +228,14 @@ def test_a_dataset_a_frame_with_attributes_and_others(tmp_path, options, num_fil
 KILLED = """
 import os, signal, sys
 import h5video_data as h5v
-from h5video_data.tools import repack_frames
-commit, seen = repack_frames.RowFile.commit, []
+from h5video_data.tools.repacking import frame_datasets
+commit, seen = frame_datasets.RowFile.commit, []
 def kill(*arguments):
     commit(*arguments)
     seen.append(1)
     if len(seen) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-repack_frames.RowFile.commit = kill
+frame_datasets.RowFile.commit = kill
 h5v.repack(sys.argv[1], sys.argv[2], x=["*/x*", "*/y*"], layout="recordings")
 """
 

@@ -9,9 +9,9 @@ from h5py import h5t
 from stored_types_helpers import NUM_SAMPLES, write_typed
 
 from h5video_data.errors import RepackingError
-from h5video_data.tools import transfer
-from h5video_data.tools.copy_rest import Copier
 from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking import stored_bytes, transfer
+from h5video_data.tools.repacking.copy_rest import Copier
 
 
 def test_each_value_is_compared(tmp_path, monkeypatch):
@@ -35,8 +35,8 @@ def test_each_value_is_compared(tmp_path, monkeypatch):
     def set_last(value):
         return lambda item: item.__setitem__(-1, value)
 
-    monkeypatch.setattr(transfer, "PIECE_BYTES", 8)
-    monkeypatch.setattr(transfer, "PIECE_OBJECTS", 1)
+    monkeypatch.setattr(stored_bytes, "PIECE_BYTES", 8)
+    monkeypatch.setattr(stored_bytes, "PIECE_OBJECTS", 1)
     cases = [
         ("plain", set_last(5), "dataset '/plain'"),
         ("packed", set_last(5), "dataset '/packed'"),
@@ -72,14 +72,3 @@ def test_chunks(tmp_path, monkeypatch, is_recoded):
     with h5py.File(tmp_path / "b.h5") as file:
         np.testing.assert_array_equal(file["grown"], expected)
         np.testing.assert_array_equal(file["packed"], expected)
-
-
-@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 5), (1, 1, 7), (2, 3, 1)])
-@pytest.mark.parametrize("piece_bytes", [1, 4, 12, 40, 1 << 20])
-def test_pieces_cover_an_array_once(shape, piece_bytes, monkeypatch):
-    monkeypatch.setattr(transfer, "PIECE_BYTES", piece_bytes)
-    seen = np.zeros(shape, int)
-    for piece in transfer._pieces(shape, np.dtype("f4")):
-        assert seen[piece].size * 4 <= max(4, piece_bytes)
-        seen[piece] += 1
-    assert (seen == 1).all()

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileChangedError
 
 from .descriptors import check_openable, with_free_descriptors
+from .external_files import check_external
 from .file_identity import check_files
 from .hdf5_files import HDF5_ERRORS, handle_of, path_of
 from .hdf5_names import dataset_location
 from .layout import StoredArray
 from .os_errors import read_failure
 from .plugins import require_filters
-from .virtual import UnopenedSources, check_external, find_source_files
+from .virtual import UnopenedSources, find_source_files
 
 Selection: TypeAlias = Sequence[slice]
 

@@ -30,6 +30,7 @@ from h5video_data.errors import (
 )
 
 from .descriptors import check_openable, open_identities
+from .external_files import external_segments
 from .file_identity import FileIdentity, Files, ObjectPath, check_identity, identity_of
 from .hdf5_files import HDF5_ERRORS, file_identity, open_file, path_of
 from .hdf5_names import all_names, dataset_location, find_dataset
@@ -227,7 +228,7 @@ class _Search:
             self.mappings.append(SourceMapping(item.vspace, path, self.found[path]))
 
     def _collect_external(self, dataset: Any) -> None:
-        for path, _, _ in _external_segments(dataset):
+        for path, _, _ in external_segments(dataset):
             try:
                 self.found[path] = identity_of(path)
             except VideoFileNotFoundError:
@@ -235,35 +236,6 @@ class _Search:
                     f"{dataset_location(dataset)}: the external file {path} does not exist. HDF5 "
                     "looks for it in the working directory, or where HDF5_EXTFILE_PREFIX says."
                 ) from None
-
-
-def check_external(dataset: Any, num_rows: int) -> None:
-    """Raises a FileFormatError if the external files of a dataset do not contain its first rows.
-
-    HDF5 returns zeros for what is beyond their end. Rows that are not in use may never have been
-    written.
-    """
-    num_bytes_left = num_rows * math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
-    for path, offset, size in _external_segments(dataset):
-        needed = min(size, num_bytes_left)
-        num_bytes_left -= needed
-        found = identity_of(path).num_bytes
-        if needed and found < offset + needed:
-            raise FileFormatError(
-                f"{dataset_location(dataset)}: the external file {path} is truncated. Expected: "
-                f"{offset + needed} bytes for {num_rows} samples. Received: {found}"
-            )
-
-
-def _external_segments(dataset: Any) -> list[tuple[str, int, int]]:
-    """Lists absolute path, offset and bytes of the external files (specification, IV.A.2.h)."""
-    own_folder = os.path.dirname(_path_of(dataset))
-    # Without a prefix, paths are relative to the working directory.
-    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", own_folder)
-    return [
-        (os.path.abspath(os.path.join(prefix, name)), offset, size)
-        for name, offset, size in dataset.external or ()
-    ]
 
 
 def _check_remote(dataset: Any) -> None:

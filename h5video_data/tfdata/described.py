@@ -7,12 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from h5video_data.summary import table
+from h5video_data.summary import Described
 
 from .epoch_iterators import EpochIterators
 
 
-class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
+class DescribedDataset(Described, tf.data.Dataset):  # type: ignore[misc]
     """The elements of another dataset, with a `repr` and a length of its own.
 
     It adds no stage: both share one variant tensor. TensorFlow requires `_inputs` of every subclass
@@ -63,11 +63,6 @@ class DescribedDataset(tf.data.Dataset):  # type: ignore[misc]
     def __repr__(self) -> str:
         return self._describe(self.element_spec)
 
-    def __str__(self) -> str:
+    def _details(self) -> list[tuple[str, str]]:
         loader = getattr(self, "loader", None)
-        lines = [] if loader is None else [f"  {name}: {text}" for name, text in loader._details()]
-        return "\n".join([repr(self), *lines])
-
-    def _repr_html_(self) -> str:
-        loader = getattr(self, "loader", None)
-        return table(repr(self), [] if loader is None else loader._details())
+        return [] if loader is None else loader._details()

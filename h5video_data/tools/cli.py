@@ -21,13 +21,13 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.system import shell_words
 
 from .demo import run_demo
-from .inspecting.text import report_text, size_text
+from .inspecting.text import rate_text, report_text, size_text
 from .inspection import inspect
 from .pack import LAYOUTS, pack
 from .packing.clip_rules import SHORT
 from .packing.encoded_rows import CODECS, ROWS
 from .packing.fitting import FITS
-from .repack import repack
+from .repack import Estimate, repack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("path", metavar="FILE", nargs="+")
     add("out", metavar="OUT.h5")
-    text = "a dataset of samples, to be stored in the new layout; may be given several times"
+    text = "a dataset of samples, or recordings ('data/*/x'); may be given several times"
     add("--x", action="append", metavar="NAME", help=f"{text} (default: X)")
     add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
     text = "the same, or, for datasets that are frames (--x 'images/image*'), whole recordings"
@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shards", type=int, metavar="N", help=text)
     text = "image: rows of numbers are pictures, too, padded; none: no row is decoded"
     add("--decode", choices=["auto", "image", "none"], help=text)
-    text = "write nothing; estimate size and time"
+    text = "write nothing; estimate size, time and speed"
     add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
 
@@ -274,17 +274,27 @@ def _repack(options: argparse.Namespace) -> int:
         arguments["decode"] = None
     report = repack(**arguments, progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
-    line = f"{report.path}: {report.num_samples} samples of {', '.join(report.names)}"
+    what = "recordings" if any("*" in name for name in report.names) else "samples"
+    line = f"{report.path}: {report.num_samples} {what} of {', '.join(report.names)}"
     if report.saved is not None:
         line += f", {report.saved}"
     if report.estimate is not None:
-        estimate = report.estimate
-        line += (
-            f", would take {size_text(estimate.nbytes)} (now {size_text(estimate.old_nbytes)}) and "
-            f"about {estimate.seconds:.0f} s to read and encode; nothing was written"
-        )
+        line += f", {_estimate_text(report.estimate)}; nothing was written"
     _print_report(options, report, skipped, line)
     return 0
+
+
+def _estimate_text(estimate: Estimate) -> str:
+    text = (
+        f"would take {size_text(estimate.nbytes)} (now {size_text(estimate.old_nbytes)}) and "
+        f"about {estimate.seconds:.2g} s to write"
+    )
+    if estimate.samples_per_second is None:
+        return text
+    text += f", and would be read at about {rate_text(estimate.samples_per_second)}"
+    if estimate.old_samples_per_second is not None:
+        text += f" (now {rate_text(estimate.old_samples_per_second)})"
+    return text
 
 
 def _pack(options: argparse.Namespace) -> int:

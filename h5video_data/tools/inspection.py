@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from html import escape
 
+import numpy as np
+
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.hdf5_files import file_identity, open_file
@@ -16,14 +18,14 @@ from .inspecting.file_facts import opening_of, read_file
 from .inspecting.page import ChunkMap, report_page
 from .inspecting.probe import class_counts, probe_datasets, probe_opening
 from .inspecting.report import Advice, DatasetReport, FileReport
-from .inspecting.text import size_text
+from .inspecting.text import families, size_text
 from .show import show
 
 __all__ = ["Advice", "DatasetReport", "FileReport", "inspect", "size_text"]
 
 # Of a page: clips, and their frames; maps, and what they draw.
 _CLIPS, _FRAMES = 6, 6
-_MAPS, _MAP_SAMPLES, _MAP_BOXES = 4, 32, 400
+_MAPS, _MAP_ROWS, _MAP_BOXES = 4, 24, 400
 
 
 def inspect(
@@ -74,7 +76,8 @@ def inspect(
         else:
             report = replace(report, call=call)
         report = replace(report, class_counts=class_counts(name, opening))
-    given = advise(found.facts, memory_nbytes=memory_nbytes())
+    all_names = [item.name for item in report.datasets]
+    given = advise(found.facts, memory_nbytes=memory_nbytes(), names=all_names)
     advice: dict[str, Advice] = {}
     of_dataset: dict[str, list[str]] = {}
     for facts, item in given:
@@ -92,7 +95,11 @@ def inspect(
     elif probe:
         report = probe_datasets(report)
     if html is not None:
-        page = report_page(report, clips=_clips(name), maps=_maps(found.facts))
+        page = report_page(
+            report,
+            clips=_clips(name),
+            maps=_maps(found.facts, "frame" if report.call else "sample"),
+        )
         with open(html, "w", encoding="utf-8") as file:
             file.write(page)
     return report
@@ -106,22 +113,28 @@ def _clips(path: str) -> str:
         return f"<p>They cannot be shown: {escape(str(error))}</p>"
 
 
-def _maps(facts: list[Facts]) -> list[ChunkMap]:
-    """Returns what to draw of the largest chunked datasets."""
+def _maps(facts: list[Facts], what: str) -> list[ChunkMap]:
+    """Returns what to draw of the largest chunked datasets, one of those that are alike."""
     chunked = [item for item in facts if item.report.chunk_shape and len(item.report.shape) > 2]
     maps = []
-    for item in sorted(chunked, key=lambda item: -item.report.nbytes)[:_MAPS]:
+    largest = {item.report.name: item for item in sorted(chunked, key=lambda i: -i.report.nbytes)}
+    alike = families([item.report for item in largest.values()])
+    for item in [largest[items[0].name] for _, items in alike][:_MAPS]:
         stored, chunk = item.access.stored, item.report.chunk_shape
         assert chunk is not None
-        across = min(stored.shape[0], max(_MAP_SAMPLES, 2 * chunk[0]))
-        frames, in_row = stored.shape[1], -(-stored.shape[1] // chunk[1])
-        num_rows = -(-across // chunk[0])
-        if not across or num_rows * in_row > _MAP_BOXES:
+        num_samples, in_row = stored.shape[0], -(-stored.shape[1] // chunk[1])
+        rows = -(-num_samples // chunk[0])
+        count = min(rows, _MAP_ROWS, _MAP_BOXES // in_row)
+        if not rows or count < min(rows, 2):
             continue
-        rows = -(-stored.shape[0] // chunk[0])
-        is_written: tuple[bool, ...] = (True,) * num_rows
+        drawn = np.linspace(0, rows - 1, count).astype(np.int64)
+        is_written: tuple[bool, ...] = (True,) * count
         if len(stored.offsets):
-            offsets = stored.offsets.reshape(rows, -1)[:num_rows]
+            offsets = stored.offsets.reshape(rows, -1)[drawn]
             is_written = tuple(bool((row >= 0).any()) for row in offsets)
-        maps.append(ChunkMap(item.report.name, across, frames, (chunk[0], chunk[1]), is_written))
+        firsts = tuple((drawn * chunk[0]).tolist())
+        size = (chunk[0], chunk[1])
+        maps.append(
+            ChunkMap(item.report.name, num_samples, stored.shape[1], size, firsts, is_written, what)
+        )
     return maps

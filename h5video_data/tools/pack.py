@@ -28,9 +28,10 @@ from h5video_data.storage.system import num_processors
 from .atomic_file import check_not_read, check_out, with_progress
 from .packing.clip_rules import ClipRule
 from .packing.decoding import Decoded, Restart, in_order, read_source
-from .packing.encoded_rows import EncodedFrames, Encoding, Saved, checked_encoding
+from .packing.encoded_rows import EncodedFrames, Encoding, Saved
 from .packing.fitting import FrameForm
 from .packing.journal_entries import Samples, entry_of, too_short
+from .packing.output_arguments import checked_encoding
 from .packing.row_files import RowFile
 from .packing.rules import checked_rule, settings_of
 from .packing.sources import SkippedVideo, Source, Sources, list_folder, shown
@@ -184,9 +185,10 @@ def pack(
     is_recordings = layout == "recordings"
     check_choice("layout", layout, *LAYOUTS)
     check_choice("labels", labels, *LABELS)
-    check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
     check_whole_number("num_jobs", num_jobs, 1, or_none=True)
-    encoding = checked_encoding(codec, quality, rows, compression=compression)
+    encoding = checked_encoding(
+        codec, quality, rows, compression=compression, compressions=BUILT_IN_COMPRESSIONS
+    )
     if encoding is not None and not is_recordings:
         raise ArgumentError(
             "Encoded rows are frames, of recordings; clips of them are cut when they are read: "

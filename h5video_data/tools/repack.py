@@ -8,13 +8,15 @@ bounded memory; they are written in large batches.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError, RepackingError
@@ -24,18 +26,22 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import check_not_read, check_out
-from .estimates import Estimate, estimated
+from .atomic_file import check_not_read
 from .inspection import size_text
-from .links import linked_files
-from .packing.encoded_rows import Saved, checked_encoding, sum_of
-from .repack_encoded import check_encodable, repack_encoded
-from .repack_frames import repack_frames
-from .repack_samples import batch_size_of, repack_samples
-from .sample_choice import chosen, shard_paths
-from .sample_forms import SampleForm
-from .stored_samples import open_frames
-from .transfer import SkippedItem
+from .packing.encoded_rows import Saved, sum_of
+from .packing.output_arguments import checked_size
+from .packing.partial_files import PartialFile
+from .repacking.estimates import Estimate, estimated
+from .repacking.frame_datasets import repack_frames
+from .repacking.links import linked_files
+from .repacking.recording_datasets import have_patterns, repack_recordings
+from .repacking.repack_samples import repack_samples, sample_nbytes
+from .repacking.sample_batches import Reading
+from .repacking.sample_choice import chosen, shard_paths
+from .repacking.sample_forms import SampleForm
+from .repacking.sample_layout import SampleLayout, checked_layout
+from .repacking.stored_samples import open_frames, signature_of
+from .repacking.transfer import SkippedItem
 
 __all__ = ["COMPRESSIONS", "Estimate", "RepackReport", "SkippedItem", "repack"]
 
@@ -124,8 +130,9 @@ def repack(
 
     The file appears under its name only when it is complete. Until then it is written next to it,
     as `<out>.partial`, which is removed on an error. If the process is killed, the same call goes
-    on where it was. Where samples are in chunks, or `x` are several datasets that are not encoded,
-    it begins anew, and leaves `<out>.<random>.partial` behind.
+    on where it was; of several `shards`, those that are complete stay, also on an error. Samples
+    that are in chunks or encoded are copied to their places at the end: for that time, they take
+    their space twice.
 
     Before the file is renamed, h5py reads up to 16 samples, from the first to the last, and
     everything that was copied beside them, from the old file and the new one, and compares them.
@@ -134,7 +141,9 @@ def repack(
     Args:
         path: A path, a list of paths, or a glob.
         out: The HDF5 file to write. Its folder must exist.
-        x: Name of the dataset of samples, or a list of names; they have the same length.
+        x: Name of the dataset of samples, or a list of names; they have the same length. With `*`,
+            such as "data/*/obs/x": each dataset of such a name is a recording, (frames, ...), and
+            keeps its name.
         compression: `None`, "gzip", "lzf", or, where hdf5plugin is installed, "zstd", "lz4",
             "blosc" or "bitshuffle". Each sample is then in a compressed chunk of its own.
         level: The codec's level of compression. None: its default.
@@ -169,7 +178,8 @@ def repack(
         indices: Only these samples are written, or split.
         shards: Writes so many files, with neighbouring samples each, and numbers after the name:
             `out-00000-of-00004.h5`.
-        dry_run: Writes nothing, and estimates size and time from some samples.
+        dry_run: Writes no more than a temporary file of some samples, by which it estimates size,
+            time and speed.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
             share a chunk take more, each chunk is decoded several times.
         progress: Shows a progress bar on stderr.
@@ -189,112 +199,133 @@ def repack(
     """
     out = Path(out)
     names = _checked_names(x)
-    check_choice("compression", compression, None, *COMPRESSIONS)
     check_choice("decode", decode, "auto", "image", None)
-    encoding = checked_encoding(codec, quality, rows, compression=compression)
-    check_choice("chunks", chunks, None, "sample")
-    check_choice("layout", layout, None, "contiguous", "sample-chunks", "recordings")
-    if layout == "contiguous" and (compression is not None or chunks is not None):
-        raise ArgumentError(
-            "Contiguous samples are neither compressed nor in chunks. Received: "
-            f"layout='contiguous', compression={compression!r}, chunks={chunks!r}"
-        )
-    if encoding is not None and level is not None:
-        raise ArgumentError(
-            "`level` is that of a compression; a JPEG has a `quality`. "
-            f"Received: codec={codec!r}, level={level}"
-        )
-    if encoding is not None and (chunks is not None or layout not in (None, "recordings")):
-        raise ArgumentError(
-            "Encoded frames are rows of bytes, without chunks. Received: "
-            f"codec={codec!r}, layout={layout!r}, chunks={chunks!r}"
-        )
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
-    size = None if image_size is None else tuple(image_size)
-    form = SampleForm(bool(channels_last), size, dtype, scale)  # type: ignore[arg-type]
-    # Frames that are rows of one dataset are encoded in any layout.
-    if layout == "recordings" and (encoding is None or any("*" in name for name in names)):
-        choice = (subset, validation_split, seed, split_by, indices, shards)
-        if (
-            dry_run
-            or chunks is not None
-            or level is not None
-            or form.changes
-            or any(argument is not None for argument in choice)
-        ):
-            raise ArgumentError(
-                "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
-                "`channels_last`, `level`, `chunks`, `dry_run`, `subset`, `indices` and `shards`; "
-                "repack the result. Received: layout='recordings'"
-            )
-        check_choice("compression", compression, None, *BUILT_IN_COMPRESSIONS)
-        count, cost, skipped = repack_frames(
-            path,
-            out,
-            names,
-            compression=compression,
-            encoding=encoding,
-            progress=progress,
-            overwrite=overwrite,
-        )
-        return RepackReport(out, count, names, skipped, saved=cost)
-    chunks = "sample" if layout == "sample-chunks" else chunks
-    video_set = open_frames(path, names, decode, form)
-    if encoding is not None:
-        check_encodable(video_set, form, encoding)
-    parts = chosen(
-        path,
-        video_set,
-        subset=subset,
-        validation_split=validation_split,
-        seed=seed,
-        split_by=split_by,
-        indices=indices,
-        num_shards=shards,
+    stored = checked_layout(
+        compression=compression,
+        level=level,
+        codec=codec,
+        quality=quality,
+        rows=rows,
+        chunks=chunks,
+        layout=layout,
     )
+    size = None if image_size is None else checked_size("image_size", image_size)
+    form = SampleForm(bool(channels_last), size, dtype, scale)
+    choice: dict[str, Any] = {
+        "subset": subset,
+        "validation_split": validation_split,
+        "seed": seed,
+        "split_by": split_by,
+        "indices": indices,
+        "num_shards": shards,
+    }
+    reading = Reading(read_ahead_bytes, progress)
+    are_many = have_patterns(path, names)
+    if are_many or (layout == "recordings" and codec is None):
+        is_chosen = dry_run or any(map(_is_given, choice.values()))
+        if layout == "recordings":
+            if is_chosen or chunks is not None or form.changes or level is not None:
+                raise ArgumentError(_FOR_FRAMES)
+            return _repack_frames(path, out, names, stored, progress, overwrite)
+        if is_chosen:
+            raise ArgumentError(_FOR_RECORDINGS.format(list(names)))
+        count, saved, skipped = repack_recordings(
+            path, out, names, decode, form, stored, reading, overwrite=overwrite
+        )
+        return RepackReport(out, count, names, skipped, saved=saved)
+    # Frames that are rows of one dataset are encoded in any layout.
+    video_set = open_frames(path, names, decode, form)
+    stored.check(video_set, form)
+    parts = chosen(path, video_set, **choice)
     num_samples = sum(map(len, parts))
-    outs = shard_paths(out, shards)
-    for item in outs:
-        if item.exists():
-            check_not_read(item, sorted(set().union(*map(linked_files, video_set.paths))))
-        check_out(item, overwrite=overwrite)
+    files = list(zip(shard_paths(out, shards), parts, strict=True))
+    _check_outs(video_set, files, form, stored, overwrite=overwrite)
     if dry_run:
-        estimate = estimated(video_set, form, compression, level, num_samples, encoding)
+        estimate = estimated(video_set, form, stored, num_samples, {"decode": decode})
         return RepackReport(out, num_samples, names, (), estimate)
-    saved: list[Saved] = []
-    if encoding is None and compression is None and chunks is None:
-        _check_space(out, num_samples * _new_nbytes(video_set, form))
-    for item, samples in zip(outs, parts, strict=True):
-        if encoding is not None:
-            skipped, cost = repack_encoded(
-                video_set,
-                item,
-                form,
-                encoding,
-                samples,
-                batch_size=batch_size_of(video_set),
-                read_ahead_bytes=read_ahead_bytes,
-                progress=progress,
-                overwrite=overwrite,
-            )
-            saved.append(cost)
-        else:
-            skipped = repack_samples(
-                video_set,
-                item,
-                form,
-                samples,
-                compression=compression,
-                level=level,
-                has_chunks=compression is not None or chunks is not None,
-                read_ahead_bytes=read_ahead_bytes,
-                progress=progress,
-                overwrite=overwrite,
-            )
-    return RepackReport(out, num_samples, names, skipped, saved=sum_of(saved))
+    skipped, saved = _write(video_set, files, form, stored, reading, overwrite=overwrite)
+    return RepackReport(out, num_samples, names, skipped, saved=saved)
+
+
+_FOR_FRAMES = (
+    "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
+    "`channels_last`, `level`, `chunks`, `dry_run`, `subset`, `indices` and `shards`; "
+    "repack the result. Received: layout='recordings'"
+)
+
+_FOR_RECORDINGS = (
+    "Recordings that are datasets of their own are repacked whole, without `dry_run`, `subset`, "
+    "`indices` and `shards`. Received: x={!r}"
+)
+
+_Files = list[tuple[Path, NDArray[np.int64]]]
+"""The files to write, and the numbers of the samples in each."""
+
+
+def _repack_frames(
+    path: Paths,
+    out: Path,
+    names: tuple[str, ...],
+    stored: SampleLayout,
+    progress: bool,
+    overwrite: bool,
+) -> RepackReport:
+    """Repacks frames that are datasets of their own."""
+    check_choice("compression", stored.compression, None, *BUILT_IN_COMPRESSIONS)
+    count, saved, skipped = repack_frames(
+        path,
+        out,
+        names,
+        compression=stored.compression,
+        encoding=stored.encoding,
+        progress=progress,
+        overwrite=overwrite,
+    )
+    return RepackReport(out, count, names, skipped, saved=saved)
+
+
+def _write(
+    video_set: VideoSet,
+    files: _Files,
+    form: SampleForm,
+    stored: SampleLayout,
+    reading: Reading,
+    *,
+    overwrite: bool,
+) -> tuple[tuple[SkippedItem, ...], Saved | None]:
+    """Writes the files; those that a killed call has completed are left as they are.
+
+    Returns:
+        What was not copied, and what encoding has saved.
+    """
+    skipped: dict[SkippedItem, None] = {}
+    savings: list[Saved] = []
+    complete = []
+    for out, samples in files:
+        left_out, saved, file = repack_samples(
+            video_set,
+            out,
+            form,
+            samples,
+            stored,
+            reading,
+            overwrite=overwrite,
+            keeps_journal=len(files) > 1,
+        )
+        skipped.update(dict.fromkeys(left_out))
+        savings += [] if saved is None else [saved]
+        complete.append(file)
+    for file in complete:
+        file.remove_journal()
+    return tuple(skipped), sum_of(savings)
 
 
 # Arguments
+
+
+def _is_given(argument: Any) -> bool:
+    return argument is not None
 
 
 def _checked_names(x: Any) -> tuple[str, ...]:
@@ -306,12 +337,23 @@ def _checked_names(x: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _new_nbytes(video_set: VideoSet, form: SampleForm) -> int:
-    """Returns the bytes of a sample in the new file, before it is compressed."""
-    return sum(
-        math.prod(form.shape_of(item)) * form.dtype_of(item).itemsize
-        for item in video_set.components
-    )
+def _check_outs(
+    video_set: VideoSet, files: _Files, form: SampleForm, stored: SampleLayout, *, overwrite: bool
+) -> None:
+    """Raises an error if one of the files cannot be written, before any of them is."""
+    linked: set[str] = set()
+    needed = 0
+    for out, samples in files:
+        if out.exists():
+            linked = linked or set().union(*map(linked_files, video_set.paths))
+            check_not_read(out, sorted(linked))
+        signature = signature_of(video_set, form, samples, stored)
+        file = PartialFile(out, signature=signature, overwrite=overwrite)
+        if not file.is_complete:
+            needed += len(samples) * sample_nbytes(video_set, form) - file.written_nbytes()
+    # How many bytes encoded samples have, nobody knows.
+    if stored.is_contiguous or (stored.encoding is None and stored.compression is None):
+        _check_space(files[0][0], needed)
 
 
 def _check_space(out: Path, needed: int) -> None:

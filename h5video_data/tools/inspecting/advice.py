@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,7 @@ def advise(
     facts: Sequence[Facts],
     *,
     memory_nbytes: int,
+    names: Sequence[str] = (),
     exists: Callable[[str], bool] = os.path.exists,
 ) -> list[tuple[Facts, Advice]]:
     """Returns the advice for each dataset, in their order.
@@ -48,20 +50,28 @@ def advise(
     Args:
         facts: The datasets.
         memory_nbytes: Bytes of the machine's memory.
+        names: Those of all datasets of the file.
         exists: Whether there is a file of that name, which a command must not name as its output.
     """
     reasons = [(item, _why_anew(item)) for item in facts if len(item.report.shape) > 2]
-    commands = _commands([item for item, reason in reasons if reason], exists)
+    wrong = [item for item, reason in reasons if reason]
+    together = _recordings(wrong, names)
+    commands = _commands([item for item in wrong if id(item) not in together], exists)
     found = []
     for item, reason in reasons:
         report = item.report
-        if reason == "memory" and item.whole_cache_nbytes <= memory_nbytes // 2:
+        if reason and id(item) in together:
+            pattern, nbytes = together[id(item)]
+            size = f" ({size_text(nbytes)}; with --compression lzf, less)" if report.filters else ""
+            command = _repack(item.access.stored.path, 0, [pattern], exists)
+            found.append((item, Advice(_REASONS[reason].format(size), command)))
+        elif reason == "memory" and item.whole_cache_nbytes <= memory_nbytes // 2:
             text = (
                 f"read_ahead_bytes={item.whole_cache_nbytes} decodes each chunk once an epoch, not "
                 f"{report.epoch_amplification:.2g} times"
             )
             found.append((item, Advice(text)))
-        if reason and id(item) in commands:
+        elif reason and id(item) in commands:
             found.append((item, Advice(_REASONS[reason].format(_size(report)), commands[id(item)])))
         if report.num_unwritten_chunks:
             text = (
@@ -132,17 +142,47 @@ def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int
         number = num_outs.get(path, 0)
         num_outs[path] = number + 1
         names = dict.fromkeys(item.access.stored.name.strip("/") for item in members)
-        out = _new_name(path, number, exists)
-        words = ["h5video-data", "repack", _argument(path), _argument(out)]
-        if list(names) != ["X"]:
-            words += [word for name in names for word in _option("--x", name)]
-        commands |= {id(item): shell_words(words) for item in members}
+        command = _repack(path, number, list(names), exists)
+        commands |= {id(item): command for item in members}
     # Of many, none would be followed.
     return {
         id(item): commands[id(item)]
         for item in facts
         if id(item) in commands and num_outs[item.access.stored.path] <= _MAX_COMMANDS
     }
+
+
+def _repack(path: str, number: int, names: Sequence[str], exists: Callable[[str], bool]) -> str:
+    out = _new_name(path, number, exists)
+    words = ["h5video-data", "repack", _argument(path), _argument(out)]
+    if list(names) != ["X"]:
+        words += [word for name in names for word in _option("--x", name)]
+    return shell_words(words)
+
+
+def _recordings(facts: Sequence[Facts], names: Sequence[str]) -> dict[int, tuple[str, int]]:
+    """Finds datasets that differ but for a number in their names: one command stores all anew.
+
+    Returns:
+        By the `id` of each, the pattern that stands for them, and the bytes of all.
+    """
+    families: dict[tuple[str, str], list[Facts]] = {}
+    for item in facts:
+        stored = item.access.stored
+        if stored.name.strip("/") == item.report.name.strip("/"):  # not behind a link
+            families.setdefault((stored.path, _pattern(item.report.name)), []).append(item)
+    found = {}
+    for (_, pattern), members in families.items():
+        expression = "[^/]*".join(map(re.escape, pattern.split("*")))
+        meant = [name for name in names if re.fullmatch(expression, name)]
+        if len(members) > 1 and all(_pattern(name) == pattern for name in meant):
+            nbytes = sum(item.report.nbytes for item in members)
+            found.update({id(item): (pattern, nbytes) for item in members})
+    return found
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "*", name)
 
 
 def _new_name(path: str, number: int, exists: Callable[[str], bool]) -> str:

@@ -33,7 +33,7 @@ border-bottom:1px solid var(--line)}
 .h5v th{color:var(--soft);font-weight:600;white-space:nowrap}.h5v td.n{white-space:nowrap}
 .h5v .bad{color:var(--bad)}.h5v .good{color:var(--good)}.h5v .warn{color:var(--warn)}
 .h5v ul{padding-left:20px;margin:4px 0}.h5v li{margin:6px 0;overflow-wrap:anywhere}
-.h5v .bars{display:grid;grid-template-columns:minmax(60px,max-content) 1fr max-content;gap:4px 10px}
+.h5v .bars{display:grid;grid-template-columns:fit-content(45%) 1fr max-content;gap:4px 10px}
 .h5v .bars span{overflow-wrap:anywhere}
 .h5v .bar{background:var(--bar);height:12px;border-radius:3px;align-self:center;min-width:1px}
 .h5v .bar[data-n="0"]{min-width:0}
@@ -53,17 +53,21 @@ main{max-width:1080px;margin:0 auto;padding:24px 16px}
 
 
 class ChunkMap(NamedTuple):
-    """The first samples of a dataset, and the chunks that hold them."""
+    """Samples of a dataset, spread over all of it, and the chunks that hold them."""
 
     name: str
     num_samples: int
-    """Samples that are drawn."""
+    """Samples of the dataset."""
     num_frames: int
     """Length of the second axis."""
     chunk: tuple[int, int]
     """Samples and frames of a chunk."""
+    firsts: tuple[int, ...]
+    """The first sample of each chunk row that is drawn, ascending."""
     is_written: tuple[bool, ...]
-    """For each chunk row that is drawn, whether any of its chunks was written."""
+    """For each of these, whether any of its chunks was written."""
+    what: str = "sample"
+    """What a row is: a sample, or a frame of a recording."""
 
 
 def report_page(
@@ -125,11 +129,16 @@ def _advice(report: Any) -> str:
     if not report.advice:
         return '<p class="good">Nothing to do: it is stored in a way that trains fast.</p>'
     items = [
-        f"<li><code>{_text(', '.join(item.datasets))}</code>: {_text(item.text)}"
+        f"<li><code>{_text(_listed(item.datasets))}</code>: {_text(item.text)}"
         + (f"<pre>{_text(item.command)}</pre>" if item.command else "")
         for item in report.advice
     ]
     return f"<ul>{'</li>'.join(items)}</li></ul>"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f", and {more} more" if more > 0 else "")
 
 
 def _table(datasets: Sequence[Any]) -> str:
@@ -177,28 +186,38 @@ def _bars(counts: Sequence[tuple[str, int]]) -> str:
 
 def _map(drawn: ChunkMap) -> str:
     """Draws samples from left to right, their frames from top to bottom, and chunks as boxes."""
-    width, height = 640, 120
-    across, down = width / drawn.num_samples, height / max(1, drawn.num_frames)
+    width, height, space = 640, 120, 4
+    count, in_row = len(drawn.firsts), drawn.chunk[0]
+    across, down = width / count, height / max(1, drawn.num_frames)
+    is_whole = count * in_row >= drawn.num_samples
+    marked = count // 2  # the row whose sample is read
     boxes = []
-    for number, first in enumerate(range(0, drawn.num_samples, drawn.chunk[0])):
-        last = min(first + drawn.chunk[0], drawn.num_samples)
-        is_of_first = number == 0
+    for number, first in enumerate(drawn.firsts):
+        left, samples = number * across, min(in_row, drawn.num_samples - first)
         for top in range(0, drawn.num_frames, drawn.chunk[1]):
             bottom = min(top + drawn.chunk[1], drawn.num_frames)
-            fill = "var(--bar)" if is_of_first else "var(--card)"
+            fill = "var(--bar)" if number == marked else "var(--card)"
             dash = "" if drawn.is_written[number] else ' stroke-dasharray="3 3"'
             boxes.append(
-                f'<rect x="{first * across:.1f}" y="{top * down:.1f}" fill="{fill}" '
-                f'width="{(last - first) * across:.1f}" height="{(bottom - top) * down:.1f}" '
-                f'stroke="var(--soft)" fill-opacity="{0.35 if is_of_first else 1}"{dash}/>'
+                f'<rect x="{left:.1f}" y="{top * down:.1f}" fill="{fill}" '
+                f'width="{(across - space * (not is_whole)) * samples / in_row:.1f}" '
+                f'height="{(bottom - top) * down:.1f}" '
+                f'stroke="var(--soft)" fill-opacity="{0.35 if number == marked else 1}"{dash}/>'
             )
-    one = f'<rect x="0" y="0" width="{across:.1f}" height="{height}" fill="none"'
-    one += ' stroke="var(--bad)" stroke-width="3"/>'
+    each = (across - space * (not is_whole)) / in_row
+    read = (min(in_row, drawn.num_samples - drawn.firsts[marked]) - 1) // 2
+    one = f'<rect x="{marked * across + read * each:.1f}" y="0" width="{max(1, each):.1f}" '
+    one += f'height="{height}" fill="none" stroke="var(--bad)" stroke-width="3"/>'
     chunks = -(-drawn.num_frames // drawn.chunk[1])
+    of_rows = -(-drawn.num_samples // in_row)
+    kind, marked_row = drawn.what, drawn.firsts[marked] + read
+    drawn_rows = f"all {drawn.num_samples:,} {kind}s"
+    if not is_whole:
+        drawn_rows = f"{count} of {of_rows:,} rows of chunks, spread over {drawn_rows},"
     text = (
-        f"the first {drawn.num_samples} samples from left to right, {drawn.num_frames} along the "
-        f"second axis from top to bottom. Reading one sample (red) decodes what is blue: {chunks} "
-        f"chunk{'s' * (chunks != 1)}, of {drawn.chunk[0]} sample{'s' * (drawn.chunk[0] != 1)} each."
+        f"{drawn_rows} from left to right, {drawn.num_frames} along the second axis from top to "
+        f"bottom. Reading one {kind} (red, number {marked_row:,}) decodes what is blue: "
+        f"{chunks} chunk{'s' * (chunks != 1)}, of {in_row} {kind}{'s' * (in_row != 1)} each."
     )
     if not all(drawn.is_written):
         text += " Chunks that were never written are dashed."

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from h5video_data.errors import H5VideoError
 from h5video_data.loader import VideoLoader
+from h5video_data.opening import Paths
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.tools.openings import Opening
 
@@ -84,7 +85,7 @@ def probe_datasets(report: FileReport) -> FileReport:
     rates = {}
     for item in chosen:
         arguments = {"x": item.name, "y": None, "read_ahead_bytes": report.read_ahead_bytes}
-        rates[item.name] = _probe(report.path, arguments, PROBE_SECONDS / len(chosen))
+        rates[item.name] = probe_loader(report.path, arguments, PROBE_SECONDS / len(chosen))
     datasets = tuple(
         replace(item, samples_per_second=rates.get(item.name)) for item in report.datasets
     )
@@ -96,16 +97,20 @@ def probe_datasets(report: FileReport) -> FileReport:
 def probe_opening(path: str, opening: Opening, read_ahead_bytes: int | None) -> float | None:
     """Predicts windows per second of a file of recordings."""
     arguments = {**opening.arguments(), "read_ahead_bytes": read_ahead_bytes}
-    return _probe(path, arguments, PROBE_SECONDS)
+    return probe_loader(path, arguments, PROBE_SECONDS)
 
 
-def _probe(path: str, arguments: dict[str, Any], seconds: float) -> float | None:
+def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> float | None:
+    """Predicts samples per second of a loader with these arguments; None: it cannot be opened."""
     options = {"batch_size": BATCH_SIZE, "seed": 0, **arguments}
     try:
         with VideoLoader(path, **options) as loader:
             decodes = _decodes_per_epoch(loader)
             num_samples = loader.num_samples
-        shuffle: Literal["blocks", True] = "blocks" if decodes > 1 else True
+            components = loader._set.components
+        # Also where the cache holds all of them: two seconds may be no more than its filling.
+        has_many = any(access.chunk_rows for item in components for access in item.accesses)
+        shuffle: Literal["blocks", True] = "blocks" if has_many else True
         # A batch of a small set is no smaller than the set.
         options["batch_size"] = min(BATCH_SIZE, num_samples)
         with VideoLoader(path, shuffle=shuffle, **options) as loader:

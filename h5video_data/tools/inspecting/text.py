@@ -120,10 +120,12 @@ def _block(item: Any, is_coloured: bool) -> str:
 
 def amplification_text(item: Any) -> str:
     """Returns how many bytes are decoded for those of a sample."""
-    text = f"{item.read_amplification:.3g} times the bytes of a sample"
-    if item.path == "chunks":
-        text += f"; {item.epoch_amplification:.3g} times in a shuffled epoch, with the cache"
-    return text
+    text = f"{item.read_amplification:.3g} times the bytes of a sample, for it alone"
+    if item.path != "chunks":
+        return text
+    times = f"{item.epoch_amplification:.3g}"
+    often = "once" if times == "1" else f"{times} times"
+    return f"{text}; in a shuffled epoch, with the cache, each chunk {often}"
 
 
 def _table(datasets: Sequence[Any]) -> list[str]:

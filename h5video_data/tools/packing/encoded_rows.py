@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError, PackingError
 from h5video_data.storage.pictures.codecs import PICTURE_CODECS, PictureError, encode_picture
 from h5video_data.tools.inspecting.text import size_text
@@ -118,6 +117,10 @@ class EncodedFrames(list[bytes]):
         return sum(map(len, self))
 
 
+class EncodedChunks(list[tuple[Any, int]]):
+    """Chunks of a row each, encoded: the bytes and the filter mask of each."""
+
+
 @dataclass(frozen=True)
 class Saved:
     """What encoding has saved.
@@ -150,35 +153,6 @@ def sum_of(parts: Sequence[Saved]) -> Saved | None:
         return None
     sums = sum(part.raw_nbytes for part in parts), sum(part.nbytes for part in parts)
     return Saved(parts[0].codec, parts[0].quality, *sums)
-
-
-def checked_encoding(codec: Any, quality: Any, rows: Any, *, compression: Any) -> Encoding | None:
-    """Checks the arguments of these names; None: frames are not encoded.
-
-    Raises:
-        ArgumentError: One is invalid, or given without what it needs.
-    """
-    check_choice("codec", codec, None, *CODECS)
-    check_choice("rows", rows, None, *ROWS)
-    check_whole_number("quality", quality, 1, or_none=True)
-    if codec is None:
-        if quality is not None or rows is not None:
-            raise ArgumentError(
-                '`quality` and `rows` are for codec="jpeg" or codec="png". Received: codec=None, '
-                f"quality={quality!r}, rows={rows!r}"
-            )
-        return None
-    if quality is not None and (codec != "jpeg" or quality > 100):
-        raise ArgumentError(
-            "`quality` is that of a JPEG, from 1 to 100. "
-            f"Received: codec={codec!r}, quality={quality}"
-        )
-    if compression is not None:
-        raise ArgumentError(
-            "Encoded frames are not compressed again. "
-            f"Received: codec={codec!r}, compression={compression!r}"
-        )
-    return Encoding(codec, int(quality or DEFAULT_QUALITY), rows or ROWS[0])
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:

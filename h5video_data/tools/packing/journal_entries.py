@@ -11,16 +11,17 @@ import numpy as np
 
 from .clip_rules import ClipRule
 from .decoding import Decoded
-from .row_files import Entry
+from .partial_files import Entry
 from .sources import Sources
 
 
 def too_short(decoded: Decoded, rule: ClipRule) -> str:
     """Returns why a video that was decoded has no clip."""
     count = len(decoded.times)
+    frames = f"{count} frame{'s' * (count != 1)}"
     if count >= rule.clip_span or not count:
-        return f"has no clip between start and end: it has {count} frames"
-    return f"is too short: it has {count} frames, and a clip spans {rule.clip_span}"
+        return f"has no clip between start and end: it has {frames}"
+    return f"is too short: it has {frames}, and a clip spans {rule.clip_span}"
 
 
 def entry_of(number: int, decoded: Decoded, *, is_recording: bool) -> Entry:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from h5video_data.arguments import check_choice, check_whole_number, is_whole_number
+from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError
 
 from .clip_rules import SHORT, ClipRule
 from .fitting import FITS, FrameForm
+from .output_arguments import checked_size
 
 
 def checked_rule(
@@ -33,14 +33,7 @@ def checked_rule(
     check_whole_number("clips_per_video", clips_per_video, 1)
     check_choice("fit", fit, *FITS)
     check_choice("short", short, *SHORT)
-    if not (
-        isinstance(size, Sequence)
-        and len(size) == 2
-        and all(is_whole_number(item) and item > 0 for item in size)
-    ):
-        raise ArgumentError(
-            f"`size` must be (rows, columns), whole numbers of pixels. Received: size={size!r}"
-        )
+    size = checked_size("size", size)
     is_number = isinstance(frame_rate, (int, float, np.integer, np.floating))
     if frame_rate is not None and not (is_number and 0 < frame_rate < math.inf):
         raise ArgumentError(
@@ -67,8 +60,7 @@ def checked_rule(
         short=short,
         frame_rate=None if frame_rate is None else float(frame_rate),
     )
-    rows, columns = map(int, size)
-    return rule, FrameForm((rows, columns), fit)
+    return rule, FrameForm(size, fit)
 
 
 def settings_of(rule: ClipRule, form: FrameForm) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,7 @@ def read_table(table: Path, *, has_classes: bool, parts_are_videos: bool) -> Sou
 
 def _rows(table: Path) -> tuple[list[_Row], list[str]]:
     if table.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet as parquet
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"pyarrow reads Parquet files, and cannot be imported ({error}). "
-                "Install it with: pip install pyarrow"
-            ) from error
-        read = parquet.read_table(table)
-        rows = [{key: _text(value) for key, value in row.items()} for row in read.to_pylist()]
-        return rows, list(read.column_names)
+        return _parquet_rows(table)
     # Names of files may be of any bytes.
     with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",")
@@ -103,8 +95,32 @@ def _rows(table: Path) -> tuple[list[_Row], list[str]]:
     return [dict(zip(columns, line, strict=True)) for line in stripped], columns
 
 
+def _parquet_rows(table: Path) -> tuple[list[_Row], list[str]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"pyarrow reads Parquet files, and cannot be imported ({error}). "
+            "Install it with: pip install pyarrow"
+        ) from error
+    try:
+        read = parquet.ParquetFile(table).read()
+    except pa.ArrowException as error:
+        raise FileFormatError(f"{table} cannot be read as a Parquet file: {error}") from error
+    # pandas stores the index of a DataFrame as a column.
+    columns = [name for name in read.column_names if not name.startswith("__index_level_")]
+    rows = read.select(columns).to_pylist()
+    return [{name: _text(value) for name, value in row.items()} for row in rows], columns
+
+
 def _text(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    """Returns a value of a Parquet file as it would be in a CSV file."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():  # class numbers, with some missing
+        return str(int(value))
+    return (os.fsdecode(value) if isinstance(value, bytes) else str(value)).strip()
 
 
 def _classes(table: Path, labels: list[str]) -> tuple[tuple[str, ...], list[int]]:

@@ -19,6 +19,7 @@ from .png import data_url, encode_png
 
 _GAP = 4  # pixels between frames
 _INK, _PAPER, _WRONG = (32, 32, 32), (255, 255, 255), (176, 0, 32)
+_ON_ANY_PAPER = (128, 128, 128)  # between frames of a page, which may be light or dark
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,8 @@ class ClipGrid:
         for cell in self.cells:
             frames = cell.frames
             if not is_moving:
-                frames = _in_a_row(frames[spread(len(frames), self._num_frames)])[np.newaxis]
+                frames = frames[spread(len(frames), self._num_frames)]
+                frames = _in_a_row(frames, _ON_ANY_PAPER)[np.newaxis]
             mark = "&#10007; " if cell.is_wrong else ""
             text = html.escape(cell.caption)
             style = "margin:0;min-width:0;max-width:100%"
@@ -129,8 +131,8 @@ class ClipGrid:
         return np.pad(np.concatenate(sheet), ((0, 0), (_GAP, _GAP), (0, 0)), constant_values=255)
 
 
-def _in_a_row(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    gap = np.full((frames.shape[1], _GAP, 3), _PAPER, np.uint8)
+def _in_a_row(frames: NDArray[np.uint8], paper: tuple[int, int, int] = _PAPER) -> NDArray[np.uint8]:
+    gap = np.full((frames.shape[1], _GAP, 3), paper, np.uint8)
     pieces = [piece for frame in frames for piece in (frame, gap)]
     return np.concatenate(pieces[:-1], axis=1)
 

@@ -1,42 +1,39 @@
-"""Copies and compares values with the types that they are stored with.
-
-NumPy's strings are padded with nulls. Many programs write null-terminated strings instead; if one
-fills its size, HDF5 replaces its last letter with the terminator when it comes from NumPy. So
-values are copied as the bytes that are stored, and through NumPy's types only where these are
-equivalent.
-"""
+"""Copies and compares datasets and attributes, by HDF5 or by the bytes of their values."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from h5video_data.errors import ReadError
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.layout import dtype_name
 from h5video_data.storage.values import Values
 
-# Values are copied and compared in pieces of about this many bytes, and those of variable length,
-# whose bytes are stored elsewhere, this many at a time.
-PIECE_BYTES = 2 << 20
-PIECE_OBJECTS = 4096
+from .stored_bytes import (
+    ValueForm,
+    form_of,
+    moves,
+    read_piece,
+    reading,
+    reason_of,
+    same_values,
+    shape_of,
+    spaces_of,
+)
+
 # HDF5's chunk cache, which holds the chunks that two pieces share.
 CACHE_BYTES = 64 << 20
 # Deflate decodes one byte to at most this many.
 _MAX_RATIO = 1032
-
-# A part of an array: a slice for each axis, with a start and a stop.
-_Piece = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -57,26 +54,12 @@ class SkipError(Exception):
 
 
 @contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Raises a ReadError for errors of h5py."""
-    try:
-        yield
-    except HDF5_ERRORS as error:
-        raise ReadError(f"{what} cannot be read: {reason_of(error)}") from error
-
-
-@contextlib.contextmanager
 def skipping(reason: str = "cannot be read") -> Iterator[None]:
     """Raises a SkipError for errors of h5py."""
     try:
         yield
     except HDF5_ERRORS as error:
         raise SkipError(f"{reason}: {reason_of(error)}") from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Returns the message of an error; `str` of a KeyError has it in quotes."""
-    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def identity(item: Any) -> Any:
@@ -160,7 +143,7 @@ def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
     with reading(dataset_location(dataset)):
         plist, space = dataset.id.get_create_plist(), dataset.id.get_space()
         stored_type = dataset.id.get_type().copy()
-        shape = _shape(dataset, num_rows)
+        shape = shape_of(dataset, num_rows)
         if dataset.chunks is None:
             # A contiguous dataset cannot grow.
             space = h5py.h5s.create_simple(shape) if shape else space
@@ -220,10 +203,10 @@ def copy_rows(
     """
     stored = Values(source, None if rows is None else max((run.stop for run in rows), default=0))
     with reading(dataset_location(source)):
-        form = _form(source.id.get_type())
-    for piece, moved in _moves(source, form.dtype, begin, rows):
-        values = _read(source, piece, form, stored)
-        target.id.write(*_spaces(target, moved), values, form.in_memory)
+        form = form_of(source.id.get_type())
+    for piece, moved in moves(source, form.dtype, begin, rows):
+        values = read_piece(source, piece, form, stored)
+        target.id.write(*spaces_of(target, moved), values, form.in_memory)
     stored.check_files()
 
 
@@ -232,10 +215,10 @@ def same_rows(
 ) -> bool:
     """Tells if the rows that `copy_rows` copied are the same, byte by byte."""
     with reading(dataset_location(source)):
-        form = _form(source.id.get_type(), is_read_only=True)
+        form = form_of(source.id.get_type(), is_read_only=True)
     return all(
-        _same(_read(source, piece, form), _read(target, moved, form))
-        for piece, moved in _moves(source, form.dtype, begin, rows)
+        same_values(read_piece(source, piece, form), read_piece(target, moved, form))
+        for piece, moved in moves(source, form.dtype, begin, rows)
     )
 
 
@@ -270,7 +253,7 @@ def copy_attribute(source: Any, target: Any, name: bytes) -> None:
         attribute = h5py.h5a.open(source, name)
         stored_type, space = attribute.get_type(), attribute.get_space()
         check_copyable(stored_type)
-        form = _form(stored_type)
+        form = form_of(stored_type)
         values = _attribute_values(attribute, form)
     new = h5py.h5a.create(target, name, stored_type.copy(), space)
     if values is not None:
@@ -282,121 +265,13 @@ def same_attribute(source: Any, target: Any, name: bytes) -> bool:
     old, new = h5py.h5a.open(source, name), h5py.h5a.open(target, name)
     if not old.get_type().equal(new.get_type()) or old.shape != new.shape:
         return False
-    form = _form(old.get_type(), is_read_only=True)
-    return _same(_attribute_values(old, form), _attribute_values(new, form))
+    form = form_of(old.get_type(), is_read_only=True)
+    return same_values(_attribute_values(old, form), _attribute_values(new, form))
 
 
-def _attribute_values(attribute: Any, form: _Form) -> NDArray[Any] | None:
+def _attribute_values(attribute: Any, form: ValueForm) -> NDArray[Any] | None:
     if attribute.shape is None:
         return None
     values = np.zeros(attribute.shape, form.dtype)
     attribute.read(values, mtype=form.in_memory)
     return values
-
-
-# Values
-
-
-class _Form(NamedTuple):
-    """The NumPy and the HDF5 type that values have in memory."""
-
-    dtype: np.dtype[Any]
-    in_memory: Any
-
-
-def _form(stored_type: Any, *, is_read_only: bool = False) -> _Form:
-    """Chooses the form in which to read values of an HDF5 type, and write them unless read-only."""
-    try:
-        dtype = stored_type.dtype
-    except HDF5_ERRORS:  # h5py has no such type
-        if stored_type.detect_class(h5py.h5t.VLEN):
-            raise
-        dtype = np.dtype("V1")
-    # Values of variable length come as objects, which can be compared, and which h5py frees.
-    if dtype.hasobject and (is_read_only or _is_exact(dtype, stored_type)):
-        return _Form(dtype, h5py.h5t.py_create(dtype))
-    # For others of variable length, HDF5's own pointers are copied, and h5py does not free what
-    # they point to: a loss of memory, but not of letters.
-    return _Form(np.dtype((np.void, stored_type.get_size())), stored_type)
-
-
-def _is_exact(dtype: np.dtype[Any], stored_type: Any) -> bool:
-    """Tells if h5py writes the objects that it reads with the same HDF5 type."""
-    if not h5py.h5t.py_create(dtype, logical=True).equal(stored_type):
-        return False
-    if not stored_type.detect_class(h5py.h5t.VLEN):  # strings, which are a class of their own
-        return True
-    # h5py (3.14) does not swap the bytes of numbers.
-    item = h5py.check_vlen_dtype(dtype)
-    return item is not None and np.dtype(item).isnative and not np.dtype(item).hasobject
-
-
-def _shape(dataset: Any, num_rows: int | None) -> Any:
-    """Returns the shape of a dataset's first rows; None: of all of it."""
-    return dataset.shape if num_rows is None else (num_rows, *dataset.shape[1:])
-
-
-def _pieces(shape: tuple[int, ...] | None, dtype: np.dtype[Any]) -> Iterator[_Piece]:
-    """Cuts an array into pieces, in row-major order."""
-    if shape is None or 0 in shape:
-        return
-    most = PIECE_OBJECTS if dtype.hasobject else max(1, PIECE_BYTES // dtype.itemsize)
-    sizes = list(shape)
-    for axis in range(len(shape)):
-        sizes[axis] = max(1, min(shape[axis], most // math.prod(shape[axis + 1 :])))
-        if sizes[axis] > 1:
-            break
-    yield from itertools.product(
-        *(
-            [slice(start, min(start + size, length)) for start in range(0, length, size)]
-            for length, size in zip(shape, sizes, strict=True)
-        )
-    )
-
-
-def _moves(
-    source: Any, dtype: np.dtype[Any], begin: int, rows: Sequence[range] | None
-) -> Iterator[tuple[_Piece, _Piece]]:
-    """Yields pieces of rows, and where they are to be, from row `begin`."""
-    if rows is None:
-        yield from ((piece, _shifted(piece, begin)) for piece in _pieces(source.shape, dtype))
-        return
-    for run in rows:
-        for piece in _pieces((len(run), *source.shape[1:]), dtype):
-            yield _shifted(piece, run.start), _shifted(piece, begin)
-        begin += len(run)
-
-
-def _shifted(piece: _Piece, num_rows: int) -> _Piece:
-    rows = [slice(item.start + num_rows, item.stop + num_rows) for item in piece[:1]]
-    return (*rows, *piece[1:])
-
-
-def _read(dataset: Any, piece: _Piece, form: _Form, stored: Values | None = None) -> NDArray[Any]:
-    with stored.reading(piece) if stored and piece else reading(dataset_location(dataset)):
-        values = np.zeros([item.stop - item.start for item in piece], form.dtype)
-        dataset.id.read(*_spaces(dataset, piece), values, form.in_memory)
-    return values
-
-
-def _spaces(dataset: Any, piece: _Piece) -> tuple[Any, Any]:
-    """Returns the data spaces of a piece, in memory and in the dataset."""
-    if not piece:
-        return h5py.h5s.ALL, h5py.h5s.ALL
-    size = tuple(item.stop - item.start for item in piece)
-    space = dataset.id.get_space()
-    space.select_hyperslab(tuple(item.start for item in piece), size)
-    return h5py.h5s.create_simple(size), space
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Compares arrays byte by byte (NaN, -0.0), and the objects in them likewise."""
-    if not isinstance(one, np.ndarray):
-        return bool(one == other)
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    if one.dtype.names and one.dtype.hasobject:
-        return all(_same(one[name], other[name]) for name in one.dtype.names)
-    if one.dtype.hasobject:
-        return all(map(_same, one.ravel(), other.ravel()))
-    return bool(one.tobytes() == other.tobytes())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.arguments import check_choice, is_whole_number
+from h5video_data.arguments import check_choice
 from h5video_data.errors import ArgumentError, RepackingError
 from h5video_data.video_set import Component
 
@@ -33,13 +33,6 @@ class SampleForm:
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, None, "uint8")
-        size = self.image_size
-        is_pair = isinstance(size, (tuple, list)) and len(size) == 2
-        if size is not None and not (is_pair and all(is_whole_number(n) and n > 0 for n in size)):
-            raise ArgumentError(
-                "`image_size` must be (rows, columns), whole numbers of pixels. "
-                f"Received: image_size={size!r}"
-            )
         if self.scale is not None and self.dtype is None:
             raise ArgumentError(
                 f'`scale` is for dtype="uint8" alone. Received: scale={self.scale!r}, dtype=None'

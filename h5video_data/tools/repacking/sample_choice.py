@@ -13,9 +13,8 @@ from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.opening import Paths
 from h5video_data.sampling.split_indices import chosen_samples
 from h5video_data.splits import SampleIndices, SplitBy, split_samples
+from h5video_data.tools.inspection import inspect
 from h5video_data.video_set import VideoSet
-
-from .inspection import inspect
 
 _SUBSETS = ("training", "validation")
 

@@ -28,11 +28,11 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
 from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import row_bytes
+from h5video_data.tools.atomic_file import check_not_read, with_progress
+from h5video_data.tools.packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
+from h5video_data.tools.packing.row_files import RowFile
 
-from .atomic_file import check_not_read, with_progress
 from .copy_others import OtherItems
-from .packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
-from .packing.row_files import RowFile
 from .transfer import SkippedItem
 
 # Frames are handed on in pieces of so many.
@@ -81,6 +81,12 @@ def repack_frames(
     check_not_read(out, paths)
     recordings = [found for file in paths for found in _recordings(file, names)]
     first = _read(recordings[0].path, recordings[0].found[0][:1])[0][0]
+    if first.ndim > 3:
+        raise ArgumentError(
+            f"{recordings[0].path}: {recordings[0].found[0][0]!r} is a recording already, of shape "
+            f"{first.shape}, no frame: leave out `layout`, and each keeps its name. "
+            f"Received: layout='recordings', x={list(names)!r}"
+        )
     if encoding is not None:
         encoding.check(names[0], first.shape, first.dtype)
     stats = [os.stat(file) for file in paths]

@@ -21,10 +21,11 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_rows import Decode, Decoding, StoredPictures, read_row, row_bytes
 from h5video_data.storage.values import Values
+from h5video_data.tools.packing.encoded_rows import LENGTHS, Encoding
 from h5video_data.video_set import VideoSet
 
-from .packing.encoded_rows import LENGTHS, Encoding
 from .sample_forms import SampleForm
+from .sample_layout import SampleLayout
 
 # The number of samples that are compared with the source; fewer, but at least two, if HDF5 would
 # have to decode more bytes than this for them.
@@ -54,17 +55,14 @@ def lengths_of_pictures(video_set: VideoSet) -> dict[str, str]:
 
 
 def signature_of(
-    video_set: VideoSet,
-    form: SampleForm,
-    samples: NDArray[np.int64],
-    encoding: Encoding | None = None,
+    video_set: VideoSet, form: SampleForm, samples: NDArray[np.int64], layout: SampleLayout
 ) -> list[Any]:
-    """Returns what the rows of a new file depend on, for a `RowFile`."""
+    """Returns what the samples of a new file depend on, for a `PartialFile`."""
     components = video_set.components
     files = sorted({(path, str(identity)) for item in components for path, identity in item.files})
-    codec = None if encoding is None else (encoding.codec, encoding.quality)
-    settings = [str(item) for item in (__version__, form, codec, video_set.counts.tolist())]
-    return [settings, [item.name for item in components], zlib.crc32(samples.tobytes()), files]
+    settings = [str(item) for item in (__version__, form, video_set.counts.tolist())]
+    names = [item.name for item in components]
+    return [settings, layout.signature, names, zlib.crc32(samples.tobytes()), files]
 
 
 def rows_of_files(

@@ -15,21 +15,20 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import (
     ArgumentError,
-    DatasetNotFoundError,
-    FileFormatError,
     MissingFilterError,
     ReadError,
     RepackingError,
 )
-from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
+from h5video_data.storage.attributes import SAMPLE_COUNT
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
-from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes
+from h5video_data.tools.inspection import size_text
 from h5video_data.video_set import Component, VideoSet
 
 from . import transfer
-from .inspection import size_text
 from .links import moved_link
-from .stored_samples import rows_of_files
+from .sample_rows import SampleRows, shown
+from .stored_bytes import reason_of
 from .transfer import SkippedItem
 
 # A dataset most of whose values are not stored is written out if they take no more bytes than the
@@ -83,19 +82,7 @@ class Copier:
         self._layouts = layouts
         self._left_out = {name_bytes(n).strip(b"/"): why for n, why in left_out.items()}
         self._most_nbytes = max(SPARSE_BYTES, video_set.num_samples * video_set.sample_nbytes)
-        # Rows of the datasets of samples in each file, in use or not.
-        self._lengths = [part.shape[0] for part in video_set.components[0].parts]
-        self._num_samples = len(samples)
-        # Path, rows, first row in the new file, and rows that are copied, of each file.
-        starts, runs = rows_of_files(video_set, samples)
-        self._rows = list(zip(video_set.paths, self._lengths, starts, runs, strict=False))
-        self._rows_differ = self._lengths != [self._num_samples]
-        # Whether some are left out before the last one: then, rows are no longer those of samples.
-        self._is_gapped = self._num_samples > 0 and samples[-1] >= self._num_samples
-        found = read_sample_count(source, video_set.components[0].name, self._lengths[0])
-        self._group = name_bytes(name_text(found.group))
-        # Without the attribute, all rows count, and one of the root would count other groups' too.
-        self._has_count = found.is_given or found.group != "/"
+        self._rows = SampleRows(video_set, source, target, samples)
         self._components: dict[h5py.Dataset, list[Component]] = {}
         for component in video_set.components:
             dataset = find_dataset(source, component.name)
@@ -136,17 +123,18 @@ class Copier:
                 f"{component.name!r} is in a group of another file, {component.parts[0].path}: "
                 f"repack that file. Received: x={component.name!r}"
             )
-        counted = self._target[self._group]
-        if self._has_count and (self._rows_differ or SAMPLE_COUNT not in counted.attrs):
-            counted.attrs[SAMPLE_COUNT] = self._num_samples
-            names = self._attributes[self._copies[transfer.identity(self._source[self._group].id)]]
+        counted = self._target[self._rows.group]
+        if self._rows.has_count and (self._rows.differ or SAMPLE_COUNT not in counted.attrs):
+            counted.attrs[SAMPLE_COUNT] = self._rows.num_samples
+            old = self._copies[transfer.identity(self._source[self._rows.group].id)]
+            names = self._attributes[old]
             names[:] = [name for name in names if name != SAMPLE_COUNT.encode()]
         reason = "does not hold a value for each sample; the first file's is used"
         for path in self._set.paths[1:]:
             with open_file(path) as file:
                 for where in (b"/" + name_bytes(name) for name in dataset_names(file)):
                     if where not in self._joined:
-                        self._skip(f"dataset {_shown(where)} of {path}", reason)
+                        self._skip(f"dataset {shown(where)} of {path}", reason)
 
     def _skip(self, name: str, reason: str) -> None:
         self.skipped.append(SkippedItem(name, reason))
@@ -163,7 +151,7 @@ class Copier:
         """Copies what is in a group; returns the groups in it, whose members are not copied yet."""
         names: list[bytes] = []
         groups = []
-        with self._skipping(f"something in {_shown(path)}"), transfer.skipping("cannot be listed"):
+        with self._skipping(f"something in {shown(path)}"), transfer.skipping("cannot be listed"):
             order = transfer.order(source.get_create_plist().get_link_creation_order())
             if path == b"/" and order == h5py.h5.INDEX_CRT_ORDER:
                 self._skip("the order in which '/' was filled", "is that of names in the new file")
@@ -171,7 +159,7 @@ class Copier:
         for name in names:
             where, link = posixpath.join(path, name), transfer.link_properties(name)
             key = new = None
-            with self._skipping(f"link {_shown(where)}"), transfer.skipping("cannot be opened"):
+            with self._skipping(f"link {shown(where)}"), transfer.skipping("cannot be opened"):
                 item = self._copy_link(source, target, name, where, link)
                 key = None if item is None else transfer.identity(item)
             if key is None:
@@ -180,7 +168,7 @@ class Copier:
                 target.links.create_hard(name, self._target["/"].id, self._copies[key], link)
                 continue
             is_dataset = isinstance(item, h5py.h5d.DatasetID)
-            with self._skipping(f"{'dataset' if is_dataset else 'object'} {_shown(where)}"):
+            with self._skipping(f"{'dataset' if is_dataset else 'object'} {shown(where)}"):
                 if reason := self._left_out.get(where.strip(b"/")):
                     raise transfer.SkipError(reason)
                 if is_dataset:
@@ -208,7 +196,7 @@ class Copier:
                 item = h5py.h5o.open(source, name)
                 if isinstance(item, h5py.h5d.DatasetID):
                     dataset = h5py.Dataset(item)
-                    if dataset in self._components or self._has_other_rows(dataset, path):
+                    if dataset in self._components or self._rows.change(dataset, path):
                         return item
             filename, where = source.links.get_val(name)
             folder = os.path.dirname(os.path.abspath(self._target.filename))
@@ -218,24 +206,14 @@ class Copier:
             raise transfer.SkipError("is of a kind that only its writer knows")
         return None
 
-    def _has_other_rows(self, dataset: h5py.Dataset, path: bytes) -> bool:
-        """Tells if rows of a dataset are left out or joined."""
-        has_rows = bool(dataset.shape) and dataset.shape[0] == self._lengths[0]
-        return self._rows_differ and self._is_counted(path) and has_rows
-
-    def _is_counted(self, path: bytes) -> bool:
-        """Tells if a dataset is not in a group beside the one that is counted, with its samples."""
-        group = posixpath.dirname(path)
-        return posixpath.commonpath([group, self._group]) in (group, self._group)
-
     def _copy_dataset(self, item: Any, target: Any, name: bytes, path: bytes, link: Any) -> Any:
         """Copies a dataset without its attributes; a component's, without its values."""
         dataset = h5py.Dataset(item)
         with transfer.skipping():
             components = self._components.get(dataset, [])
-            is_joined = not components and self._has_other_rows(dataset, path)
+            is_joined = not components and self._rows.change(dataset, path)
         if not (components or is_joined):
-            self._check_no_values_of_samples(dataset, path)
+            self._rows.check_not_of(dataset, path)
         with transfer.skipping():
             transfer.check_copyable(item.get_type())
             is_copyable = self._is_copied_by_hdf5 and not (components or is_joined)
@@ -252,98 +230,40 @@ class Copier:
             layout = dict(self._layouts.get(components[0].name, {}))
             sample_shape = layout.pop("shape", components[0].sample_shape)
             dtype = layout.pop("dtype", components[0].dtype)
-            shape = (self._num_samples, *sample_shape)
+            shape = (self._rows.num_samples, *sample_shape)
             new = layout.pop("made", None)
             if new is None:
                 new = self._target.create_dataset(None, shape, dtype, **layout)
             self.new_datasets.update({component.name: new for component in components})
         else:
-            new = self._join(dataset, path) if is_joined else self._copy_values(dataset)
+            join = self._rows.join if is_joined else self._copy_values
+            new = join(dataset, path)
             self._datasets.append(path)
         if components or is_joined:
             self._joined.add(path)
         h5py.h5o.link(new.id, target, name, link)
         return new.id
 
-    def _check_no_values_of_samples(self, dataset: h5py.Dataset, path: bytes) -> None:
-        """Raises a FileFormatError if a dataset seems to have a value for each sample after all.
-
-        Of several files, the values of the first one would be taken for those of all samples.
-        """
-        group = posixpath.dirname(path)
-        count = int(self._set.counts[0])
-        if self._is_gapped and self._is_counted(path) and dataset.shape:
-            num_rows = dataset.shape[0]
-            if num_rows == count or (num_rows > count and path.endswith(b"/Y")):
-                raise FileFormatError(
-                    f"{self._set.paths[0]}: {_shown(path)} must have as many rows as "
-                    f"{self._set.components[0].name!r} has, {self._lengths[0]}, or none for each "
-                    f"sample, to choose from. Received: {num_rows} rows"
-                )
-        beside_x = posixpath.dirname(name_bytes(self._set.components[0].name).strip(b"/"))
-        if len(self._rows) == 1 or not dataset.shape or group.strip(b"/") != beside_x:
-            return
-        for file_path, length, _, _ in self._rows[1:]:
-            with self._opened(file_path) as file:
-                found: tuple[int, ...] = ()
-                with contextlib.suppress(DatasetNotFoundError):
-                    found = find_dataset(file, name_text(path)).shape or ()
-            is_longer = dataset.shape[0] > self._lengths[0]
-            if found and (found[0] == length or (is_longer and path.endswith(b"/Y"))):
-                raise FileFormatError(
-                    f"{_shown(path)} must have as many rows as there are samples, in all files or "
-                    "in none. If the first rows are those of the samples, set the attribute "
-                    "`sample_count`; if they are not, rename it. Received: "
-                    f"{dataset.shape[0]} rows and {self._lengths[0]} samples in "
-                    f"{self._set.paths[0]}, {found[0]} and {length} in {file_path}"
-                )
-
-    def _copy_values(self, dataset: h5py.Dataset) -> h5py.Dataset:
+    def _copy_values(self, dataset: h5py.Dataset, _: bytes) -> h5py.Dataset:
         """Copies a dataset by reading and writing its values."""
         with transfer.skipping():
             new = transfer.make_like(dataset, self._target)
         try:
             transfer.copy_rows(dataset, new)
         except (MissingFilterError, ReadError) as error:
-            reason = transfer.reason_of(error.__cause__ or error)
+            reason = reason_of(error.__cause__ or error)
             raise transfer.SkipError(f"cannot be read: {reason}") from error
         return new
-
-    def _join(self, dataset: h5py.Dataset, path: bytes) -> h5py.Dataset:
-        """Copies the rows of the samples in use, of all files."""
-        new = transfer.make_like(dataset, self._target, self._num_samples)
-        for file_path, length, begin, rows in self._rows:
-            with self._opened(file_path) as file:
-                part = find_dataset(file, name_text(path))
-                with transfer.reading(f"{file_path}: dataset {_shown(path)}"):
-                    is_alike = part.id.get_type().equal(dataset.id.get_type())
-                if part.shape != (length, *dataset.shape[1:]) or not is_alike:
-                    raise FileFormatError(
-                        f"{_shown(path)} must have the same type and shape in all files, and as "
-                        "many rows as there are samples. Received: "
-                        f"{transfer.type_name(dataset)} of shape {dataset.shape} in "
-                        f"{self._set.paths[0]}, {transfer.type_name(part)} of shape {part.shape} "
-                        f"in {file_path}, which has {length} samples"
-                    )
-                transfer.copy_rows(part, new, begin, rows)
-        return new
-
-    def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.File]:
-        # If a dataset whose fill value has a variable length is opened through one file twice,
-        # closing one of the two leaves the other with a dangling pointer (HDF5 1.14.6).
-        if os.path.samefile(path, self._source.filename):
-            return contextlib.nullcontext(self._source)
-        return open_file(path, rdcc_nbytes=transfer.CACHE_BYTES)
 
     def _copy_attributes(self, source: Any, target: Any, path: bytes) -> None:
         names: list[bytes] = []
         copied = self._attributes[path] = []
-        what = f"some or all attributes of {_shown(path)}"
+        what = f"some or all attributes of {shown(path)}"
         with self._skipping(what), transfer.skipping("cannot be listed"):
             order = transfer.order(source.get_create_plist().get_attr_creation_order())
             h5py.h5a.iterate(source, names.append, index_type=order)
         for name in names:
-            with self._skipping(f"attribute {_shown(name)} of {_shown(path)}"):
+            with self._skipping(f"attribute {shown(name)} of {shown(path)}"):
                 transfer.copy_attribute(source, target, name)
                 copied.append(name)
 
@@ -373,21 +293,17 @@ class Copier:
                 items = h5py.h5o.open(self._source.id, path), h5py.h5o.open(new.id, path)
                 for name in names:
                     if not transfer.same_attribute(*items, name):
-                        yield f"attribute {_shown(name)} of {_shown(path)}"
+                        yield f"attribute {shown(name)} of {shown(path)}"
         for path in self._datasets:
             if not self._is_same(path, self._source[path], new[path]):
-                yield f"dataset {_shown(path)}"
+                yield f"dataset {shown(path)}"
 
     def _is_same(self, path: bytes, old: h5py.Dataset, new: h5py.Dataset) -> bool:
         new.id.get_create_plist()  # raises an error if it is damaged
         if not old.id.get_type().equal(new.id.get_type()):
             return False
         if path in self._joined:
-            for file_path, _, begin, rows in self._rows:
-                with self._opened(file_path) as file:
-                    if not transfer.same_rows(file[path], new, begin, rows):
-                        return False
-            return len(new) == self._num_samples
+            return self._rows.are_joined(path, new)
         if old.shape != new.shape:
             return False
         if old.chunks is not None and not transfer.has_variable_length(old.id.get_type()):
@@ -399,8 +315,3 @@ class Copier:
         if transfer.is_sparse(old, self._most_nbytes):
             return old.chunks is None  # nothing of it is stored
         return transfer.same_rows(old, new)
-
-
-def _shown(name: bytes) -> str:
-    """Returns a name in a file, quoted for a message."""
-    return repr(name.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,74 @@
+"""Repacks a file in processes that are killed at random moments, and compares the results.
+
+python repack_killed_script.py FOLDER SEED ARGUMENTS: `FOLDER/a.h5`, by the JSON of the arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import h5py
+
+import h5video_data as h5v
+from h5video_data.tools.repacking import sample_batches
+
+NUM_KILLS = 12
+
+
+def contents(path):
+    with h5py.File(path) as file:
+        found = {}
+        file.visititems(lambda name, item: found.update({name: of_item(item)}))
+        return found, {name: str(value) for name, value in file.attrs.items()}
+
+
+def of_item(item):
+    if not isinstance(item, h5py.Dataset):
+        return None
+    if item.dtype.hasobject:
+        return [bytes(value) for value in item[()]]
+    return item.dtype.str, item.shape, item.chunks, item[()].tobytes()
+
+
+def main(folder, seed, arguments):
+    # Small batches: there are many moments at which something is half done.
+    sample_batches.BATCH_BYTES = 1 << 16
+    rng = random.Random(seed)
+    whole = folder / "whole"
+    whole.mkdir()
+    begin = time.perf_counter()
+    h5v.repack(folder / "a.h5", whole / "b.h5", **arguments)
+    seconds = time.perf_counter() - begin
+    expected = {path.name: contents(path) for path in whole.iterdir()}
+    out = folder / "out"
+    out.mkdir()
+    done = [0]
+    for _ in range(NUM_KILLS):
+        pid = os.fork()
+        if not pid:
+            h5v.repack(folder / "a.h5", out / "b.h5", **arguments)
+            os._exit(0)
+        time.sleep(rng.uniform(0, 0.7 * seconds))
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        for path in out.iterdir():
+            if ".partial" not in path.name:
+                assert contents(path) == expected[path.name], path
+        journals = [path.read_text().count("\n") for path in out.glob("*.journal")]
+        done.append(sum(journals))
+        if status == 0:  # it was complete before
+            break
+    h5v.repack(folder / "a.h5", out / "b.h5", **arguments, overwrite=status == 0)
+    assert sorted(path.name for path in out.iterdir()) == sorted(expected)
+    for path in out.iterdir():
+        assert contents(path) == expected[path.name], path
+    print(json.dumps({"most lines of journals": max(done)}))
+
+
+main(Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from repack_helpers import GZIP, files_in, noise
+
+from h5video_data.reading import chunk_decoder
+from h5video_data.testing import SAMPLE_SHAPE
+from h5video_data.tools.cli import main
+from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking import estimates
+
+
+@pytest.fixture
+def path(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(
+            "X", data=noise((400, *SAMPLE_SHAPE)), chunks=(20, *SAMPLE_SHAPE), **GZIP
+        )
+    return tmp_path / "a.h5"
+
+
+def test_each_chunk_of_many_samples_is_decoded_once(path, monkeypatch):
+    decode_chunk, decoded, probed = chunk_decoder.decode_chunk, [], []
+
+    def count(*arguments):
+        decoded.append(1)
+        decode_chunk(*arguments)
+
+    monkeypatch.setattr(chunk_decoder, "decode_chunk", count)
+    monkeypatch.setattr(estimates, "probe_loader", lambda *_: probed.append(len(decoded)) or 100.0)
+    monkeypatch.setattr(estimates, "SAMPLED_BYTES", 5 * 20 * 768)
+    estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
+    assert probed == [5, 5]  # before either: five chunks, of 20 samples each
+    assert estimate.nbytes == 400 * 768
+    assert (estimate.samples_per_second, estimate.old_samples_per_second) == (100.0, 100.0)
+    assert files_in(path.parent) == ["a.h5"]
+
+
+def test_time_grows_with_the_samples_not_with_what_is_opened():
+    # A first batch that took 10 s, as files are opened and threads start; then 0.5 s each.
+    assert estimates._seconds([(10.0, 20), (10.5, 20), (11.0, 20)]) == pytest.approx(1 / 40)
+    assert estimates._seconds([(10.0, 20)]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("count", "run", "expected"),
+    [(7, 1, [0, 7]), (400, 20, [0, 400]), (100_000, 20, [0, 100_000])],
+)
+def test_samples_that_are_looked_at(monkeypatch, count, run, expected):
+    class Set:
+        num_samples = count
+        components = ()
+
+    class Item:
+        row_nbytes = 1 << 15
+
+    Set.components = (Item,)
+    monkeypatch.setattr(estimates, "rows_per_chunk", lambda _: run)
+    found = estimates.some_samples(Set)
+    assert len(np.unique(found)) == len(found)
+    assert len(found) * Item.row_nbytes <= estimates.SAMPLED_BYTES
+    assert (found[0], found[-1] < expected[1]) == (expected[0], True)
+    assert len(found) == min(count, (2048 // (16 * run)) * 16 * run) if count > 2048 else count
+    starts = np.flatnonzero(np.diff(found, prepend=-2) > 1)
+    assert (found[starts] % run == 0).all()
+
+
+def test_the_speed_that_is_expected(path, capsys):
+    arguments = ["repack", str(path), str(path.with_name("b.h5")), "--dry-run"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "and would be read at about " in printed
+    assert " samples/s (now " in printed
+    estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
+    # Chunks of 20 samples are decoded for one of them each.
+    assert estimate.samples_per_second > estimate.old_samples_per_second
