@@ -62,7 +62,7 @@ def test_the_order_is_not_copied(video_set, monkeypatch):
     orders = []
     monkeypatch.setattr(
         "h5video_data.epoch_order.checked_positions",
-        lambda *arguments: orders.append(np.arange(NUM)[::-1].copy()) or orders[-1],
+        lambda *_: orders.append(np.arange(NUM)[::-1].copy()) or orders[-1],
     )
     plan = order_of(video_set).plan(0, used=3, batches_per_bundle=1)
     assert plan.order.base is orders[-1]  # there may be a hundred million samples
