@@ -105,7 +105,7 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
 
     dataset.id.chunk_iter(collect)
     flush()
-    if file.file.userblock_size:
+    if file.userblock_nbytes:
         offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)
     _check_ranges(dataset, file.identity.num_bytes, offsets, sizes)
     return offsets, sizes, masks

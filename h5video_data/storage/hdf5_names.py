@@ -133,11 +133,12 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
         dataset: The dataset.
         opened_by: The name in that file by which it was opened, if that is known.
     """
-    if opened_by is not None and name_text(dataset.name) == f"/{opened_by.strip('/')}":
-        return name_text(dataset.name)
+    name = name_text(dataset.name)
+    if opened_by is not None and name == f"/{opened_by.strip('/')}":
+        return name
     # If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
     # which is one of another file.
-    name, file = name_text(dataset.name), dataset.file
+    file = dataset.file
     with contextlib.suppress(*HDF5_ERRORS):
         if open_item(file, name) == dataset:
             return name

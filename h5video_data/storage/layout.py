@@ -168,14 +168,18 @@ def _describe(
         raise FileFormatError(
             f"{location_in(file.path, dataset)} is {kind}. Its first axis must be the samples."
         )
-    stored_type, plist = dataset.id.get_type(), dataset.id.get_create_plist()
+    stored_type = dataset.id.get_type()
     dtype, file_dtype, inner_shape, type_obstacle = (
         _Type(element[0].newbyteorder("="), *element)
         if element
         else _type_of(dataset, stored_type, file)
     )
-    # External storage is contiguous to HDF5.
-    storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
+    plist, storage = None, "contiguous"
+    # What has an offset is contiguous; in a file with a userblock, HDF5 reports one in any case.
+    if file.userblock_nbytes or dataset.id.get_offset() is None:
+        plist = dataset.id.get_create_plist()
+        # External storage is contiguous to HDF5.
+        storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
     chunks, chunk_shape = _NO_CHUNKS, None
     if storage == "contiguous":
         chunks = _contiguous(dataset, stored_type, file)
@@ -191,7 +195,7 @@ def _describe(
         file_dtype=file_dtype,
         storage=storage,
         chunk_shape=chunk_shape,
-        filters=_filters(plist),
+        filters=() if plist is None else _filters(plist),
         fill_value=chunks.fill_value,
         offsets=chunks.offsets,
         sizes=chunks.sizes,
@@ -242,7 +246,6 @@ _NO_MASKS.flags.writeable = False
 
 def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
     offset, stored_nbytes = dataset.id.get_offset(), dataset.id.get_storage_size()
-    # In a file with a userblock, HDF5 reports an offset in any case.
     if offset is None or not stored_nbytes:
         return _Chunks(obstacle="no values were written to it yet")
     nbytes = math.prod(dataset.shape) * stored_type.get_size()
