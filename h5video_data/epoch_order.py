@@ -144,6 +144,8 @@ class EpochOrder:
         whole = self._positions(epoch)
         if not self._uses_all:
             whole = self.sample_indices[whole]
+        elif self.sampler is self._options.shuffle:
+            whole = whole.copy()  # its array may change
         order = whole[used:][positions]
         earlier = earlier_uses(whole) if self._may_repeat else None
         if earlier is not None:

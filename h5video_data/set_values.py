@@ -15,8 +15,9 @@ from .sampling.clip_lengths import ClipLengths, check_lengths
 from .sampling.clips import Clip
 from .sampling.split_indices import squeeze_column
 from .storage.attributes import read_sample_count
-from .storage.file_handles import FileHandle
-from .storage.file_identity import FileIdentity, absolute_path
+from .storage.descriptors import open_descriptor, with_free_descriptors
+from .storage.file_handles import Descriptor, FileHandle
+from .storage.file_identity import FileIdentity, ObjectPath, absolute_path, check_identity
 from .storage.hdf5_files import handle_of, open_file
 from .storage.hdf5_names import find_dataset
 from .storage.layout import StoredArray
@@ -42,23 +43,59 @@ def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArr
     found: list[NDArray[Any]] = []
     pairs = zip(parts, counts, strict=True)
     # A file that has thousands of parts is opened once.
-    for (path, identity), of_file in itertools.groupby(
+    for (path, identity), group in itertools.groupby(
         pairs, key=lambda pair: (pair[0].path, pair[0].identity)
     ):
-        with open_file(path, identity) as file:
-            handle = handle_of(file)
-            for part, count in of_file:
-                values = _read_contiguous(handle, part, count)
-                if values is None:
-                    stored = Values(find_dataset(file, part.name), count, part)
-                    values = stored.read(slice(0, count))
-                found.append(values.astype(part.dtype, copy=False))
+        of_file = [*group]
+        values = _read_without_hdf5(path, identity, of_file)
+        if values is None:
+            with open_file(path, identity) as file:
+                handle = handle_of(file)
+                values = [_read_part(file, handle, part, count) for part, count in of_file]
+        found += values
     return found
+
+
+def _read_without_hdf5(
+    path: str, identity: FileIdentity, parts: Sequence[tuple[StoredArray, int]]
+) -> list[NDArray[Any]] | None:
+    """Reads contiguous parts of a file, which HDF5 takes long to open; None: only HDF5 can."""
+    if isinstance(path, ObjectPath) or not all(map(_is_plain, (part for part, _ in parts))):
+        return None
+    # If a pipe has taken the file's place, opening it would wait for somebody to write to it.
+    check_identity(path, identity)
+    fd = with_free_descriptors(open_descriptor)(path)
+    try:
+        handle = Descriptor(path, fd)
+        handle.check(identity)
+        found = [_read_contiguous(handle, part, count) for part, count in parts]
+        handle.check(identity)
+    finally:
+        os.close(fd)
+    values = [
+        item.astype(part.dtype, copy=False)
+        for item, (part, _) in zip(found, parts, strict=True)
+        if item is not None
+    ]
+    return values if len(values) == len(parts) else None
+
+
+def _read_part(file: Any, handle: FileHandle, part: StoredArray, count: int) -> NDArray[Any]:
+    """Reads the first rows of a part of an open file."""
+    values = _read_contiguous(handle, part, count)
+    if values is None:
+        values = Values(find_dataset(file, part.name), count, part).read(slice(0, count))
+    return values.astype(part.dtype, copy=False)
+
+
+def _is_plain(part: StoredArray) -> bool:
+    """Whether its bytes lie in the file one after another, as they are."""
+    return part.storage == "contiguous" and part.obstacle is None
 
 
 def _read_contiguous(handle: FileHandle, part: StoredArray, count: int) -> NDArray[Any] | None:
     """Reads the first rows of a contiguous part; None: only h5py can, or says what is wrong."""
-    if part.storage != "contiguous" or part.obstacle is not None:
+    if not _is_plain(part):
         return None
     values = np.empty((count, *part.shape[1:]), part.file_dtype)
     target = values.reshape(-1).view(np.uint8)

@@ -13,7 +13,13 @@ from .errors import ArgumentError, H5VideoError
 from .opening import Paths, open_video_set
 from .opening.items import Labels, Names
 from .opening.recording_values import check_not_drawn, values_of_samples
-from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
+from .sampling.split_indices import (
+    chosen_samples,
+    split_indices,
+    split_runs,
+    squeeze_column,
+    strata,
+)
 from .sampling.windows import Windows
 from .set_values import component_values, is_same_dataset, read_values
 from .storage.picture_rows import Decoding
@@ -85,6 +91,12 @@ def split_set(
 ) -> Sides:
     """Splits the samples of an open set: `split_samples` without the opening."""
     check_one_rule(split_by, stratify_by)
+    is_plain = split_by is None or (isinstance(split_by, str) and split_by == "recording")
+    if video_set.windows is not None and indices is None and is_plain and stratify_by is None:
+        # Without arrays of all windows, of which there may be a hundred million.
+        index = video_set.windows.index
+        lengths = np.diff(index.anchors.run_stops, prepend=0)
+        return split_runs(index.run_recordings, lengths, validation_split, seed=seed)
     chosen = chosen_samples(indices, video_set.num_samples)
     # Which samples come on which side depends on the choice, not on its order.
     in_order = np.sort(chosen)

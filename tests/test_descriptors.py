@@ -16,7 +16,7 @@ from h5video_data.errors import (
 from h5video_data.storage import system
 from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
 from h5video_data.storage.os_errors import unavailable
-from h5video_data.testing import write_video_file
+from h5video_data.testing import write_recordings, write_video_file
 
 
 def test_as_many_are_kept_as_there_are_descriptors_for(monkeypatch):
@@ -80,3 +80,38 @@ def test_more_files_than_descriptors(tmp_path, options):
     run = [sys.executable, "-c", FEW]
     done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.stdout == f"{[(480, {})] * 3}\n", done.stderr
+
+
+FEW_OF_RECORDINGS = """
+import os, re, resource
+import h5py, numpy as np
+import h5video_data as h5v
+from h5video_data.testing import recording_values
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+windows = h5v.Windows({"image": 2}, range(3))
+x = {"image": "observations/images/top", "action": "action"}
+loader = h5v.VideoLoader("episode_*.hdf5", x=x, y="action", windows=windows, batch_size=60, seed=0)
+found, opened = set(), 0
+for _, numbers, (image, action, actions) in loader.batches():
+    opened = max(opened, len(os.listdir("/proc/self/fd")))
+    for i, place in enumerate(loader.describe_samples(numbers)):
+        number = int(re.search(r"episode_([0-9]+)", place.path)[1])
+        rows = place.row + np.arange(3)
+        of_actions = recording_values(number, rows, (4,), np.float32)
+        assert (image[i] == recording_values(number, rows[:2], image[i].shape[1:])).all()
+        assert (actions[i] == of_actions).all() and (action[i] == of_actions[0]).all()
+        found.add((number, place.row))
+print(len(found), opened < 256)
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="lists descriptors")
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 8, 8, 3), "compression": "gzip"}])
+def test_more_recordings_than_descriptors(tmp_path, options):
+    lengths = [3 + i % 4 for i in range(400)]
+    write_recordings(tmp_path, lengths, layout="files", frame_shape=(8, 8, 3), **options)
+    env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
+    run = [sys.executable, "-c", FEW_OF_RECORDINGS]
+    done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.stdout == f"{sum(lengths) - 2 * 400} True\n", done.stderr

@@ -43,6 +43,31 @@ def test_what_was_used_is_left_out(video_set):
     assert order.is_used_up(NUM)
 
 
+def test_a_sampler_may_use_its_array_again(video_set):
+    class InPlace:
+        def __init__(self):
+            self.positions = np.arange(NUM)
+
+        def epoch(self, epoch):
+            self.positions[:] = np.roll(np.arange(NUM), epoch)
+            return self.positions
+
+    order = order_of(video_set, shuffle=InPlace())
+    first, second = (order.plan(epoch, used=0, batches_per_bundle=1).order for epoch in (1, 2))
+    assert first.tolist() == np.roll(np.arange(NUM), 1).tolist()
+    assert second.tolist() == np.roll(np.arange(NUM), 2).tolist()
+
+
+def test_the_order_is_not_copied(video_set, monkeypatch):
+    orders = []
+    monkeypatch.setattr(
+        "h5video_data.epoch_order.checked_positions",
+        lambda *_: orders.append(np.arange(NUM)[::-1].copy()) or orders[-1],
+    )
+    plan = order_of(video_set).plan(0, used=3, batches_per_bundle=1)
+    assert plan.order.base is orders[-1]  # there may be a hundred million samples
+
+
 def test_without_the_remainder_the_end_comes_earlier(video_set):
     order = order_of(video_set, drop_remainder=True)
     assert (order.num_batches, order.is_batch_size_static) == (4, True)

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from picture_rows_helpers import PICTURE_SCHEMAS
 
 import h5video_data as h5v
 from h5video_data.storage.pictures.codecs import encode_picture
@@ -72,3 +73,29 @@ def test_a_dataset_without_a_whole_picture_is_a_problem(tmp_path):
     report = h5v.inspect(path)
     assert report.datasets[0].path == "none"
     assert "no row that was looked at is a whole picture" in report.problems[0]
+
+
+CALLS = {
+    "aloha_compressed": 'x="observations/images/cam_high", y="action", {}, decode="image"',
+    "robotwin": 'x="observation/head_camera/rgb", y=None, {}',
+    "rdt_compressed": 'x="observations/images/cam_high", y="action", {}',
+    "resnets_3d": 'x="video", y=None, {}',
+    "minari": 'x="*/observations/pixels", y=None, {}',
+    "robonet": None,  # a dataset a frame
+    "sleap": 'x="*/video", y=None, {}',
+    "sleap_io": 'x="*/video", y=None, {}, decode="image"',
+}
+
+
+@pytest.mark.parametrize("name", PICTURE_SCHEMAS)
+def test_files_of_public_projects(tmp_path, name):
+    path = PICTURE_SCHEMAS[name](tmp_path).paths[0]
+    call = h5v.inspect(path).call
+    if CALLS[name] is None:
+        assert call is None
+        return
+    arguments = CALLS[name].format("windows=h5v.Windows(16)")
+    assert call == f'h5v.video_dataset_from_hdf5("{path}", {arguments})'
+    loader = eval(call.replace("video_dataset_from_hdf5", "VideoLoader"), {"h5v": h5v})
+    x = next(iter(loader))
+    assert (x[0] if isinstance(x, tuple) else x).shape[1:4] == (16, 24, 32)

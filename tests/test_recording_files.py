@@ -181,21 +181,34 @@ def test_each_dataset_is_opened_few_times(tmp_path, monkeypatch):
         for i in range(200):
             file[f"e/{i}/obs/frames"] = np.zeros((3, 64, 64), np.uint8)
             file[f"e/{i}/action"] = np.zeros((3, 2), np.float32)
+            file[f"e/{i}"].attrs["task"] = "lift"
     opened, at_once = 0, []
-    original = h5py.Group.__getitem__
+    original = h5py.h5o.open
 
-    def counted(group, name):
+    def counted(*args, **kwargs):
         nonlocal opened
         opened += 1
         if opened % 100 == 0:
             at_once.append(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_DATASET))
-        return original(group, name)
+        return original(*args, **kwargs)
 
-    monkeypatch.setattr(h5py.Group, "__getitem__", counted)
+    monkeypatch.setattr(h5py.h5o, "open", counted)  # h5py calls this for every object
     loader = VideoLoader(path, x="e/*/obs/frames", y="e/*/action", windows=2)
-    # Each of the two is opened to find it, and to describe it.
-    assert opened <= 4 * 200 + 20
+    assert 2 * 200 <= opened <= 2 * 200 + 20
     assert max(at_once) <= 10
     opened = 0
     next(iter(loader))
-    assert opened <= 200 + 20  # the actions, which are kept
+    assert opened <= 20  # the actions, which are kept, are read without HDF5
+    opened = 0
+    VideoLoader(path, x="e/*/obs/frames", y="@task", windows=2)
+    assert 2 * 200 <= opened <= 2 * 200 + 20
+
+
+def test_recordings_that_only_one_name_has(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(3000):
+            file[f"e/{i}/frames"] = [0]
+            file[f"e/{i + 3}/action"] = [0]
+    with pytest.raises(FileFormatError, match="3000 and 3000; 6 in one of them alone"):
+        VideoLoader(path, x="e/*/frames", y="e/*/action", windows=1)

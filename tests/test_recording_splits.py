@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -136,3 +138,29 @@ def test_windows_as_a_number_of_frames(tmp_path):
     for one, other in zip(*sides, strict=True):
         np.testing.assert_array_equal(one, other)
     assert [len(side) for side in sides[0]] == [8, 8]
+
+
+def test_many_windows_take_memory_for_their_numbers_alone(tmp_path):
+    path, count = tmp_path / "a.h5", 1_000_000
+    with h5py.File(path, "w") as file:
+        file.create_dataset("frames", (count, 2, 2), "u1", fillvalue=1)
+        file["length"] = np.full(100, count // 100)
+    options = {"x": "frames", "y": None, "windows": Windows(1, bounds="length")}
+    options |= {"read_ahead_bytes": 1 << 20}
+    # With an array of int64 for all windows, 8 bytes each, a side of a split and a mask.
+    for arguments, per_window in (
+        ({"seed": 0}, 3 * 8),
+        ({"seed": 0, "shuffle": False}, 3 * 8),
+        ({**SPLIT, "subset": "training"}, 4 * 8),
+    ):
+        tracemalloc.start()
+        try:
+            loader = VideoLoader(path, **options, **arguments)
+            state = loader.state_dict(epoch=0, step=3)
+            next(iter(loader))
+            loader.load_state_dict(state)
+            next(iter(loader))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < per_window * count + (12 << 20)

@@ -8,7 +8,7 @@ import pytest
 from schema_helpers import SCHEMAS, STACKED, values
 
 import h5video_data as h5v
-from h5video_data import VideoLoader, Windows
+from h5video_data import VideoLoader, Windows, samplers
 from h5video_data.errors import FileFormatError
 
 OFFSETS = (0, 2, 4)
@@ -192,6 +192,34 @@ def test_trajectories(tmp_path):
             for name, found in (("density", density), ("velocity", velocity)):
                 want = written.recordings[x[name]][number][8:13]
                 np.testing.assert_array_equal(found, want)
+
+
+def test_many_parts_of_each_trajectory(tmp_path):
+    written = SCHEMAS["the_well"](tmp_path)
+    recordings = written.recordings["t0_fields/density"]
+    count = len(recordings) * (21 - 4)
+    shuffle = samplers.WeightedSampler(np.ones(len(recordings)), num_samples=count, seed=0)
+    arguments = {"x": "t0_fields/density", "y": None, "clip": h5v.Clip(5, axis=0)}
+    with VideoLoader(written.paths, **arguments, shuffle=shuffle, seed=0) as loader:
+        drawn = set()
+        for epoch in range(40):
+            found = [
+                (number, x)
+                for _, numbers, (batch,) in loader.batches()
+                for number, x in zip(numbers.tolist(), batch, strict=True)
+            ]
+            assert len(found) == count
+            for number, x in found:
+                parts = np.lib.stride_tricks.sliding_window_view(recordings[number], 5, axis=0)
+                (first,) = np.flatnonzero((np.moveaxis(parts, -1, 1) == x).all(axis=(1, 2, 3)))
+                drawn.add((number, int(first)))
+            if not epoch:
+                assert count / 2 < len(drawn) < count  # others in each use, with replacement
+        assert len(drawn) == count  # every window comes
+        expected = [x for _, x in found]
+        loader.load_state_dict(loader.state_dict(epoch=39, step=1))
+        rest = np.concatenate([batch for _, _, (batch,) in loader.batches()])
+        np.testing.assert_array_equal(rest, expected[32:])
 
 
 def test_stacked_clips(tmp_path):

@@ -10,6 +10,7 @@ from h5video_data.sampling.split_indices import (
     chosen_samples,
     class_numbers,
     split_indices,
+    split_runs,
     strata,
 )
 
@@ -155,3 +156,25 @@ def test_classes_may_be_any_values(values):
 def test_what_names_no_classes(values, message):
     with pytest.raises(ArgumentError, match=message):
         strata(values)
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9)), min_size=2, max_size=30).filter(
+        lambda runs: len({number for number, _ in runs}) > 1
+    ),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.none() | st.integers(0, 99),
+)
+def test_a_split_of_runs_is_that_of_all_their_samples(runs, fraction, seed):
+    ids, lengths = np.array(runs).T
+    of_samples = np.repeat(ids, lengths)
+    expected = split_indices(len(of_samples), fraction, seed=seed, ids=of_samples)
+    found = split_runs(ids, lengths, fraction, seed=seed)
+    for side, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(side, wanted)
+        assert side.dtype == np.int64
+
+
+def test_a_split_of_runs_of_one_id():
+    with pytest.raises(ArgumentError, match=r"ids or more\. Received: 1 in 7 samples"):
+        split_runs(np.array([4, 4]), np.array([3, 4]), 0.5)

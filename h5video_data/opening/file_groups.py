@@ -15,7 +15,7 @@ from h5video_data.errors import (
 from h5video_data.set_values import place_of, rows_in_use
 from h5video_data.storage.attributes import read_class_names, read_sample_count
 from h5video_data.storage.file_identity import FileIdentity, absolute_path
-from h5video_data.storage.hdf5_files import file_identity, open_file, path_of
+from h5video_data.storage.hdf5_files import OpenedFile, open_file, path_of
 from h5video_data.storage.hdf5_names import find_dataset, own_name
 from h5video_data.storage.layout import describe
 from h5video_data.storage.paths import expand_beside, other_file_hint
@@ -118,9 +118,9 @@ def _open(path: str, names: Mapping[str, str], items: Items, decoding: Decoding)
     """Opens a file, checks that its datasets fit together, and closes it again."""
     x = items.element[0]
     with open_file(path) as file:
-        identity = file_identity(file)
+        opened = OpenedFile.of(file)
         parts = tuple(
-            described(file, dataset, decoding, is_label=name in items.labels)
+            described(opened, dataset, decoding, is_label=name in items.labels)
             for name, dataset in names.items()
         )
         found = read_sample_count(file, next(iter(names.values())), parts[0].shape[0])
@@ -133,23 +133,23 @@ def _open(path: str, names: Mapping[str, str], items: Items, decoding: Decoding)
         )
         class_names = read_class_names(file)
     count, is_given = found.num_samples, found.is_given
-    return File(path, identity, parts, count, is_given, class_names)
+    return File(path, opened.identity, parts, count, is_given, class_names)
 
 
-def described(file: Any, name: str, decoding: Decoding, *, is_label: bool) -> Stored:
+def described(file: OpenedFile, name: str, decoding: Decoding, *, is_label: bool) -> Stored:
     """Describes a dataset, in the file itself or in one that a link leads to."""
     try:
-        dataset = find_dataset(file, name)
+        dataset = find_dataset(file.file, name)
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{error}{other_file_hint(name)}") from None
     return described_dataset(file, dataset, name, decoding, is_label=is_label)
 
 
 def described_dataset(
-    file: Any, dataset: Any, name: str, decoding: Decoding, *, is_label: bool
+    file: OpenedFile, dataset: Any, name: str, decoding: Decoding, *, is_label: bool
 ) -> Stored:
     """Describes a dataset that was opened by a name in a file, as `described` does."""
-    if dataset.file == file:
+    if file.holds(dataset):
         return _described_here(dataset, decoding, is_label=is_label, opened_by=name, file=file)
     path, linked_name = path_of(dataset.file), own_name(dataset)
     # Opened anew, for HDF5 does not compare what it opens by itself before it and after.
@@ -164,7 +164,7 @@ def _described_here(
     *,
     is_label: bool,
     opened_by: str | None = None,
-    file: Any = None,
+    file: OpenedFile | None = None,
 ) -> Stored:
     pictures = describe_pictures(dataset, decoding, opened_by)
     if pictures is not None:

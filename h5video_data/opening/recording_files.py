@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +18,16 @@ from h5video_data.storage.attributes import (
     read_sample_count,
 )
 from h5video_data.storage.file_identity import FileIdentity
-from h5video_data.storage.hdf5_files import file_identity, open_file, path_of
+from h5video_data.storage.hdf5_files import OpenedFile, open_file, path_of
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import StoredArray
-from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
+from h5video_data.storage.name_patterns import Found, Match, is_pattern, matching_datasets
 from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_pictures
-from h5video_data.storage.strings import as_text, is_strings, picture_hint
-from h5video_data.storage.values import Values
+from h5video_data.storage.strings import is_strings
 
 from .file_groups import described_dataset
 from .fitting import Stored
-
-# Bounds, and values of recordings, are read whole.
-MAX_VALUES_NBYTES = 1 << 30
+from .small_values import joined_values, small_values
 
 
 @dataclass(eq=False)
@@ -40,7 +36,7 @@ class RecordingFile:
 
     path: str
     identity: FileIdentity
-    matches: list[Match]
+    matches: list[Match] = field(default_factory=list)
     """For each part, what the `*` of its name stand for; one part without any."""
     parts: dict[str, list[StoredArray]] = field(default_factory=dict)
     """By name, how the datasets are stored that have the rows of the recordings."""
@@ -82,20 +78,17 @@ def read_file(
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
     with open_file(path) as file:
-        found = {name: _located(file, name) for name in names if name[0] != "@"}
-        first = names[0]
-        matches = [*found[first]]
-        for name, by_match in found.items():
-            _check_matches(path, first, matches, name, [*by_match])
-        read = RecordingFile(path, file_identity(file), matches)
-        located = {name: [by_match[m] for m in by_match] for name, by_match in found.items()}
-        read.parts[first] = [
-            _rows_of(file, find_dataset(file, n), n, decoding) for n in located[first]
-        ]
+        opened, first = OpenedFile.of(file), names[0]
+        located: dict[str, list[str]] = {first: []}
+        read = RecordingFile(path, opened.identity, parts={first: []})
+        for match, item, dataset in _datasets(file, first):
+            read.matches.append(match)
+            located[first].append(item)
+            read.parts[first].append(_rows_of(opened, dataset, item, decoding))
         lengths = [part.shape[0] for part in read.parts[first]]
         in_use = _rows_in_use(file, first, located[first], lengths)
         used = lengths if bounds else _rows_in_use_of_each(file, first, located[first], lengths)
-        read.edges = _edges(file, bounds, matches, used, in_use)
+        read.edges = _edges(file, bounds, read.matches, used, in_use)
         counts = [len(edges) - 1 for edges in read.edges]
         for name in names[1:]:
             if name[0] == "@":
@@ -104,7 +97,9 @@ def read_file(
                 )
                 continue
             may_be_text = name in labels - windowed
-            num_rows, parts, is_text = _shaped(file, located[name], lengths, may_be_text, decoding)
+            shaped = _shaped(opened, name, lengths, may_be_text, decoding)
+            located[name], num_rows, parts, is_text = shaped[1:]
+            _check_matches(path, first, read.matches, name, shaped.matches)
             is_rows = num_rows == lengths
             is_each = [1 if n is None else n for n in num_rows] in (counts, [sum(counts)])
             if name in windowed and not is_rows:
@@ -125,31 +120,39 @@ def read_file(
     return read
 
 
+class _Shaped(NamedTuple):
+    """The datasets of a name."""
+
+    matches: list[Match]
+    names: list[str]
+    num_rows: list[int | None]
+    """The rows of each, None for a scalar."""
+    parts: list[StoredArray]
+    """How they are stored, as far as they may have the rows of the frames."""
+    is_text: bool
+    """Whether some are strings."""
+
+
 def _shaped(
-    file: Any,
-    names: Sequence[str],
-    lengths: Sequence[int],
-    may_be_text: bool,
-    decoding: Decoding,
-) -> tuple[list[int | None], list[StoredArray], bool]:
-    """Opens the datasets of a name, one at a time: open ones take memory.
+    file: OpenedFile, name: str, lengths: Sequence[int], may_be_text: bool, decoding: Decoding
+) -> _Shaped:
+    """Looks at the datasets of a name.
 
     Args:
         file: The file.
-        names: Their names.
+        name: The name.
         lengths: Rows of each of the datasets of frames.
         may_be_text: Whether they may be strings.
         decoding: Which of them are decoded as pictures.
-
-    Returns:
-        The rows of each, None for a scalar; how they are stored, as far as they may have the rows
-        of the frames; and whether some are strings.
     """
+    matches: list[Match] = []
+    names: list[str] = []
     num_rows: list[int | None] = []
     parts: list[StoredArray] = []
     is_text, may_fit = False, True
-    for name in names:
-        dataset = find_dataset(file, name)
+    for match, item, dataset in _datasets(file.file, name):
+        matches.append(match)
+        names.append(item)
         num_rows.append(dataset.shape[0] if dataset.shape else None)
         is_text = is_text or (
             may_be_text and is_strings(dataset) and not holds_pictures(dataset, decoding)
@@ -157,18 +160,21 @@ def _shaped(
         here = len(num_rows) - 1
         may_fit = may_fit and here < len(lengths) and num_rows[here] == lengths[here]
         if may_fit and not is_text:
-            parts.append(_rows_of(file, dataset, name, decoding))
-    return num_rows, parts, is_text
+            parts.append(_rows_of(file, dataset, item, decoding))
+    return _Shaped(matches, names, num_rows, parts, is_text)
 
 
-def _located(file: Any, name: str) -> Mapping[Match, str]:
-    """Returns the datasets that a name stands for."""
+def _datasets(file: Any, name: str) -> Iterator[Found]:
+    """Opens the datasets that a name stands for, one at a time: open ones take memory."""
     if not is_pattern(file, name):
-        return {(): name}
-    found = matching_names(file, name)
-    if not found:
+        yield (), name, find_dataset(file, name)
+        return
+    is_any = False
+    for found in matching_datasets(file, name):
+        is_any = True
+        yield found
+    if not is_any:
         raise DatasetNotFoundError(f"{path_of(file)}: no dataset matches {name!r}.")
-    return found
 
 
 def _check_matches(
@@ -182,7 +188,8 @@ def _check_matches(
             f"{path}: {name!r} stands for {len(found)} datasets, and {first!r} for one: `*` must "
             "stand for the same recordings in both."
         )
-    odd = [m for m in (*expected, *found) if (m in expected) != (m in found)]
+    in_one = {*expected} ^ {*found}
+    odd = [match for match in (*expected, *found) if match in in_one]
     raise FileFormatError(
         f"{path}: `*` must stand for the same recordings in {first!r} and {name!r}. Received: "
         f"{len(expected)} and {len(found)}; {len(odd)} in one of them alone, such as "
@@ -190,7 +197,7 @@ def _check_matches(
     )
 
 
-def _rows_of(file: Any, dataset: Any, name: str, decoding: Decoding) -> StoredArray:
+def _rows_of(file: OpenedFile, dataset: Any, name: str, decoding: Decoding) -> StoredArray:
     stored: Stored = described_dataset(file, dataset, name, decoding, is_label=False)
     if not isinstance(stored, StoredArray):  # strings are read as values of recordings alone
         raise FileFormatError(f"{stored.path}: {name!r} must hold numbers. Received: strings")
@@ -252,7 +259,7 @@ def _edges(
             )
         return [np.array([0, length], np.int64) for length in lengths]
     kind, name = bounds
-    located = _located(file, name)
+    located = {match: item for match, item, _ in _datasets(file, name)}
     if [*located] != matches:
         raise FileFormatError(
             f"{path_of(file)}: the bounds {name!r} must be there for each of the {len(matches)} "
@@ -283,19 +290,6 @@ def _edges(
     )
 
 
-def small_values(file: Any, name: str) -> NDArray[Any]:
-    """Reads a small dataset whole, a scalar as one value."""
-    dataset = find_dataset(file, name)
-    nbytes = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
-    if nbytes > MAX_VALUES_NBYTES:
-        raise FileFormatError(
-            f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
-        )
-    if not dataset.shape:
-        return np.asarray(dataset[()]).reshape(1)
-    return np.asarray(Values(dataset, dataset.shape[0]).read(slice(0, dataset.shape[0])))
-
-
 def _attributes(
     file: Any, names: Sequence[str], item: str, counts: Sequence[int], *, is_label: bool
 ) -> NDArray[Any]:
@@ -319,57 +313,10 @@ def _attributes(
     return joined_values(path_of(file), item, found, is_label=is_label)
 
 
-def joined_values(
-    path: str, name: str, found: Sequence[NDArray[Any]], *, is_label: bool
-) -> NDArray[Any]:
-    """Joins values of recordings that must be alike: numbers, or strings as objects."""
-    for item in found:
-        if item.dtype.kind == "V":
-            raise FileFormatError(
-                f"{path}: the values of {name!r} {_no_values(item[:1].tobytes())}"
-            )
-    kinds = {(item.shape[1:], item.dtype.kind in "biufc") for item in found}
-    if len(kinds) > 1:
-        received = {f"{'numbers' if n else 'strings'} of shape {shape}" for shape, n in kinds}
-        raise FileFormatError(
-            f"{path}: the values of {name!r} must be alike, of the same shape for all recordings. "
-            f"Received: {', '.join(sorted(received))}"
-        )
-    values = np.concatenate(found)
-    if values.dtype.kind not in "biufc" and not is_label:
-        raise FileFormatError(
-            f"{path}: the values of {name!r} must be numbers: strings are read as y alone, as "
-            f"class numbers. Received: {values.dtype}"
-        )
-    return _texts(path, name, values)
-
-
 def _above(name: str) -> Iterator[str]:
     pieces = [piece for piece in name.split("/") if piece]
     for depth in range(len(pieces), -1, -1):
         yield "/" + "/".join(pieces[:depth])
-
-
-def _texts(path: str, name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """Returns strings as objects of `str`, and numbers in native byte order."""
-    if values.dtype.kind in "biufc":
-        return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    texts = np.empty(values.size, object)
-    for number, value in enumerate(values.ravel().tolist()):
-        if not isinstance(value, (str, bytes)):
-            found = _no_values(value.tobytes() if isinstance(value, np.ndarray) else b"", value)
-            raise FileFormatError(f"{path}: the values of {name!r} {found}")
-        if hint := picture_hint(value):
-            raise FileFormatError(f"{path}: the values of {name!r} are {hint}")
-        texts[number] = as_text(value)
-    return texts.reshape(values.shape)
-
-
-def _no_values(data: bytes, value: Any = "other bytes") -> str:
-    """Returns what is wrong with values that are neither numbers nor strings."""
-    if hint := picture_hint(data):
-        return f"are {hint}"
-    return f"must be numbers or strings. Received: {value!r}"
 
 
 def _unequal(

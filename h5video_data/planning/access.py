@@ -28,7 +28,7 @@ MEMORY_BYTES = 32 << 20
 MANY_SAMPLES = 10_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Access:
     """The way that one dataset of one file is read.
 

@@ -13,6 +13,7 @@ Everything else that has a chunk table is decoded by chunk rows: see `chunk_rows
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,7 @@ class ReadPlan:
         return len(self.offsets)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class RowPlanner:
     """Plans the reading of samples of one dataset, or of a clip of each.
 
@@ -183,21 +184,51 @@ class RowPlanner:
 def row_planner(stored: StoredArray) -> RowPlanner | str:
     """The planner of a dataset, or what stands in the way, as text for a person."""
     if stored.chunk_shape is None:
-        return RowPlanner(stored, np.array([0]), np.array([stored.row_nbytes]))
+        return RowPlanner(stored, *_one_piece(stored.row_nbytes))
     if stored.chunk_shape[0] != 1 and stored.filters:
         return f"its chunks hold {stored.chunk_shape[0]} samples each"
     shape, chunk = stored.shape[1:], stored.chunk_shape[1:]
     if not chunk:
-        return RowPlanner(stored, np.array([0]), np.array([stored.dtype.itemsize]))
+        return RowPlanner(stored, *_one_piece(stored.dtype.itemsize))
     # Chunks of length 1 along the leading axes, then one axis cut anywhere, then whole axes.
     axis = next((i for i, length in enumerate(chunk[:-1]) if length != 1), len(chunk) - 1)
     if chunk[axis + 1 :] != shape[axis + 1 :]:
         return f"its chunks of {stored.chunk_shape} cut through the rows of a sample"
     inner = math.prod(shape[axis + 1 :]) * stored.dtype.itemsize
-    cuts = np.arange(0, shape[axis], chunk[axis])
-    ends = np.minimum(cuts + chunk[axis], shape[axis])
-    blocks = (np.arange(math.prod(shape[:axis])) * shape[axis])[:, np.newaxis]
-    return RowPlanner(stored, (inner * (blocks + cuts)).ravel(), (inner * (blocks + ends)).ravel())
+    return RowPlanner(stored, *_pieces(math.prod(shape[:axis]), shape[axis], chunk[axis], inner))
+
+
+# All parts of a set have rows of one shape, and there may be many parts.
+
+
+@functools.lru_cache(8)
+def _one_piece(nbytes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns where the one piece of a row begins and ends, in bytes."""
+    return _read_only(np.zeros(1, np.int64)), _read_only(np.array([nbytes], np.int64))
+
+
+@functools.lru_cache(8)
+def _pieces(
+    num_blocks: int, length: int, chunk: int, inner: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns where the pieces of a row begin and end, in bytes.
+
+    Args:
+        num_blocks: Blocks of a row that follow each other.
+        length: Of the axis along which each of them is cut.
+        chunk: The length of a piece along it; the last one may be shorter.
+        inner: Bytes of one step along it.
+    """
+    cuts = np.arange(0, length, chunk)
+    ends = np.minimum(cuts + chunk, length)
+    blocks = (np.arange(num_blocks) * length)[:, np.newaxis]
+    begins, stops = ((inner * (blocks + places)).ravel() for places in (cuts, ends))
+    return _read_only(begins), _read_only(stops)
+
+
+def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    array.flags.writeable = False
+    return array
 
 
 def _merged(plan: ReadPlan) -> ReadPlan:

@@ -72,7 +72,8 @@ def read_state(state: Mapping[str, Any]) -> SavedState:
 
 def digest(values: NDArray[Any]) -> str:
     """Returns a short hash of an array's values."""
-    return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=8).hexdigest()
+    data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)  # there may be gigabytes
+    return hashlib.blake2b(data.data, digest_size=8).hexdigest()
 
 
 def describe_set(video_set: VideoSet) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class RowComponent:
     is_read_in_turns: bool = False
     """Whether tasks cannot read it at the same time: all of its parts are read by h5py."""
 
-    @property
+    @functools.cached_property
     def is_read_once(self) -> bool:
         """Whether a row that several samples, or x and y, have is read once and copied.
 

@@ -95,7 +95,8 @@ class SampleIndex:
             int64 (n,) each: the run of each sample, its part, and its anchor in that part.
         """
         runs = np.searchsorted(self.run_stops, samples, side="right")
-        starts = np.append(0, self.run_stops)[runs]
+        # A run begins where the one before it ends.
+        starts = np.where(runs > 0, self.run_stops[runs - 1], 0)
         rows = self.run_rows[runs] + self.step * (samples - starts)
         if shifts is not None and self.is_shifted:
             rows = rows + shifts

@@ -37,14 +37,19 @@ class ReplicaShard:
 
     def cut(
         self, num_samples: int, batch_size: int, *, drop_remainder: bool
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int64] | slice, NDArray[np.int64]]:
         """Cuts an epoch of all workers' samples, in global batches, into this worker's elements.
 
         Returns:
-            int64 (n,), positions in the epoch's order; and int64 (elements,), the ends (exclusive)
-            of the elements among them.
+            int64 (n,), positions in the epoch's order, or a slice of it if there is one replica;
+            and int64 (elements,), the ends (exclusive) of the elements among them.
         """
         whole, rest = divmod(num_samples, batch_size)
+        if self.num_replicas == 1:  # without an array as long as the epoch
+            ends = batch_size * np.arange(1, whole + 1, dtype=np.int64)
+            if rest and not drop_remainder:
+                ends = np.append(ends, num_samples)
+            return slice(0, int(ends[-1]) if len(ends) else 0), ends
         part = batch_size // self.num_replicas
         parts_of_whole = np.arange(whole * batch_size, dtype=np.int64).reshape(
             whole, self.num_replicas, part

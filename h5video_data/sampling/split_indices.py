@@ -58,6 +58,31 @@ def split_indices(
     return training, validation
 
 
+def split_runs(
+    ids: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    validation_split: float,
+    *,
+    seed: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits as `split_indices` does by the ids of all samples, without an array of these.
+
+    Args:
+        ids: int64 (runs,), the id of the samples of each run.
+        lengths: int64 (runs,), how many samples follow each other in it.
+        validation_split: As for `split_indices`.
+        seed: As for `split_indices`.
+    """
+    check_fraction(validation_split)
+    rng = np.random.default_rng([_STREAM, 0 if seed is None else seed])
+    distinct, numbers = np.unique(ids, return_inverse=True)
+    counts = np.zeros(len(distinct), np.int64)
+    np.add.at(counts, numbers, lengths)
+    chosen = _choose_ids(rng, counts, validation_split)
+    in_validation = np.repeat(np.isin(numbers, chosen), lengths)
+    return np.flatnonzero(~in_validation), np.flatnonzero(in_validation)
+
+
 def chosen_samples(
     indices: ArrayLike | None, num_samples: int, *, repeated: bool = False
 ) -> NDArray[np.int64]:
@@ -252,12 +277,21 @@ def _by_label(
 
 def _by_id(rng: np.random.Generator, ids: NDArray[Any], fraction: float) -> NDArray[np.int64]:
     numbers, counts = find_distinct(ids, "ids")
+    return np.flatnonzero(np.isin(numbers, _choose_ids(rng, counts, fraction)))
+
+
+def _choose_ids(
+    rng: np.random.Generator, counts: NDArray[np.int64], fraction: float
+) -> NDArray[np.int64]:
+    """Chooses ids for validation, by their numbers, where `counts` has the samples of each."""
+    num_samples = int(counts.sum())
     if len(counts) < 2:
         raise ArgumentError(
             f"A split by ids needs two different ids or more. Received: {len(counts)} "
-            f"in {len(ids)} samples"
+            f"in {num_samples} samples"
         )
     order = rng.permutation(len(counts))
     so_far = np.cumsum(counts[order])[:-1]
-    num_ids = 1 + int(np.argmin(np.abs(so_far - fraction * len(ids))))
-    return np.flatnonzero(np.isin(numbers, order[:num_ids]))
+    num_ids = 1 + int(np.argmin(np.abs(so_far - fraction * num_samples)))
+    chosen: NDArray[np.int64] = order[:num_ids]
+    return chosen

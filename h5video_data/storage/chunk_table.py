@@ -18,7 +18,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import file_identity, handle_of
+from .hdf5_files import OpenedFile, handle_of
 
 Ints = NDArray[np.int64]
 
@@ -43,8 +43,8 @@ def grid_shape(dataset: Any) -> tuple[int, ...]:
     return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
 
 
-def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
-    """Reads the chunk table of an open, chunked `h5py.Dataset`.
+def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArray[np.uint32]]:
+    """Reads the chunk table of an open, chunked `h5py.Dataset` of a file.
 
     A chunk that cannot be read, because it has no bytes or lies outside the file, gets the end of
     the file as its offset: so reading it is an error, and the other chunks can be read.
@@ -105,17 +105,16 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
 
     dataset.id.chunk_iter(collect)
     flush()
-    if dataset.file.userblock_size:
+    if file.userblock_nbytes:
         offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)
-    _check_ranges(dataset, offsets, sizes)
+    _check_ranges(dataset, file.identity.num_bytes, offsets, sizes)
     return offsets, sizes, masks
 
 
-def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
+def _check_ranges(dataset: Any, end: int, offsets: Ints, sizes: Ints) -> None:
     """Checks offsets and sizes; moves chunks that cannot be read to the end of the file."""
     chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
-    end = file_identity(dataset.file).num_bytes
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
     # Without a sum that could overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))

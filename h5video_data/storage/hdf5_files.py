@@ -7,8 +7,10 @@ this process has open for writing returns that one, with unwritten changes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -138,6 +140,41 @@ def file_identity(file: Any) -> FileIdentity:
     That of a remote file is from when it was opened. Raises as `handle_of`.
     """
     return handle_of(file).identity()
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedFile:
+    """An open file, with what HDF5 takes a while to tell: it may have many datasets."""
+
+    file: Any
+    """The `h5py.File`."""
+    path: str
+    """Its `path_of`."""
+    identity: FileIdentity
+    """Its `file_identity` when this was made."""
+    types: list[tuple[Any, Any]] = field(default_factory=list)
+    """`h5py.h5t.TypeID` of its datasets, and what was found out about each: most are the same."""
+
+    @classmethod
+    def of(cls, file: Any) -> OpenedFile:
+        """Looks at an open `h5py.File`."""
+        return cls(file, path_of(file), file_identity(file))
+
+    @functools.cached_property
+    def userblock_nbytes(self) -> int:
+        """Bytes before what HDF5 reads, which are not its own."""
+        return int(self.file.userblock_size)
+
+    @functools.cached_property
+    def _name(self) -> bytes:
+        return bytes(h5py.h5f.get_name(self.file.id))
+
+    def holds(self, dataset: Any) -> bool:
+        """Whether an `h5py.Dataset` is in it: a link may have led to another file."""
+        # The name that a file was opened by is told faster than which one it is.
+        return h5py.h5f.get_name(dataset.id) == self._name or bool(
+            h5py.h5i.get_file_id(dataset.id) == self.file.id
+        )
 
 
 def _open_error(path: str, num_bytes: int, error: OSError) -> H5VideoError:

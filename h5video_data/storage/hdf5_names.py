@@ -38,6 +38,15 @@ def open_item(file: Any, name: str) -> Any:
     return file[name_bytes(name)]
 
 
+def open_dataset(group: Any, name: str) -> Any:
+    """Opens the `h5py.Dataset` of that name, as `open_item` does; None: it is something else.
+
+    In half the time, which counts where a file has many. Its shape is not looked up again.
+    """
+    found = h5py.h5o.open(group.id, name_bytes(name), lapl=group._lapl)
+    return h5py.Dataset(found, readonly=True) if isinstance(found, h5py.h5d.DatasetID) else None
+
+
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
     """Yields each object's first name, where a link of that name points to, and the object.
 
@@ -124,11 +133,12 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
         dataset: The dataset.
         opened_by: The name in that file by which it was opened, if that is known.
     """
-    if opened_by is not None and name_text(dataset.name) == f"/{opened_by.strip('/')}":
-        return name_text(dataset.name)
+    name = name_text(dataset.name)
+    if opened_by is not None and name == f"/{opened_by.strip('/')}":
+        return name
     # If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
     # which is one of another file.
-    name, file = name_text(dataset.name), dataset.file
+    file = dataset.file
     with contextlib.suppress(*HDF5_ERRORS):
         if open_item(file, name) == dataset:
             return name

@@ -9,7 +9,7 @@ Specification, version 3.0.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import h5py
@@ -20,9 +20,12 @@ from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeE
 
 from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
-from .hdf5_files import HDF5_ERRORS, file_identity, path_of
+from .hdf5_files import HDF5_ERRORS, OpenedFile
 from .hdf5_names import location_in, own_name
 from .virtual import SourceFiles, find_source_files
+
+# Types of elements that are remembered while a file is open.
+_TYPES_KEPT = 8
 
 # The numeric dtypes that both HDF5 files and TensorFlow tensors have.
 SUPPORTED_DTYPES = (
@@ -42,7 +45,10 @@ class Filter:
     """The client data values."""
 
 
-@dataclass(frozen=True, eq=False)
+_NO_SOURCES = SourceFiles()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class StoredArray:
     """Where and how the bytes of one dataset are stored."""
 
@@ -75,7 +81,7 @@ class StoredArray:
     """uint32 (num_chunks,), filter mask of each chunk: if bit i is set, filter i was skipped."""
     obstacle: str | None
     """Why only h5py can read the values; None: positioned reads can."""
-    sources: SourceFiles = field(default_factory=SourceFiles)
+    sources: SourceFiles = _NO_SOURCES
     """The other files that contain its values, if it is virtual or external."""
 
     @property
@@ -124,7 +130,7 @@ def describe(
     dataset: Any,
     opened_by: str | None = None,
     element: Element | None = None,
-    file: Any = None,
+    file: OpenedFile | None = None,
 ) -> StoredArray:
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
@@ -133,7 +139,7 @@ def describe(
         opened_by: The name in its file by which it was opened, if that is known: it need not be
             looked for then.
         element: What its elements are taken for; None: what they are. See `global_heap`.
-        file: Its `h5py.File`, if that is known, which h5py takes a while to make.
+        file: Its file, if that is known.
 
     Raises:
         FileFormatError: It has no axis, or its metadata are damaged.
@@ -141,55 +147,85 @@ def describe(
         H5VideoError: It is virtual or external, and a file with its values cannot be opened.
     """
     # The file may be replaced meanwhile, so the identity is that from before.
-    file = dataset.file if file is None else file
-    path, identity = path_of(file), file_identity(file)
-    location = location_in(path, dataset)
+    file = OpenedFile.of(dataset.file) if file is None else file
     try:
-        return _describe(dataset, path, identity, location, opened_by, element)
+        return _describe(dataset, file, opened_by, element)
     except H5VideoError:
         raise
     except HDF5_ERRORS as error:
         raise FileFormatError(
-            f"{location} is damaged, or stored in a way that h5py cannot read. h5py error: {error}"
+            f"{location_in(file.path, dataset)} is damaged, or stored in a way that h5py cannot "
+            f"read. h5py error: {error}"
         ) from error
 
 
 def _describe(
-    dataset: Any,
-    path: str,
-    identity: FileIdentity,
-    location: str,
-    opened_by: str | None,
-    element: Element | None,
+    dataset: Any, file: OpenedFile, opened_by: str | None, element: Element | None
 ) -> StoredArray:
-    if dataset.shape is None or dataset.shape == ():
-        kind = "empty (h5py.Empty)" if dataset.shape is None else "a scalar"
-        raise FileFormatError(f"{location} is {kind}. Its first axis must be the samples.")
-    file_dtype, inner_shape = element or _file_dtype(dataset, location)
-    plist = dataset.id.get_create_plist()
-    # External storage is contiguous to HDF5.
-    storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
-    chunks = _Chunks()
+    shape = dataset.shape
+    if not shape:
+        kind = "empty (h5py.Empty)" if shape is None else "a scalar"
+        raise FileFormatError(
+            f"{location_in(file.path, dataset)} is {kind}. Its first axis must be the samples."
+        )
+    stored_type = dataset.id.get_type()
+    dtype, file_dtype, inner_shape, type_obstacle = (
+        _Type(element[0].newbyteorder("="), *element)
+        if element
+        else _type_of(dataset, stored_type, file)
+    )
+    plist, storage = None, "contiguous"
+    # What has an offset is contiguous; in a file with a userblock, HDF5 reports one in any case.
+    if file.userblock_nbytes or dataset.id.get_offset() is None:
+        plist = dataset.id.get_create_plist()
+        # External storage is contiguous to HDF5.
+        storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
+    chunks, chunk_shape = _NO_CHUNKS, None
     if storage == "contiguous":
-        chunks = _contiguous(dataset, identity, location)
+        chunks = _contiguous(dataset, stored_type, file)
     elif storage == "chunked":
-        chunks = _chunked(dataset, plist, file_dtype.newbyteorder("="), location)
-    type_obstacle = None if element else _type_obstacle(dataset.id.get_type(), file_dtype)
-    obstacle = type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle
+        chunks = _chunked(dataset, plist, dtype, file)
+        chunk_shape = (*dataset.chunks, *inner_shape)
     return StoredArray(
-        path=path,
-        identity=identity,
+        path=file.path,
+        identity=file.identity,
         name=own_name(dataset, opened_by),
-        shape=(*dataset.shape, *inner_shape),
-        dtype=file_dtype.newbyteorder("="),
+        shape=(*shape, *inner_shape),
+        dtype=dtype,
         file_dtype=file_dtype,
         storage=storage,
-        chunk_shape=dataset.chunks and (*dataset.chunks, *inner_shape),
-        filters=_filters(plist),
+        chunk_shape=chunk_shape,
+        filters=() if plist is None else _filters(plist),
+        fill_value=chunks.fill_value,
+        offsets=chunks.offsets,
+        sizes=chunks.sizes,
+        masks=chunks.masks,
+        obstacle=type_obstacle or _STORAGE_OBSTACLES.get(storage) or chunks.obstacle,
         # Without others, nothing is to be opened and checked.
-        sources=find_source_files(dataset) if storage in ("virtual", "external") else SourceFiles(),
-        **chunks._replace(obstacle=obstacle)._asdict(),
+        sources=find_source_files(dataset) if storage in ("virtual", "external") else _NO_SOURCES,
     )
+
+
+class _Type(NamedTuple):
+    """The part of a StoredArray that depends on the type of its elements."""
+
+    dtype: np.dtype[Any]
+    file_dtype: np.dtype[Any]
+    inner_shape: tuple[int, ...]
+    obstacle: str | None = None
+
+
+def _type_of(dataset: Any, stored_type: Any, file: OpenedFile) -> _Type:
+    for known, found in file.types:
+        if stored_type.equal(known):
+            of_known: _Type = found
+            return of_known
+    file_dtype, inner_shape = _file_dtype(dataset, file.path)
+    obstacle = _type_obstacle(stored_type, file_dtype)
+    found = _Type(file_dtype.newbyteorder("="), file_dtype, inner_shape, obstacle)
+    if len(file.types) < _TYPES_KEPT:
+        file.types.append((stored_type, found))
+    return found
 
 
 class _Chunks(NamedTuple):
@@ -202,34 +238,39 @@ class _Chunks(NamedTuple):
     obstacle: str | None = None
 
 
-def _contiguous(dataset: Any, identity: FileIdentity, location: str) -> _Chunks:
+_NO_CHUNKS = _Chunks()
+# That of the one chunk of all contiguous datasets.
+_NO_MASKS = np.zeros(1, np.uint32)
+_NO_MASKS.flags.writeable = False
+
+
+def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
     offset, stored_nbytes = dataset.id.get_offset(), dataset.id.get_storage_size()
-    # In a file with a userblock, HDF5 reports an offset in any case.
     if offset is None or not stored_nbytes:
         return _Chunks(obstacle="no values were written to it yet")
-    nbytes = math.prod(dataset.shape) * dataset.id.get_type().get_size()
+    nbytes = math.prod(dataset.shape) * stored_type.get_size()
     if stored_nbytes < nbytes:  # other data follow in the file
         raise FileFormatError(
-            f"{location} is damaged: its shape {dataset.shape} takes {nbytes} bytes, but "
-            f"{stored_nbytes} are stored."
+            f"{location_in(file.path, dataset)} is damaged: its shape {dataset.shape} takes "
+            f"{nbytes} bytes, but {stored_nbytes} are stored."
         )
     # What is beyond the end of the file cannot be read; the exact offset does not matter.
     return _Chunks(
-        offsets=np.array([min(offset, identity.num_bytes)], np.int64),
+        offsets=np.array([min(offset, file.identity.num_bytes)], np.int64),
         sizes=np.array([stored_nbytes], np.int64),
-        masks=np.zeros(1, np.uint32),
+        masks=_NO_MASKS,
     )
 
 
-def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], location: str) -> _Chunks:
+def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], file: OpenedFile) -> _Chunks:
     try:
-        offsets, sizes, masks = read_chunk_table(dataset)
+        offsets, sizes, masks = read_chunk_table(dataset, file)
     except UnreadableTableError as error:
         return _Chunks(obstacle=str(error))
     except HDF5_ERRORS as error:
         raise FileFormatError(
-            f"{location} has a damaged chunk index: {error}. Restore the file from a backup. h5py "
-            "may return the values of other samples, or the fill value."
+            f"{location_in(file.path, dataset)} has a damaged chunk index: {error}. Restore the "
+            "file from a backup. h5py may return the values of other samples, or the fill value."
         ) from error
     fill_value, obstacle = None, None
     if (offsets < 0).any():
@@ -264,6 +305,8 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def _filters(plist: Any) -> tuple[Filter, ...]:
+    if not plist.get_nfilters():
+        return ()
     found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
     return tuple(
         Filter(int(number), name.decode("utf-8", "replace") or f"filter {number}", tuple(params))
@@ -284,13 +327,13 @@ _STORAGE_OBSTACLES = {
 }
 
 
-def _file_dtype(dataset: Any, location: str) -> Element:
+def _file_dtype(dataset: Any, path: str) -> Element:
     """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
     try:
         item = dataset.dtype
     except HDF5_ERRORS as error:  # NumPy has no such type
         raise UnsupportedDtypeError(
-            f"{location} has a dtype that h5py does not support: {error!r}. "
+            f"{location_in(path, dataset)} has a dtype that h5py does not support: {error!r}. "
             f"Supported: {', '.join(SUPPORTED_DTYPES)}."
         ) from error
     inner_shape: tuple[int, ...] = ()
@@ -299,7 +342,7 @@ def _file_dtype(dataset: Any, location: str) -> Element:
         inner_shape += shape
     if item.name not in SUPPORTED_DTYPES:
         raise UnsupportedDtypeError(
-            f"{location} has the dtype {dtype_name(item)}. "
+            f"{location_in(path, dataset)} has the dtype {dtype_name(item)}. "
             f"Supported: {', '.join(SUPPORTED_DTYPES)}."
         )
     # Without h5py's metadata of enumerations.

@@ -14,10 +14,12 @@ from h5video_data.errors import DatasetNotFoundError
 
 from .descriptors import check_openable
 from .hdf5_files import HDF5_ERRORS, path_of
-from .hdf5_names import name_text, open_item
+from .hdf5_names import name_text, open_dataset, open_item
 
 Match = tuple[str, ...]
 """What each `*` of a name stands for."""
+Found = tuple[Match, str, Any]
+"""A match, the name of the dataset, and the open `h5py.Dataset`."""
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
@@ -36,40 +38,38 @@ def is_pattern(file: Any, name: str) -> bool:
 
 
 def matching_names(file: Any, pattern: str) -> dict[Match, str]:
-    """Finds the datasets that a pattern stands for; links are followed.
+    """Returns the names of `matching_datasets`, by what each `*` stands for, in natural order."""
+    return {match: name for match, name, _ in matching_datasets(file, pattern)}
+
+
+def matching_datasets(file: Any, pattern: str) -> Iterator[Found]:
+    """Opens the datasets that a pattern stands for, one at a time; links are followed.
 
     Args:
         file: An open `h5py.File`.
         pattern: A name in which each `*` stands for any part of one component of the name.
 
-    Returns:
-        By what each `*` stands for, the name of the dataset, in natural order.
+    Yields:
+        In natural order, what each `*` stands for, the name of the dataset, and the `h5py.Dataset`.
 
     Raises:
         DatasetNotFoundError: A link that matches leads nowhere.
     """
-    pieces = [piece for piece in pattern.split("/") if piece]
-    found = dict(_matches(file, pieces, (), ""))
-    return dict(sorted(found.items(), key=lambda item: [*map(natural_key, item[0])]))
+    return _matches(file, [piece for piece in pattern.split("/") if piece], (), "")
 
 
-def _matches(
-    group: Any, pieces: list[str], match: Match, prefix: str
-) -> Iterator[tuple[Match, str]]:
+def _matches(group: Any, pieces: list[str], match: Match, prefix: str) -> Iterator[Found]:
     piece, *rest = pieces
-    expression = re.compile("(.*)".join(map(re.escape, piece.split("*"))), re.DOTALL)
-    for key in _keys(group) if "*" in piece else [piece]:
-        parts = expression.fullmatch(key)
-        if parts is None:
-            continue
+    for groups, key in _matching_keys(group, piece):
         name = f"{prefix}{key}"
-        found = (*match, *parts.groups())
+        found = (*match, *groups)
         if rest and "*" not in "".join(rest):
             # One call for the groups between: there may be many recordings.
             with contextlib.suppress(*HDF5_ERRORS):
                 tail = "/".join(rest)
-                if isinstance(open_item(group, f"{key}/{tail}"), h5py.Dataset):
-                    yield found, f"{name}/{tail}"
+                dataset = open_dataset(group, f"{key}/{tail}")
+                if dataset is not None:
+                    yield found, f"{name}/{tail}", dataset
                 continue
         try:
             item = open_item(group, key)
@@ -86,7 +86,16 @@ def _matches(
         if rest and isinstance(item, h5py.Group):
             yield from _matches(item, rest, found, f"{name}/")
         elif not rest and isinstance(item, h5py.Dataset):
-            yield found, name
+            yield found, name, item
+
+
+def _matching_keys(group: Any, piece: str) -> list[tuple[Match, str]]:
+    """Returns what each `*` of one component of a name stands for, and the key, in order."""
+    if "*" not in piece:
+        return [((), piece)]
+    expression = re.compile("(.*)".join(map(re.escape, piece.split("*"))), re.DOTALL)
+    found = [(parts.groups(), key) for key in _keys(group) if (parts := expression.fullmatch(key))]
+    return sorted(found, key=lambda item: [*map(natural_key, item[0])])
 
 
 def _keys(group: Any) -> list[str]:

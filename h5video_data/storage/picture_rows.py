@@ -67,7 +67,7 @@ class Decoding:
         return self.decode == "image" or self.image_size is not None or self.color_mode is not None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class StoredPictures(StoredArray):
     """Where and how the pictures of one dataset are stored.
 
@@ -246,17 +246,14 @@ def _are_bytes(dtype: np.dtype[Any]) -> bool:
 def _may_be_pictures(dataset: Any, *, is_padded_too: bool) -> bool:
     """Whether the shape and dtype of a dataset are those of encoded pictures."""
     try:
-        shape, dtype = dataset.shape, dataset.dtype
+        shape = dataset.shape
+        if not shape or not shape[0] or len(shape) > (2 if is_padded_too else 1):
+            return False
+        dtype = dataset.dtype
     except HDF5_ERRORS:  # NumPy has no such type
         return False
-    if not shape or not shape[0]:
-        return False
     if len(shape) == 2:
-        return (
-            is_padded_too and _are_bytes(dtype) and (MIN_PICTURE_NBYTES <= shape[1] <= _MAX_NBYTES)
-        )
-    if len(shape) != 1:
-        return False
+        return _are_bytes(dtype) and MIN_PICTURE_NBYTES <= shape[1] <= _MAX_NBYTES
     if h5py.check_string_dtype(dtype) is not None:
         return bool(dtype.kind == "S" and dtype.itemsize >= MIN_PICTURE_NBYTES)
     element = h5py.check_vlen_dtype(dtype)

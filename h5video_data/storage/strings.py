@@ -44,10 +44,7 @@ class StoredStrings:
 
 def is_strings(dataset: Any) -> bool:
     """Whether an open `h5py.Dataset` holds strings."""
-    try:
-        return h5py.check_string_dtype(dataset.dtype) is not None and bool(dataset.shape)
-    except HDF5_ERRORS:
-        return False
+    return bool(dataset.id.get_type().get_class() == h5py.h5t.STRING and dataset.shape)
 
 
 def describe_strings(dataset: Any) -> StoredStrings:

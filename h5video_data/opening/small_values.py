@@ -1,0 +1,78 @@
+"""Reads small values whole: bounds, and values of recordings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5video_data.errors import FileFormatError
+from h5video_data.storage.hdf5_files import path_of
+from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.strings import as_text, picture_hint
+from h5video_data.storage.values import Values
+
+MAX_VALUES_NBYTES = 1 << 30
+
+
+def small_values(file: Any, name: str) -> NDArray[Any]:
+    """Reads a small dataset whole, a scalar as one value."""
+    dataset = find_dataset(file, name)
+    nbytes = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
+    if nbytes > MAX_VALUES_NBYTES:
+        raise FileFormatError(
+            f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
+        )
+    if not dataset.shape:
+        return np.asarray(dataset[()]).reshape(1)
+    return np.asarray(Values(dataset, dataset.shape[0]).read(slice(0, dataset.shape[0])))
+
+
+def joined_values(
+    path: str, name: str, found: Sequence[NDArray[Any]], *, is_label: bool
+) -> NDArray[Any]:
+    """Joins values of recordings that must be alike: numbers, or strings as objects."""
+    for item in found:
+        if item.dtype.kind == "V":
+            raise FileFormatError(
+                f"{path}: the values of {name!r} {_no_values(item[:1].tobytes())}"
+            )
+    kinds = {(item.shape[1:], item.dtype.kind in "biufc") for item in found}
+    if len(kinds) > 1:
+        received = {f"{'numbers' if n else 'strings'} of shape {shape}" for shape, n in kinds}
+        raise FileFormatError(
+            f"{path}: the values of {name!r} must be alike, of the same shape for all recordings. "
+            f"Received: {', '.join(sorted(received))}"
+        )
+    values = np.concatenate(found)
+    if values.dtype.kind not in "biufc" and not is_label:
+        raise FileFormatError(
+            f"{path}: the values of {name!r} must be numbers: strings are read as y alone, as "
+            f"class numbers. Received: {values.dtype}"
+        )
+    return _texts(path, name, values)
+
+
+def _texts(path: str, name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Returns strings as objects of `str`, and numbers in native byte order."""
+    if values.dtype.kind in "biufc":
+        return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    texts = np.empty(values.size, object)
+    for number, value in enumerate(values.ravel().tolist()):
+        if not isinstance(value, (str, bytes)):
+            found = _no_values(value.tobytes() if isinstance(value, np.ndarray) else b"", value)
+            raise FileFormatError(f"{path}: the values of {name!r} {found}")
+        if hint := picture_hint(value):
+            raise FileFormatError(f"{path}: the values of {name!r} are {hint}")
+        texts[number] = as_text(value)
+    return texts.reshape(values.shape)
+
+
+def _no_values(data: bytes, value: Any = "other bytes") -> str:
+    """Returns what is wrong with values that are neither numbers nor strings."""
+    if hint := picture_hint(data):
+        return f"are {hint}"
+    return f"must be numbers or strings. Received: {value!r}"
