@@ -1,5 +1,6 @@
 """The site: `pip install -e '.[docs]' && python -m sphinx -W docs site`."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ exclude_patterns = ["_ext", "**/.ipynb_checkpoints", "jupyter_execute"]
 suppress_warnings = ["misc.highlighting_failure"]  # command lines with a `*` or quotes
 
 # Pages are Markdown as forges show it: links to headings and to files.
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 # Docstrings are Google's, with Markdown's single backticks. Their arguments have no types: the
@@ -40,11 +42,13 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 
 # A notebook that fails fails the build. Whatever writes to stderr is left out: TensorFlow does.
-nb_execution_mode = "cache"
+nb_execution_mode = "force"
 nb_execution_timeout = 120
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"
 nb_merge_streams = True
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 html_theme = "furo"
 html_title = f"h5video_data {release}"

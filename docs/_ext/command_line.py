@@ -25,11 +25,11 @@ class CommandLine(SphinxDirective):
             section = nodes.section(ids=[nodes.make_id(name)], names=[name])
             section += nodes.title(text=title)
             lines = [f"{_sentence(helps[name])} {command.description or ''}".strip(), ""]
-            usage = command.format_usage().removeprefix("usage: ").rstrip()
+            usage = command.format_usage().removeprefix("usage: ").replace(" [-h] [--debug]", "").rstrip()
             lines += ["```text", *usage.splitlines(), "```", ""]
             for action in command._actions:
-                if not isinstance(action, argparse._HelpAction):
-                    lines += [f"`{_shown(action)}`", f": {_sentence(action.help or 'what it says')}", ""]
+                if action.help and not isinstance(action, argparse._HelpAction):
+                    lines += [f"`{_shown(action)}`", f": {_sentence(action.help)}", ""]
             if command.epilog:
                 lines += [_sentence(command.epilog)]
             self.state.nested_parse(StringList(lines, f"h5video-data {name}"), 0, section)
