@@ -1,4 +1,4 @@
-"""The code in the README and in docs/ runs as it stands there, in a folder that is empty at first."""
+"""The code in the README and in docs/ runs as it stands there, in an empty folder."""
 
 import os
 import re

@@ -25,7 +25,12 @@ class CommandLine(SphinxDirective):
             section = nodes.section(ids=[nodes.make_id(name)], names=[name])
             section += nodes.title(text=title)
             lines = [f"{_sentence(helps[name])} {command.description or ''}".strip(), ""]
-            usage = command.format_usage().removeprefix("usage: ").replace(" [-h] [--debug]", "").rstrip()
+            usage = (
+                command.format_usage()
+                .removeprefix("usage: ")
+                .replace(" [-h] [--debug]", "")
+                .rstrip()
+            )
             lines += ["```text", *usage.splitlines(), "```", ""]
             for action in command._actions:
                 if action.help and not isinstance(action, argparse._HelpAction):
