@@ -27,6 +27,7 @@ import h5py
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from simplejpeg import decode_jpeg
 
 import h5video_data as h5v
 from h5video_data.reading.memory_budget import default_read_ahead_bytes
@@ -81,7 +82,7 @@ def limit(pictures: Sequence[bytes]) -> float:
 
     def work(thread: int) -> None:
         for number in range(thread, len(order), num_threads):
-            imagecodecs.jpeg8_decode(pictures[order[number]], out=memory[number % len(memory)])
+            decode_jpeg(pictures[order[number]], buffer=memory[number % len(memory)])
 
     with ThreadPoolExecutor(num_threads) as pool:
         begin = time.perf_counter()

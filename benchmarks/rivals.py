@@ -20,6 +20,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from simplejpeg import decode_jpeg
 
 # Rows that are written at once.
 ROWS_PER_WRITE = 1024
@@ -122,7 +123,7 @@ class LanceSamples:
         frames = batch.reshape(-1, *self._frame_shape)
         for frame, place in zip(frames, places.ravel().tolist(), strict=True):
             picture = np.frombuffer(taken[place].as_buffer(), np.uint8)
-            imagecodecs.jpeg8_decode(picture, out=frame)
+            decode_jpeg(picture, buffer=frame)
         return batch
 
 

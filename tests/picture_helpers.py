@@ -38,9 +38,9 @@ def without_segment(jpeg, marker):
 
 
 @functools.cache
-def jpegs():
+def jpegs(rows=ROWS, columns=COLUMNS):
     """Returns the kinds of JPEG by name."""
-    pixels = smooth()
+    pixels = smooth(rows, columns)
     image = Image.fromarray(pixels)
     rotated = Image.Exif()
     rotated[0x0112] = 6  # orientation: to be turned by 90 degrees

@@ -11,7 +11,14 @@ from h5video_data.reading.threads import Threads
 
 @pytest.mark.parametrize(
     ("num_batches", "together", "expected"),
-    [(1, 1, [0]), (5, 1, [0, 1, 2, 3, 4]), (6, 3, [2, 5]), (7, 3, [2, 5, 6]), (2, 10, [1])],
+    [
+        (1, 1, [0]),
+        (5, 1, [0, 1, 2, 3, 4]),
+        (6, 3, [0, 3, 5]),
+        (7, 3, [0, 3, 6]),
+        (8, 3, [0, 3, 6, 7]),
+        (2, 10, [0, 1]),
+    ],
 )
 def test_bundles_end_with_whole_batches(num_batches, together, expected):
     stops = 4 * np.arange(1, num_batches + 1)

@@ -35,7 +35,9 @@ from h5video_data.storage.pictures.codecs import (
     encode_picture,
     picture_codec_of,
     read_header,
+    reduction,
 )
+from h5video_data.storage.pictures.resizing import resize_into
 
 RNG_VALUES = np.random.default_rng(5).integers(0, 1 << 16, (13, 11, 4), np.uint16)
 MODES = [None, *CHANNELS]
@@ -450,6 +452,101 @@ def test_an_array_that_is_not_encoded(array, codec):
     message = re.escape(f"Received: {array.dtype} {array.shape}")
     with pytest.raises(PictureError, match=f"a {codec.upper()} holds .*{message}"):
         encode_picture(array, codec)
+
+
+# --------------------------------------------------------------------------- damage inside a scan
+
+
+def test_jpeg_cut_short_whose_end_was_mended():
+    """Grey below the cut, for libraries that pass on no warning."""
+    data = jpegs()["420"]
+    mended = data[: len(data) // 2] + b"\xff\xd9"
+    assert np.asarray(Image.open(io.BytesIO(mended))).shape == (60, 83, 3)
+    with pytest.raises(PictureError, match="JPEG: Corrupt JPEG data: premature end"):
+        decode(mended)
+
+
+@pytest.mark.parametrize("name", ["420", "grey", "progressive-420"])
+def test_jpegs_with_bytes_overwritten_are_mostly_noticed(name):
+    """Nothing checks the codes; but most bytes that change leave too many or too few."""
+    data, rng, noticed = jpegs()[name], np.random.default_rng(0), 0
+    begin = data.find(b"\xff\xda") + 14
+    for _ in range(200):
+        changed = bytearray(data)
+        for place in rng.integers(begin, len(data) - 2, 3):
+            changed[place] = rng.integers(0, 255)
+        try:
+            decode(bytes(changed))
+        except PictureError:
+            noticed += 1
+    assert noticed > {"420": 100, "grey": 100, "progressive-420": 20}[name]
+
+
+@pytest.mark.parametrize("count", [1, 3, 608])
+@pytest.mark.parametrize("value", [0, 0x28])
+def test_jpeg_filled_up_before_its_end(count, value):
+    """As some cameras write them: libjpeg warns of extraneous bytes."""
+    data = jpegs()["420"]
+    filled = data[:-2] + bytes([value]) * count + data[-2:]
+    np.testing.assert_array_equal(decode(filled), decode(data))
+
+
+def test_jpeg_with_data_that_no_value_needs():
+    data = jpegs()["420"]
+    noise = bytes(range(1, 200))
+    with pytest.raises(PictureError, match="extraneous bytes before marker 0xd9"):
+        decode(data[:-2] + noise + data[-2:])
+
+
+# --------------------------------------------------------------------------- reduced
+
+
+@pytest.mark.parametrize("name", ["420", "444", "progressive-420", "grey", "rgb", "cmyk"])
+@pytest.mark.parametrize("divisor", jpeg.REDUCTIONS)
+@pytest.mark.parametrize("mode", [None, "grayscale"])
+def test_reduced_jpeg_is_the_mean_of_its_pixels(name, divisor, mode):
+    kinds = jpegs(64, 88)
+    header, whole = read_header(kinds[name]), decode(kinds[name], mode)
+    out = np.empty((64 // divisor, 88 // divisor, whole.shape[2]), np.uint8)
+    wanted = np.empty_like(out)
+    decode_picture(kinds[name], header, out, mode)
+    resize_into(whole, wanted, "area")
+    difference = np.abs(out.astype(int) - wanted)
+    assert difference.mean() < 1
+    assert difference.max() < 12
+
+
+def test_reduced_jpeg_with_a_harmless_warning():
+    data = jpegs(64, 88)["420"]
+    out, wanted = np.empty((2, 16, 22, 3), np.uint8)
+    decode_picture(data, read_header(data), wanted)
+    filled = data[:-2] + bytes(608) + data[-2:]
+    decode_picture(filled, read_header(filled), out)
+    assert np.abs(out.astype(int) - wanted).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "divisor"),
+    [
+        ((64, 88), (8, 11), 8),
+        ((64, 88), (9, 11), 4),
+        ((64, 88), (32, 44), 2),
+        ((64, 88), (33, 40), 1),
+        ((60, 88), (5, 5), 4),
+        ((63, 88), (5, 5), 1),
+        ((64, 88), (64, 88), 1),
+        ((64, 88), (100, 5), 1),
+    ],
+)
+def test_reduction_leaves_what_is_wanted_and_no_part_of_a_pixel(size, wanted, divisor):
+    data = encode_picture(smooth(*size))
+    assert reduction(read_header(data), *wanted) == divisor
+    assert reduction(read_header(encode_picture(smooth(*size), "png")), *wanted) == 1
+
+
+def test_jpeg_of_one_pixel():
+    data = save(Image.fromarray(smooth(1, 1)))
+    np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
 # --------------------------------------------------------------------------- what is remembered

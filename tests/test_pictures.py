@@ -15,7 +15,13 @@ import pytest
 from picture_helpers import GREY, PALETTE, RGB, jpegs, png, save, smooth
 from PIL import Image
 
-from h5video_data.storage.pictures.codecs import PictureError, encode_picture, read_header
+from h5video_data.storage.pictures.codecs import (
+    PictureError,
+    decode_picture,
+    encode_picture,
+    read_header,
+    reduction,
+)
 from h5video_data.storage.pictures.forms import PictureForm, form_of
 from h5video_data.storage.pictures.resizing import Interpolation, resize_into
 
@@ -83,6 +89,23 @@ def test_a_picture_is_resized_after_it_is_decoded(interpolation, color_mode):
     wanted = np.empty(form.shape, np.uint8)
     resize_into(whole, wanted, interpolation)
     np.testing.assert_array_equal(delivered(form, AS_RGB), wanted)
+
+
+def test_means_are_those_of_a_picture_that_was_reduced_as_it_was_decoded():
+    """By 2 here, as the third divides the height; and values stay near to the means of all."""
+    data = encode_picture(smooth(100, 84))
+    header = read_header(data)
+    assert reduction(header, 24, 30) == 2
+    form = form_of(header, image_size=(24, 30), interpolation="area")
+    wanted, near = np.empty((2, *form.shape), np.uint8)
+    reduced = np.empty((50, 42, 3), np.uint8)
+    decode_picture(data, header, reduced)
+    resize_into(reduced, wanted, "area")
+    np.testing.assert_array_equal(delivered(form, data), wanted)
+    resize_into(delivered(form_of(header), data), near, "area")
+    assert 0 < np.abs(wanted.astype(int) - near).mean() < 1
+    half = form_of(header, image_size=(50, 42), interpolation="area")
+    np.testing.assert_array_equal(delivered(half, data), reduced)
 
 
 def test_pictures_of_several_sizes():

@@ -62,7 +62,8 @@ class FitFeed(Feed):
             self._model.fit(self._given(), steps_per_epoch=self._steps, verbose=0)
 
 
-def _py_dataset(job: Job, file: Any) -> Any:
+def py_dataset(job: Job, file: Any) -> Any:
+    """Makes a `PyDataset` that reads each sample into its place, by threads."""
     import keras
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -93,7 +94,7 @@ def open_feed(job: Job, name: str) -> Iterator[Feed]:
         if name == "plain-keras":
             yield FitFeed(job, generate)
         elif name == "pydataset":
-            dataset = _py_dataset(job, file)
+            dataset = py_dataset(job, file)
             yield FitFeed(job, lambda: dataset)
         elif name == "read_direct":
             yield Feed(from_reader(job, lambda batch: read_directly(file["X"], batch)))

@@ -26,7 +26,7 @@ class EpochPlan:
     stops: Indices
     """The end (exclusive) of each batch in `order`."""
     batches_per_bundle: int
-    """The number of batches that are read together."""
+    """The number of batches that are read together, but for the first."""
     first_frames: Indices | None = None
     """The first frame of each sample's clip, if clips are read."""
     earlier: Indices | None = None
@@ -36,9 +36,9 @@ class EpochPlan:
 
     @property
     def bundles(self) -> Indices:
-        """The number of the last batch of each bundle."""
+        """The number of the last batch of each bundle: the first is one batch, to be there soon."""
         count, size = len(self.stops), self.batches_per_bundle
-        return np.append(np.arange(size - 1, count - 1, size), count - 1)
+        return np.append(np.arange(0, count - 1, size), count - 1)
 
     def cut_into_samples(self) -> EpochPlan:
         """Returns the same order in batches of one sample."""

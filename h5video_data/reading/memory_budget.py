@@ -24,8 +24,10 @@ CACHED_ITEM_NBYTES = 2 << 10
 # Batches of an epoch are read and handed over in bundles of about this many bytes, some
 # milliseconds of reading: each bundle costs a fixed third of a millisecond in TensorFlow's Python.
 BUNDLE_BYTES = 80 << 20
-# The same if samples are decoded, which takes ten times as long.
-DECODED_BUNDLE_BYTES = 4 << 20
+# The same if samples are decoded, which takes ten times as long; and of a task, so that all threads
+# work at the first bundles of an epoch.
+DECODED_BUNDLE_BYTES = 40 << 20
+DECODED_TASK_BYTES = 8 << 20
 MAX_BUNDLE_BATCHES = 16
 # A bundle is no more than this part of an epoch, nor of the memory.
 MIN_BUNDLES = 6
@@ -44,13 +46,15 @@ class MemoryBudget:
     cached_items: int
     """Items of each component read by chunks that are cached for later batches: rows, or clips of
     rows."""
+    least_tasks: int = 1
+    """Tasks that a bundle is cut into at least."""
 
     def tasks_per_bundle(self, num_threads: int) -> int:
         """Returns how many tasks a bundle is cut into.
 
         All threads have work while one of the bundles in flight is complete and handed over.
         """
-        return -(-num_threads // max(1, self.bundles_in_flight - 1))
+        return max(self.least_tasks, -(-num_threads // max(1, self.bundles_in_flight - 1)))
 
 
 def default_read_ahead_bytes(batch_nbytes: int, num_threads: int) -> int:
@@ -108,7 +112,11 @@ def split_budget(
         size = _batches_per_bundle(video_set, batch_size, num_batches, read_ahead_bytes)
         num_buffers = read_ahead_bytes // (size * batch_nbytes)
         in_flight = max(1, num_buffers // 2)
-        return MemoryBudget(size, in_flight, max(0, num_buffers - in_flight), min_cached_items)
+        spare = max(0, num_buffers - in_flight)
+        least_tasks = 1
+        if _is_decoded(video_set):
+            least_tasks = -(-size * batch_nbytes // DECODED_TASK_BYTES)
+        return MemoryBudget(size, in_flight, spare, min_cached_items, least_tasks)
     if read_ahead_bytes is None:
         read_ahead_bytes = DEFAULT_CACHE_BYTES
     num_buffers = min(4, read_ahead_bytes // (4 * batch_nbytes))
@@ -124,15 +132,21 @@ def split_budget(
 def _batches_per_bundle(
     video_set: VideoSet, batch_size: int, num_batches: int, read_ahead_bytes: int
 ) -> int:
-    large = [item for item in video_set.components if not item.is_in_memory]
-    if any(batch_size * item.sample_nbytes % ALIGNMENT for item in large):
+    if any(batch_size * item.sample_nbytes % ALIGNMENT for item in _large(video_set)):
         return 1  # or TensorFlow would copy every batch but the first
-    is_decoded = any(item.is_decoded for item in large)
     batch_nbytes = batch_size * video_set.sample_nbytes
     most = min(
         MAX_BUNDLE_BATCHES,
-        (DECODED_BUNDLE_BYTES if is_decoded else BUNDLE_BYTES) // batch_nbytes,
+        (DECODED_BUNDLE_BYTES if _is_decoded(video_set) else BUNDLE_BYTES) // batch_nbytes,
         read_ahead_bytes // (MIN_BUNDLES * batch_nbytes),
         num_batches // MIN_BUNDLES,
     )
     return max(1, most)
+
+
+def _large(video_set: VideoSet) -> list[Component]:
+    return [item for item in video_set.components if not item.is_in_memory]
+
+
+def _is_decoded(video_set: VideoSet) -> bool:
+    return any(item.is_decoded for item in _large(video_set))

@@ -1,8 +1,7 @@
 """Reads encoded pictures, and decodes each straight into its place in a batch.
 
-A call reads and decodes some rows at a time: as many as `BYTES_AT_ONCE` hold, so that what a thread
-reads is still in the processor's cache when it is decoded. Decoding lets go of the interpreter's
-lock, and takes most of the time.
+A call reads and decodes some rows at a time: as many as `BYTES_AT_ONCE` hold, which bounds the
+memory of a thread. Decoding lets go of the interpreter's lock, and takes most of the time.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files
 from .sample_sources import DirectSource, ReadStats, RowRequest, Rows, read_error
 
-BYTES_AT_ONCE = 1 << 20
+BYTES_AT_ONCE = 1 << 21
 
 Encoded = NDArray[np.uint8]
 

@@ -32,6 +32,7 @@ __all__ = [
     "encode_picture",
     "picture_codec_of",
     "read_header",
+    "reduction",
 ]
 
 
@@ -44,8 +45,11 @@ class PictureCodec:
         begins: How the bytes begin.
         read_header: Returns the header of a picture, by its first segments.
         decode: Decodes the bytes of a picture with the given header into an array, C-contiguous, of
-            shape (rows, columns, channels), in the given color mode.
+            shape (rows, columns, channels), in the given color mode. Rows and columns are the
+            header's, or those divided by a reduction.
         encode: Encodes an array (rows, columns, channels), with a quality.
+        reductions: What the size of a picture may be divided by as it is decoded, in descending
+            order: the values are means then, within rounding.
     """
 
     name: str
@@ -53,6 +57,7 @@ class PictureCodec:
     read_header: Callable[[Bytes], PictureHeader]
     decode: Callable[[Bytes, PictureHeader, NDArray[Any], str | None], None]
     encode: Callable[[NDArray[Any], int], bytes]
+    reductions: tuple[int, ...] = ()
 
 
 def as_bytes(data: Any) -> Bytes:
@@ -106,8 +111,8 @@ def decode_picture(
     Args:
         data: The bytes of the picture; zeros may follow them.
         header: What `read_header` returns for them.
-        out: C-contiguous array (rows, columns, channels), of the header's dtype. Undefined after
-            an error.
+        out: C-contiguous array (rows, columns, channels), of the header's dtype. Rows and columns
+            may be divided by a `reduction`. Undefined after an error.
         color_mode: "grayscale", "rgb", "rgba", or None for the channels as stored.
 
     Raises:
@@ -117,8 +122,23 @@ def decode_picture(
         PICTURE_CODECS[header.codec].decode(as_bytes(data), header, out, color_mode)
     except PictureError:
         raise
-    except (RuntimeError, ValueError, EOFError) as error:  # the errors of imagecodecs
+    except (RuntimeError, ValueError, EOFError) as error:  # the errors of the libraries
         raise PictureError(f"{header.codec.upper()}: {error}") from error
+
+
+def reduction(header: PictureHeader, rows: int, columns: int) -> int:
+    """Returns what the size of a picture can be divided by while decoding it; 1 if by nothing.
+
+    Args:
+        header: That of the picture.
+        rows: Height that must be left, in pixels.
+        columns: Width that must be left, in pixels.
+    """
+    for divisor in PICTURE_CODECS[header.codec].reductions:
+        is_whole = header.rows % divisor == header.columns % divisor == 0
+        if is_whole and header.rows >= rows * divisor and header.columns >= columns * divisor:
+            return divisor
+    return 1
 
 
 def encode_picture(array: NDArray[Any], codec: str = "jpeg", quality: int = 95) -> bytes:
@@ -154,7 +174,14 @@ def encode_picture(array: NDArray[Any], codec: str = "jpeg", quality: int = 95) 
 PICTURE_CODECS = {
     codec.name: codec
     for codec in (
-        PictureCodec("jpeg", jpeg.JPEG_BEGINS, jpeg.read_header, jpeg.decode, jpeg.encode),
+        PictureCodec(
+            "jpeg",
+            jpeg.JPEG_BEGINS,
+            jpeg.read_header,
+            jpeg.decode,
+            jpeg.encode,
+            jpeg.REDUCTIONS,
+        ),
         PictureCodec("png", png.PNG_BEGINS, png.read_header, png.decode, png.encode),
     )
 }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from h5video_data.storage.scratch import scratch
 
-from .codecs import CHANNELS, PictureError, PictureHeader, decode_picture, read_header
+from .codecs import CHANNELS, PictureError, PictureHeader, decode_picture, read_header, reduction
 from .resizing import resize_into
 
 
@@ -62,9 +62,16 @@ class PictureForm:
         if (header.rows, header.columns) == (self.rows, self.columns):
             decode_picture(data, header, out, self.color_mode)
             return
-        shape = (header.rows, header.columns, self.channels)
-        num_bytes = header.rows * header.columns * self.channels * self.dtype.itemsize
-        picture = scratch("picture", num_bytes).view(self.dtype).reshape(shape)
+        divisor = 1
+        if self.interpolation == "area":  # means of means are means
+            divisor = reduction(header, self.rows, self.columns)
+        rows, columns = header.rows // divisor, header.columns // divisor
+        if (rows, columns) == (self.rows, self.columns):
+            decode_picture(data, header, out, self.color_mode)
+            return
+        num_bytes = rows * columns * self.channels * self.dtype.itemsize
+        picture = scratch("picture", num_bytes).view(self.dtype)
+        picture = picture.reshape(rows, columns, self.channels)
         decode_picture(data, header, picture, self.color_mode)
         resize_into(picture, out, self.interpolation)
 

@@ -1,21 +1,24 @@
 """JPEG: its segments and compressed data checked, and decoded. ITU-T T.81, annex B.
 
-It is decoded by imagecodecs' libjpeg-turbo, straight into the caller's array and outside the
-interpreter's lock: two threads decode twice as fast as one. OpenCV, Pillow, simplejpeg and
+It is decoded by simplejpeg's libjpeg-turbo, straight into the caller's array and outside the
+interpreter's lock: two threads decode twice as fast as one. OpenCV, Pillow, imagecodecs and
 TensorFlow use the same library. The values are those of libjpeg's defaults, the accurate inverse
 transform and smooth chroma upsampling, as Pillow and OpenCV give them, and as `tf.io.decode_jpeg`
 does with `dct_method="INTEGER_ACCURATE"`; its default is a faster transform, off by a few values.
 The orientation that Exif metadata may state is not applied, as in Keras.
 
-For data that end early, libjpeg fills the rest with grey, so the whole picture is checked before
-the library sees it. Values that were overwritten inside the compressed data are noticed only where
-they look like a marker: the format has no checksum.
+For data that end early or make no sense, libjpeg fills the rest with grey and gives a warning: an
+error here. The format has no checksum: bytes that were overwritten inside the compressed data, and
+are codes of as many values, are not noticed. Some warnings are not of damage. Those pictures, and
+kinds that simplejpeg does not decode, are checked as far as can be without decoding them, and
+decoded by imagecodecs, which passes no warnings on.
 """
 
 from __future__ import annotations
 
 import bisect
 import functools
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,12 +27,17 @@ from typing import Any
 import numpy as np
 from imagecodecs import jpeg8_decode, jpeg8_encode
 from numpy.typing import NDArray
+from simplejpeg import decode_jpeg
 
 from .colors import convert, scratch_picture, squeezed
 from .header import MAX_PICTURE_PIXELS, Bytes, PictureError, PictureHeader
+from .resizing import resize_into
 
 JPEG_BEGINS = b"\xff\xd8\xff"
 """How the bytes of a JPEG begin."""
+
+REDUCTIONS = (8, 4, 2)
+"""Divisors of the size with which the inverse transform gives fewer values in the first place."""
 
 # Huffman codes take at least a bit for each block of 64 values.
 _MAX_PIXELS_PER_BYTE = 8 * 64
@@ -41,6 +49,7 @@ _MAX_REMEMBERED = 4096
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
+_SEQUENTIAL_FRAMES = (0xC0, 0xC1)
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _RESTARTS = bytes(range(0xD0, 0xD8))
 _ALONE = (0x01, *_RESTARTS)  # markers without a length
@@ -49,6 +58,18 @@ _EMPTY_SCAN = _SCAN_MARKER + b"\0\2"
 _SEGMENT = struct.Struct(">H")
 _UINT8 = np.dtype(np.uint8)
 _FRAME = struct.Struct(">BHHB")
+
+# libjpeg's names of colors, which convert as `color_mode` says, or leave as many channels.
+_SPACES: dict[str | int, str] = {
+    "grayscale": "GRAY",
+    "rgb": "RGB",
+    "rgba": "RGBA",
+    1: "GRAY",
+    3: "RGB",
+}
+# Warnings of libjpeg, which differ from its errors in that it goes on.
+_DAMAGE = re.compile(r"premature end|bad Huffman code|instead of RST", re.IGNORECASE)
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 
 
 def _segments(data: Bytes, offset: int = 2) -> Iterator[tuple[int, int, int]]:
@@ -84,18 +105,20 @@ def _segments(data: Bytes, offset: int = 2) -> Iterator[tuple[int, int, int]]:
 def _parse(data: bytes) -> tuple[PictureHeader, bool]:
     """Returns the header, and whether the values are Huffman codes.
 
-    The header's details are the offset of the first scan's marker, and whether there is Adobe's
-    marker, so that inks are stored as 255 - ink. `data` may end with the header of that scan.
+    The header's details are the offset of the first scan's marker, whether there is Adobe's marker,
+    so that inks are stored as 255 - ink, and whether the frame is sequential, so that its scans are
+    few. `data` may end with the header of that scan.
     """
     view = np.frombuffer(data, np.uint8)
-    header, is_adobe, is_huffman = None, False, False
+    header, is_adobe, is_huffman, is_sequential = None, False, False, False
     for marker, start, stop in _segments(view):
         is_adobe |= marker == 0xEE and data[start : start + 5] == b"Adobe"
         if marker == _START_OF_SCAN and header is not None:
-            return replace(header, details=(start - 4, is_adobe)), is_huffman
+            return replace(header, details=(start - 4, is_adobe, is_sequential)), is_huffman
         if marker in _START_OF_FRAME:  # libjpeg refuses a second one
             header = _read_frame(view[start:stop], marker)
             is_huffman = marker in _HUFFMAN_FRAMES
+            is_sequential = marker in _SEQUENTIAL_FRAMES
     if header is None:
         raise PictureError("JPEG: damaged: no frame header before the first scan")
     raise PictureError("JPEG: damaged: no scan before the end of the image")
@@ -179,8 +202,54 @@ def _check_scans(data: Bytes, offset: int, places: list[int], markers: bytes) ->
 
 def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: str | None) -> None:
     """Decodes a JPEG: see `PictureCodec.decode`."""
-    offset, is_adobe = header.details
+    offset, _, is_sequential = header.details
+    if not is_sequential:
+        _check(data, offset)
+    if header.channels == 4:
+        _decode_leniently(data, header, out, color_mode)
+        return
+    is_reduced = out.shape[:2] != (header.rows, header.columns)
+    try:
+        shape = decode_jpeg(
+            data,
+            _SPACES[color_mode or header.channels],
+            min_height=out.shape[0],
+            min_width=out.shape[1],
+            min_factor=REDUCTIONS[-1] if is_reduced else REDUCTIONS[0] + 1,
+            buffer=out,
+        ).shape
+    except ValueError as error:
+        if _is_damage(data, offset, str(error)):
+            _check(data, offset)
+            raise
+        _decode_leniently(data, header, out, color_mode)
+        return
+    if shape != out.shape:
+        raise PictureError(f"JPEG: damaged: {shape[:2]} pixels where {out.shape[:2]} were stated")
+
+
+def _is_damage(data: Bytes, offset: int, warning: str) -> bool:
+    """Returns whether libjpeg warns of damage, in a picture whose first scan is at `offset`."""
+    if extraneous := _EXTRANEOUS.search(warning):
+        # Some cameras fill up their data before a marker.
+        count, marker = int(extraneous[1]), bytes((0xFF, int(extraneous[2], 16)))
+        stop = data.tobytes().find(marker, offset + len(_SCAN_MARKER))
+        filling = data[max(stop - count, 0) : max(stop, 0)]
+        return len(filling) != count or bool((filling != filling[0]).any())
+    return _DAMAGE.search(warning) is not None
+
+
+def _decode_leniently(
+    data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: str | None
+) -> None:
+    """Decodes a JPEG that ends as it should, whatever else libjpeg may warn of."""
+    offset, is_adobe, _ = header.details
     _check(data, offset)
+    if out.shape[:2] != (header.rows, header.columns):
+        picture = scratch_picture("whole", (*header.shape[:2], out.shape[2]), header.dtype)
+        _decode_leniently(data, header, picture, color_mode)
+        resize_into(picture, out, "area")
+        return
     if header.channels != 4 or color_mode is None:
         # libjpeg converts; its grey is the luma that the file holds.
         space = {None: None, "grayscale": "GRAYSCALE", "rgb": "RGB", "rgba": "RGBA"}[color_mode]
