@@ -93,6 +93,13 @@ def test_the_comparison_has_the_figures_of_the_benchmarks():
     for name, contender in names.items():
         figures = [cell.split(" ")[0] for cell in table[contender][1::2]]
         assert shown[name] == figures
+    pictures = by_name("docs/benchmarks.md", 3)
+    names = ("Lance", "h5video_data", "TFRecord, `tf.io.decode_jpeg")
+    lance, ours, tfrecord = (pictures[name][1].split(" ")[0] for name in names)
+    assert (
+        f"Lance gave {lance} MB/s of pixels where this package gave {ours} and "
+        f"TFRecord with `tf.io.decode_jpeg` {tfrecord}"
+    ) in " ".join((ROOT / "docs/comparison.md").read_text().split())
 
 
 def test_the_reference_has_all_public_names():
