@@ -55,7 +55,7 @@ __all__ = [
     "write_videos",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Imported on first use: they import TensorFlow (seconds), or h5py and imagecodecs (tenths of one).
 _LAZY = {

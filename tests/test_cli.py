@@ -7,6 +7,7 @@ import sys
 import h5py
 import pytest
 
+from h5video_data import __version__
 from h5video_data.testing import write_video_file
 from h5video_data.tools.cli import in_flags, main
 
@@ -248,7 +249,7 @@ def test_debug_shows_the_traceback(tmp_path, arguments):
 def test_as_a_module_and_into_a_closed_pipe(tmp_path):
     file = write_video_file(tmp_path / "a.h5")
     assert run("inspect", file).stdout.startswith(f"{file}: ")
-    assert run("--version").stdout.strip() == "0.1.0"
+    assert run("--version").stdout.strip() == __version__
     read_end, write_end = os.pipe()
     os.close(read_end)
     buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
