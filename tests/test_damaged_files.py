@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5g, h5p, h5s, h5t
+from imagecodecs import h5checksum_lookup3
 
 from h5video_data.errors import ReadError
 from h5video_data.tools.repack import repack
@@ -235,3 +236,35 @@ def test_any_bytes(tmp_path, options):
     ran = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == []
+
+
+def test_a_largest_shape_whose_index_does_not_fit(tmp_path):
+    # The index of a new file would be written for all chunks that there may ever be: it ends the
+    # process. (HDF5 itself cannot write such a file, but a damaged one has such lengths.)
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["X"] = np.arange(12, dtype="u1").reshape(4, 3)
+        options = {"chunks": (2, 3), "maxshape": (1_000_003, 3)}
+        file.create_dataset("Y", data=np.ones((4, 3), "f4"), **options)
+        file.create_dataset("other", data=np.ones((7, 3), "f4"), **options)
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    number = (1_000_003).to_bytes(8, "little")
+    for _ in ("Y", "other"):
+        place = data.index(number)
+        begin = data.rindex(b"OHDR", 0, place)
+        (end,) = [
+            n
+            for n in range(place + 8, place + 300)
+            if h5checksum_lookup3(bytes(data[begin:n])) == int.from_bytes(data[n : n + 4], "little")
+        ]
+        data[place : place + 8] = (10**15).to_bytes(8, "little")
+        checksum = h5checksum_lookup3(bytes(data[begin:end]))
+        data[end : end + 4] = checksum.to_bytes(4, "little")
+    (tmp_path / "a.h5").write_bytes(data)
+    code = f"from h5video_data import repack; repack({os.fspath(tmp_path / 'a.h5')!r}, 'b.h5')"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["Y"][:].tolist() == np.ones((4, 3)).tolist()
+        assert file["other"][:].tolist() == np.ones((7, 3)).tolist()
+        assert (tmp_path / "b.h5").stat().st_size < 1 << 20

@@ -18,7 +18,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import file_identity, handle_of
+from .hdf5_files import MIN_SUPERBLOCK_NBYTES, file_identity, handle_of
 
 Ints = NDArray[np.int64]
 
@@ -31,7 +31,7 @@ _MAX_VALUE = np.uint64(2**62)
 _CHUNKS_AT_ONCE = 65_536
 
 # H5D_CHUNK_IDX_EARRAY in HDF5's H5Dpublic.h.
-_EXTENSIBLE_ARRAY = 4
+_FIXED_ARRAY, _EXTENSIBLE_ARRAY = 3, 4
 
 
 class UnreadableTableError(Exception):
@@ -98,6 +98,8 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         offsets[index], sizes[index], masks[index] = rows[:, -3:].T
 
     def collect(info: Any) -> None:
+        if info.chunk_offset is None:  # h5py then knows neither place
+            raise ValueError("some chunks have no address")
         found.extend(info.chunk_offset)
         found.extend((info.byte_offset, info.size, info.filter_mask))
         if len(found) == _CHUNKS_AT_ONCE * width:
@@ -119,6 +121,8 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
     # Without a sum that could overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))
+    # HDF5 adds the userblock to an address, and may overflow.
+    is_bad |= offsets < dataset.file.userblock_size + MIN_SUPERBLOCK_NBYTES
     is_bad &= offsets >= 0
     if is_bad.any():
         offsets[is_bad], sizes[is_bad] = end, chunk_nbytes
@@ -188,6 +192,22 @@ def _reordered_axis(dataset: Any) -> int | None:
 
 def _has_extensible_array(dataset: Any) -> bool:
     """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D)."""
+    return _index_type(dataset) == _EXTENSIBLE_ARRAY
+
+
+def has_fixed_array(dataset: Any) -> bool:
+    """Returns whether a fixed array indexes a dataset's chunks (specification, VII.C).
+
+    It has room for the chunks of the maximal shape. True also where HDF5 does not tell.
+    """
+    try:
+        return _index_type(dataset) == _FIXED_ARRAY
+    except UnreadableTableError:
+        return True
+
+
+def _index_type(dataset: Any) -> int:
+    """Returns the `H5D_chunk_index_t` of a dataset."""
     kind = ctypes.c_int(-1)
     try:
         function = ctypes.CDLL(h5py.h5d.__file__).H5Dget_chunk_index_type
@@ -197,7 +217,7 @@ def _has_extensible_array(dataset: Any) -> bool:
         failed = True
     if failed:
         raise UnreadableTableError("HDF5 does not report how its chunks are indexed")
-    return kind.value == _EXTENSIBLE_ARRAY
+    return kind.value
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeE
 
 from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
-from .hdf5_files import HDF5_ERRORS, file_identity, path_of
+from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, file_identity, path_of
 from .hdf5_names import location_in, own_name
 from .virtual import SourceFiles, find_source_files
 
@@ -213,9 +213,12 @@ def _contiguous(dataset: Any, identity: FileIdentity, location: str) -> _Chunks:
             f"{location} is damaged: its shape {dataset.shape} takes {nbytes} bytes, but "
             f"{stored_nbytes} are stored."
         )
-    # What is beyond the end of the file cannot be read; the exact offset does not matter.
+    # What is beyond the end of the file cannot be read; the exact offset does not matter. Nor can
+    # values lie in the superblock.
+    is_possible = offset >= dataset.file.userblock_size + MIN_SUPERBLOCK_NBYTES
+    end = identity.num_bytes
     return _Chunks(
-        offsets=np.array([min(offset, identity.num_bytes)], np.int64),
+        offsets=np.array([min(offset, end) if is_possible else end], np.int64),
         sizes=np.array([stored_nbytes], np.int64),
         masks=np.zeros(1, np.uint32),
     )

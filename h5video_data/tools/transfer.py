@@ -21,6 +21,7 @@ from h5py._objects import phil
 from numpy.typing import NDArray
 
 from h5video_data.errors import ReadError
+from h5video_data.storage.chunk_table import MAX_CHUNKS, has_fixed_array
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.layout import dtype_name
@@ -167,8 +168,8 @@ def make_like(dataset: Any, file: Any, num_rows: int | None = None) -> Any:
             plist.set_layout(h5py.h5d.CONTIGUOUS)
             if dataset.external:
                 plist = None
-        elif num_rows is not None:
-            # Without a maximal length, which no chunk may exceed.
+        elif num_rows is not None or _has_huge_index(dataset):
+            # Without a maximal length, which no chunk may exceed, and for which an index has room.
             longest = (h5py.h5s.UNLIMITED, *(n or h5py.h5s.UNLIMITED for n in dataset.maxshape[1:]))
             space = h5py.h5s.create_simple(shape, longest)
     return h5py.Dataset(h5py.h5d.create(file.id, None, stored_type, space, plist))
@@ -187,6 +188,8 @@ def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
         return False
     if dataset.is_virtual or dataset.external or _has_chunks_beyond_the_end(dataset):
         return False
+    if _has_huge_index(dataset):
+        return False
     options = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
     options.set_copy_object(h5py.h5o.COPY_WITHOUT_ATTR_FLAG)
     try:
@@ -194,6 +197,19 @@ def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
     except HDF5_ERRORS:
         return False
     return True
+
+
+def _has_huge_index(dataset: Any) -> bool:
+    """Tells if the index of a copy would have room for more chunks than there may be.
+
+    That of a fixed array has it for the maximal shape, and is written at once. HDF5 ends the
+    process if memory or disk do not suffice (1.14.6).
+    """
+    if dataset.chunks is None or None in dataset.maxshape:
+        return False
+    axes = zip(dataset.maxshape, dataset.chunks, strict=True)
+    is_huge = math.prod(-(-longest // length) for longest, length in axes) > MAX_CHUNKS
+    return is_huge and has_fixed_array(dataset)
 
 
 def _has_chunks_beyond_the_end(dataset: Any) -> bool:
