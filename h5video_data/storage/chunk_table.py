@@ -8,6 +8,7 @@ search of the index each. HDF5's own mistakes are undone by `_undo_reordering` a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -30,8 +31,9 @@ _MAX_VALUE = np.uint64(2**62)
 # Chunks that are collected as Python integers before they become arrays.
 _CHUNKS_AT_ONCE = 65_536
 
-# H5D_CHUNK_IDX_EARRAY in HDF5's H5Dpublic.h.
+# H5D_CHUNK_IDX_FARRAY and H5D_CHUNK_IDX_EARRAY in HDF5's H5Dpublic.h.
 _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 3, 4
+_ADDRESS_NBYTES = 8
 
 
 class UnreadableTableError(Exception):
@@ -66,6 +68,7 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
     if not hasattr(dataset.id, "chunk_iter"):
         raise UnreadableTableError("this h5py cannot list chunks (built with HDF5 < 1.14)")
+    check_index(dataset)
     reordered_axis = _reordered_axis(dataset)
     offsets = np.full(math.prod(grid), -1, np.int64)
     sizes = np.zeros(offsets.shape, np.int64)
@@ -115,7 +118,7 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
 
 def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
     """Checks offsets and sizes; moves chunks that cannot be read to the end of the file."""
-    chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+    chunk_nbytes = _chunk_nbytes(dataset)
     is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
     end = file_identity(dataset.file).num_bytes
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
@@ -134,9 +137,17 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
             raise ValueError("some chunks overlap in the file")
 
 
+def _chunk_nbytes(dataset: Any) -> int:
+    return math.prod(dataset.chunks) * int(dataset.id.get_type().get_size())
+
+
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     """Returns the bytes to add to the reported offsets in a file with a userblock."""
-    written = np.flatnonzero((offsets >= 0) & (sizes > 0))
+    # Of a chunk of another size, HDF5 reads more than h5py has memory for, unless it has filters.
+    plist, nbytes = dataset.id.get_create_plist(), _chunk_nbytes(dataset)
+    written = np.flatnonzero(
+        (offsets >= 0) & (sizes > 0 if plist.get_nfilters() else sizes == nbytes)
+    )
     if not written.size:
         return 0
     number = int(written[0])
@@ -195,15 +206,23 @@ def _has_extensible_array(dataset: Any) -> bool:
     return _index_type(dataset) == _EXTENSIBLE_ARRAY
 
 
-def has_fixed_array(dataset: Any) -> bool:
-    """Returns whether a fixed array indexes a dataset's chunks (specification, VII.C).
+def check_index(dataset: Any) -> None:
+    """Checks that the index of a dataset's chunks may be in its file.
 
-    It has room for the chunks of the maximal shape. True also where HDF5 does not tell.
+    A fixed array (specification, VII.C) has an address for each chunk of the maximal shape. If that
+    is damaged, HDF5 reads, or writes, beyond it, and ends the process (1.14.6).
+
+    Raises:
+        ValueError: It may not.
     """
-    try:
-        return _index_type(dataset) == _FIXED_ARRAY
-    except UnreadableTableError:
-        return True
+    if not dataset.chunks or None in dataset.maxshape or not dataset.id.get_num_chunks():
+        return
+    num_chunks = math.prod(_max_grid(dataset))
+    if num_chunks * _ADDRESS_NBYTES <= file_identity(dataset.file).num_bytes:
+        return
+    with contextlib.suppress(UnreadableTableError):
+        if _index_type(dataset) == _FIXED_ARRAY:
+            raise ValueError(f"its index would have {num_chunks} chunks, and is in a smaller file")
 
 
 def _index_type(dataset: Any) -> int:
