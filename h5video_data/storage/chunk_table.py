@@ -236,7 +236,7 @@ def _index_type(dataset: Any) -> int:
         failed = True
     if failed:
         raise UnreadableTableError("HDF5 does not report how its chunks are indexed")
-    return kind.value
+    return int(kind.value)
 
 
 @functools.cache
