@@ -31,8 +31,8 @@ _MAX_VALUE = np.uint64(2**62)
 # Chunks that are collected as Python integers before they become arrays.
 _CHUNKS_AT_ONCE = 65_536
 
-# H5D_CHUNK_IDX_FARRAY and H5D_CHUNK_IDX_EARRAY in HDF5's H5Dpublic.h.
-_FIXED_ARRAY, _EXTENSIBLE_ARRAY = 3, 4
+# H5D_CHUNK_IDX_NONE, _FARRAY and _EARRAY in HDF5's H5Dpublic.h.
+_IMPLICIT, _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 2, 3, 4
 _ADDRESS_NBYTES = 8
 
 
@@ -63,12 +63,12 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
     chunk = np.array(dataset.chunks, np.int64)
     if len(chunk) != dataset.ndim:
         raise ValueError(f"its chunk shape is {dataset.chunks}")
+    check_index(dataset)
     grid = grid_shape(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
     if not hasattr(dataset.id, "chunk_iter"):
         raise UnreadableTableError("this h5py cannot list chunks (built with HDF5 < 1.14)")
-    check_index(dataset)
     reordered_axis = _reordered_axis(dataset)
     offsets = np.full(math.prod(grid), -1, np.int64)
     sizes = np.zeros(offsets.shape, np.int64)
@@ -138,7 +138,7 @@ def _check_ranges(dataset: Any, offsets: Ints, sizes: Ints) -> None:
 
 
 def _chunk_nbytes(dataset: Any) -> int:
-    return math.prod(dataset.chunks) * int(dataset.id.get_type().get_size())
+    return int(math.prod(dataset.chunks) * dataset.id.get_type().get_size())
 
 
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
@@ -209,20 +209,23 @@ def _has_extensible_array(dataset: Any) -> bool:
 def check_index(dataset: Any) -> None:
     """Checks that the index of a dataset's chunks may be in its file.
 
-    A fixed array (specification, VII.C) has an address for each chunk of the maximal shape. If that
-    is damaged, HDF5 reads, or writes, beyond it, and ends the process (1.14.6).
+    A fixed array (specification, VII.C) has an address for each chunk of the maximal shape, and
+    where there is no index (implicit, VII.B), all chunks follow each other. If the shape is
+    damaged, HDF5 reads, or writes, beyond them, and ends the process (1.14.6).
 
     Raises:
         ValueError: It may not.
     """
-    if not dataset.chunks or None in dataset.maxshape or not dataset.id.get_num_chunks():
+    if not dataset.chunks or None in dataset.maxshape:
         return
-    num_chunks = math.prod(_max_grid(dataset))
-    if num_chunks * _ADDRESS_NBYTES <= file_identity(dataset.file).num_bytes:
+    num_chunks, num_bytes = math.prod(_max_grid(dataset)), file_identity(dataset.file).num_bytes
+    if num_chunks * min(_ADDRESS_NBYTES, _chunk_nbytes(dataset)) <= num_bytes:
         return
+    nbytes = {_IMPLICIT: _chunk_nbytes(dataset), _FIXED_ARRAY: _ADDRESS_NBYTES}
     with contextlib.suppress(UnreadableTableError):
-        if _index_type(dataset) == _FIXED_ARRAY:
-            raise ValueError(f"its index would have {num_chunks} chunks, and is in a smaller file")
+        is_too_long = num_chunks * nbytes.get(_index_type(dataset), 0) > num_bytes
+        if is_too_long and dataset.id.get_num_chunks():  # or nothing is written yet
+            raise ValueError(f"{num_chunks} chunks, or their index, do not fit into its file")
 
 
 def _index_type(dataset: Any) -> int:
