@@ -51,6 +51,46 @@ def test_masks(path):
         assert describe(file["X"]).masks.tolist() == [0, 0, 0, 1, 0]
 
 
+WHOLE = np.arange(1, 61).reshape(5, 12).tolist()
+# Address, and what the samples are, of which the last one has it: in chunks, and contiguous. What
+# has no address at all (-1) has no values, to HDF5, which adds the userblock to the others.
+IN_SUPERBLOCK = {
+    (0, 0): (WHOLE[:4], "damaged"),
+    (0, 512): (WHOLE[:4], []),
+    (8, 0): (WHOLE[:4], []),
+    (8, 512): (WHOLE[:4], []),
+    (-1, 0): ("some chunks have no address", [[0] * 12] * 5),
+    (-1, 512): (WHOLE[:4], [[0] * 12] * 5),
+    (-100, 0): (WHOLE[:4], "damaged: HDF5 cannot open it"),
+    (-100, 512): (WHOLE[:4], "damaged: HDF5 cannot open it"),
+}
+
+
+@pytest.mark.memory_limit(-1)
+@pytest.mark.parametrize("chunks", [(1, 4, 3), None], ids=["chunks", "contiguous"])
+@pytest.mark.parametrize(("where", "expected"), IN_SUPERBLOCK.items(), ids=map(str, IN_SUPERBLOCK))
+def test_values_do_not_lie_in_the_superblock(path, chunks, where, expected):
+    address, userblock = where
+    expected = expected[chunks is None]
+    with h5py.File(path, "w", userblock_size=userblock) as file:
+        file.create_dataset("X", data=np.arange(1, 61, dtype="u1").reshape(SHAPE), chunks=chunks)
+        stored = describe(file["X"])
+    content = path.read_bytes()
+    offset = int(stored.offsets[-1]) - userblock
+    size = struct.pack("<Q", 60) if chunks is None else b""
+    place = content.rindex(struct.pack("<Q", offset) + size, userblock, userblock + offset)
+    damaged = struct.pack("<Q", address % 2**64)
+    path.write_bytes(content[:place] + damaged + content[place + 8 :])
+    options = {"y": None, "shuffle": False, "on_error": "skip"}
+    if isinstance(expected, str):
+        with pytest.raises(FileFormatError, match=expected):
+            VideoLoader(path, **options)
+        return
+    with VideoLoader(path, **options) as loader:
+        rows = [row for _, _, (x,) in loader.batches() for row in x.reshape(-1, 12).tolist()]
+    assert rows == expected
+
+
 @pytest.mark.parametrize("counted_in", [True, False])
 def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
     # Releases of HDF5 differ in that.

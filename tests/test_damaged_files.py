@@ -11,8 +11,10 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5g, h5p, h5s, h5t
+from imagecodecs import h5checksum_lookup3
 
 from h5video_data.errors import ReadError
+from h5video_data.tools import transfer
 from h5video_data.tools.repack import repack
 
 
@@ -235,3 +237,60 @@ def test_any_bytes(tmp_path, options):
     ran = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == []
+
+
+def test_a_largest_shape_whose_index_does_not_fit(tmp_path):
+    # HDF5 looks for chunks beyond the index, or makes one of so many in the new file: it dies.
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["X"] = np.arange(12, dtype="u1").reshape(4, 3)
+        options = {"chunks": (2, 3), "maxshape": (1_000_003, 3)}
+        file.create_dataset("Y", data=np.ones((4, 3), "f4"), **options)
+        file.create_dataset("other", data=np.ones((7, 3), "f4"), **options)
+        file.create_dataset("whole", data=np.ones((7, 3), "f4"), **options)
+        file.create_dataset("unwritten", (7, 3), "f4", chunks=(2, 3), maxshape=(10**14, 3))
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    number = (1_000_003).to_bytes(8, "little")
+    for _ in ("Y", "other"):
+        place = data.index(number)
+        begin = data.rindex(b"OHDR", 0, place)
+        (end,) = [
+            n
+            for n in range(place + 8, place + 300)
+            if h5checksum_lookup3(bytes(data[begin:n])) == int.from_bytes(data[n : n + 4], "little")
+        ]
+        data[place : place + 8] = (10**15).to_bytes(8, "little")
+        checksum = h5checksum_lookup3(bytes(data[begin:end]))
+        data[end : end + 4] = checksum.to_bytes(4, "little")
+    (tmp_path / "a.h5").write_bytes(data)
+    code = """
+from h5video_data import errors, repack, VideoLoader
+print(*(item.name for item in repack("a.h5", "b.h5").skipped))
+try:
+    VideoLoader("a.h5")
+except errors.FileFormatError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    skipped, message = ran.stdout.splitlines()
+    assert skipped == "dataset '/Y' dataset '/other'"
+    assert "500000000000000 chunks, or their index, do not fit into its file" in message
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["whole"][:].tolist() == np.ones((7, 3)).tolist()
+        assert (file["whole"].maxshape, file["unwritten"].maxshape) == ((1_000_003, 3), (10**14, 3))
+
+
+def test_chunks_of_a_wrong_size(tmp_path):  # H5Ocopy reads them into memory for a chunk
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.arange(12, dtype="u1").reshape(4, 3)
+        file.create_dataset("other", data=np.ones((30, 6), "f4"), chunks=(1, 6))
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    place = data.index(key_of(24, 2))
+    data[place : place + 4] = (250).to_bytes(4, "little")
+    (tmp_path / "a.h5").write_bytes(data)
+    with h5py.File(tmp_path / "a.h5") as file, h5py.File(tmp_path / "b.h5", "w") as new:
+        assert not transfer.copy_by_hdf5(file["other"], new.id, b"other", None)
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", overwrite=True)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["other"][:].tolist() == np.ones((30, 6)).tolist()

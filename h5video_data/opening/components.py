@@ -125,7 +125,7 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
         raise ArgumentError(
             "`decode`, `image_size` and `color_mode` are for rows that are encoded pictures, JPEG "
             f"or PNG. Received: {decoding!r}, and "
-            + ", ".join(f"{part.name!r} of shape {part.shape}, {part.dtype}" for part in parts)
+            + ", ".join(f"{p.name!r} of {p.path}, {p.shape}, {p.dtype}" for p in parts)
             + ". Frames of numbers are resized by a map function, such as transforms.resize; rows "
             'of bytes that are padded to the longest are decoded with decode="image".'
         )

@@ -8,6 +8,7 @@ search of the index each. HDF5's own mistakes are undone by `_undo_reordering` a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -18,7 +19,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import OpenedFile, handle_of
+from .hdf5_files import MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity, handle_of
 
 Ints = NDArray[np.int64]
 
@@ -30,8 +31,9 @@ _MAX_VALUE = np.uint64(2**62)
 # Chunks that are collected as Python integers before they become arrays.
 _CHUNKS_AT_ONCE = 65_536
 
-# H5D_CHUNK_IDX_EARRAY in HDF5's H5Dpublic.h.
-_EXTENSIBLE_ARRAY = 4
+# H5D_CHUNK_IDX_NONE, _FARRAY and _EARRAY in HDF5's H5Dpublic.h.
+_IMPLICIT, _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 2, 3, 4
+_ADDRESS_NBYTES = 8
 
 
 class UnreadableTableError(Exception):
@@ -61,6 +63,7 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
     chunk = np.array(dataset.chunks, np.int64)
     if len(chunk) != dataset.ndim:
         raise ValueError(f"its chunk shape is {dataset.chunks}")
+    check_index(dataset, file.identity.num_bytes)
     grid = grid_shape(dataset)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
@@ -98,6 +101,8 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
         offsets[index], sizes[index], masks[index] = rows[:, -3:].T
 
     def collect(info: Any) -> None:
+        if info.chunk_offset is None:  # h5py then knows neither place
+            raise ValueError("some chunks have no address")
         found.extend(info.chunk_offset)
         found.extend((info.byte_offset, info.size, info.filter_mask))
         if len(found) == _CHUNKS_AT_ONCE * width:
@@ -107,17 +112,19 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
     flush()
     if file.userblock_nbytes:
         offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)
-    _check_ranges(dataset, file.identity.num_bytes, offsets, sizes)
+    _check_ranges(dataset, file, offsets, sizes)
     return offsets, sizes, masks
 
 
-def _check_ranges(dataset: Any, end: int, offsets: Ints, sizes: Ints) -> None:
+def _check_ranges(dataset: Any, file: OpenedFile, offsets: Ints, sizes: Ints) -> None:
     """Checks offsets and sizes; moves chunks that cannot be read to the end of the file."""
-    chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
+    chunk_nbytes, end = _chunk_nbytes(dataset), file.identity.num_bytes
     is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
     # Without a sum that could overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))
+    # HDF5 adds the userblock to an address, and may overflow.
+    is_bad |= offsets < file.userblock_nbytes + MIN_SUPERBLOCK_NBYTES
     is_bad &= offsets >= 0
     if is_bad.any():
         offsets[is_bad], sizes[is_bad] = end, chunk_nbytes
@@ -129,9 +136,17 @@ def _check_ranges(dataset: Any, end: int, offsets: Ints, sizes: Ints) -> None:
             raise ValueError("some chunks overlap in the file")
 
 
+def _chunk_nbytes(dataset: Any) -> int:
+    return int(math.prod(dataset.chunks) * dataset.id.get_type().get_size())
+
+
 def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     """Returns the bytes to add to the reported offsets in a file with a userblock."""
-    written = np.flatnonzero((offsets >= 0) & (sizes > 0))
+    # Of a chunk of another size, HDF5 reads more than h5py has memory for, unless it has filters.
+    plist, nbytes = dataset.id.get_create_plist(), _chunk_nbytes(dataset)
+    written = np.flatnonzero(
+        (offsets >= 0) & (sizes > 0 if plist.get_nfilters() else sizes == nbytes)
+    )
     if not written.size:
         return 0
     number = int(written[0])
@@ -187,6 +202,39 @@ def _reordered_axis(dataset: Any) -> int | None:
 
 def _has_extensible_array(dataset: Any) -> bool:
     """Returns whether an extensible array indexes a dataset's chunks (specification, VII.D)."""
+    return _index_type(dataset) == _EXTENSIBLE_ARRAY
+
+
+def check_index(dataset: Any, num_bytes: int | None = None) -> None:
+    """Checks that the index of a dataset's chunks may be in its file.
+
+    A fixed array (specification, VII.C) has an address for each chunk of the maximal shape, and
+    where there is no index (implicit, VII.B), all chunks follow each other. If the shape is
+    damaged, HDF5 reads, or writes, beyond them, and ends the process (1.14.6).
+
+    Args:
+        dataset: An `h5py.Dataset`.
+        num_bytes: Size of its file; None: it is asked for.
+
+    Raises:
+        ValueError: It may not.
+    """
+    if not dataset.chunks or None in dataset.maxshape:
+        return
+    num_chunks = math.prod(_max_grid(dataset))
+    if num_bytes is None:
+        num_bytes = file_identity(dataset.file).num_bytes
+    if num_chunks * min(_ADDRESS_NBYTES, _chunk_nbytes(dataset)) <= num_bytes:
+        return
+    nbytes = {_IMPLICIT: _chunk_nbytes(dataset), _FIXED_ARRAY: _ADDRESS_NBYTES}
+    with contextlib.suppress(UnreadableTableError):
+        is_too_long = num_chunks * nbytes.get(_index_type(dataset), 0) > num_bytes
+        if is_too_long and dataset.id.get_num_chunks():  # or nothing is written yet
+            raise ValueError(f"{num_chunks} chunks, or their index, do not fit into its file")
+
+
+def _index_type(dataset: Any) -> int:
+    """Returns the `H5D_chunk_index_t` of a dataset."""
     kind = ctypes.c_int(-1)
     try:
         function = ctypes.CDLL(h5py.h5d.__file__).H5Dget_chunk_index_type
@@ -196,7 +244,7 @@ def _has_extensible_array(dataset: Any) -> bool:
         failed = True
     if failed:
         raise UnreadableTableError("HDF5 does not report how its chunks are indexed")
-    return kind.value == _EXTENSIBLE_ARRAY
+    return int(kind.value)
 
 
 @functools.cache

@@ -45,9 +45,11 @@ HDF5_ERRORS = (
     *(OSError, RuntimeError, TypeError, ValueError),
 )
 
-# Length of a file that contains no more than the superblock, which begins with a signature of 8
-# bytes and takes 48 to 100 (HDF5 File Format Specification, II.A).
-_SUPERBLOCK_NBYTES = range(8, 129)
+# The superblock begins with a signature of 8 bytes and takes 48 to 100 (HDF5 File Format
+# Specification, II.A).
+MIN_SUPERBLOCK_NBYTES = 48
+# Length of a file that contains no more than that, or a part of it.
+_SUPERBLOCK_ONLY_NBYTES = range(8, 129)
 
 
 @contextlib.contextmanager
@@ -187,7 +189,7 @@ def _open_error(path: str, num_bytes: int, error: OSError) -> H5VideoError:
         )
     if error_number(error):
         return unavailable(f"cannot open {path}", error)
-    is_cut = num_bytes in _SUPERBLOCK_NBYTES and "signature not" not in message
+    is_cut = num_bytes in _SUPERBLOCK_ONLY_NBYTES and "signature not" not in message
     if is_cut or "truncated file" in message:
         return NotHDF5Error(
             f"{path} is truncated ({num_bytes} bytes): it was not written or copied completely. "

@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from h5video_data.errors import DatasetNotFoundError
+from h5video_data.errors import DatasetNotFoundError, FileFormatError
 
 from .descriptors import check_openable, with_free_descriptors
 from .hdf5_files import HDF5_ERRORS, path_of
@@ -91,6 +91,14 @@ def _link_target(file: Any, name: str) -> str | None:
     return None
 
 
+def _is_hard_link(file: Any, name: str) -> bool:
+    """Whether there is an object of that name, damaged or not."""
+    try:
+        return isinstance(file.get(name_bytes(name), getlink=True), h5py.HardLink)
+    except HDF5_ERRORS:
+        return False
+
+
 def dataset_names(file: Any) -> list[str]:
     """Lists the datasets of an open `h5py.File`, such as "group/X", without those behind links."""
     return [
@@ -163,7 +171,7 @@ def find_dataset(file: Any, name: str) -> Any:
     Raises:
         DatasetNotFoundError: There is none, or the name is that of a group, a type, or a link that
             leads nowhere. The message lists the datasets of the file.
-        FileFormatError: A link leads from a remote file to another file.
+        FileFormatError: It is damaged, or a link leads from a remote file to another file.
         UnavailableError: There is no descriptor for another file that a link leads to.
     """
     try:
@@ -171,6 +179,10 @@ def find_dataset(file: Any, name: str) -> Any:
     except HDF5_ERRORS as error:
         # HDF5 does not say that it had no descriptor for the file that a link leads to.
         check_openable(os.devnull)
+        if _is_hard_link(file, name):
+            raise FileFormatError(
+                f"{path_of(file)}: {name!r} is damaged: HDF5 cannot open it. HDF5 error: {error}"
+            ) from error
         message = _not_found(file, name)
         if isinstance(error, (KeyError, ValueError)):
             raise DatasetNotFoundError(message) from None

@@ -20,7 +20,7 @@ from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeE
 
 from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
 from .file_identity import FileIdentity, Files
-from .hdf5_files import HDF5_ERRORS, OpenedFile
+from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile
 from .hdf5_names import location_in, own_name
 from .virtual import SourceFiles, find_source_files
 
@@ -254,9 +254,12 @@ def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
             f"{location_in(file.path, dataset)} is damaged: its shape {dataset.shape} takes "
             f"{nbytes} bytes, but {stored_nbytes} are stored."
         )
-    # What is beyond the end of the file cannot be read; the exact offset does not matter.
+    # What is beyond the end of the file cannot be read; the exact offset does not matter. Nor can
+    # values lie in the superblock.
+    is_possible = offset >= file.userblock_nbytes + MIN_SUPERBLOCK_NBYTES
+    end = file.identity.num_bytes
     return _Chunks(
-        offsets=np.array([min(offset, file.identity.num_bytes)], np.int64),
+        offsets=np.array([min(offset, end) if is_possible else end], np.int64),
         sizes=np.array([stored_nbytes], np.int64),
         masks=_NO_MASKS,
     )

@@ -100,7 +100,7 @@ class OtherItems:
             return False
         try:
             if isinstance(item, h5py.Dataset):
-                transfer.check_copyable(item.id.get_type())
+                transfer.check_copyable(item)
                 where = PurePosixPath("/", new_name)
                 group = target.require_group(str(where.parent))
                 link = transfer.link_properties(where.name.encode())

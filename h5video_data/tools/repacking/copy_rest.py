@@ -215,7 +215,7 @@ class Copier:
         if not (components or is_joined):
             self._rows.check_not_of(dataset, path)
         with transfer.skipping():
-            transfer.check_copyable(item.get_type())
+            transfer.check_copyable(dataset)
             is_copyable = self._is_copied_by_hdf5 and not (components or is_joined)
             if is_copyable and transfer.copy_by_hdf5(dataset, target, name, link):
                 self._datasets.append(path)

@@ -13,6 +13,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
+from h5video_data.storage.chunk_table import check_index
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.layout import dtype_name
@@ -68,7 +69,16 @@ def identity(item: Any) -> Any:
     return info.fileno, info.objno
 
 
-def check_copyable(stored_type: Any) -> None:
+def check_copyable(dataset: Any) -> None:
+    """Raises a SkipError if HDF5 would not survive a dataset, or its values are references."""
+    check_type(dataset.id.get_type())
+    try:
+        check_index(dataset)
+    except ValueError as error:
+        raise SkipError(f"is damaged: {error}") from None
+
+
+def check_type(stored_type: Any) -> None:
     """Raises a SkipError if values of an HDF5 type are references, or have a part that is."""
     if stored_type.detect_class(h5py.h5t.REFERENCE):
         raise SkipError("holds references, which lead into their own file")
@@ -168,7 +178,7 @@ def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
     is_filled = plist.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED
     if is_filled and has_variable_length(dataset.id.get_type()):
         return False
-    if dataset.is_virtual or dataset.external or _has_chunks_beyond_the_end(dataset):
+    if dataset.is_virtual or dataset.external or _has_damaged_chunks(dataset):
         return False
     options = h5py.h5p.create(h5py.h5p.OBJECT_COPY)
     options.set_copy_object(h5py.h5o.COPY_WITHOUT_ATTR_FLAG)
@@ -179,14 +189,28 @@ def copy_by_hdf5(dataset: Any, group: Any, name: bytes, link: Any) -> bool:
     return True
 
 
-def _has_chunks_beyond_the_end(dataset: Any) -> bool:
-    """Tells if a chunk lies beyond the file's end: H5Ocopy ends the process then (HDF5 1.14.6)."""
+def _has_damaged_chunks(dataset: Any) -> bool:
+    """Tells if HDF5 would end the process, or write beyond its memory (1.14.6).
+
+    H5Ocopy does, and H5Dread_chunk, for chunks that lie beyond the file's end, and for those
+    without filters whose stored size is not that of a chunk.
+    """
     if dataset.chunks is None or not hasattr(dataset.id, "chunk_iter"):
         return False
     end = dataset.file.id.get_filesize()
+    is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
+    size = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     with contextlib.suppress(*HDF5_ERRORS):
         # The first result that is not None ends the iteration.
-        return bool(dataset.id.chunk_iter(lambda info: info.byte_offset + info.size > end or None))
+        return bool(
+            dataset.id.chunk_iter(
+                lambda info: (
+                    info.byte_offset + info.size > end
+                    or not (is_filtered or info.size == size)
+                    or None
+                )
+            )
+        )
     return True
 
 
@@ -229,7 +253,7 @@ def same_chunks(source: Any, target: Any) -> bool:
     """
     plists = [dataset.id.get_create_plist() for dataset in (source, target)]
     filters = [[p.get_filter(i) for i in range(p.get_nfilters())] for p in plists]
-    if filters[0] != filters[1] or source.chunks != target.chunks:
+    if filters[0] != filters[1] or source.chunks != target.chunks or _has_damaged_chunks(source):
         return False
     corners: list[tuple[int, ...]] = []
     if hasattr(source.id, "chunk_iter"):
@@ -252,7 +276,7 @@ def copy_attribute(source: Any, target: Any, name: bytes) -> None:
     with skipping():
         attribute = h5py.h5a.open(source, name)
         stored_type, space = attribute.get_type(), attribute.get_space()
-        check_copyable(stored_type)
+        check_type(stored_type)
         form = form_of(stored_type)
         values = _attribute_values(attribute, form)
     new = h5py.h5a.create(target, name, stored_type.copy(), space)
