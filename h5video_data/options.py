@@ -15,6 +15,7 @@ from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction
 from .sampling.windows import Windows
 from .splits import SampleIndices, SplitBy, StratifyBy, check_one_rule
+from .storage.paths import check_options
 from .storage.picture_rows import ColorMode, Decode, Decoding
 from .storage.pictures.resizing import Interpolation
 
@@ -91,7 +92,7 @@ class LoaderOptions:
         _check_image_size(self.image_size)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
-        _check_storage_options(self.storage_options)
+        check_options(self.storage_options)
         if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
             raise ArgumentError(
                 "`pin_memory` must be None, True or False. Received: "
@@ -273,17 +274,6 @@ def _check_image_size(image_size: Any) -> None:
         raise ArgumentError(
             "`image_size` must be (rows, columns), two whole numbers from 1. Received: "
             f"image_size={image_size!r}"
-        )
-
-
-def _check_storage_options(storage_options: Any) -> None:
-    is_mapping = isinstance(storage_options, Mapping)
-    if storage_options is not None and not (
-        is_mapping and all(isinstance(name, str) for name in storage_options)
-    ):
-        raise ArgumentError(
-            "`storage_options` must be a dict: arguments of the file system of fsspec, by their "
-            f"names. Received: a {type(storage_options).__name__}"
         )
 
 

@@ -21,6 +21,7 @@ class RangeServer(http.server.ThreadingHTTPServer):
         requests: (method, path, range or None, headers) of all requests.
         fail: Called with (number of the request, method, path); returns what goes wrong: None, a
             status, "reset", "short", "whole" (ranges are not read) or "hang".
+        needs: Headers without which requests are answered by 403.
     """
 
     daemon_threads = True
@@ -28,7 +29,7 @@ class RangeServer(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects, self.versions, self.requests = {}, {}, []
-        self.delay, self.fail = 0.0, lambda *_: None
+        self.delay, self.fail, self.needs = 0.0, lambda *_: None, {}
         self._thread = threading.Thread(target=self.serve_forever, daemon=True)
         self._thread.start()
 
@@ -67,6 +68,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server.requests.append((method, path, span, dict(self.headers)))
         time.sleep(server.delay)
         fault = server.fail(len(server.requests), method, path)
+        if any(self.headers.get(name) != value for name, value in server.needs.items()):
+            fault = 403
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()

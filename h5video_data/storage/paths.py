@@ -11,7 +11,9 @@ from typing import Any
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
-from .remote.paths import RemotePath, Url, expand_url, is_url, shown_url
+from .remote.paths import RemotePath, Url, expand_url
+from .remote.paths import is_url as is_url
+from .remote.paths import shown_url as shown_url
 from .remote.store import Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -174,8 +176,9 @@ def with_options(path: Any, storage_options: Mapping[str, Any] | None) -> Any:
     """Returns paths in the form in which they are given, each URL as a `Url` with these options.
 
     Raises:
-        ArgumentError: There are options, and no URL.
+        ArgumentError: There are options, and no URL; or they are no dict.
     """
+    check_options(storage_options)
     found = _with_options(path, storage_options)
     if storage_options is not None and found is path:
         raise ArgumentError(
@@ -185,8 +188,40 @@ def with_options(path: Any, storage_options: Mapping[str, Any] | None) -> Any:
     return found
 
 
+def check_options(storage_options: Any) -> None:
+    """Raises an ArgumentError for what cannot be `storage_options`."""
+    is_mapping = isinstance(storage_options, Mapping)
+    if storage_options is not None and not (
+        is_mapping and all(isinstance(name, str) for name in storage_options)
+    ):
+        raise ArgumentError(
+            "`storage_options` must be a dict: arguments of the file system of fsspec, by their "
+            f"names. Received: a {type(storage_options).__name__}"
+        )
+
+
+def single_path(path: str | os.PathLike[str], options: Mapping[str, Any] | None) -> str:
+    """Returns the path of one file, of which a URL is made one that can be opened.
+
+    Raises:
+        ArgumentError: It is a glob that several objects match, or options go with a local file.
+        H5VideoError: As `expand_paths`, of a URL.
+    """
+    given = with_options(os.fsdecode(path) if isinstance(path, os.PathLike) else path, options)
+    if not isinstance(given, (RemotePath, Url)):
+        return os.fsdecode(given)
+    found = expand_paths(given)
+    if len(found) > 1:
+        raise ArgumentError(
+            f"`path` must be one file, and {len(found)} match. Received: path={str(given)!r}"
+        )
+    return found[0]
+
+
 def _with_options(path: Any, options: Mapping[str, Any] | None) -> Any:
     """Returns `path` itself if there is no URL in it."""
+    if isinstance(path, (RemotePath, Url)):
+        return path
     if isinstance(path, (str, os.PathLike)):
         return Url(path, options) if isinstance(path, str) and is_url(path) else path
     if isinstance(path, (bytes, bytearray, Mapping, io.IOBase)) or not isinstance(path, Iterable):

@@ -22,7 +22,8 @@ from h5video_data.errors import (
     RepackingError,
 )
 from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.file_identity import ObjectPath
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file, path_of
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
 from h5video_data.video_set import Component, VideoSet
 
@@ -79,6 +80,7 @@ class Copier:
         self.skipped: list[SkippedItem] = []
         self._set = video_set
         self._source = source
+        self._is_remote = isinstance(path_of(source), ObjectPath)
         self._target = target
         self._layouts = layouts
         self._left_out = {name_bytes(n).strip(b"/"): why for n, why in left_out.items()}
@@ -204,6 +206,9 @@ class Copier:
         if kind == h5py.h5l.TYPE_SOFT:
             target.links.create_soft(name, source.links.get_val(name), link)
         elif kind == h5py.h5l.TYPE_EXTERNAL:
+            if self._is_remote:  # HDF5 would take this very file for the other one
+                other = os.fsdecode(source.links.get_val(name)[0])
+                raise transfer.SkipError(f"is a link to another file, {other!r}, of the store")
             with contextlib.suppress(*HDF5_ERRORS):  # what it leads to may not exist
                 item = h5py.h5o.open(source, name)
                 if isinstance(item, h5py.h5d.DatasetID):
@@ -304,6 +309,10 @@ class Copier:
             new = transfer.make_like(dataset, self._target)
         try:
             transfer.copy_rows(dataset, new)
+        except FileFormatError as error:
+            if not self._is_remote:
+                raise
+            raise transfer.SkipError(f"cannot be read: {error}") from error
         except (MissingFilterError, ReadError) as error:
             reason = transfer.reason_of(error.__cause__ or error)
             raise transfer.SkipError(f"cannot be read: {reason}") from error
@@ -331,7 +340,9 @@ class Copier:
     def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.File]:
         # If a dataset whose fill value has a variable length is opened through one file twice,
         # closing one of the two leaves the other with a dangling pointer (HDF5 1.14.6).
-        if os.path.samefile(path, self._source.filename):
+        is_remote = self._is_remote or isinstance(path, ObjectPath)
+        own = path_of(self._source)
+        if path == own if is_remote else os.path.samefile(path, own):
             return contextlib.nullcontext(self._source)
         return open_file(path, rdcc_nbytes=transfer.CACHE_BYTES)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from h5video_data.planning.access import Access
 from h5video_data.reading.byte_sources import BYTES_PER_READ
+from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.system import shell_words
 
 from .report import Advice, DatasetReport
@@ -42,6 +43,7 @@ def advise(
     *,
     memory_nbytes: int,
     exists: Callable[[str], bool] = os.path.exists,
+    has_options: bool = False,
 ) -> list[tuple[Facts, Advice]]:
     """Returns the advice for each dataset, in their order.
 
@@ -49,9 +51,10 @@ def advise(
         facts: The datasets.
         memory_nbytes: Bytes of the machine's memory.
         exists: Whether there is a file of that name, which a command must not name as its output.
+        has_options: Whether the file was opened with `storage_options`, of which nothing is shown.
     """
     reasons = [(item, _why_anew(item)) for item in facts if len(item.report.shape) > 2]
-    commands = _commands([item for item, reason in reasons if reason], exists)
+    commands = _commands([item for item, reason in reasons if reason], exists, has_options)
     found = []
     for item, reason in reasons:
         report = item.report
@@ -113,7 +116,9 @@ def _why_anew(item: Facts) -> _Reason | None:
     return None
 
 
-def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int, str]:
+def _commands(
+    facts: Sequence[Facts], exists: Callable[[str], bool], has_options: bool
+) -> dict[int, str]:
     """Returns what to type to store datasets anew, by the `id` of each.
 
     Datasets with the same rows in use are stored by one command, since each makes a new file. Those
@@ -136,6 +141,8 @@ def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int
         words = ["h5video-data", "repack", _argument(path), _argument(out)]
         if list(names) != ["X"]:
             words += [word for name in names for word in _option("--x", name)]
+        if has_options:
+            words += ["--storage-options", "{...}"]
         commands |= {id(item): shell_words(words) for item in members}
     # Of many, none would be followed.
     return {
@@ -147,6 +154,8 @@ def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int
 
 def _new_name(path: str, number: int, exists: Callable[[str], bool]) -> str:
     """Returns the name of a file that there is not yet, for the output of a command."""
+    if isinstance(path, ObjectPath):  # it is written to this machine
+        path = path.partition("#")[0].rpartition("/")[2]
     stem = os.path.splitext(path)[0]
     plain = f"{stem}_fast.h5" if not number else f"{stem}_fast_{number + 1}.h5"
     names = [plain, *(f"{stem}_fast_{number + 1}_{i}.h5" for i in range(2, 100))]
