@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import VideoFileNotFoundError
 from h5video_data.planning.requests import copy_ranges, plan_requests
 from h5video_data.storage.file_identity import FileIdentity, check_identity
-from h5video_data.storage.os_errors import RequestError
+from h5video_data.storage.os_errors import ObjectChangedError, RequestError
 from h5video_data.storage.remote.paths import RemotePath
 from h5video_data.storage.remote.requests import wait_for
 
@@ -54,17 +55,22 @@ class RemoteObject:
     """An object that is read by requests. See `byte_sources.ByteSource`."""
 
     def __init__(self, path: RemotePath, identity: FileIdentity) -> None:
-        check_identity(path, identity)
+        if path.identity_once() != identity:
+            check_identity(path, identity)
         self._path = path
         self._identity = identity
         self._of_thread = threading.local()
 
     def identity(self) -> FileIdentity:
-        """Asks the store for the identity that the object has now. See `ByteSource.identity`.
+        """Returns the identity of what was read. See `ByteSource.identity`.
+
+        The store is asked for the one that the object has now, unless each read was compared.
 
         That is how a thread ends a task: what was announced and not read is given up.
         """
         self._give_up()
+        if self._path.is_compared(self._identity):
+            return self._identity
         return self._path.identity()
 
     def announce(self, offsets: Ranges, sizes: Ranges) -> None:
@@ -75,7 +81,7 @@ class RemoteObject:
         self._give_up()
         if len(offsets) > 1 and not self._is_beyond(offsets, sizes).any():
             begins, ends = plan_requests(offsets, sizes, MAX_GAP_BYTES, MAX_REQUEST_BYTES)
-            futures = self._path.begin(begins.tolist(), ends.tolist())
+            futures = self._path.begin(begins.tolist(), ends.tolist(), self._identity)
             if futures:
                 self._of_thread.announced = _Announced(begins, ends, futures)
 
@@ -104,11 +110,13 @@ class RemoteObject:
         announced: _Announced | None = getattr(self._of_thread, "announced", None)
         needed = slice(0) if announced is None else announced.requests_of(begins, ends)
         try:
+            found: list[bytes] | None = None
             if announced is not None and needed is not None:
-                begins = announced.begins[needed]
-                found = [wait_for(future) for future in announced.futures[needed]]
-            else:
-                found = self._path.read(begins.tolist(), ends.tolist())
+                with contextlib.suppress(ObjectChangedError):  # reading it anew tells whether it is
+                    found = [wait_for(future) for future in announced.futures[needed]]
+                    begins = announced.begins[needed]
+            if found is None:
+                found = self._path.read(begins.tolist(), ends.tolist(), self._identity)
         except VideoFileNotFoundError:
             check_identity(self._path, self._identity)  # says that it no longer exists
             raise RangeError(0) from RequestError("it disappeared, and is there again")

@@ -103,7 +103,8 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         if len(found) == _CHUNKS_AT_ONCE * width:
             flush()
 
-    dataset.id.chunk_iter(collect)
+    with handle_of(dataset.file).listing_chunks():
+        dataset.id.chunk_iter(collect)
     flush()
     if dataset.file.userblock_size:
         offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)

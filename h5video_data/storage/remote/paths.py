@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import hashlib
 import re
@@ -10,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5video_data.errors import (
     ArgumentError,
@@ -18,10 +17,13 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.storage.file_identity import ObjectIdentity, ObjectPath
-from h5video_data.storage.os_errors import RequestError, unavailable
+from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity, ObjectPath
+from h5video_data.storage.os_errors import ObjectChangedError, RequestError, unavailable
 
 from .store import Store
+
+if TYPE_CHECKING:
+    from .connection import Version
 
 # A letter is the drive of a Windows path.
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
@@ -87,11 +89,13 @@ class RemotePath(ObjectPath):
         path = super().__new__(cls, shown_url(url))
         path.store, path.key = store, key
         path._lock, path._known, path._asked_at = threading.Lock(), None, -1.0
+        path._is_distrusted = False
         return path
 
     _lock: threading.Lock
     _known: ObjectIdentity | None
     _asked_at: float
+    _is_distrusted: bool
 
     def __reduce__(self) -> Any:
         # Another process gets the name alone: its credentials stay here.
@@ -120,14 +124,85 @@ class RemotePath(ObjectPath):
         finally:
             self._lock.release()
 
+    def identity_once(self) -> ObjectIdentity:
+        """Returns the identity from when it was asked first, if all reads are compared with it."""
+        known = self._known
+        return known if known is not None and self.is_compared(known) else self.identity()
+
+    def ask_identity(self) -> Callable[[], ObjectIdentity]:
+        """Begins to ask for the identity; the result waits for it, and raises as `identity`."""
+        try:
+            wait = self.store.connection.begin_info(self.key)
+        except RequestError:
+            return self.identity
+        return lambda: self._ask(lambda _: wait())
+
+    def is_compared(self, identity: FileIdentity) -> bool:
+        """Whether each read of this identity is compared with it. See `ObjectPath.is_compared`."""
+        return bool(self._version_of(identity).etag)
+
+    def _version_of(self, identity: FileIdentity) -> Version:
+        """Returns what the reads of an identity are compared with."""
+        from .connection import ANY_VERSION, Version
+
+        if self._is_distrusted or not isinstance(identity, ObjectIdentity):
+            return ANY_VERSION
+        name, _, etag = identity.version.partition(" ")
+        # A weak one, W/"...", may be the same for other bytes.
+        if name.lower() != "etag" or not etag.startswith('"') or len(etag) < 3:
+            return ANY_VERSION
+        if not self.store.connection.compares_versions:
+            return ANY_VERSION
+        return Version(etag, identity.num_bytes)
+
     def identity_here(self) -> ObjectIdentity:
         """Does what `identity` does, in a thread that holds h5py's lock."""
-        return self._ask(functools.partial(self.store.connection.here, "info"))
+        return self._ask(self.store.connection.info_here)
 
-    def read_here(self, start: int, stop: int) -> bytes:
-        """Reads a byte range as `read` does, in a thread that holds h5py's lock."""
-        found: bytes = self.store.connection.here("cat_file", self.key, start=start, end=stop)
-        return found
+    def read_here(self, starts: list[int], stops: list[int], identity: FileIdentity) -> list[bytes]:
+        """Reads byte ranges as `read` does, in a thread that holds h5py's lock."""
+        return self._compared(self.store.connection.read_here, starts, stops, identity, here=True)
+
+    def read(self, starts: list[int], stops: list[int], identity: FileIdentity) -> list[bytes]:
+        """Reads byte ranges, many at once: see `connection.Connection.read_ranges`.
+
+        Args:
+            starts: The first byte of each range.
+            stops: The end of each.
+            identity: The identity that the object must have.
+
+        Raises:
+            ObjectChangedError: It has another one, and `is_compared`.
+            RequestError: They cannot be read.
+            VideoFileNotFoundError: The object no longer exists.
+        """
+        return self._compared(self.store.connection.read_ranges, starts, stops, identity)
+
+    def begin(
+        self, starts: list[int], stops: list[int], identity: FileIdentity
+    ) -> list[Future[bytes]]:
+        """Begins to read byte ranges: see `connection.Connection.begin_ranges`."""
+        version = self._version_of(identity)
+        return self.store.connection.begin_ranges(self.key, starts, stops, version)
+
+    def _compared(
+        self,
+        read: Callable[..., list[bytes]],
+        starts: list[int],
+        stops: list[int],
+        identity: FileIdentity,
+        *,
+        here: bool = False,
+    ) -> list[bytes]:
+        version = self._version_of(identity)
+        try:
+            return read(self.key, starts, stops, version)
+        except ObjectChangedError:
+            if (self.identity_here if here else self.identity)() != identity:
+                raise
+        # The server says another ETag with the bytes than without: only asking again tells.
+        self._is_distrusted = True
+        return read(self.key, starts, stops)
 
     def _ask(self, info_of: Callable[[str], Mapping[str, Any]]) -> ObjectIdentity:
         try:
@@ -146,19 +221,6 @@ class RemotePath(ObjectPath):
         version = next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
         modified = next((str(info[name]) for name in _TIMES if info.get(name)), "")
         return ObjectIdentity(-1, 0, int(info["size"]), 0, version, modified)
-
-    def read(self, starts: list[int], stops: list[int]) -> list[bytes]:
-        """Reads byte ranges, many at once: see `store.Connection.read_ranges`.
-
-        Raises:
-            RequestError: They cannot be read.
-            VideoFileNotFoundError: The object no longer exists.
-        """
-        return self.store.connection.read_ranges(self.key, starts, stops)
-
-    def begin(self, starts: list[int], stops: list[int]) -> list[Future[bytes]]:
-        """Begins to read byte ranges: see `store.Connection.begin_ranges`."""
-        return self.store.connection.begin_ranges(self.key, starts, stops)
 
 
 def shown_url(url: str) -> str:

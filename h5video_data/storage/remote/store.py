@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from h5video_data.errors import MissingDependencyError
 from h5video_data.storage.os_errors import RequestError
 
+from .metadata_blocks import MetadataBlocks
 from .requests import MAX_REQUESTS
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ class Store:
     Args:
         url: A URL on it.
         options: Arguments of the file system of fsspec.
+
+    Attributes:
+        options: As given.
+        blocks: What HDF5 has read of its objects.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._url = url
         self.options = dict(options)
+        self.blocks = MetadataBlocks()
         self._pid = -1
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -83,7 +89,10 @@ def open_filesystem(url: str, options: Mapping[str, Any], **more: Any) -> Any:
         given = options.get("config_kwargs") or {}
         own["config_kwargs"] = {"max_pool_connections": MAX_REQUESTS, **given}
     try:
-        return fsspec.core.url_to_fs(url, **{**options, **own})[0]
+        system = fsspec.core.url_to_fs(url, **{**options, **own})[0]
+        if hasattr(system, "_call_s3"):
+            system.retries = 1  # what fails is sent again by `requests`, after its pauses
+        return system
     except ImportError as error:
         name = f": {error.name}" if error.name else ""
         raise MissingDependencyError(
