@@ -14,7 +14,7 @@ from .os_errors import unavailable
 from .remote.paths import RemotePath, Url, expand_url
 from .remote.paths import is_url as is_url
 from .remote.paths import shown_url as shown_url
-from .remote.store import Store
+from .remote.store import LocalCopies, Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -68,7 +68,8 @@ def expand_beside(path: Paths, beside: Sequence[str]) -> tuple[str, ...]:
     for other in beside:
         if isinstance(other, RemotePath) and isinstance(path, str) and is_url(path):
             is_alike = other.partition("://")[0] == path.partition("://")[0]
-            return expand_paths(Url(path, other.store.options if is_alike else None))
+            store = other.store
+            return expand_paths(Url(path, store.options if is_alike else None, store.copies))
     return expand_paths(path)
 
 
@@ -78,7 +79,7 @@ def has_order(path: Paths) -> bool:
     That of a set differs between processes, and that of `Path.glob`, an iterator, between machines.
     Iterators cannot be told from each other, so that none of them has.
     """
-    return isinstance(path, KeysView) or not isinstance(path, (Iterator, Set))
+    return isinstance(path, KeysView) or not isinstance(path, (Iterator, ListedPaths, Set))
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -172,20 +173,42 @@ def _walk(folder: str) -> None:
         folders[:] = [f for f in folders if f[0] != "." and f != _LOST_AND_FOUND]
 
 
-def with_options(path: Any, storage_options: Mapping[str, Any] | None) -> Any:
+def with_options(
+    path: Any, storage_options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+) -> Any:
     """Returns paths in the form in which they are given, each URL as a `Url` with these options.
 
+    Args:
+        path: The paths.
+        storage_options: Arguments of the file system of fsspec.
+        copies: What there is on this machine of remote files.
+
     Raises:
-        ArgumentError: There are options, and no URL; or they are no dict.
+        ArgumentError: There are options or copies, and no URL; or the options are no dict.
     """
     check_options(storage_options)
-    found = _with_options(path, storage_options)
-    if storage_options is not None and found is path:
+    path = reusable(path)
+    found = _with_options(path, storage_options, copies)
+    given = {
+        "storage_options": storage_options is not None,
+        "index": copies is not None and copies.index is not None,
+        "cache_dir": copies is not None and copies.cache is not None,
+    }
+    needing = next((name for name, is_given in given.items() if is_given), None)
+    if needing is not None and found is path and not isinstance(path, (RemotePath, Url)):
         raise ArgumentError(
-            "`storage_options` needs URLs in `path`, such as s3://bucket/set.h5. Received: "
-            f"path={path!r}"
+            f"`{needing}` needs URLs in `path`, such as s3://bucket/set.h5. Received: path={path!r}"
         )
     return found
+
+
+class ListedPaths(tuple[Any, ...]):
+    """What an iterator of paths gave, which can be read again; its order says nothing."""
+
+
+def reusable(path: Any) -> Any:
+    """Returns paths that can be read several times: what an iterator gives is listed."""
+    return ListedPaths(path) if isinstance(path, Iterator) else path
 
 
 def check_options(storage_options: Any) -> None:
@@ -218,21 +241,20 @@ def single_path(path: str | os.PathLike[str], options: Mapping[str, Any] | None)
     return found[0]
 
 
-def _with_options(path: Any, options: Mapping[str, Any] | None) -> Any:
+def _with_options(
+    path: Any, options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+) -> Any:
     """Returns `path` itself if there is no URL in it."""
     if isinstance(path, (RemotePath, Url)):
         return path
     if isinstance(path, (str, os.PathLike)):
-        return Url(path, options) if isinstance(path, str) and is_url(path) else path
+        return Url(path, options, copies) if isinstance(path, str) and is_url(path) else path
     if isinstance(path, (bytes, bytearray, Mapping, io.IOBase)) or not isinstance(path, Iterable):
         return path
     if getattr(path, "ndim", 1) != 1:
         return path
     items = list(path)
-    found = [_with_options(item, options) for item in items]
-    is_same = all(new is old for new, old in zip(found, items, strict=True))
-    if isinstance(path, Iterator) and not (is_same and options):
-        return (item for item in found)
-    if is_same:
+    found = [_with_options(item, options, copies) for item in items]
+    if all(new is old for new, old in zip(found, items, strict=True)):
         return path
-    return found if has_order(path) else set(found)
+    return found if has_order(path) else ListedPaths(found)

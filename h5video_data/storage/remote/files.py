@@ -66,15 +66,33 @@ class RemoteFile(io.RawIOBase):
         self._position = 0
         self._lists_chunks = False
         self._nodes = NodesAhead(self._fetch, identity.num_bytes)
+        index = path.store.copies.index
+        self._pieces = None if index is None else index.pieces_of(path, identity)
         _opened[self._name] = self
 
     def __repr__(self) -> str:
         return self._name  # which HDF5 takes for the name of the file
 
     def _fetch(self, starts: list[int], stops: list[int]) -> list[bytes]:
-        return self.path.read_here(starts, stops, self._identity)
+        cache, size = self.path.store.copies.cache, self._identity.num_bytes
+        key = None if cache is None else cache.key_of(self.path, self._identity)
+        if cache is None or key is None:
+            return self.path.read_here(starts, stops, self._identity)
+        ranges = [*zip(starts, stops, strict=True)]
+        found = {span: cache.read_range(key, *span, size) for span in ranges}
+        missing = [span for span in ranges if found[span] is None]
+        if missing:
+            begins, ends = ([span[i] for span in missing] for i in (0, 1))
+            contents = self.path.read_here(begins, ends, self._identity)
+            for span, content in zip(missing, contents, strict=True):
+                cache.write_range(key, span[0], content, size)
+                found[span] = content
+        return [found[span] or b"" for span in ranges]
 
     def _read(self, start: int, stop: int) -> bytes:
+        found = None if self._pieces is None else self._pieces.read(start, stop)
+        if found is not None:
+            return found
         found = self._nodes.take(start, stop)
         if found is None and stop - start > BLOCK_BYTES:  # values, not metadata
             parts = [*range(start, stop, MAX_REQUEST_BYTES), stop]
@@ -120,6 +138,9 @@ class RemoteFile(io.RawIOBase):
             return 0
         with _calling():
             found = self._read(offset, stop)
+            recording = self.path.store.copies.recording
+            if recording is not None and len(found) <= BLOCK_BYTES:
+                recording.add(self.path, self._identity, offset, found)
         target[: len(found)] = found
         return len(found)
 

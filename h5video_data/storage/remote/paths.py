@@ -20,7 +20,7 @@ from h5video_data.errors import (
 from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity, ObjectPath
 from h5video_data.storage.os_errors import ObjectChangedError, RequestError, unavailable
 
-from .store import Store
+from .store import LocalCopies, Store
 
 if TYPE_CHECKING:
     from .connection import Version
@@ -49,15 +49,19 @@ class Url(ObjectPath):
     Attributes:
         full: The URL, with everything that belongs to it.
         options: Arguments of the file system of fsspec.
+        copies: What there is on this machine of its objects.
     """
 
     full: str
     options: Mapping[str, Any]
+    copies: LocalCopies | None
 
-    def __new__(cls, url: str, options: Mapping[str, Any] | None) -> Url:
+    def __new__(
+        cls, url: str, options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+    ) -> Url:
         """Makes one of a URL."""
         path = super().__new__(cls, shown_url(url))
-        path.full, path.options = str(url), options or {}
+        path.full, path.options, path.copies = str(url), options or {}, copies
         return path
 
     def __reduce__(self) -> Any:
@@ -259,7 +263,7 @@ def expand_url(path: str, stores: dict[str, Store]) -> list[str]:
         raise ArgumentError(f"`path` must be one URL, not a chain of them. Received: {given!r}")
     scheme, _, rest = url.partition("://")
     place = f"{scheme}://{rest.partition('/')[0]}"
-    store = stores.setdefault(place, Store(url, given.options))
+    store = stores.setdefault(place, Store(url, given.options, given.copies))
     try:
         connection = store.connection
         system = connection.filesystem
