@@ -201,13 +201,10 @@ def first_batch(url: str, folder: Path, options: argparse.Namespace) -> dict[str
 def cache(url: str, folder: Path, _: argparse.Namespace) -> dict[str, Any]:
     """Measures two epochs with a cache on the disk, and one of the local file."""
     found = {}
-    cache_dir = str(folder / "cache")
-    more: dict[str, Any]
-    for name, path, more in (
-        ("remote", f"{url}/samples.h5", {"cache_dir": cache_dir}),
-        ("local", str(folder / "samples.h5"), {}),
-    ):
-        with h5v.VideoLoader(path, batch_size=BATCH_SIZE, seed=0, **more) as loader:
+    places = {"remote": f"{url}/samples.h5", "local": str(folder / "samples.h5")}
+    for name, path in places.items():
+        cache_dir = str(folder / "cache") if name == "remote" else None
+        with h5v.VideoLoader(path, batch_size=BATCH_SIZE, seed=0, cache_dir=cache_dir) as loader:
             for epoch in (0, 1000, 2000):
                 loader.set_epoch(epoch)
                 begin = time.perf_counter()

@@ -28,9 +28,14 @@ Read = Callable[[list[int], list[int]], list[bytes]]
 
 
 class MetadataBlocks:
-    """Blocks of the objects of a store. Its callers hold h5py's lock."""
+    """Blocks of the objects of a store. Its callers hold h5py's lock.
+
+    Attributes:
+        last: What was read last: the offset of its first block, and the bytes of its blocks.
+    """
 
     def __init__(self) -> None:
+        self.last = (0, b"")
         self._blocks: OrderedDict[tuple[Hashable, int], bytes] = OrderedDict()
 
     def read(self, owner: Hashable, start: int, stop: int, num_bytes: int, read: Read) -> bytes:
@@ -63,6 +68,7 @@ class MetadataBlocks:
                 self._blocks.popitem(last=False)
         joined = b"".join(block or b"" for block in found.values())
         skip = start - first * BLOCK_BYTES
+        self.last = first * BLOCK_BYTES, joined
         return joined[skip : skip + stop - start]
 
     def _known(self, owner: Hashable, number: int) -> bytes | None:
