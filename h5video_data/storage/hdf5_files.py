@@ -88,9 +88,10 @@ def connect(path: str, **options: Any) -> Any:
     Changes of the file while it is open are not noticed.
     """
     before = path.identity_once() if isinstance(path, RemotePath) else identity_of(path)
+    remote = RemoteFile(path, before) if isinstance(path, RemotePath) else None
     try:
-        if isinstance(path, RemotePath):
-            return h5py.File(RemoteFile(path, before), "r", **options)
+        if remote is not None:
+            return h5py.File(remote, "r", **options)
         # The driver whose handle is a descriptor, whatever HDF5_DRIVER says.
         file = h5py.File(path, "r", driver="sec2", **options)
     except (VideoFileNotFoundError, RequestError) as error:

@@ -58,7 +58,8 @@ def _expand(path: Paths, stores: dict[str, Store]) -> tuple[str, ...]:
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
     paths = tuple(found for item in path for found in _expand(item, stores))
     if not paths:
-        kind = "an empty list" if isinstance(path, (list, tuple)) else f"none in path={path!r}"
+        is_list = isinstance(path, (list, tuple)) and not isinstance(path, ListedPaths)
+        kind = "an empty list" if is_list else f"none in path={path!r}"
         raise ArgumentError(f"`path` must name at least one file. Received: {kind}")
     return paths if has_order(path) else tuple(sorted(paths))
 
@@ -205,10 +206,19 @@ def with_options(
 class ListedPaths(tuple[Any, ...]):
     """What an iterator of paths gave, which can be read again; its order says nothing."""
 
+    shown = ""
+
+    def __repr__(self) -> str:
+        return self.shown or tuple.__repr__(self)
+
 
 def reusable(path: Any) -> Any:
     """Returns paths that can be read several times: what an iterator gives is listed."""
-    return ListedPaths(path) if isinstance(path, Iterator) else path
+    if not isinstance(path, Iterator) or isinstance(path, io.IOBase):
+        return path
+    found = ListedPaths(path)
+    found.shown = repr(path)
+    return found
 
 
 def check_options(storage_options: Any) -> None:

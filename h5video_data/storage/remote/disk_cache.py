@@ -53,13 +53,15 @@ class DiskCache:
     Attributes:
         folder: As given, absolute.
         max_bytes: The limit.
+        is_full: Whether no more blocks are kept.
     """
 
     def __init__(self, folder: str | os.PathLike[str], max_bytes: int | None = None) -> None:
         self.folder = os.path.abspath(os.path.expanduser(os.fspath(folder)))
         self._began = time.time()
         self._checked: set[str] = set()
-        self._lock = threading.Lock()
+        self._pid, self._lock = os.getpid(), threading.Lock()
+        self._is_broken = False
         try:
             os.makedirs(self.folder, exist_ok=True)
             self._num_bytes = sum(size for _, _, size in self._list())
@@ -128,23 +130,25 @@ class DiskCache:
 
     def write(self, key: str, number: int, block: bytes) -> None:
         """Keeps a block, if there is room for it; a disk that is full is no error."""
-        size = len(block) + _CHECKSUM.size
-        if not self._has_room(size):
-            return
         path = self._path(key, number)
-        partial = os.path.join(self.folder, f"{uuid.uuid4().hex}.partial")
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(partial, "wb") as file:
-                file.write(block + _CHECKSUM.pack(zlib.crc32(block)))
-            os.replace(partial, path)
-        except OSError as error:
-            self._remove(partial)
-            if not self.is_full:
+        if self._pid != os.getpid():  # a thread that a fork has left behind may hold it
+            self._pid, self._lock = os.getpid(), threading.Lock()
+        with self._lock:
+            is_there = self._is_broken or os.path.exists(path)
+            if is_there or not self._has_room(len(block) + _CHECKSUM.size):
+                return
+            partial = os.path.join(self.folder, f"{uuid.uuid4().hex}.partial")
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(partial, "wb") as file:
+                    file.write(block + _CHECKSUM.pack(zlib.crc32(block)))
+                os.replace(partial, path)
+            except OSError as error:
+                self._remove(partial)
                 _log.warning("The cache %s cannot be written: %s", self.folder, error.strerror)
-            self.is_full = True
-            return
-        self._checked.add(path)
+                self._is_broken = self.is_full = True
+                return
+            self._checked.add(path)
 
     def read_range(self, key: str, start: int, stop: int, num_bytes: int) -> bytes | None:
         """Returns bytes of an object of `num_bytes`; None: not all of them are there."""
@@ -168,21 +172,15 @@ class DiskCache:
 
     def _has_room(self, size: int) -> bool:
         """Counts a block that is about to be written; whether it is within the limit."""
-        if not self._lock.acquire(timeout=10):  # of a thread that a fork has left behind
+        is_beyond = self._num_bytes + size > self.max_bytes
+        if self._written >= _LOOKED_AT * self.max_bytes or (is_beyond and not self.is_full):
+            self._look()
+        self.is_full = self._num_bytes + size > self.max_bytes
+        if self.is_full:
             return False
-        try:
-            is_beyond = self._num_bytes + size > self.max_bytes
-            if self._written >= _LOOKED_AT * self.max_bytes or (is_beyond and not self.is_full):
-                self._look()
-            if self._num_bytes + size > self.max_bytes:
-                self.is_full = True
-                return False
-            self.is_full = False
-            self._num_bytes += size
-            self._written += size
-            return True
-        finally:
-            self._lock.release()
+        self._num_bytes += size
+        self._written += size
+        return True
 
     def _look(self) -> None:
         """Counts all blocks, those of other processes too, and removes old ones."""
