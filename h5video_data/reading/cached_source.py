@@ -117,9 +117,9 @@ class CachedObject(RemoteObject):
                     begin, end = max(offset, first), min(offset + size, first + BLOCK_BYTES)
                     found = self._read(ahead, block, begin - first, end - first)
                     out[place + begin - offset : place + end - offset] = found
-            except VideoFileNotFoundError:
-                check_identity(self._path, self._identity)  # says that it no longer exists
-                raise RangeError(number) from RequestError("it disappeared, and is there again")
+            except (VideoFileNotFoundError, ObjectChangedError):
+                check_identity(self._path, self._identity)  # says how it changed
+                raise RangeError(number) from RequestError("it changed, and is as it was again")
             except (RequestError, MemoryError) as error:
                 raise RangeError(number) from error
 

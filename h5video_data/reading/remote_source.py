@@ -20,8 +20,8 @@ from h5video_data.storage.remote.requests import wait_for
 from .range_errors import RangeError, cut_short
 
 # What lies between two ranges costs less than another request, which takes some 0.5 ms of a
-# processor beside its latency: about this many bytes at 100 MB/s. But no more than what is needed
-# of it, or memory and network go to what nobody reads.
+# processor beside its latency: about this many bytes at 100 MB/s. But no more than half of what is
+# needed, or memory and network go to what nobody reads.
 MAX_GAP_BYTES = 64 << 10
 MIN_GAP_BYTES = 4 << 10
 # A connection to a store brings some 50 to 100 MB/s: several bring a large range sooner.
@@ -126,9 +126,9 @@ class RemoteObject:
             if found is None:
                 begins, ends = _requests(offsets, sizes)
                 found = self._path.read(begins.tolist(), ends.tolist(), self._identity)
-        except VideoFileNotFoundError:
-            check_identity(self._path, self._identity)  # says that it no longer exists
-            raise RangeError(0) from RequestError("it disappeared, and is there again")
+        except (VideoFileNotFoundError, ObjectChangedError):
+            check_identity(self._path, self._identity)  # says how it changed, or that it is gone
+            raise RangeError(0) from RequestError("it changed, and is as it was again")
         except (RequestError, MemoryError) as error:
             raise RangeError(0) from error
         copy_ranges(found, begins, offsets, sizes, starts, target)
@@ -136,5 +136,5 @@ class RemoteObject:
 
 def _requests(offsets: Ranges, sizes: Ranges) -> tuple[Ranges, Ranges]:
     """Returns the first byte of the requests for some ranges, and the end of each."""
-    gap = min(MAX_GAP_BYTES, max(MIN_GAP_BYTES, int(sizes.mean()))) if len(sizes) else 0
+    gap = min(MAX_GAP_BYTES, max(MIN_GAP_BYTES, int(sizes.mean()) // 2)) if len(sizes) else 0
     return plan_requests(offsets, sizes, gap, MAX_REQUEST_BYTES)

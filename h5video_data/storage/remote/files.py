@@ -20,6 +20,7 @@ from h5py._objects import phil
 
 from h5video_data.errors import FileFormatError, VideoFileNotFoundError
 from h5video_data.storage.file_identity import FileIdentity, no_longer_exists, require_identity
+from h5video_data.storage.os_errors import ObjectChangedError
 
 from .metadata_blocks import BLOCK_BYTES, NodesAhead
 from .paths import RemotePath
@@ -65,6 +66,7 @@ class RemoteFile(io.RawIOBase):
         self._name = f"{ascii(str(path))[1:-1]} ({next(_numbers)})"
         self._position = 0
         self._lists_chunks = False
+        self._is_refused = False  # a read, because the object has changed
         self._nodes = NodesAhead(self._fetch, identity.num_bytes)
         index = path.store.copies.index
         self._pieces = None if index is None else index.pieces_of(path, identity)
@@ -78,6 +80,13 @@ class RemoteFile(io.RawIOBase):
         return self._name  # which HDF5 takes for the name of the file
 
     def _fetch(self, starts: list[int], stops: list[int]) -> list[bytes]:
+        try:
+            return self._fetch_through_cache(starts, stops)
+        except (VideoFileNotFoundError, ObjectChangedError):
+            self._is_refused = True
+            raise
+
+    def _fetch_through_cache(self, starts: list[int], stops: list[int]) -> list[bytes]:
         cache, size = self.path.store.copies.cache, self._identity.num_bytes
         key = None if cache is None else cache.key_of(self.path, self._identity)
         if cache is None or key is None:
@@ -125,7 +134,7 @@ class RemoteFile(io.RawIOBase):
 
     def check(self, expected: FileIdentity) -> None:
         """Asks the store, unless each read was compared. See `FileHandle.check`."""
-        if self.path.is_compared(expected):
+        if self.path.is_compared(expected) and not self._is_refused:
             require_identity(self.path, expected, self._identity)
             return
         with _calling():
