@@ -138,19 +138,20 @@ def test_one_that_refuses_the_condition_for_no_reason_is_read_without(server):
 
 
 def test_all_files_of_a_set_are_asked_at_once(server):
+    begun, most = itertools.count(), []
+
+    def count(*_):
+        first = next(begun)
+        time.sleep(0.2)
+        most.append(next(begun) - first)
+
     for number in range(20):
         server.put(f"/{number}.h5", content())
-    paths = [f"{server.url}/{number}.h5" for number in range(20)]
-    with h5v.VideoLoader(paths) as loader:
-        server.delay = 0.1
-        begun, most = itertools.count(), []
-
-        def count(*_):
-            first = next(begun)
-            time.sleep(0.2)
-            most.append(next(begun) - first)
-
-        server.fail = count
+    server.fail = count
+    with h5v.VideoLoader([f"{server.url}/{number}.h5" for number in range(20)]) as loader:
+        assert max(most) >= 15
+        assert methods(server)["HEAD"] == 20
+        most.clear()
         next(loader.batches())
     assert max(most) >= 15
 

@@ -11,7 +11,7 @@ from typing import Any
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
-from .remote.paths import RemotePath, Url, expand_url
+from .remote.paths import RemotePath, Url, ask_ahead, expand_url
 from .remote.paths import is_url as is_url
 from .remote.paths import shown_url as shown_url
 from .remote.store import LocalCopies, Store
@@ -38,7 +38,9 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
         UnavailableError: A directory that a glob would search cannot be read, or a store.
         ArgumentError: It is none of these, or an empty sequence.
     """
-    return _expand(path, {})
+    found = _expand(path, {})
+    ask_ahead(found)
+    return found
 
 
 def _expand(path: Paths, stores: dict[str, Store]) -> tuple[str, ...]:

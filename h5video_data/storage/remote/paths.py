@@ -7,7 +7,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -93,13 +93,14 @@ class RemotePath(ObjectPath):
         path = super().__new__(cls, shown_url(url))
         path.store, path.key = store, key
         path._lock, path._known, path._asked_at = threading.Lock(), None, -1.0
-        path._is_distrusted = False
+        path._is_distrusted, path._asked = False, None
         return path
 
     _lock: threading.Lock
     _known: ObjectIdentity | None
     _asked_at: float
     _is_distrusted: bool
+    _asked: Callable[[], ObjectIdentity] | None
 
     def __reduce__(self) -> Any:
         # Another process gets the name alone: its credentials stay here.
@@ -130,6 +131,9 @@ class RemotePath(ObjectPath):
 
     def identity_once(self) -> ObjectIdentity:
         """Returns the identity from when it was asked first, if all reads are compared with it."""
+        answer, self._asked = self._asked, None
+        if answer is not None and self._known is None:
+            self._known = answer()
         known = self._known
         return known if known is not None and self.is_compared(known) else self.identity()
 
@@ -225,6 +229,15 @@ class RemotePath(ObjectPath):
         version = next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
         modified = next((str(info[name]) for name in _TIMES if info.get(name)), "")
         return ObjectIdentity(-1, 0, int(info["size"]), 0, version, modified)
+
+
+def ask_ahead(paths: Iterable[str]) -> None:
+    """Begins to ask for the identities of files that will be opened one after the other."""
+    remote = [path for path in paths if isinstance(path, RemotePath)]
+    if len(remote) > 1:
+        for path in remote:
+            if path._known is None and path._asked is None:
+                path._asked = path.ask_identity()
 
 
 def shown_url(url: str) -> str:
