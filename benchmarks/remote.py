@@ -9,6 +9,7 @@ A server in a process of its own answers range requests from files, each after t
 - `first batch`: seconds from the path to the first batch of a file of 100,000 chunks, whose index
   is the default B-tree: of tiny chunks, and of chunks of 24 KiB (a sparse file of 2.4 GB); without
   an index of this package, with one (`save_index`), and the number of requests of each;
+- `requests`: how many an epoch takes, and how many bytes, by the layout of the file;
 - `cache`: samples per second of the first and the second epoch with `cache_dir`, and from the disk.
 
 Throughput takes turns; medians are reported. Processes share the machine: its processors are a part
@@ -33,6 +34,7 @@ import h5py
 import numpy as np
 
 import h5video_data as h5v
+from h5video_data.reading.one_pass import read_once
 
 from .measure import in_turns, spread
 from .video_set import positive_integer, temporary_folder
@@ -47,11 +49,11 @@ _RANGE = re.compile(rb"range: bytes=(\d+)-(\d+)", re.IGNORECASE)
 
 async def serve(folder: Path, latency: float) -> None:
     """Answers requests for the files of a folder; "/count" tells how many there were."""
-    count = 0
+    count = num_bytes = 0
     files: dict[str, Any] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
+        nonlocal count, num_bytes
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -59,7 +61,7 @@ async def serve(folder: Path, latency: float) -> None:
                 assert found is not None
                 name = found[2].decode()
                 if name == "count":
-                    body, size = str(count).encode(), 0
+                    body, size = f"{count} {num_bytes}".encode(), 0
                 else:
                     count += 1
                     await asyncio.sleep(latency)
@@ -72,6 +74,7 @@ async def serve(folder: Path, latency: float) -> None:
                     if found[1] == b"GET":
                         files[name].seek(first)
                         body = files[name].read(last + 1 - first)
+                        num_bytes += len(body)
                 length = size if found[1] == b"HEAD" else len(body)
                 status = b"206 Partial Content" if found[1] == b"GET" and size else b"200 OK"
                 more = f'ETag: "{size}"\r\nContent-Length: {length}\r\n\r\n'.encode()
@@ -98,12 +101,13 @@ def running_server(folder: Path, latency: float) -> Iterator[str]:
         process.stdout.close()
 
 
-def count_of(url: str) -> int:
-    """Returns how many requests there were so far."""
+def counts_of(url: str) -> tuple[int, int]:
+    """Returns how many requests there were so far, and the bytes that they were answered with."""
     from urllib.request import urlopen
 
     with urlopen(f"{url}/count") as answer:
-        return int(answer.read())
+        num_requests, num_bytes = map(int, answer.read().split())
+        return num_requests, num_bytes
 
 
 def make_samples(path: Path, num_samples: int) -> None:
@@ -182,10 +186,10 @@ def first_batch(url: str, folder: Path, options: argparse.Namespace) -> dict[str
         place, index = f"{url}/{name}.h5", str(folder / f"{name}.h5i")
         ways: dict[str, dict[str, Any]] = {"first": {}, "with index": {"index": index}}
         for how, more in ways.items():
-            before, begin = count_of(url), time.perf_counter()
+            before, begin = counts_of(url)[0], time.perf_counter()
             with h5v.VideoLoader(place, batch_size=BATCH_SIZE, seed=0, **more) as loader:
                 opened = time.perf_counter()
-                requests = count_of(url) - before
+                num_requests = counts_of(url)[0] - before
                 next(loader.batches())
                 seconds = time.perf_counter() - begin
                 if not more:
@@ -193,8 +197,49 @@ def first_batch(url: str, folder: Path, options: argparse.Namespace) -> dict[str
             found[f"{name}, {how}"] = {
                 "seconds": seconds,
                 "opening": opened - begin,
-                "requests to open": requests,
+                "requests to open": num_requests,
             }
+    return found
+
+
+def requests(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Counts the requests of an epoch, for each sample, and the bytes, for each byte of samples."""
+    count = options.counted
+    values = np.random.default_rng(0).integers(0, 255, (count, *SAMPLE), np.uint8)
+    with h5py.File(folder / "layouts.h5", "w") as file:
+        file["Y"] = np.arange(count) % 10
+        file["contiguous"] = values
+        for name, chunk in (("chunk a sample", 1), ("chunks of 16 samples", 16)):
+            file.create_dataset(name, data=values, chunks=(chunk, *SAMPLE), compression="lzf")
+        file.create_dataset("chunk a frame", data=values, chunks=(1, 1, *SAMPLE[1:]))
+        size_of = {name: file[name].id.get_storage_size() for name in file}
+    found = {}
+    ways: dict[str, dict[str, Any]] = {
+        "contiguous": {},
+        "contiguous, in order": {"x": "contiguous", "shuffle": False},
+        "chunk a sample": {},
+        "chunk a frame": {},
+        "chunks of 16 samples": {},
+        'chunks of 16 samples, shuffle="blocks"': {
+            "x": "chunks of 16 samples",
+            "shuffle": "blocks",
+        },
+    }
+    for name, more in ways.items():
+        arguments = {"x": name, "batch_size": BATCH_SIZE, "seed": 0, **more}
+        with h5v.VideoLoader(f"{url}/layouts.h5", **arguments) as loader:
+            steps = range(loader.steps_per_epoch)
+            order = np.concatenate([loader.batch_indices(epoch=0, step=i) for i in steps])
+            before = counts_of(url)
+            for _ in read_once(
+                loader._set, order, batch_size=BATCH_SIZE, num_threads=loader._num_threads
+            ):
+                pass
+            num_requests, num_bytes = (b - a for a, b in zip(before, counts_of(url), strict=True))
+        found[name] = {
+            "requests a sample": round(num_requests / count, 3),
+            "bytes requested for each stored": round(num_bytes / size_of[arguments["x"]], 2),
+        }
     return found
 
 
@@ -213,6 +258,14 @@ def cache(url: str, folder: Path, _: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+MEASURES = {
+    "throughput": throughput,
+    "first_batch": first_batch,
+    "requests": requests,
+    "cache": cache,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, and prints JSON."""
     parser = argparse.ArgumentParser(
@@ -225,19 +278,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--concurrent", type=positive_integer, default=64)
     parser.add_argument("--samples", type=positive_integer, default=4000)
     parser.add_argument("--chunks", type=positive_integer, default=100_000)
+    parser.add_argument("--counted", type=positive_integer, default=1600, help="samples: requests")
     parser.add_argument("--rounds", type=positive_integer, default=3)
     parser.add_argument("--temporary", type=Path, default=None, metavar="FOLDER")
-    parser.add_argument("--only", choices=["throughput", "first_batch", "cache"], nargs="*")
+    parser.add_argument("--only", choices=[*MEASURES], nargs="*")
     options = parser.parse_args(arguments)
     if options.serve:
         asyncio.run(serve(options.serve, options.latency))
-    measures = {"throughput": throughput, "first_batch": first_batch, "cache": cache}
     with (
         temporary_folder(options) as folder,
         running_server(Path(folder), options.latency) as url,
     ):
-        for name in options.only or measures:
-            print(json.dumps({name: measures[name](url, Path(folder), options)}, indent=1))
+        for name in options.only or MEASURES:
+            print(json.dumps({name: MEASURES[name](url, Path(folder), options)}, indent=1))
     return 0
 
 

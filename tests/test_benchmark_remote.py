@@ -13,7 +13,18 @@ pytest.importorskip("aiohttp")
 
 @pytest.mark.slow
 def test_remote(tmp_path, capsys):
-    sizes = ["--samples", "40", "--chunks", "300", "--rounds", "1", "--latency", "0.001"]
+    sizes = [
+        "--samples",
+        "40",
+        "--chunks",
+        "300",
+        "--rounds",
+        "1",
+        "--counted",
+        "64",
+        "--latency",
+        "0.001",
+    ]
     assert remote.main([*sizes, "--temporary", str(tmp_path)]) == 0
     text, decoder, found, end = capsys.readouterr().out, json.JSONDecoder(), {}, 0
     while text[end:].strip():
@@ -24,6 +35,8 @@ def test_remote(tmp_path, capsys):
     for name in ("tiny", "small"):
         assert found["first_batch"][f"{name}, with index"]["requests to open"] == 1
         assert found["first_batch"][f"{name}, first"]["requests to open"] > 1
+    whole = found["requests"]["contiguous, in order"]
+    assert whole["bytes requested for each stored"] == pytest.approx(1, abs=0.5)
     assert set(found["cache"]) == {
         f"{place}, epoch {number}" for place in ("remote", "local") for number in range(3)
     }
