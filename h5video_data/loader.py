@@ -243,7 +243,7 @@ class VideoLoader:
             path: The file to write, which is replaced.
 
         Raises:
-            ArgumentError: All files are local.
+            ArgumentError: All files are local, or the server does not tell versions of a file.
             UnavailableError: The file cannot be written, or the store does not answer.
             H5VideoError: A file cannot be opened any more.
         """

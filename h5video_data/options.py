@@ -289,7 +289,8 @@ def _check_local_files(options: LoaderOptions) -> None:
     for name in ("index", "cache_dir"):
         value = getattr(options, name)
         if value is not None and not isinstance(value, (str, os.PathLike)):
-            raise ArgumentError(f"`{name}` must be a path. Received: {name}={value!r}")
+            hint = _hint_of_indices(value) if name == "index" else ""
+            raise ArgumentError(f"`{name}` must be a path. {hint}Received: {name}={value!r}")
         if is_url(value):
             raise ArgumentError(
                 f"`{name}` must be on this machine. Received: {name}={shown_url(str(value))!r}"

@@ -181,11 +181,20 @@ def test_a_damaged_one_is_an_error(server, saved, name):
         loader_of(server, index=saved)
 
 
+def test_none_is_made_of_objects_of_which_no_version_is_known(server, tmp_path):
+    server.versions["/set/1.h5"] = None
+    with loader_of(server) as loader, pytest.raises(ArgumentError, match=r"1\.h5 says neither"):
+        loader.save_index(tmp_path / "set.h5i")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_it_cannot_be(server, saved, tmp_path):
     with pytest.raises(VideoFileNotFoundError, match=r"save_index.*none\.h5i"):
         loader_of(server, index=tmp_path / "none.h5i")
     with pytest.raises(ArgumentError, match="`index` must be a path"):
         loader_of(server, index=True)
+    with pytest.raises(ArgumentError, match="must be a path. To choose samples, use `indices`"):
+        loader_of(server, index=[1, 2])
     with pytest.raises(ArgumentError, match="`index` must be on this machine"):
         loader_of(server, index=f"https://me:{SECRET}@a/set.h5i")
     (tmp_path / "a.h5").write_bytes(content())

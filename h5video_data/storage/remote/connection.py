@@ -89,7 +89,11 @@ class Connection:
                 self._try_again(_reader(system, key, *pair, version), deadline, gate)
                 for pair in zip(starts, stops, strict=True)
             )
-            return await asyncio.gather(*reads)
+            found = await asyncio.gather(*reads, return_exceptions=True)  # none is left behind
+            for item in found:
+                if isinstance(item, BaseException):
+                    raise item
+            return [item for item in found if not isinstance(item, BaseException)]
 
         return _run(loop, read())
 

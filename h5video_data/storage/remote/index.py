@@ -88,7 +88,7 @@ class Recording:
         """Writes the index to a file, which appears or is replaced when it is complete.
 
         Raises:
-            ArgumentError: No remote file was read.
+            ArgumentError: No remote file was read, or one of which no version is known.
             UnavailableError: It cannot be written.
         """
         if not self._found:
@@ -96,6 +96,12 @@ class Recording:
                 "An index is of files that are read over a network; those of this set are on the "
                 "disk, and need none."
             )
+        for url, identity in self._found:
+            if not (getattr(identity, "version", "") or getattr(identity, "modified", "")):
+                raise ArgumentError(
+                    f"The server of {url} says neither its version nor when it was changed, so "
+                    "that an index would be taken for that of another object."
+                )
         entries, contents = [], []
         for (url, identity), found in sorted(self._found.items(), key=lambda item: item[0][0]):
             assert isinstance(identity, ObjectIdentity)

@@ -57,7 +57,7 @@ async def read_range(
 
 async def _read_s3(system: Any, key: str, span: str, etag: str) -> bytes:
     bucket, name, version = system.split_path(key)
-    more = {"VersionId": version} if version else {}
+    more = {**getattr(system, "req_kw", {}), **({"VersionId": version} if version else {})}
     response = await system._call_s3(
         "get_object", Bucket=bucket, Key=name, Range=span, IfMatch=etag, **more
     )
