@@ -193,7 +193,7 @@ def test_what_it_cannot_be(server, saved, tmp_path):
         loader_of(server, index=tmp_path / "none.h5i")
     with pytest.raises(ArgumentError, match="`index` must be a path"):
         loader_of(server, index=True)
-    with pytest.raises(ArgumentError, match="must be a path. To choose samples, use `indices`"):
+    with pytest.raises(ArgumentError, match=r"must be a path\. To choose samples, use `indices`"):
         loader_of(server, index=[1, 2])
     with pytest.raises(ArgumentError, match="`index` must be on this machine"):
         loader_of(server, index=f"https://me:{SECRET}@a/set.h5i")
