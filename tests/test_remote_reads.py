@@ -156,6 +156,34 @@ def test_all_files_of_a_set_are_asked_at_once(server):
     assert max(most) >= 15
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_many_small_files_are_read_at_once(server, tmp_path, cached):
+    buffers = [io.BytesIO() for _ in range(COUNT)]
+    for number, buffer in enumerate(buffers):
+        with h5py.File(buffer, "w") as file:
+            file["X"], file["Y"] = X[number : number + 1], [number]
+        server.put(f"/set/{number:02}.h5", buffer.getvalue())
+    begun, most = itertools.count(), []
+
+    def count(*_):
+        first = next(begun)
+        time.sleep(0.1)
+        most.append(next(begun) - first)
+
+    paths = [f"{server.url}/set/{number:02}.h5" for number in range(COUNT)]
+    options = {"cache_dir": tmp_path} if cached else {}
+    with h5v.VideoLoader(paths, batch_size=COUNT, num_threads=2, **options) as loader:
+        if cached:  # opening has read all of these files
+            for path in tmp_path.rglob("*-*"):
+                path.unlink()
+        batches = loader.batches()
+        server.fail = lambda _, method, __: count() if method == "GET" else None
+        _, numbers, (x, y) = next(batches)
+        np.testing.assert_array_equal(x, X[numbers])
+        np.testing.assert_array_equal(y, numbers)
+    assert max(most) >= 20  # of 24 for each thread
+
+
 # --------------------------------------------------------------------------- metadata
 
 

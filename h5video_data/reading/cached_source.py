@@ -68,16 +68,20 @@ class CachedObject(RemoteObject):
 
     def announce(self, offsets: Ranges, sizes: Ranges) -> None:
         """Begins to read what is not in the cache. See `RemoteObject.announce`."""
+        if self._is_announced(offsets, sizes):
+            return
         self._give_up()
         if self._is_beyond(offsets, sizes).any():
             return
         if self._cache.is_full:
             is_missing = self._is_missing(offsets, sizes)
             super().announce(offsets[is_missing], sizes[is_missing])
+            self._of_thread.ranges = offsets, sizes
             return
         numbers = dict.fromkeys(n for o, s in _pairs(offsets, sizes) for n in _blocks(o, s))
         missing = [n for n in numbers if not self._cache.has(self._key, n)]
         ahead = self._of_thread.ahead = _Ahead(deque(missing))
+        self._of_thread.ranges = offsets, sizes
         self._request(ahead, [])
 
     def _give_up(self) -> None:

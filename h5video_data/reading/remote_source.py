@@ -82,14 +82,23 @@ class RemoteObject:
 
         What was read is held until the thread announces others, or asks for the identity.
         """
+        if self._is_announced(offsets, sizes):
+            return
         self._give_up()
-        if len(offsets) > 1 and not self._is_beyond(offsets, sizes).any():
+        if len(offsets) and not self._is_beyond(offsets, sizes).any():
             begins, ends = _requests(offsets, sizes)
             futures = self._path.begin(begins.tolist(), ends.tolist(), self._identity)
             if futures:
                 self._of_thread.announced = _Announced(begins, ends, futures)
+                self._of_thread.ranges = offsets, sizes
+
+    def _is_announced(self, offsets: Ranges, sizes: Ranges) -> bool:
+        """Whether these are the ranges that this thread announced last, and did not give up."""
+        ranges = getattr(self._of_thread, "ranges", None)
+        return ranges is not None and all(map(np.array_equal, ranges, (offsets, sizes)))
 
     def _give_up(self) -> None:
+        self._of_thread.ranges = None
         announced: _Announced | None = getattr(self._of_thread, "announced", None)
         if announced is not None:
             self._of_thread.announced = None
