@@ -243,9 +243,10 @@ def requests(url: str, folder: Path, options: argparse.Namespace) -> dict[str, A
     return found
 
 
-def cache(url: str, folder: Path, _: argparse.Namespace) -> dict[str, Any]:
+def cache(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measures two epochs with a cache on the disk, and one of the local file."""
     found = {}
+    make_samples(folder / "samples.h5", options.samples)
     places = {"remote": f"{url}/samples.h5", "local": str(folder / "samples.h5")}
     for name, path in places.items():
         cache_dir = str(folder / "cache") if name == "remote" else None

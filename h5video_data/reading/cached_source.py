@@ -119,20 +119,19 @@ class CachedObject(RemoteObject):
                 for block in _blocks(offset, size):
                     first = block * BLOCK_BYTES
                     begin, end = max(offset, first), min(offset + size, first + BLOCK_BYTES)
-                    found = self._read(ahead, block, begin - first, end - first)
-                    out[place + begin - offset : place + end - offset] = found
+                    part = out[place + begin - offset : place + end - offset]
+                    self._read(ahead, block, begin - first, part)
             except (VideoFileNotFoundError, ObjectChangedError):
                 check_identity(self._path, self._identity)  # says how it changed
                 raise RangeError(number) from RequestError("it changed, and is as it was again")
             except (RequestError, MemoryError) as error:
                 raise RangeError(number) from error
 
-    def _read(self, ahead: _Ahead, block: int, begin: int, end: int) -> bytes:
-        """Returns bytes of a block."""
+    def _read(self, ahead: _Ahead, block: int, begin: int, target: memoryview) -> None:
+        """Fills `target` with bytes of a block, from `begin` on."""
         if block not in ahead.runs:
-            found = self._cache.read(self._key, block, begin, end, self._size_of(block))
-            if found is not None:
-                return found
+            if self._cache.read_into(target, self._key, block, begin, self._size_of(block)):
+                return
             self._request(ahead, [block])
         run = ahead.runs[block]
         if ahead.waiting and len(ahead.runs) <= BLOCKS_AHEAD // 2:
@@ -143,7 +142,7 @@ class CachedObject(RemoteObject):
             self._cache.write(self._key, number, content[skip : skip + BLOCK_BYTES])
             ahead.runs.pop(number, None)
         skip = (block - run.numbers[0]) * BLOCK_BYTES
-        return content[skip + begin : skip + end]
+        target[:] = memoryview(content)[skip + begin : skip + begin + len(target)]
 
     def _content(self, run: _Run) -> bytes:
         if run.future is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.scratch import ALIGNMENT
 from h5video_data.video_set import Component, VideoSet
 
@@ -127,7 +128,9 @@ def _batches_per_bundle(
     large = [item for item in video_set.components if not item.is_in_memory]
     if any(batch_size * item.sample_nbytes % ALIGNMENT for item in large):
         return 1  # or TensorFlow would copy every batch but the first
-    is_decoded = any(item.is_decoded for item in large)
+    # A store takes as long to send them.
+    is_remote = any(isinstance(path, ObjectPath) for path in video_set.paths)
+    is_decoded = is_remote or any(item.is_decoded for item in large)
     batch_nbytes = batch_size * video_set.sample_nbytes
     most = min(
         MAX_BUNDLE_BATCHES,

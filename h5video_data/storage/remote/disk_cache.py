@@ -24,6 +24,7 @@ import zlib
 from h5video_data.errors import ArgumentError
 from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity
 from h5video_data.storage.os_errors import unavailable
+from h5video_data.storage.system import read_at
 
 _log = logging.getLogger(__name__)
 
@@ -94,39 +95,53 @@ class DiskCache:
 
     def has(self, key: str, number: int) -> bool:
         """Whether there seems to be a block."""
-        return os.path.exists(self._path(key, number))
+        path = self._path(key, number)
+        return path in self._checked or os.path.exists(path)
 
-    def read(self, key: str, number: int, start: int, stop: int, size: int) -> bytes | None:
-        """Returns bytes of a block; None: there is no such block.
+    def read_into(self, target: memoryview, key: str, number: int, start: int, size: int) -> bool:
+        """Fills `target` with bytes of a block; returns whether there is such a block.
 
         Args:
+            target: Bytes; what is in it is undefined if there is none.
             key: The object.
             number: Number of the block.
             start: First byte, in the block.
-            stop: End, in the block.
             size: Bytes of the whole block.
         """
         path = self._path(key, number)
         try:
-            with open(path, "rb", buffering=0) as file:
-                if path in self._checked:
-                    file.seek(start)
-                    found = file.read(stop - start)
-                    if len(found) < stop - start:
-                        self._remove(path)
-                        return None
-                    return found
-                content = file.read(size + _CHECKSUM.size + 1)
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError:
-            return None
-        block = content[:size]
-        if content[size:] != _CHECKSUM.pack(zlib.crc32(block)):
-            self._remove(path)
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(path)  # it is in use
-        self._checked.add(path)
-        return block[start:stop]
+            self._checked.discard(path)
+            return False
+        try:
+            if path not in self._checked and not self._is_sound(fd, size):
+                self._remove(path)
+                return False
+            if read_at(fd, target, start) < len(target):
+                self._remove(path)
+                return False
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        if path not in self._checked:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # it is in use
+            self._checked.add(path)
+        return True
+
+    def _is_sound(self, fd: int, size: int) -> bool:
+        content = bytearray(size + _CHECKSUM.size + 1)
+        count = read_at(fd, memoryview(content), 0)
+        block = memoryview(content)[:size]
+        return content[size:count] == _CHECKSUM.pack(zlib.crc32(block))
+
+    def read(self, key: str, number: int, start: int, stop: int, size: int) -> bytes | None:
+        """Returns bytes of a block, up to `stop`, as `read_into`; None: there is no such block."""
+        found = bytearray(stop - start)
+        is_there = self.read_into(memoryview(found), key, number, start, size)
+        return bytes(found) if is_there else None
 
     def write(self, key: str, number: int, block: bytes) -> None:
         """Keeps a block, if there is room for it; a disk that is full is no error."""
@@ -216,6 +231,4 @@ class DiskCache:
             os.unlink(path)
 
     def _path(self, key: str, number: int) -> str:
-        name = f"{key}-{number}"
-        folder = f"{zlib.crc32(name.encode()) & 255:02x}"
-        return os.path.join(self.folder, folder, name)
+        return f"{self.folder}/{number & 255:02x}/{key}-{number}"

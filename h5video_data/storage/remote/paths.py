@@ -134,6 +134,7 @@ class RemotePath(ObjectPath):
         answer, self._asked = self._asked, None
         if answer is not None and self._known is None:
             self._known = answer()
+            return self._known
         known = self._known
         return known if known is not None and self.is_compared(known) else self.identity()
 
