@@ -157,7 +157,8 @@ def test_all_files_of_a_set_are_asked_at_once(server):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_many_small_files_are_read_at_once(server, tmp_path, cached):
+def test_many_small_files_are_read_at_once(server, tmp_path, cached, monkeypatch):
+    monkeypatch.setattr(metadata_blocks, "BLOCK_BYTES", 4096)  # or opening reads all of them
     buffers = [io.BytesIO() for _ in range(COUNT)]
     for number, buffer in enumerate(buffers):
         with h5py.File(buffer, "w") as file:
@@ -173,9 +174,6 @@ def test_many_small_files_are_read_at_once(server, tmp_path, cached):
     paths = [f"{server.url}/set/{number:02}.h5" for number in range(COUNT)]
     options = {"cache_dir": tmp_path} if cached else {}
     with h5v.VideoLoader(paths, batch_size=COUNT, num_threads=2, **options) as loader:
-        if cached:  # opening has read all of these files
-            for path in tmp_path.rglob("*-*"):
-                path.unlink()
         batches = loader.batches()
         server.fail = lambda _, method, __: count() if method == "GET" else None
         _, numbers, (x, y) = next(batches)

@@ -112,7 +112,8 @@ class DiskCache:
         try:
             fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError:
-            self._checked.discard(path)
+            if path in self._checked:  # somebody emptied the folder
+                self._checked.clear()
             return False
         try:
             if path not in self._checked and not self._is_sound(fd, size):
