@@ -156,6 +156,32 @@ def test_all_files_of_a_set_are_asked_at_once(server):
     assert max(most) >= 15
 
 
+def test_the_beginnings_of_many_files_are_requested_at_once(server):
+    begun, most = itertools.count(), []
+
+    def count(*_):
+        first = next(begun)
+        time.sleep(0.1)
+        most.append(next(begun) - first)
+
+    for number in range(30):
+        server.put(f"/{number}.h5", content())
+    paths = [f"{server.url}/{number}.h5" for number in range(30)]
+    server.fail = lambda _, method, __: count() if method == "GET" else None
+    with h5v.VideoLoader(paths) as loader:
+        assert loader.num_samples == 30 * COUNT
+    assert max(most) >= 12
+    # As for one: the beginning, and what HDF5 reads besides.
+    assert methods(server) == {"HEAD": 30, "GET": 60}
+    server.requests.clear()
+    server.put("/1.h5", b"no HDF5 file")
+    del server.objects["/2.h5"]
+    with pytest.raises(h5v.errors.NotHDF5Error, match=r"/1\.h5 \(12 bytes\) is not an HDF5 file"):
+        h5v.VideoLoader(paths)
+    with pytest.raises(h5v.errors.VideoFileNotFoundError, match=r"No such file.*/2\.h5"):
+        h5v.VideoLoader(paths[2:])
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_many_small_files_are_read_at_once(server, tmp_path, cached, monkeypatch):
     monkeypatch.setattr(metadata_blocks, "BLOCK_BYTES", 4096)  # or opening reads all of them

@@ -88,7 +88,10 @@ def connect(path: str, **options: Any) -> Any:
     Changes of the file while it is open are not noticed.
     """
     before = path.identity_once() if isinstance(path, RemotePath) else identity_of(path)
-    remote = RemoteFile(path, before) if isinstance(path, RemotePath) else None
+    remote = None
+    if isinstance(path, RemotePath):
+        path.take_start(before)
+        remote = RemoteFile(path, before)
     try:
         if remote is not None:
             return h5py.File(remote, "r", **options)

@@ -70,9 +70,7 @@ class RemoteFile(io.RawIOBase):
         self._nodes = NodesAhead(self._fetch, identity.num_bytes)
         index = path.store.copies.index
         self._pieces = None if index is None else index.pieces_of(path, identity)
-        # Without a version, nothing tells what was read before from what is there now.
-        has_version = bool(getattr(identity, "version", "") or getattr(identity, "modified", ""))
-        self._owner = (path.key, identity, "" if has_version else self._name)
+        self._owner = path.owner(identity, self._name)
         self._last = (0, b"")  # a block, and where it is
         _opened[self._name] = self
 

@@ -71,6 +71,10 @@ class MetadataBlocks:
         self.last = first * BLOCK_BYTES, joined
         return joined[skip : skip + stop - start]
 
+    def put(self, owner: Hashable, number: int, block: bytes) -> None:
+        """Keeps a block that was read elsewhere."""
+        self._blocks[owner, number] = block
+
     def _known(self, owner: Hashable, number: int) -> bytes | None:
         block = self._blocks.get((owner, number))
         if block is not None:

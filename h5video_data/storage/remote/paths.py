@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from h5video_data.errors import (
     ArgumentError,
+    H5VideoError,
     NotHDF5Error,
     UnavailableError,
     VideoFileNotFoundError,
@@ -20,10 +22,15 @@ from h5video_data.errors import (
 from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity, ObjectPath
 from h5video_data.storage.os_errors import ObjectChangedError, RequestError, unavailable
 
+from .metadata_blocks import BLOCK_BYTES
+from .requests import wait_for
 from .store import LocalCopies, Store
 
 if TYPE_CHECKING:
     from .connection import Version
+
+# Of several files, the beginnings of so many are requested while one is opened.
+FILES_AHEAD = 16
 
 # A letter is the drive of a Windows path.
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
@@ -94,6 +101,7 @@ class RemotePath(ObjectPath):
         path.store, path.key = store, key
         path._lock, path._known, path._asked_at = threading.Lock(), None, -1.0
         path._is_distrusted, path._asked = False, None
+        path._is_one_of_several, path._following, path._start = False, (), None
         return path
 
     _lock: threading.Lock
@@ -101,6 +109,9 @@ class RemotePath(ObjectPath):
     _asked_at: float
     _is_distrusted: bool
     _asked: Callable[[], ObjectIdentity] | None
+    _is_one_of_several: bool
+    _following: Sequence[RemotePath]
+    _start: Future[bytes] | None
 
     def __reduce__(self) -> Any:
         # Another process gets the name alone: its credentials stay here.
@@ -137,6 +148,43 @@ class RemotePath(ObjectPath):
             return self._known
         known = self._known
         return known if known is not None and self.is_compared(known) else self.identity()
+
+    def take_start(self, identity: FileIdentity) -> None:
+        """Waits for the beginning of a file of several, and requests those of the next ones.
+
+        It is kept for HDF5, which reads it first; if that fails, HDF5's own request tells why.
+        """
+        for path in (self, *self._following):
+            path._request_start()
+        start, self._start = self._start, None
+        if start is not None:
+            with contextlib.suppress(VideoFileNotFoundError, RequestError):
+                self.store.blocks.put(self.owner(identity), 0, wait_for(start))
+
+    def _request_start(self) -> None:
+        copies = self.store.copies
+        if not self._is_one_of_several or copies.index is not None:
+            return
+        self._is_one_of_several = False  # once
+        try:
+            identity = self.identity_once()
+        except H5VideoError:
+            return  # which is told when its turn comes
+        key = None if copies.cache is None else copies.cache.key_of(self, identity)
+        if identity.num_bytes and not (copies.cache and key and copies.cache.has(key, 0)):
+            futures = self.begin([0], [min(BLOCK_BYTES, identity.num_bytes)], identity)
+            self._start = futures[0] if futures else None
+
+    def owner(self, identity: FileIdentity, otherwise: str = "") -> tuple[str, FileIdentity, str]:
+        """Returns what stands for this object in one version, in `store.blocks`.
+
+        Args:
+            identity: Its identity.
+            otherwise: Stands for it if it has neither a version nor a time of change, which would
+                tell what was read before from what is there now.
+        """
+        has_version = bool(getattr(identity, "version", "") or getattr(identity, "modified", ""))
+        return self.key, identity, "" if has_version else otherwise
 
     def ask_identity(self) -> Callable[[], ObjectIdentity]:
         """Begins to ask for the identity; the result waits for it, and raises as `identity`."""
@@ -236,7 +284,9 @@ def ask_ahead(paths: Iterable[str]) -> None:
     """Begins to ask for the identities of files that will be opened one after the other."""
     remote = [path for path in paths if isinstance(path, RemotePath)]
     if len(remote) > 1:
-        for path in remote:
+        for number, path in enumerate(remote, 1):
+            path._is_one_of_several = True
+            path._following = remote[number : number + FILES_AHEAD]
             if path._known is None and path._asked is None:
                 path._asked = path.ask_identity()
 
