@@ -102,6 +102,23 @@ def test_the_second_epoch_and_the_second_run_read_from_the_disk(server, tmp_path
     check(epochs(server, tmp_path, 1, x=x))
 
 
+def test_a_store_without_strong_etags_is_not_asked_for_what_is_there(server, tmp_path):
+    server.say_version = lambda _, version: f"W/{version}"
+    check(epochs(server, tmp_path, 1))
+    server.requests.clear()
+    check(epochs(server, tmp_path, 3))
+    assert not gets(server)
+    # At opening, before it and after it, and as the reader and each epoch begin.
+    assert len(server.requests) <= 12
+    options = {"batch_size": 1, "num_threads": 1, "read_ahead_bytes": 0}
+    with h5v.VideoLoader(f"{server.url}/a.h5", cache_dir=tmp_path / "b", **options) as loader:
+        batches = loader.batches()
+        next(batches)
+        server.put("/a.h5", content(9))
+        with pytest.raises(FileChangedError):
+            list(batches)
+
+
 def test_each_byte_is_requested_once(server, tmp_path):
     check(epochs(server, tmp_path, 3, num_threads=1))
     assert sum(1 for _ in gets(server)) <= len(CONTENT) // BLOCK_BYTES + 10

@@ -66,6 +66,14 @@ class CachedObject(RemoteObject):
         self._cache = cache
         self._key = key
 
+    def identity(self) -> FileIdentity:
+        """Returns the identity of what was read: its own, if all of that was in the cache."""
+        if getattr(self._of_thread, "has_requested", False):
+            self._of_thread.has_requested = False
+            return super().identity()
+        self._give_up()
+        return self._identity
+
     def announce(self, offsets: Ranges, sizes: Ranges) -> None:
         """Begins to read what is not in the cache. See `RemoteObject.announce`."""
         if self._is_announced(offsets, sizes):
@@ -75,6 +83,7 @@ class CachedObject(RemoteObject):
             return
         if self._cache.is_full:
             is_missing = self._is_missing(offsets, sizes)
+            self._of_thread.has_requested = bool(is_missing.any())
             super().announce(offsets[is_missing], sizes[is_missing])
             self._of_thread.ranges = offsets, sizes
             return
@@ -103,6 +112,7 @@ class CachedObject(RemoteObject):
             is_missing = self._is_missing(offsets, sizes)
             others, chosen = chosen[is_missing], chosen[~is_missing]
             if len(others):
+                self._of_thread.has_requested = True
                 try:
                     super().read_ranges(offsets[others], sizes[others], starts[others], target)
                 except RangeError as error:
@@ -157,6 +167,8 @@ class CachedObject(RemoteObject):
             block = ahead.waiting.popleft()
             if block not in needed and block not in ahead.runs:
                 needed.append(block)
+        if needed:
+            self._of_thread.has_requested = True
         numbers = np.array(sorted(needed), np.int64)
         most = MAX_REQUEST_BYTES // BLOCK_BYTES
         firsts, stops = plan_requests(numbers, np.ones(len(numbers), np.int64), 0, most)
