@@ -152,6 +152,7 @@ def damage(name, raw):
         "cut short": raw[:-9],
         "a bit": raw[:500] + bytes([raw[500] ^ 1]) + raw[501:],
         "another release": b"h5video_data index 2\n" + rest,
+        "other bytes": head + b"\n" + rest[:32] + zlib.compress(body, 1),
         "no checksum": head + b"\n" + rest[:20],
         "no list": seal(b"{}"),
         "no text": seal(b"\xff"),
@@ -168,7 +169,7 @@ def seal(text):
 
 DAMAGES = {
     **dict.fromkeys(["empty", "another file", "pickle"], r"set\.h5i is no index"),
-    **dict.fromkeys(["cut short", "a bit", "no checksum"], r"set\.h5i is damaged"),
+    **dict.fromkeys(["cut short", "a bit", "no checksum", "other bytes"], r"set\.h5i is damaged"),
     **dict.fromkeys(["no list", "no text", "fewer bytes"], r"set\.h5i is damaged"),
     "another release": r"set\.h5i is an index of another release",
 }

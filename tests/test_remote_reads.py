@@ -101,6 +101,16 @@ def test_an_object_that_is_replaced_between_two_reads_is_an_error(
             list(batches)
 
 
+def test_one_that_grows_and_keeps_its_etag_is_an_error(server):
+    url = f"{server.url}/a.h5"
+    with h5v.VideoLoader(url, batch_size=4, num_threads=1, read_ahead_bytes=0) as loader:
+        batches = loader.batches()
+        next(batches)
+        server.objects["/a.h5"] += b"more"
+        with pytest.raises(FileChangedError, match=r"a\.h5 was changed.*size from"):
+            list(batches)
+
+
 @pytest.mark.parametrize(
     "say",
     [
