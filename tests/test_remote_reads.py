@@ -221,10 +221,10 @@ def test_many_small_files_are_read_at_once(server, tmp_path, cached, monkeypatch
 # --------------------------------------------------------------------------- metadata
 
 
-def spread(num_chunks):
+def spread(num_chunks, **options):
     """A file whose chunks have a B-tree, the nodes of which lie far from each other."""
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w", **options) as file:
         data = file.create_dataset("X", (num_chunks, 32, 64), "u1", chunks=(1, 32, 64))
         for number in range(num_chunks):
             chunk = np.full((32, 64), number % 251, np.uint8)
@@ -253,9 +253,10 @@ def places(raw):
         yield found
 
 
-def test_nodes_are_requested_together(server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"userblock_size": 512}], ids=["plain", "userblock"])
+def test_nodes_are_requested_together(server, tmp_path, monkeypatch, options):
     monkeypatch.setattr(metadata_blocks, "BLOCK_BYTES", 16 << 10)  # of which a node is a part
-    raw = spread(8000)
+    raw = spread(8000, **options)
     server.put("/s.h5", raw)
     (tmp_path / "s.h5").write_bytes(raw)
     begun, most = itertools.count(), []
@@ -272,6 +273,7 @@ def test_nodes_are_requested_together(server, tmp_path, monkeypatch):
     ):
         found, expected = describe(file["X"]), describe(local["X"])
         assert max(most) >= 30
+        assert len(server.requests) < 400
         np.testing.assert_array_equal(found.offsets, expected.offsets)
         np.testing.assert_array_equal(found.sizes, expected.sizes)
         server.requests.clear()

@@ -103,7 +103,7 @@ def read_chunk_table(dataset: Any) -> tuple[Ints, Ints, NDArray[np.uint32]]:
         if len(found) == _CHUNKS_AT_ONCE * width:
             flush()
 
-    with handle_of(dataset.file).listing_chunks():
+    with handle_of(dataset.file).listing_chunks(dataset.file.userblock_size):
         dataset.id.chunk_iter(collect)
     flush()
     if dataset.file.userblock_size:

@@ -31,8 +31,8 @@ class FileHandle(Protocol):
         """
         ...
 
-    def listing_chunks(self) -> AbstractContextManager[None]:
-        """Returns a context in which HDF5 reads a whole chunk index."""
+    def listing_chunks(self, userblock_nbytes: int) -> AbstractContextManager[None]:
+        """Returns a context in which HDF5 reads a whole chunk index of this file."""
         ...
 
 
@@ -55,6 +55,7 @@ class Descriptor:
         """Reads by the descriptor. See `FileHandle.read_at`."""
         return read_at(self.fd, target, offset)
 
-    def listing_chunks(self) -> AbstractContextManager[None]:
+    def listing_chunks(self, userblock_nbytes: int) -> AbstractContextManager[None]:
         """Does nothing. See `FileHandle.listing_chunks`."""
+        del userblock_nbytes
         return nullcontext()

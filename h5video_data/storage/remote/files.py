@@ -117,9 +117,9 @@ class RemoteFile(io.RawIOBase):
         return found
 
     @contextlib.contextmanager
-    def listing_chunks(self) -> Iterator[None]:
+    def listing_chunks(self, userblock_nbytes: int) -> Iterator[None]:
         """Returns a context in which the whole chunk index is read. See `FileHandle`."""
-        self._lists_chunks = True
+        self._lists_chunks, self._nodes.base = True, userblock_nbytes
         try:
             yield
         finally:

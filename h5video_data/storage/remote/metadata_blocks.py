@@ -92,11 +92,15 @@ class NodesAhead:
     Args:
         read: Reads what is missing.
         num_bytes: Size of the file.
+
+    Attributes:
+        base: Where the addresses of the file begin: after its userblock.
     """
 
     def __init__(self, read: Read, num_bytes: int) -> None:
         self._read = read
         self._num_bytes = num_bytes
+        self.base = 0
         self._nodes: dict[int, bytes] = {}
         self._waiting: list[int] = []  # nodes above leaves, whose leaves were not requested yet
 
@@ -112,7 +116,7 @@ class NodesAhead:
 
     def look(self, start: int, found: bytes) -> None:
         """Requests what lies below a node that HDF5 is given, at `start`, if it is one."""
-        children = children_of(found)
+        children = [self.base + child for child in children_of(found)]
         if not children or not all(0 < child < self._num_bytes for child in children):
             return
         if level_of(found) == 1:
@@ -123,7 +127,7 @@ class NodesAhead:
                 more = children_of(self._nodes.get(node, b""))
                 if not more or (len(children) + len(more)) * len(found) > MAX_NODE_BYTES:
                     break
-                children += more
+                children += [self.base + child for child in more]
         fetched = self._fetch(children, len(found))
         if level_of(found) == 2 and fetched:
             self._waiting = children
