@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .epoch_order import draw_seed
 from .loader import VideoLoader
 from .open_set import open_set
-from .opening import Paths
+from .opening import Paths, reusable
 from .options import LoaderArguments, Side, lists_options, options_of
 
 if TYPE_CHECKING:
@@ -150,6 +150,14 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             them: `{"anon": True}` or `{"key": ..., "secret": ...}` for s3://, say. They are shown
             nowhere, nor saved in a state. None: what its library finds by itself, in files and in
             variables of the environment.
+        index: For URLs in `path`, a file that `VideoLoader.save_index` wrote: what HDF5 reads when
+            the set is opened is then taken from there, and not requested. An error if an object has
+            changed since. None: it is requested.
+        cache_dir: For URLs in `path`, a folder in which what was read is kept, in blocks of 256
+            KiB, for later epochs, runs and other processes of this machine. None: each epoch
+            requests its samples anew.
+        cache_bytes: Bytes that files in `cache_dir` may take, all together. Blocks that are not
+            used any more make room for new ones. Default: 80 % of what is free on its disk.
 
     Returns:
         A `tf.data.Dataset`, or a pair (training, validation) for `subset="both"`. Its elements have
@@ -176,13 +184,14 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             with its traceback, as text.
     """
     checked = options_of("video_dataset_from_hdf5", options)
+    path = reusable(path)
     video_set = open_set(path, checked)
     if checked.subset != "both":
-        return VideoLoader._of_set(video_set, checked).dataset()
+        return VideoLoader._of_set(path, video_set, checked).dataset()
     training = replace(checked, subset="training")
     validation = replace(checked, subset="validation", shuffle=False)
     drawn_seed = draw_seed() if checked.seed is None else None
     return (
-        VideoLoader._of_set(video_set, training, drawn_seed).dataset(),
-        VideoLoader._of_set(video_set, validation, drawn_seed).dataset(),
+        VideoLoader._of_set(path, video_set, training, drawn_seed).dataset(),
+        VideoLoader._of_set(path, video_set, validation, drawn_seed).dataset(),
     )

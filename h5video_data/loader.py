@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -12,8 +14,8 @@ from .arguments import check_whole_number, is_whole_number
 from .element_form import Element, ElementForm
 from .epoch_order import EpochOrder
 from .errors import ArgumentError, StateError
-from .open_set import open_set
-from .opening import Paths
+from .open_set import Recording, open_set
+from .opening import Paths, reusable
 from .options import LoaderArguments, LoaderOptions, Side, lists_options, options_of
 from .reading.batch import EpochPlan
 from .reading.byte_sources import default_num_threads
@@ -83,18 +85,22 @@ class VideoLoader(Described, NotAnArray):
                 'VideoLoader is one side of a split: `subset` must be "training" or "validation"; '
                 'video_dataset_from_hdf5 takes "both". Received: subset="both"'
             )
-        self._init(open_set(path, checked), checked)
+        path = reusable(path)
+        self._init(path, open_set(path, checked), checked)
 
     @classmethod
     def _of_set(
-        cls, video_set: VideoSet, options: LoaderOptions, drawn_seed: int | None = None
+        cls, path: Paths, video_set: VideoSet, options: LoaderOptions, drawn_seed: int | None = None
     ) -> VideoLoader:
         """Returns a loader of an open set; the options that `open_set` takes have no effect."""
         loader = cls.__new__(cls)
-        loader._init(video_set, options, drawn_seed)
+        loader._init(path, video_set, options, drawn_seed)
         return loader
 
-    def _init(self, video_set: VideoSet, options: LoaderOptions, drawn: int | None = None) -> None:
+    def _init(
+        self, path: Paths, video_set: VideoSet, options: LoaderOptions, drawn: int | None = None
+    ) -> None:
+        self._path = path
         self._set = video_set
         self._options = options
         self._form = ElementForm(video_set, options)
@@ -222,6 +228,29 @@ class VideoLoader(Described, NotAnArray):
         # What was read ahead may be of another seed, and is of the epoch's beginning.
         self._feed.forget_ahead()
         self._feed.seek(saved.epoch, saved.samples)
+
+    def save_index(self, path: str | os.PathLike[str]) -> None:
+        """Saves what HDF5 reads of remote files to open the set, for the argument `index`.
+
+            loader.save_index("set.h5i")
+            h5v.video_dataset_from_hdf5("s3://bucket/set/*.h5", index="set.h5i")
+
+        The files are opened anew, and their metadata read. The index has the chunk tables and small
+        values, such as labels; no credentials. It is valid until an object changes, also on other
+        machines and for a part of the files.
+
+        Args:
+            path: The file to write, which is replaced.
+
+        Raises:
+            ArgumentError: All files are local, or the server does not tell versions of a file.
+            UnavailableError: The file cannot be written, or the store does not answer.
+            H5VideoError: A file cannot be opened any more.
+        """
+        recording = Recording()
+        video_set = open_set(self._path, replace(self._options, index=None), recording)
+        VideoLoader._of_set(self._path, video_set, self._options).close()
+        recording.save(path)
 
     def batch_indices(self, *, epoch: int, step: int) -> NDArray[np.int64]:
         """Returns the samples of a batch, such as one on which a map function failed.

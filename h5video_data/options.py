@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
@@ -15,6 +16,7 @@ from .sampling.clips import Clip
 from .sampling.split_indices import check_fraction
 from .sampling.windows import Windows
 from .splits import SampleIndices, SplitBy, StratifyBy, check_one_rule
+from .storage.paths import check_options, is_url, shown_url
 from .storage.picture_rows import ColorMode, Decode, Decoding
 from .storage.pictures.resizing import Interpolation
 
@@ -78,6 +80,9 @@ class LoaderOptions:
     pin_memory: bool | None = None
     # Not shown: there may be credentials in it.
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    index: str | os.PathLike[str] | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    cache_bytes: int | None = None
 
     def __post_init__(self) -> None:
         check_whole_number("batch_size", self.batch_size, 1, or_none=True)
@@ -91,7 +96,8 @@ class LoaderOptions:
         _check_image_size(self.image_size)
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
-        _check_storage_options(self.storage_options)
+        check_options(self.storage_options)
+        _check_local_files(self)
         if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
             raise ArgumentError(
                 "`pin_memory` must be None, True or False. Received: "
@@ -169,6 +175,9 @@ class LoaderArguments(TypedDict, total=False):
     device: str | None
     pin_memory: bool | None
     storage_options: Mapping[str, Any] | None
+    index: str | os.PathLike[str] | None
+    cache_dir: str | os.PathLike[str] | None
+    cache_bytes: int | None
 
 
 def options_of(function: str, arguments: Mapping[str, Any]) -> LoaderOptions:
@@ -276,14 +285,21 @@ def _check_image_size(image_size: Any) -> None:
         )
 
 
-def _check_storage_options(storage_options: Any) -> None:
-    is_mapping = isinstance(storage_options, Mapping)
-    if storage_options is not None and not (
-        is_mapping and all(isinstance(name, str) for name in storage_options)
-    ):
+def _check_local_files(options: LoaderOptions) -> None:
+    for name in ("index", "cache_dir"):
+        value = getattr(options, name)
+        if value is not None and not isinstance(value, (str, os.PathLike)):
+            hint = _hint_of_indices(value) if name == "index" else ""
+            raise ArgumentError(f"`{name}` must be a path. {hint}Received: {name}={value!r}")
+        if is_url(value):
+            raise ArgumentError(
+                f"`{name}` must be on this machine. Received: {name}={shown_url(str(value))!r}"
+            )
+    check_whole_number("cache_bytes", options.cache_bytes, 1, or_none=True)
+    if options.cache_bytes is not None and options.cache_dir is None:
         raise ArgumentError(
-            "`storage_options` must be a dict: arguments of the file system of fsspec, by their "
-            f"names. Received: a {type(storage_options).__name__}"
+            "`cache_bytes` is the limit of `cache_dir`, which is not given. Received: "
+            f"cache_bytes={options.cache_bytes}, cache_dir=None"
         )
 
 

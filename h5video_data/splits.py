@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .arguments import is_whole_number
 from .errors import ArgumentError, H5VideoError
-from .opening import Paths, open_video_set
+from .opening import Paths, open_video_set, with_options
 from .opening.items import Labels, Names
 from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import (
@@ -42,6 +42,7 @@ def split_samples(
     x: Names = "X",
     y: Labels | None = "Y",
     windows: Windows | int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
 
@@ -58,6 +59,7 @@ def split_samples(
         y: Name of the dataset of labels, for `split_by="label"`.
         windows: A `Windows`, or a number of frames, if rows are frames of recordings, which come on
             one side each.
+        storage_options: Of URLs in `path`, see `video_dataset_from_hdf5`.
 
     Returns:
         The numbers of the samples for training and of those for validation, int64, ascending; with
@@ -71,7 +73,7 @@ def split_samples(
     )
     video_set = open_video_set(
         # Pictures are not read: how they are stored, and their sizes, do not matter.
-        path,
+        with_options(path, storage_options),
         x,
         y,
         windows=Windows(windows) if is_whole_number(windows) else windows,  # type: ignore[arg-type]

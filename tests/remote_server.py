@@ -20,15 +20,21 @@ class RangeServer(http.server.ThreadingHTTPServer):
         delay: Seconds before each answer.
         requests: (method, path, range or None, headers) of all requests.
         fail: Called with (number of the request, method, path); returns what goes wrong: None, a
-            status, "reset", "short", "whole" (ranges are not read) or "hang".
+            status, or one with headers and a body, "reset", "short", "whole" (ranges are not read)
+            or "hang".
+        needs: Headers without which requests are answered by 403.
+        knows_conditions: Whether `If-Match` is heeded.
+        say_version: Called with (method, ETag); returns what it says in its place.
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects, self.versions, self.requests = {}, {}, []
-        self.delay, self.fail = 0.0, lambda *_: None
+        self.delay, self.fail, self.needs = 0.0, lambda *_: None, {}
+        self.knows_conditions, self.say_version = False, lambda _, version: version
         self._thread = threading.Thread(target=self.serve_forever, daemon=True)
         self._thread.start()
 
@@ -67,6 +73,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server.requests.append((method, path, span, dict(self.headers)))
         time.sleep(server.delay)
         fault = server.fail(len(server.requests), method, path)
+        if any(self.headers.get(name) != value for name, value in server.needs.items()):
+            fault = 403
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
@@ -75,10 +83,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault == "hang":
             time.sleep(30)
             return
-        if isinstance(fault, int) or path not in server.objects:
-            self.send_response(fault or 404)
-            self.send_header("Content-Length", "0")
+        wished = self.headers.get("If-Match")
+        if server.knows_conditions and wished and wished != server.versions.get(path):
+            fault = 412
+        if isinstance(fault, (int, tuple)) or path not in server.objects:
+            status, headers, body = fault if isinstance(fault, tuple) else (fault or 404, {}, b"")
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if method == "GET":
+                self.wfile.write(body)
             return
         content = server.objects[path]
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", span or "")
@@ -86,8 +102,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if found and fault != "whole":
             body = content[int(found[1]) : int(found[2]) + 1]
         self.send_response(200 if body is content else 206)
-        if server.versions[path]:
-            self.send_header("ETag", server.versions[path])
+        if body is not content:
+            last = int(found[1]) + len(body) - 1
+            self.send_header("Content-Range", f"bytes {found[1]}-{last}/{len(content)}")
+        version = server.say_version(method, server.versions[path])
+        if version:
+            self.send_header("ETag", version)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if method == "GET":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import traceback
+import zlib
 
 import h5py
 import numpy as np
@@ -91,6 +92,44 @@ def test_values_are_those_of_the_local_files(options, local, name):
         for batch, other in zip(found, expected, strict=True):
             for array, values in zip(batch, other, strict=True):
                 np.testing.assert_array_equal(array, values)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_the_tools_read_them(tmp_path, options):
+    report = h5v.inspect("s3://films/set/1.h5", storage_options=options)
+    assert [item.name for item in report.datasets] == ["X", "Y", "gzip", "rows"]
+    h5v.repack("s3://films/set/*.h5", tmp_path / "a.h5", shards=2, storage_options=options)
+    found = []
+    for number in range(2):
+        with h5py.File(tmp_path / f"a-0000{number}-of-00002.h5") as file:
+            found.append(file["X"][()])
+    np.testing.assert_array_equal(np.concatenate(found), X)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_index_and_cache(tmp_path, options):
+    arguments = {"x": "gzip", "shuffle": False, "storage_options": options}
+    with h5v.VideoLoader("s3://films/set/*.h5", **arguments) as loader:
+        loader.save_index(tmp_path / "set.h5i")
+    local = {"index": tmp_path / "set.h5i", "cache_dir": tmp_path / "cache"}
+    with h5v.VideoLoader("s3://films/set/*.h5", **arguments, **local) as loader:
+        for _ in range(2):
+            batches = [(numbers, x.copy()) for _, numbers, (x, _) in loader.batches()]
+            for numbers, x in batches:
+                np.testing.assert_array_equal(x, X[numbers])
+    for path in (tmp_path / "set.h5i", *(tmp_path / "cache").rglob("*-*")):
+        raw = path.read_bytes()
+        body = zlib.decompress(raw.partition(b"\n")[2][32:]) if path.suffix == ".h5i" else raw
+        assert SECRET.encode() not in body
+
+
+def test_an_index_is_refused_when_an_object_has_changed(bucket, tmp_path, options):
+    with h5v.VideoLoader("s3://films/set/*.h5", storage_options=options) as loader:
+        loader.save_index(tmp_path / "set.h5i")
+    bucket.put_object(Bucket="films", Key="set/1.h5", Body=content(2))
+    local = {"index": tmp_path / "set.h5i", "storage_options": options}
+    with pytest.raises(FileChangedError, match=r"s3://films/set/1\.h5 was changed.*set\.h5i"):
+        h5v.VideoLoader("s3://films/set/*.h5", **local)
 
 
 def test_an_object_that_changes_is_an_error(bucket, options):

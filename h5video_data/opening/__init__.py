@@ -6,6 +6,7 @@ from h5video_data.errors import DatasetNotFoundError
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.windows import Windows
 from h5video_data.storage.paths import Paths as Paths
+from h5video_data.storage.paths import reusable as reusable
 from h5video_data.storage.paths import with_options as with_options
 from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet

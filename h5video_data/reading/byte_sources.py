@@ -28,6 +28,7 @@ from h5video_data.storage.remote.paths import RemotePath
 from h5video_data.storage.scratch import scratch
 from h5video_data.storage.system import HAS_POSITIONED_READS, fetch_soon, num_processors, read_at
 
+from .cached_source import CachedObject
 from .io_submit import ReadQueue, open_queue
 from .range_errors import RangeError as RangeError
 from .range_errors import cut_short
@@ -134,7 +135,11 @@ class ByteSources:
 
 def _open_source(queues: ThreadQueues, path: str, identity: FileIdentity) -> ByteSource:
     if isinstance(path, RemotePath):
-        return RemoteObject(path, identity)
+        cache = path.store.copies.cache
+        key = None if cache is None else cache.key_of(path, identity)
+        if cache is None or key is None:
+            return RemoteObject(path, identity)
+        return CachedObject(path, identity, cache, key)
     return (LocalFile if HAS_POSITIONED_READS else SeekingFile)(queues, path, identity)
 
 

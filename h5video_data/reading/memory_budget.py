@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.scratch import ALIGNMENT
 from h5video_data.video_set import Component, VideoSet
 
@@ -149,4 +150,6 @@ def _large(video_set: VideoSet) -> list[Component]:
 
 
 def _is_decoded(video_set: VideoSet) -> bool:
-    return any(item.is_decoded for item in _large(video_set))
+    # A store takes as long to send them.
+    is_remote = any(isinstance(path, ObjectPath) for path in video_set.paths)
+    return is_remote or any(item.is_decoded for item in _large(video_set))

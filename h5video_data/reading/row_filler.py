@@ -15,7 +15,7 @@ from h5video_data.errors import FileChangedError, ReadError
 
 from .batch import Indices, PendingBatch
 from .batch_rows import BatchRows
-from .sample_sources import ReadStats, RowRequest, Source
+from .sample_sources import ReadStats, RowRequest, Source, announce_all
 from .threads import Task
 
 
@@ -133,6 +133,7 @@ def _fill(
             firsts = np.repeat(firsts, length)
         parts, rows = index.rows(indices, shifts)
         places = alike[0].rows.places(*samples)
+        reads: list[_Read] = []
         for part, planned in _by_part(parts, len(index.num_rows)):
             firsts_of_part = None if firsts is None else firsts[planned]
             for item in alike:
@@ -143,14 +144,28 @@ def _fill(
                     planned = planned[np.argsort(places[planned])]
                 out = outs[item.number]
                 request = RowRequest(rows[planned], places[planned], firsts_of_part, out)
-                try:
-                    _read(source, request, stats, is_once=item.is_read_once)
-                except ReadError as error:
-                    if failed is None or isinstance(error, FileChangedError):
-                        raise
-                    for i, reason in _read_singly(source, request, stats).items():
-                        failed[samples.begin + int(planned[i]) // length] = reason
+                reads.append(_Read(source, request, planned, item.is_read_once))
+        if len(reads) > 1:
+            announce_all((read.source, read.request) for read in reads if not read.is_once)
+        for source, request, planned, is_once in reads:
+            try:
+                _read(source, request, stats, is_once=is_once)
+            except ReadError as error:
+                if failed is None or isinstance(error, FileChangedError):
+                    raise
+                for i, reason in _read_singly(source, request, stats).items():
+                    failed[samples.begin + int(planned[i]) // length] = reason
     return stats
+
+
+class _Read(NamedTuple):
+    """What a task reads of one dataset of one file."""
+
+    source: Source
+    request: RowRequest
+    planned: Indices
+    """Which rows of the task these are."""
+    is_once: bool
 
 
 def _read(source: Source, request: RowRequest, stats: ReadStats, *, is_once: bool) -> None:

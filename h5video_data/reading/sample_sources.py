@@ -8,6 +8,7 @@ reads everything else. `CutSource` cuts clips out of what another source reads.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import H5VideoError
 from h5video_data.planning.byte_ranges import ReadPlan, RowPlanner
 from h5video_data.sampling.clips import Clip
+from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.os_errors import read_failure
@@ -152,6 +154,16 @@ class CutSource:
             request.out[out_row] = self._clip.cut(whole[0], 0 if firsts is None else firsts[i])
 
 
+def announce_all(requests: Iterable[tuple[Source, RowRequest]]) -> None:
+    """Announces what will be read of several remote files: their requests are sent at once."""
+    files = set()
+    for source, request in requests:
+        file = source.file if isinstance(source, DirectSource) else None
+        if isinstance(source, DirectSource) and file is not None and file not in files:
+            files.add(file)  # a file holds one announcement
+            source.announce(request)
+
+
 def _turn_bytes(out: NDArray[Any], out_rows: Rows, file_dtype: np.dtype[Any]) -> None:
     """Brings values of these rows, which have a file's byte order, into the machine's."""
     begin, end = int(out_rows[0]), int(out_rows[-1]) + 1
@@ -190,6 +202,19 @@ class DirectSource:
             _turn_bytes(out, out_rows, stored.file_dtype)
         stats.add(cost)
         check_source(source, stored.path, stored.identity)
+
+    def announce(self, request: RowRequest) -> None:
+        """Says what will be read next of the file."""
+        source = self._sources.open(self._stored.path, self._stored.identity)
+        plan = self._planner.plan(request.rows, request.out_rows, request.first_frames)
+        is_written = plan.offsets >= 0
+        source.announce(plan.offsets[is_written], plan.sizes[is_written])
+
+    @property
+    def file(self) -> str | None:
+        """The file, if what is read of several should be announced first; None: it should not."""
+        path = self._stored.path
+        return path if isinstance(path, ObjectPath) else None
 
     def _read_plan(
         self, source: ByteSource, plan: ReadPlan, target: NDArray[np.uint8], stats: ReadStats

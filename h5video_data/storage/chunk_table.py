@@ -108,7 +108,8 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
         if len(found) == _CHUNKS_AT_ONCE * width:
             flush()
 
-    dataset.id.chunk_iter(collect)
+    with handle_of(dataset.file).listing_chunks(dataset.file.userblock_size):
+        dataset.id.chunk_iter(collect)
     flush()
     if file.userblock_nbytes:
         offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,10 @@ class FileHandle(Protocol):
         """
         ...
 
+    def listing_chunks(self, userblock_nbytes: int) -> AbstractContextManager[None]:
+        """Returns a context in which HDF5 reads a whole chunk index of this file."""
+        ...
+
 
 @dataclass(frozen=True)
 class Descriptor:
@@ -49,3 +54,8 @@ class Descriptor:
     def read_at(self, target: memoryview, offset: int) -> int:
         """Reads by the descriptor. See `FileHandle.read_at`."""
         return read_at(self.fd, target, offset)
+
+    def listing_chunks(self, userblock_nbytes: int) -> AbstractContextManager[None]:
+        """Does nothing. See `FileHandle.listing_chunks`."""
+        del userblock_nbytes
+        return nullcontext()

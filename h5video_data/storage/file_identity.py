@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -91,6 +91,24 @@ class ObjectPath(str):
         """Returns the identity that it has now; raises as `identity_of`."""
         raise NotImplementedError
 
+    def identity_once(self) -> FileIdentity:
+        """Returns the identity, which need not be asked for anew if all reads are compared."""
+        return self.identity()
+
+    def ask_identity(self) -> Callable[[], FileIdentity]:
+        """Begins to ask for the identity; the result waits for it."""
+        return self.identity
+
+    def is_compared(self, identity: FileIdentity) -> bool:
+        """Whether each read is compared with this identity, which it need not be afterwards."""
+        del identity
+        return False
+
+
+def is_compared(path: str, identity: FileIdentity) -> bool:
+    """Whether what is read of a file is that of this identity, or an error."""
+    return isinstance(path, ObjectPath) and path.is_compared(identity)
+
 
 def identity_of(path: str, fd: int | None = None) -> FileIdentity:
     """Returns the identity of a regular file, or of the open file if its descriptor is given.
@@ -146,9 +164,20 @@ def require_identity(path: str, expected: FileIdentity, found: FileIdentity) -> 
 
 
 def check_files(files: Iterable[tuple[str, FileIdentity]]) -> None:
-    """Calls `check_identity` for each file."""
-    for path, identity in files:
-        check_identity(path, identity)
+    """Calls `check_identity` for each file; stores are asked for all of theirs at once."""
+    asked: list[tuple[str, FileIdentity, Callable[[], FileIdentity] | None]] = []
+    for path, identity in dict.fromkeys(files):
+        answer = path.ask_identity() if isinstance(path, ObjectPath) else None
+        asked.append((path, identity, answer))
+    for path, identity, answer in asked:
+        if answer is None:
+            check_identity(path, identity)
+            continue
+        try:
+            found = answer()
+        except VideoFileNotFoundError:
+            raise no_longer_exists(path) from None
+        require_identity(path, identity, found)
 
 
 def no_longer_exists(path: str) -> VideoFileNotFoundError:

@@ -25,7 +25,7 @@ from h5video_data.errors import (
 
 from .descriptors import with_free_descriptors
 from .file_handles import Descriptor, FileHandle
-from .file_identity import FileIdentity, check_identity, identity_of, require_identity
+from .file_identity import FileIdentity, check_identity, identity_of, is_compared, require_identity
 from .os_errors import RequestError, error_number, unavailable
 from .remote.files import RemoteFile, remote_file_of
 from .remote.paths import RemotePath
@@ -81,7 +81,8 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
             check_identity(path, identity)
             raise
         # What was read so far may come from before a change and after it.
-        check_identity(path, identity)
+        if not is_compared(path, identity):
+            check_identity(path, identity)
 
 
 @with_free_descriptors
@@ -90,10 +91,14 @@ def connect(path: str, **options: Any) -> Any:
 
     Changes of the file while it is open are not noticed.
     """
-    before = identity_of(path)
+    before = path.identity_once() if isinstance(path, RemotePath) else identity_of(path)
+    remote = None
+    if isinstance(path, RemotePath):
+        path.take_start(before)
+        remote = RemoteFile(path, before)
     try:
-        if isinstance(path, RemotePath):
-            return h5py.File(RemoteFile(path, before), "r", **options)
+        if remote is not None:
+            return h5py.File(remote, "r", **options)
         # The driver whose handle is a descriptor, whatever HDF5_DRIVER says.
         file = h5py.File(path, "r", driver="sec2", **options)
     except (VideoFileNotFoundError, RequestError) as error:

@@ -28,6 +28,10 @@ class RequestError(OSError):
     """A server or the network is at fault. The message says how, without credentials."""
 
 
+class ObjectChangedError(RequestError):
+    """An object of a store is not the version that was asked for."""
+
+
 def error_number(error: BaseException | None) -> int | None:
     """Returns the `errno` of an error, also of HDF5's, or None if it has none."""
     number = getattr(error, "errno", None)

@@ -11,8 +11,10 @@ from typing import Any
 from h5video_data.errors import ArgumentError, VideoFileNotFoundError
 
 from .os_errors import unavailable
-from .remote.paths import RemotePath, Url, expand_url, is_url, shown_url
-from .remote.store import Store
+from .remote.paths import RemotePath, Url, ask_ahead, expand_url
+from .remote.paths import is_url as is_url
+from .remote.paths import shown_url as shown_url
+from .remote.store import LocalCopies, Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -36,7 +38,9 @@ def expand_paths(path: Paths) -> tuple[str, ...]:
         UnavailableError: A directory that a glob would search cannot be read, or a store.
         ArgumentError: It is none of these, or an empty sequence.
     """
-    return _expand(path, {})
+    found = _expand(path, {})
+    ask_ahead(found)
+    return found
 
 
 def _expand(path: Paths, stores: dict[str, Store]) -> tuple[str, ...]:
@@ -56,7 +60,8 @@ def _expand(path: Paths, stores: dict[str, Store]) -> tuple[str, ...]:
         raise ArgumentError(f"`path` must be a path or a list of paths. Received: path={path!r}")
     paths = tuple(found for item in path for found in _expand(item, stores))
     if not paths:
-        kind = "an empty list" if isinstance(path, (list, tuple)) else f"none in path={path!r}"
+        is_list = isinstance(path, (list, tuple)) and not isinstance(path, ListedPaths)
+        kind = "an empty list" if is_list else f"none in path={path!r}"
         raise ArgumentError(f"`path` must name at least one file. Received: {kind}")
     return paths if has_order(path) else tuple(sorted(paths))
 
@@ -66,7 +71,8 @@ def expand_beside(path: Paths, beside: Sequence[str]) -> tuple[str, ...]:
     for other in beside:
         if isinstance(other, RemotePath) and isinstance(path, str) and is_url(path):
             is_alike = other.partition("://")[0] == path.partition("://")[0]
-            return expand_paths(Url(path, other.store.options if is_alike else None))
+            store = other.store
+            return expand_paths(Url(path, store.options if is_alike else None, store.copies))
     return expand_paths(path)
 
 
@@ -76,7 +82,7 @@ def has_order(path: Paths) -> bool:
     That of a set differs between processes, and that of `Path.glob`, an iterator, between machines.
     Iterators cannot be told from each other, so that none of them has.
     """
-    return isinstance(path, KeysView) or not isinstance(path, (Iterator, Set))
+    return isinstance(path, KeysView) or not isinstance(path, (Iterator, ListedPaths, Set))
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -170,34 +176,97 @@ def _walk(folder: str) -> None:
         folders[:] = [f for f in folders if f[0] != "." and f != _LOST_AND_FOUND]
 
 
-def with_options(path: Any, storage_options: Mapping[str, Any] | None) -> Any:
+def with_options(
+    path: Any, storage_options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+) -> Any:
     """Returns paths in the form in which they are given, each URL as a `Url` with these options.
 
+    Args:
+        path: The paths.
+        storage_options: Arguments of the file system of fsspec.
+        copies: What there is on this machine of remote files.
+
     Raises:
-        ArgumentError: There are options, and no URL.
+        ArgumentError: There are options or copies, and no URL; or the options are no dict.
     """
-    found = _with_options(path, storage_options)
-    if storage_options is not None and found is path:
+    check_options(storage_options)
+    path = reusable(path)
+    found = _with_options(path, storage_options, copies)
+    given = {
+        "storage_options": storage_options is not None,
+        "index": copies is not None and copies.index is not None,
+        "cache_dir": copies is not None and copies.cache is not None,
+    }
+    needing = next((name for name, is_given in given.items() if is_given), None)
+    if needing is not None and found is path and not isinstance(path, (RemotePath, Url)):
         raise ArgumentError(
-            "`storage_options` needs URLs in `path`, such as s3://bucket/set.h5. Received: "
-            f"path={path!r}"
+            f"`{needing}` needs URLs in `path`, such as s3://bucket/set.h5. Received: path={path!r}"
         )
     return found
 
 
-def _with_options(path: Any, options: Mapping[str, Any] | None) -> Any:
+class ListedPaths(tuple[Any, ...]):
+    """What an iterator of paths gave, which can be read again; its order says nothing."""
+
+    shown = ""
+
+    def __repr__(self) -> str:
+        return self.shown or tuple.__repr__(self)
+
+
+def reusable(path: Any) -> Any:
+    """Returns paths that can be read several times: what an iterator gives is listed."""
+    if not isinstance(path, Iterator) or isinstance(path, io.IOBase):
+        return path
+    found = ListedPaths(path)
+    found.shown = repr(path)
+    return found
+
+
+def check_options(storage_options: Any) -> None:
+    """Raises an ArgumentError for what cannot be `storage_options`."""
+    is_mapping = isinstance(storage_options, Mapping)
+    if storage_options is not None and not (
+        is_mapping and all(isinstance(name, str) for name in storage_options)
+    ):
+        raise ArgumentError(
+            "`storage_options` must be a dict: arguments of the file system of fsspec, by their "
+            f"names. Received: a {type(storage_options).__name__}"
+        )
+
+
+def single_path(path: str | os.PathLike[str], options: Mapping[str, Any] | None) -> str:
+    """Returns the path of one file, of which a URL is made one that can be opened.
+
+    Raises:
+        ArgumentError: It is a glob that several objects match, or options go with a local file.
+        H5VideoError: As `expand_paths`, of a URL.
+    """
+    given = with_options(os.fsdecode(path) if isinstance(path, os.PathLike) else path, options)
+    if not isinstance(given, (RemotePath, Url)):
+        return os.fsdecode(given)
+    found = expand_paths(given)
+    if len(found) > 1:
+        raise ArgumentError(
+            f"`path` must be one file, and {len(found)} match. Received: path={str(given)!r}"
+        )
+    return found[0]
+
+
+def _with_options(
+    path: Any, options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+) -> Any:
     """Returns `path` itself if there is no URL in it."""
+    if isinstance(path, (RemotePath, Url)):
+        return path
     if isinstance(path, (str, os.PathLike)):
-        return Url(path, options) if isinstance(path, str) and is_url(path) else path
+        return Url(path, options, copies) if isinstance(path, str) and is_url(path) else path
     if isinstance(path, (bytes, bytearray, Mapping, io.IOBase)) or not isinstance(path, Iterable):
         return path
     if getattr(path, "ndim", 1) != 1:
         return path
     items = list(path)
-    found = [_with_options(item, options) for item in items]
-    is_same = all(new is old for new, old in zip(found, items, strict=True))
-    if isinstance(path, Iterator) and not (is_same and options):
-        return (item for item in found)
-    if is_same:
+    found = [_with_options(item, options, copies) for item in items]
+    if all(new is old for new, old in zip(found, items, strict=True)):
         return path
-    return found if has_order(path) else set(found)
+    return found if has_order(path) else ListedPaths(found)

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from h5video_data import __version__
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         "error; 2: wrong usage; 130: interrupted.",
     )
     add("path", metavar="FILE")
+    _add_storage_options(add)
     add("--json", action="store_true", help="print JSON")
     text = "write a page with samples, labels and chunks as well; it needs no network"
     add("--html", metavar="REPORT.html", help=text)
@@ -150,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("path", metavar="FILE", nargs="+")
     add("out", metavar="OUT.h5")
+    _add_storage_options(add)
     text = "a dataset of samples, or recordings ('data/*/x'); may be given several times"
     add("--x", action="append", metavar="NAME", help=f"{text} (default: X)")
     add("--chunks", choices=["sample"], help="one chunk per sample, compressed or not")
@@ -222,6 +225,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_storage_options(add: Callable[..., Any]) -> None:
+    text = "for URLs: arguments of fsspec, '{\"anon\": true}', or @FILE.json, a file of them"
+    add("--storage-options", type=_options, metavar="JSON", help=text)
+
+
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     """Adds the arguments that `repack` and `pack` share."""
     compressions = [*compressions]
@@ -245,6 +253,21 @@ def _size(value: str) -> tuple[int, int]:
     return numbers[0], numbers[-1]
 
 
+def _options(value: str) -> dict[str, Any]:
+    """Parses arguments of fsspec; whatever is wrong with them, they are not shown."""
+    try:
+        text = Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read the file: {error.strerror}") from None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError('it must be a JSON object, such as {"anon": true}')
+    return found
+
+
 # Subcommands
 
 
@@ -254,6 +277,7 @@ def _inspect(options: argparse.Namespace) -> int:
         probe=options.probe,
         read_ahead_bytes=options.read_ahead_bytes,
         html=options.html,
+        storage_options=options.storage_options,
     )
     if options.json:
         print(json.dumps(report.to_dict(), indent=2))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
+from typing import Any
 
 import numpy as np
 
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.paths import single_path
 from h5video_data.storage.system import memory_nbytes
 
 from .inspecting.advice import Facts, advise
@@ -34,16 +37,18 @@ def inspect(
     probe: bool = False,
     read_ahead_bytes: int | None = None,
     html: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> FileReport:
     """Tells how the datasets of an HDF5 file are stored and how they will be read.
 
     Args:
-        path: The file's path.
+        path: The file's path, or a URL that fsspec opens.
         probe: Whether to read and decode for two seconds, to predict the samples per second of
             shuffled batches on this machine. What the page cache holds is read from there.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`.
         html: A file to write as well, which is replaced if it exists: a page that needs no network,
             with samples to look at, labels, and how samples lie in chunks.
+        storage_options: Of a URL, see `video_dataset_from_hdf5`.
 
     Returns:
         The report. Print it.
@@ -56,11 +61,11 @@ def inspect(
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError(f"`path` must be a path. Received: path={path!r}")
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
-    name = os.fsdecode(path)
+    name = single_path(path, storage_options)
     with open_file(name) as file:
         found = read_file(file, read_ahead_bytes)
         report = FileReport(
-            path=name,
+            path=str(name),
             nbytes=file_identity(file).num_bytes,
             sample_count=found.sample_count,
             class_names=found.class_names,
@@ -70,14 +75,18 @@ def inspect(
         )
         opening = opening_of(file, report, found.linked)
     if opening is not None:
-        call = opening.call(name)
+        call = opening.call(name, has_options=bool(storage_options))
         if opening.num_frames is None:
             report = replace(report, sample_call=call)
         else:
             report = replace(report, call=call)
         report = replace(report, class_counts=class_counts(name, opening))
-    all_names = [item.name for item in report.datasets]
-    given = advise(found.facts, memory_nbytes=memory_nbytes(), names=all_names)
+    given = advise(
+        found.facts,
+        memory_nbytes=memory_nbytes(),
+        names=[item.name for item in report.datasets],
+        has_options=bool(storage_options),
+    )
     advice: dict[str, Advice] = {}
     of_dataset: dict[str, list[str]] = {}
     for facts, item in given:
@@ -93,7 +102,7 @@ def inspect(
         rate = probe_opening(name, opening, read_ahead_bytes)
         report = replace(report, samples_per_second=rate)
     elif probe:
-        report = probe_datasets(report)
+        report = probe_datasets(name, report)
     if html is not None:
         page = report_page(
             report,

@@ -21,8 +21,8 @@ class Opening(NamedTuple):
     decode: Decode = "auto"
     image_size: tuple[int, int] | None = None
 
-    def call(self, path: str) -> str:
-        """Returns the call, as it is typed."""
+    def call(self, path: str, *, has_options: bool = False) -> str:
+        """Returns the call, as it is typed, but for `storage_options`, which are not shown."""
         words = [_quoted(path)]
         if self.num_frames is not None or self.x != "X":
             words.append(f"x={_quoted(self.x)}")
@@ -35,6 +35,8 @@ class Opening(NamedTuple):
             words.append(f"decode={_quoted(self.decode)}")
         if self.image_size is not None:
             words.append(f"image_size={self.image_size}")
+        if has_options:
+            words.append("storage_options={...}")
         return f"h5v.video_dataset_from_hdf5({', '.join(words)})"
 
     def arguments(self) -> dict[str, Any]:

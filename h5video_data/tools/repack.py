@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError, RepackingError
-from h5video_data.opening import Paths
+from h5video_data.opening import Paths, with_options
 from h5video_data.splits import SampleIndices, SplitBy
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
+from h5video_data.storage.paths import is_url, shown_url
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
 
@@ -94,6 +95,7 @@ def repack(
     read_ahead_bytes: int | None = None,
     progress: bool = False,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> RepackReport:
     """Rewrites an HDF5 file, or several that form one set, in a layout that trains fast.
 
@@ -139,7 +141,7 @@ def repack(
     The source is only read.
 
     Args:
-        path: A path, a list of paths, or a glob.
+        path: A path, a list of paths, or a glob; also URLs that fsspec opens.
         out: The HDF5 file to write. Its folder must exist.
         x: Name of the dataset of samples, or a list of names; they have the same length. With `*`,
             such as "data/*/obs/x": each dataset of such a name is a recording, (frames, ...), and
@@ -184,6 +186,7 @@ def repack(
             share a chunk take more, each chunk is decoded several times.
         progress: Shows a progress bar on stderr.
         overwrite: Replaces `out` if it exists.
+        storage_options: Of URLs in `path`, see `video_dataset_from_hdf5`.
 
     Returns:
         The number of samples, and what was not copied.
@@ -197,7 +200,12 @@ def repack(
         MissingDependencyError: hdf5plugin (or, with `progress`, tqdm) is not installed.
         H5VideoError: Any error of opening and reading the files.
     """
-    out = Path(out)
+    if is_url(os.fspath(out)):
+        raise ArgumentError(
+            "`out` must be a file of this machine: write it, then copy it to the store. Received: "
+            f"out={shown_url(os.fspath(out))!r}"
+        )
+    out, path = Path(out), with_options(path, storage_options)
     names = _checked_names(x)
     check_choice("decode", decode, "auto", "image", None)
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from h5video_data.arguments import check_choice, check_whole_number
 from h5video_data.errors import ArgumentError
 from h5video_data.loader import VideoLoader
+from h5video_data.storage.paths import is_url, single_path
 
 from .inspecting.file_facts import find_opening
 from .showing.frames import (
@@ -117,6 +118,8 @@ def show(
 
 def _open(path: str, num_samples: int, options: dict[str, Any]) -> VideoLoader:
     found: dict[str, Any] = {}
+    options = dict(options)
+    path = single_path(path, options.pop("storage_options", None)) if is_url(path) else path
     if "x" not in options:
         opening = find_opening(path)
         found = {} if opening is None else opening.arguments()

@@ -10,12 +10,24 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from . import requests
-from .requests import MAX_REQUESTS, check_length, pause_after, try_again, wait_for
+from .reads import compares_versions, read_range
+from .requests import MAX_REQUESTS, Failure, check_length, pause_after, try_again, wait_for
 
 T = TypeVar("T")
+
+
+class Version(NamedTuple):
+    """Which version of an object is read."""
+
+    etag: str
+    """Its ETag; none: any version."""
+    num_bytes: int
+
+
+ANY_VERSION = Version("", 0)
 
 _left_to_parent: list[Any] = []
 
@@ -23,9 +35,9 @@ _left_to_parent: list[Any] = []
 class Connection:
     """Sends requests to a file system, many at once. Called by several threads at once.
 
-    A thread that holds h5py's lock calls `here` and nothing else: requests of the others are sent
-    by fsspec's thread. If that collects garbage, it waits for h5py's lock, to close files; and who
-    holds the lock would wait for it.
+    A thread that holds h5py's lock calls `info_here` and `read_here` alone: requests of the others
+    are sent by fsspec's thread. If that collects garbage, it waits for h5py's lock, to close files;
+    and who holds the lock would wait for it.
 
     Args:
         open_one: Opens the file system.
@@ -37,59 +49,96 @@ class Connection:
         self._gate: asyncio.Semaphore | None = None
         self._here: tuple[Any, asyncio.AbstractEventLoop] | None = None
 
-    def here(self, method: str, *args: Any, **options: Any) -> Any:
-        """Calls `info` or `cat_file` of the file system in this thread, which holds h5py's lock.
+    @property
+    def compares_versions(self) -> bool:
+        """Whether a read with an ETag is of that version, or an error."""
+        return compares_versions(self.filesystem)
+
+    def info_here(self, key: str) -> Mapping[str, Any]:
+        """Returns what `info` does, in this thread, which holds h5py's lock.
 
         Raises:
             VideoFileNotFoundError: There is no such object.
             RequestError: The request failed until the deadline, or cannot succeed.
         """
         deadline = time.monotonic() + requests.DEADLINE_SECONDS
+        system, loop = self._own_system()
+        if loop is None:
+            return try_again(lambda: system.info(key), deadline)
 
-        def check(found: Any) -> Any:
-            is_read = method == "cat_file"
-            return check_length(found, options["end"] - options["start"]) if is_read else found
+        async def ask() -> Mapping[str, Any]:
+            found: Mapping[str, Any] = await self._try_again(
+                lambda: system._info(key), deadline, asyncio.Semaphore(1)
+            )
+            return found
 
+        return _run(loop, ask())
+
+    def read_here(
+        self, key: str, starts: Sequence[int], stops: Sequence[int], version: Version = ANY_VERSION
+    ) -> list[bytes]:
+        """Reads byte ranges as `read_ranges`, in this thread, which holds h5py's lock."""
+        system, loop = self._own_system()
+        if loop is None:
+            return self._read_one_by_one(key, starts, stops)
+        deadline = time.monotonic() + requests.DEADLINE_SECONDS
+
+        async def read() -> list[bytes]:
+            gate = asyncio.Semaphore(MAX_REQUESTS)
+            reads = (
+                self._try_again(_reader(system, key, *pair, version), deadline, gate)
+                for pair in zip(starts, stops, strict=True)
+            )
+            found = await asyncio.gather(*reads, return_exceptions=True)  # none is left behind
+            for item in found:
+                if isinstance(item, BaseException):
+                    raise item
+            return [item for item in found if not isinstance(item, BaseException)]
+
+        return _run(loop, read())
+
+    def _own_system(self) -> tuple[Any, asyncio.AbstractEventLoop | None]:
+        """Returns a file system whose loop runs in the calling thread; None: it needs no loop."""
         if not self.filesystem.async_impl:
-            function = getattr(self.filesystem, method)
-            return try_again(lambda: check(function(*args, **options)), deadline)
+            return self.filesystem, None
         if self._here is None:
             loop = asyncio.new_event_loop()
             system = self._open_one(asynchronous=True)
             self._here = system, loop
             weakref.finalize(self, _close, system, loop, os.getpid())
-        system, loop = self._here
-        function = getattr(system, f"_{method}")
+        return self._here
 
-        def once() -> Any:
-            call = asyncio.wait_for(function(*args, **options), requests.REQUEST_SECONDS)
-            return check(_run(loop, call))
+    def _read_one_by_one(
+        self, key: str, starts: Sequence[int], stops: Sequence[int]
+    ) -> list[bytes]:
+        deadline = time.monotonic() + requests.DEADLINE_SECONDS
+        system = self.filesystem
 
-        return try_again(once, deadline)
+        def read_one(start: int, stop: int) -> bytes:
+            return check_length(system.cat_file(key, start=start, end=stop), stop - start)
 
-    def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+        pairs = zip(starts, stops, strict=True)
+        return [try_again(functools.partial(read_one, *pair), deadline) for pair in pairs]
+
+    def read_ranges(
+        self, key: str, starts: Sequence[int], stops: Sequence[int], version: Version = ANY_VERSION
+    ) -> list[bytes]:
         """Reads byte ranges of an object, at most `MAX_REQUESTS` at once.
 
         Args:
             key: The object, as the file system names it.
             starts: The first byte of each range.
             stops: The end of each, at most the size of the object.
+            version: Which version it must be, if `compares_versions`.
 
         Raises:
             VideoFileNotFoundError: There is no such object.
+            ObjectChangedError: It is another version.
             RequestError: A range could not be read before the deadline, or not at all.
         """
-        system = self.filesystem
-        if not system.async_impl:
-            deadline = time.monotonic() + requests.DEADLINE_SECONDS
-            pairs = zip(starts, stops, strict=True)
-
-            def read_one(start: int, stop: int) -> bytes:
-                return check_length(system.cat_file(key, start=start, end=stop), stop - start)
-
-            return [try_again(functools.partial(read_one, *pair), deadline) for pair in pairs]
-
-        futures = self.begin_ranges(key, starts, stops)
+        if not self.filesystem.async_impl:
+            return self._read_one_by_one(key, starts, stops)
+        futures = self.begin_ranges(key, starts, stops, version)
         try:
             return [wait_for(future) for future in futures]
         finally:
@@ -97,7 +146,7 @@ class Connection:
                 future.cancel()
 
     def begin_ranges(
-        self, key: str, starts: Sequence[int], stops: Sequence[int]
+        self, key: str, starts: Sequence[int], stops: Sequence[int], version: Version = ANY_VERSION
     ) -> list[Future[bytes]]:
         """Begins to read byte ranges as `read_ranges` does, and returns at once.
 
@@ -108,17 +157,18 @@ class Connection:
         system = self.filesystem
         if not system.async_impl:
             return []
-
-        async def read(start: int, stop: int) -> bytes:
-            found = await system._cat_file(key, start=start, end=stop)
-            return check_length(found, stop - start)
-
         return [
-            asyncio.run_coroutine_threadsafe(
-                self._try_again(functools.partial(read, *pair), deadline), system.loop
-            )
+            self._begin(_reader(system, key, *pair, version), deadline)
             for pair in zip(starts, stops, strict=True)
         ]
+
+    def begin_info(self, key: str) -> Callable[[], Mapping[str, Any]]:
+        """Begins to ask what `info` returns; the result waits for it."""
+        system = self.filesystem
+        if not system.async_impl:
+            return functools.partial(self.info, key)
+        deadline = time.monotonic() + requests.DEADLINE_SECONDS
+        return functools.partial(wait_for, self._begin(lambda: system._info(key), deadline))
 
     def info(self, key: str) -> Mapping[str, Any]:
         """Returns what the store tells of an object now, as fsspec's `info`."""
@@ -135,22 +185,51 @@ class Connection:
         if not system.async_impl:
             return try_again(lambda: getattr(system, method)(*args), deadline)
         function = getattr(system, f"_{method}")
-        again = self._try_again(lambda: function(*args), deadline)
-        return wait_for(asyncio.run_coroutine_threadsafe(again, system.loop))
+        return wait_for(self._begin(lambda: function(*args), deadline))
 
-    async def _try_again(self, function: Callable[[], Awaitable[T]], deadline: float) -> T:
-        if self._gate is None:
-            self._gate = asyncio.Semaphore(MAX_REQUESTS)
+    def _begin(self, function: Callable[[], Awaitable[T]], deadline: float) -> Future[T]:
+        """Begins to send a request again until it succeeds, in fsspec's thread."""
+
+        async def outcome() -> Any:
+            try:
+                return await self._try_again(function, deadline)
+            except Exception as error:
+                return Failure(error)  # raised, it would be printed if nobody waits any more
+
+        return asyncio.run_coroutine_threadsafe(outcome(), self.filesystem.loop)
+
+    async def _try_again(
+        self,
+        function: Callable[[], Awaitable[T]],
+        deadline: float,
+        gate: asyncio.Semaphore | None = None,
+    ) -> T:
+        if gate is None:
+            if self._gate is None:
+                self._gate = asyncio.Semaphore(MAX_REQUESTS)
+            gate = self._gate
         attempt = 0
         while True:
             try:
-                async with self._gate:
+                async with gate:
                     left = max(0.1, min(requests.REQUEST_SECONDS, deadline - time.monotonic()))
                     return await asyncio.wait_for(function(), left)
             except Exception as error:
                 pause = pause_after(error, attempt, deadline)
             attempt += 1
             await asyncio.sleep(pause)
+
+
+def _reader(
+    system: Any, key: str, start: int, stop: int, version: Version
+) -> Callable[[], Awaitable[bytes]]:
+    """Returns a function that sends the request for a range."""
+
+    async def read() -> bytes:
+        found = await read_range(system, key, start, stop, *version)
+        return check_length(found, stop - start)
+
+    return read
 
 
 def _run(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T]) -> T:

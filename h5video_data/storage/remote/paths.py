@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import glob
 import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5video_data.errors import (
     ArgumentError,
+    H5VideoError,
     NotHDF5Error,
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.storage.file_identity import ObjectIdentity, ObjectPath
-from h5video_data.storage.os_errors import RequestError, unavailable
+from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity, ObjectPath
+from h5video_data.storage.os_errors import ObjectChangedError, RequestError, unavailable
 
-from .store import Store
+from .metadata_blocks import BLOCK_BYTES
+from .requests import wait_for
+from .store import LocalCopies, Store
+
+if TYPE_CHECKING:
+    from .connection import Version
+
+# Of several files, the beginnings of so many are requested while one is opened.
+FILES_AHEAD = 16
 
 # A letter is the drive of a Windows path.
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
@@ -47,15 +56,19 @@ class Url(ObjectPath):
     Attributes:
         full: The URL, with everything that belongs to it.
         options: Arguments of the file system of fsspec.
+        copies: What there is on this machine of its objects.
     """
 
     full: str
     options: Mapping[str, Any]
+    copies: LocalCopies | None
 
-    def __new__(cls, url: str, options: Mapping[str, Any] | None) -> Url:
+    def __new__(
+        cls, url: str, options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+    ) -> Url:
         """Makes one of a URL."""
         path = super().__new__(cls, shown_url(url))
-        path.full, path.options = str(url), options or {}
+        path.full, path.options, path.copies = str(url), options or {}, copies
         return path
 
     def __reduce__(self) -> Any:
@@ -87,11 +100,18 @@ class RemotePath(ObjectPath):
         path = super().__new__(cls, shown_url(url))
         path.store, path.key = store, key
         path._lock, path._known, path._asked_at = threading.Lock(), None, -1.0
+        path._is_distrusted, path._asked = False, None
+        path._is_one_of_several, path._following, path._start = False, (), None
         return path
 
     _lock: threading.Lock
     _known: ObjectIdentity | None
     _asked_at: float
+    _is_distrusted: bool
+    _asked: Callable[[], ObjectIdentity] | None
+    _is_one_of_several: bool
+    _following: Sequence[RemotePath]
+    _start: Future[bytes] | None
 
     def __reduce__(self) -> Any:
         # Another process gets the name alone: its credentials stay here.
@@ -120,14 +140,126 @@ class RemotePath(ObjectPath):
         finally:
             self._lock.release()
 
+    def identity_once(self) -> ObjectIdentity:
+        """Returns the identity from when it was asked first, if all reads are compared with it."""
+        answer, self._asked = self._asked, None
+        if answer is not None and self._known is None:
+            self._known = answer()
+            return self._known
+        known = self._known
+        return known if known is not None and self.is_compared(known) else self.identity()
+
+    def take_start(self, identity: FileIdentity) -> None:
+        """Waits for the beginning of a file of several, and requests those of the next ones.
+
+        It is kept for HDF5, which reads it first; if that fails, HDF5's own request tells why.
+        """
+        for path in (self, *self._following):
+            path._request_start()
+        start, self._start = self._start, None
+        if start is not None:
+            with contextlib.suppress(VideoFileNotFoundError, RequestError):
+                self.store.blocks.put(self.owner(identity), 0, wait_for(start))
+
+    def _request_start(self) -> None:
+        copies = self.store.copies
+        if not self._is_one_of_several or copies.index is not None:
+            return
+        self._is_one_of_several = False  # once
+        try:
+            identity = self.identity_once()
+        except H5VideoError:
+            return  # which is told when its turn comes
+        key = None if copies.cache is None else copies.cache.key_of(self, identity)
+        if identity.num_bytes and not (copies.cache and key and copies.cache.has(key, 0)):
+            futures = self.begin([0], [min(BLOCK_BYTES, identity.num_bytes)], identity)
+            self._start = futures[0] if futures else None
+
+    def owner(self, identity: FileIdentity, otherwise: str = "") -> tuple[str, FileIdentity, str]:
+        """Returns what stands for this object in one version, in `store.blocks`.
+
+        Args:
+            identity: Its identity.
+            otherwise: Stands for it if it has neither a version nor a time of change, which would
+                tell what was read before from what is there now.
+        """
+        has_version = bool(getattr(identity, "version", "") or getattr(identity, "modified", ""))
+        return self.key, identity, "" if has_version else otherwise
+
+    def ask_identity(self) -> Callable[[], ObjectIdentity]:
+        """Begins to ask for the identity; the result waits for it, and raises as `identity`."""
+        try:
+            wait = self.store.connection.begin_info(self.key)
+        except RequestError:
+            return self.identity
+        return lambda: self._ask(lambda _: wait())
+
+    def is_compared(self, identity: FileIdentity) -> bool:
+        """Whether each read of this identity is compared with it. See `ObjectPath.is_compared`."""
+        return bool(self._version_of(identity).etag)
+
+    def _version_of(self, identity: FileIdentity) -> Version:
+        """Returns what the reads of an identity are compared with."""
+        from .connection import ANY_VERSION, Version
+
+        if self._is_distrusted or not isinstance(identity, ObjectIdentity):
+            return ANY_VERSION
+        name, _, etag = identity.version.partition(" ")
+        # A weak one, W/"...", may be the same for other bytes.
+        if name.lower() != "etag" or not etag.startswith('"') or len(etag) < 3:
+            return ANY_VERSION
+        if not self.store.connection.compares_versions:
+            return ANY_VERSION
+        return Version(etag, identity.num_bytes)
+
     def identity_here(self) -> ObjectIdentity:
         """Does what `identity` does, in a thread that holds h5py's lock."""
-        return self._ask(functools.partial(self.store.connection.here, "info"))
+        return self._ask(self.store.connection.info_here)
 
-    def read_here(self, start: int, stop: int) -> bytes:
-        """Reads a byte range as `read` does, in a thread that holds h5py's lock."""
-        found: bytes = self.store.connection.here("cat_file", self.key, start=start, end=stop)
-        return found
+    def read_here(self, starts: list[int], stops: list[int], identity: FileIdentity) -> list[bytes]:
+        """Reads byte ranges as `read` does, in a thread that holds h5py's lock."""
+        return self._compared(self.store.connection.read_here, starts, stops, identity, here=True)
+
+    def read(self, starts: list[int], stops: list[int], identity: FileIdentity) -> list[bytes]:
+        """Reads byte ranges, many at once: see `connection.Connection.read_ranges`.
+
+        Args:
+            starts: The first byte of each range.
+            stops: The end of each.
+            identity: The identity that the object must have.
+
+        Raises:
+            ObjectChangedError: It has another one, and `is_compared`.
+            RequestError: They cannot be read.
+            VideoFileNotFoundError: The object no longer exists.
+        """
+        return self._compared(self.store.connection.read_ranges, starts, stops, identity)
+
+    def begin(
+        self, starts: list[int], stops: list[int], identity: FileIdentity
+    ) -> list[Future[bytes]]:
+        """Begins to read byte ranges: see `connection.Connection.begin_ranges`."""
+        version = self._version_of(identity)
+        return self.store.connection.begin_ranges(self.key, starts, stops, version)
+
+    def _compared(
+        self,
+        read: Callable[..., list[bytes]],
+        starts: list[int],
+        stops: list[int],
+        identity: FileIdentity,
+        *,
+        here: bool = False,
+    ) -> list[bytes]:
+        version = self._version_of(identity)
+        try:
+            return read(self.key, starts, stops, version)
+        except ObjectChangedError:
+            if (self.identity_here if here else self.identity)() != identity:
+                raise
+        # The server says another ETag with the bytes than without: only asking again tells.
+        self._is_distrusted = True
+        return read(self.key, starts, stops)
 
     def _ask(self, info_of: Callable[[str], Mapping[str, Any]]) -> ObjectIdentity:
         try:
@@ -147,18 +279,16 @@ class RemotePath(ObjectPath):
         modified = next((str(info[name]) for name in _TIMES if info.get(name)), "")
         return ObjectIdentity(-1, 0, int(info["size"]), 0, version, modified)
 
-    def read(self, starts: list[int], stops: list[int]) -> list[bytes]:
-        """Reads byte ranges, many at once: see `store.Connection.read_ranges`.
 
-        Raises:
-            RequestError: They cannot be read.
-            VideoFileNotFoundError: The object no longer exists.
-        """
-        return self.store.connection.read_ranges(self.key, starts, stops)
-
-    def begin(self, starts: list[int], stops: list[int]) -> list[Future[bytes]]:
-        """Begins to read byte ranges: see `store.Connection.begin_ranges`."""
-        return self.store.connection.begin_ranges(self.key, starts, stops)
+def ask_ahead(paths: Iterable[str]) -> None:
+    """Begins to ask for the identities of files that will be opened one after the other."""
+    remote = [path for path in paths if isinstance(path, RemotePath)]
+    if len(remote) > 1:
+        for number, path in enumerate(remote, 1):
+            path._is_one_of_several = True
+            path._following = remote[number : number + FILES_AHEAD]
+            if path._known is None and path._asked is None:
+                path._asked = path.ask_identity()
 
 
 def shown_url(url: str) -> str:
@@ -197,7 +327,7 @@ def expand_url(path: str, stores: dict[str, Store]) -> list[str]:
         raise ArgumentError(f"`path` must be one URL, not a chain of them. Received: {given!r}")
     scheme, _, rest = url.partition("://")
     place = f"{scheme}://{rest.partition('/')[0]}"
-    store = stores.setdefault(place, Store(url, given.options))
+    store = stores.setdefault(place, Store(url, given.options, given.copies))
     try:
         connection = store.connection
         system = connection.filesystem

@@ -12,10 +12,10 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from h5video_data.errors import VideoFileNotFoundError
-from h5video_data.storage.os_errors import RequestError
+from h5video_data.storage.os_errors import ObjectChangedError, RequestError
 
 T = TypeVar("T")
 
@@ -31,13 +31,23 @@ MAX_PAUSE_SECONDS = 5.0
 # What the server is asked again for: timeout, too early, throttling. All of 500 and above are too.
 _TRANSIENT_STATUS = (408, 425, 429)
 _TRANSIENT_CODES = ("SlowDown", "Throttling", "RequestTimeout", "InternalError", "RequestLimit")
+_PRECONDITION_FAILED = 412
 _STATUS_MEANINGS = {401: "not authorized", 403: "permission denied", 429: "too many requests"}
+
+
+class Failure(NamedTuple):
+    """What a request ends with in place of its answer."""
+
+    error: Exception
 
 
 def wait_for(future: Future[T]) -> T:
     """Returns what a request brings, or raises as `Connection.read_ranges`."""
     try:
-        return future.result()
+        found = future.result()
+        if isinstance(found, Failure):
+            raise found.error
+        return found
     except (VideoFileNotFoundError, RequestError) as error:
         # Anew: that of the loop has the traceback of its thread.
         raise type(error)(*error.args) from None
@@ -67,11 +77,15 @@ def pause_after(error: Exception, attempt: int, deadline: float) -> float:
         VideoFileNotFoundError: There is no such object.
         RequestError: To send it again would not help, or the deadline has passed.
     """
+    origin = _origin(error)
+    found = {_status(item) for item in (origin, origin.__cause__) if item is not None}
+    if isinstance(error, ObjectChangedError) or _PRECONDITION_FAILED in found:
+        raise ObjectChangedError("it is another version now") from None
     reason, is_transient = _reason(error)
     if _is_missing(error):
         raise VideoFileNotFoundError("No such object") from None
     pause: float = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 16))
-    pause *= random.uniform(0.5, 1)
+    pause = max(pause, _wished_pause(_origin(error))) * random.uniform(0.5, 1)
     if not is_transient:
         raise RequestError(reason) from None
     if time.monotonic() + pause > deadline:
@@ -116,6 +130,18 @@ def _status(error: BaseException) -> int | None:
         return int(status) if status is not None else None
     except (TypeError, ValueError):
         return None
+
+
+def _wished_pause(error: BaseException) -> float:
+    """Returns twice the seconds that a server asks to wait, of which half are drawn; 0: none."""
+    response = getattr(error, "response", None)
+    headers = getattr(error, "headers", None)
+    if isinstance(response, Mapping):
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
+    if not isinstance(headers, Mapping):
+        return 0.0
+    wished = headers.get("Retry-After", headers.get("retry-after", ""))
+    return 2.0 * int(wished) if str(wished).isdecimal() else 0.0  # or it is a date
 
 
 def _is_missing(error: BaseException) -> bool:

@@ -9,15 +9,29 @@ import functools
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from h5video_data.errors import MissingDependencyError
 from h5video_data.storage.os_errors import RequestError
 
+from .disk_cache import DiskCache
+from .index import Index, Recording
+from .metadata_blocks import MetadataBlocks
 from .requests import MAX_REQUESTS
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+
+@dataclass(frozen=True, eq=False)
+class LocalCopies:
+    """What there is on this machine of remote files, to be read in place of requests."""
+
+    index: Index | None = None
+    cache: DiskCache | None = None
+    recording: Recording | None = None
+    """Collects what HDF5 reads, for an index."""
 
 
 class Store:
@@ -28,11 +42,21 @@ class Store:
     Args:
         url: A URL on it.
         options: Arguments of the file system of fsspec.
+        copies: What there is of its objects on this machine.
+
+    Attributes:
+        options: As given.
+        copies: As given.
+        blocks: What HDF5 has read of its objects.
     """
 
-    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, url: str, options: Mapping[str, Any], copies: LocalCopies | None = None
+    ) -> None:
         self._url = url
+        self.copies = copies or LocalCopies()
         self.options = dict(options)
+        self.blocks = MetadataBlocks()
         self._pid = -1
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -83,7 +107,10 @@ def open_filesystem(url: str, options: Mapping[str, Any], **more: Any) -> Any:
         given = options.get("config_kwargs") or {}
         own["config_kwargs"] = {"max_pool_connections": MAX_REQUESTS, **given}
     try:
-        return fsspec.core.url_to_fs(url, **{**options, **own})[0]
+        system = fsspec.core.url_to_fs(url, **{**options, **own})[0]
+        if hasattr(system, "_call_s3"):
+            system.retries = 1  # what fails is sent again by `requests`, after its pauses
+        return system
     except ImportError as error:
         name = f": {error.name}" if error.name else ""
         raise MissingDependencyError(

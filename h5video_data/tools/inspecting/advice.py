@@ -10,6 +10,7 @@ from typing import Literal
 
 from h5video_data.planning.access import Access
 from h5video_data.reading.byte_sources import BYTES_PER_READ
+from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.system import shell_words
 
 from .report import Advice, DatasetReport
@@ -44,6 +45,7 @@ def advise(
     memory_nbytes: int,
     names: Sequence[str] = (),
     exists: Callable[[str], bool] = os.path.exists,
+    has_options: bool = False,
 ) -> list[tuple[Facts, Advice]]:
     """Returns the advice for each dataset, in their order.
 
@@ -52,18 +54,19 @@ def advise(
         memory_nbytes: Bytes of the machine's memory.
         names: Those of all datasets of the file.
         exists: Whether there is a file of that name, which a command must not name as its output.
+        has_options: Whether the file was opened with `storage_options`, of which nothing is shown.
     """
     reasons = [(item, _why_anew(item)) for item in facts if len(item.report.shape) > 2]
     wrong = [item for item, reason in reasons if reason]
     together = _recordings(wrong, names)
-    commands = _commands([item for item in wrong if id(item) not in together], exists)
+    commands = _commands([item for item in wrong if id(item) not in together], exists, has_options)
     found = []
     for item, reason in reasons:
         report = item.report
         if reason and id(item) in together:
             pattern, nbytes = together[id(item)]
             size = f" ({size_text(nbytes)}; with --compression lzf, less)" if report.filters else ""
-            command = _repack(item.access.stored.path, 0, [pattern], exists)
+            command = _repack(item.access.stored.path, 0, [pattern], exists, has_options)
             found.append((item, Advice(_REASONS[reason].format(size), command)))
         elif reason == "memory" and item.whole_cache_nbytes <= memory_nbytes // 2:
             text = (
@@ -123,7 +126,9 @@ def _why_anew(item: Facts) -> _Reason | None:
     return None
 
 
-def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int, str]:
+def _commands(
+    facts: Sequence[Facts], exists: Callable[[str], bool], has_options: bool
+) -> dict[int, str]:
     """Returns what to type to store datasets anew, by the `id` of each.
 
     Datasets with the same rows in use are stored by one command, since each makes a new file. Those
@@ -142,7 +147,7 @@ def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int
         number = num_outs.get(path, 0)
         num_outs[path] = number + 1
         names = dict.fromkeys(item.access.stored.name.strip("/") for item in members)
-        command = _repack(path, number, list(names), exists)
+        command = _repack(path, number, list(names), exists, has_options)
         commands |= {id(item): command for item in members}
     # Of many, none would be followed.
     return {
@@ -152,11 +157,19 @@ def _commands(facts: Sequence[Facts], exists: Callable[[str], bool]) -> dict[int
     }
 
 
-def _repack(path: str, number: int, names: Sequence[str], exists: Callable[[str], bool]) -> str:
+def _repack(
+    path: str,
+    number: int,
+    names: Sequence[str],
+    exists: Callable[[str], bool],
+    has_options: bool,
+) -> str:
     out = _new_name(path, number, exists)
     words = ["h5video-data", "repack", _argument(path), _argument(out)]
     if list(names) != ["X"]:
         words += [word for name in names for word in _option("--x", name)]
+    if has_options:
+        words += ["--storage-options", "{...}"]
     return shell_words(words)
 
 
@@ -187,6 +200,8 @@ def _pattern(name: str) -> str:
 
 def _new_name(path: str, number: int, exists: Callable[[str], bool]) -> str:
     """Returns the name of a file that there is not yet, for the output of a command."""
+    if isinstance(path, ObjectPath):  # it is written to this machine
+        path = path.partition("#")[0].rpartition("/")[2]
     stem = os.path.splitext(path)[0]
     plain = f"{stem}_fast.h5" if not number else f"{stem}_fast_{number + 1}.h5"
     names = [plain, *(f"{stem}_fast_{number + 1}_{i}.h5" for i in range(2, 100))]

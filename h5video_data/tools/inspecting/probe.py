@@ -74,8 +74,8 @@ def predicted(measured: float, *, measured_decodes: float, epoch_decodes: float)
     return measured * measured_decodes / max(epoch_decodes, measured_decodes)
 
 
-def probe_datasets(report: FileReport) -> FileReport:
-    """Adds the prediction for the largest datasets of samples."""
+def probe_datasets(path: str, report: FileReport) -> FileReport:
+    """Adds the prediction for the largest datasets of samples of a file."""
     readable = [
         item
         for item in report.datasets
@@ -85,7 +85,7 @@ def probe_datasets(report: FileReport) -> FileReport:
     rates = {}
     for item in chosen:
         arguments = {"x": item.name, "y": None, "read_ahead_bytes": report.read_ahead_bytes}
-        rates[item.name] = probe_loader(report.path, arguments, PROBE_SECONDS / len(chosen))
+        rates[item.name] = probe_loader(path, arguments, PROBE_SECONDS / len(chosen))
     datasets = tuple(
         replace(item, samples_per_second=rates.get(item.name)) for item in report.datasets
     )

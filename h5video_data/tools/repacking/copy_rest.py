@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import (
     ArgumentError,
+    FileFormatError,
     MissingFilterError,
     ReadError,
     RepackingError,
 )
 from h5video_data.storage.attributes import SAMPLE_COUNT
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.file_identity import ObjectPath
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file, path_of
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes
 from h5video_data.tools.inspection import size_text
 from h5video_data.video_set import Component, VideoSet
@@ -78,6 +80,7 @@ class Copier:
         self.skipped: list[SkippedItem] = []
         self._set = video_set
         self._source = source
+        self._is_remote = isinstance(path_of(source), ObjectPath)
         self._target = target
         self._layouts = layouts
         self._left_out = {name_bytes(n).strip(b"/"): why for n, why in left_out.items()}
@@ -192,6 +195,9 @@ class Copier:
         if kind == h5py.h5l.TYPE_SOFT:
             target.links.create_soft(name, source.links.get_val(name), link)
         elif kind == h5py.h5l.TYPE_EXTERNAL:
+            if self._is_remote:  # HDF5 would take this very file for the other one
+                other = os.fsdecode(source.links.get_val(name)[0])
+                raise transfer.SkipError(f"is a link to another file, {other!r}, of the store")
             with contextlib.suppress(*HDF5_ERRORS):  # what it leads to may not exist
                 item = h5py.h5o.open(source, name)
                 if isinstance(item, h5py.h5d.DatasetID):
@@ -250,6 +256,10 @@ class Copier:
             new = transfer.make_like(dataset, self._target)
         try:
             transfer.copy_rows(dataset, new)
+        except FileFormatError as error:
+            if not self._is_remote:
+                raise
+            raise transfer.SkipError(f"cannot be read: {error}") from error
         except (MissingFilterError, ReadError) as error:
             reason = reason_of(error.__cause__ or error)
             raise transfer.SkipError(f"cannot be read: {reason}") from error

@@ -6,7 +6,6 @@ frames -> RowFile: append, journal -> values and attributes of each frame -> all
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from h5video_data.errors import (
     ReadError,
     RepackingError,
 )
+from h5video_data.storage.file_identity import identity_of
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
@@ -89,7 +89,6 @@ def repack_frames(
         )
     if encoding is not None:
         encoding.check(names[0], first.shape, first.dtype)
-    stats = [os.stat(file) for file in paths]
     rows = RowFile(
         out,
         first.shape,
@@ -99,7 +98,7 @@ def repack_frames(
         signature=[
             *[__version__, list(names), compression],
             None if encoding is None else [encoding.codec, encoding.quality],
-            [[str(f), s.st_size, s.st_mtime_ns] for f, s in zip(paths, stats, strict=True)],
+            [_signature(file) for file in paths],
         ],
         overwrite=overwrite,
         error_type=RepackingError,
@@ -133,9 +132,9 @@ def repack_frames(
         taken = {"X", "Y", "length", "source", f"X{LENGTHS}"}
         listed, skipped = _attribute_values(attributes, taken)
         beside |= listed
-        of_files: dict[str, set[str]] = {str(file): set() for file in paths}
+        of_files: dict[str, set[str]] = {file: set() for file in paths}
         for item in recordings:
-            of_files[str(item.path)].update(itertools.chain.from_iterable(item.found))
+            of_files[item.path].update(itertools.chain.from_iterable(item.found))
         others = OtherItems(of_files, taken | set(beside), skipped)
 
         def write_rest(file: h5py.File) -> None:
@@ -154,6 +153,12 @@ def repack_frames(
     if encoding is not None:
         saved = encoding.saved(rows.num_rows * first.nbytes, rows.encoded_nbytes())
     return len(recordings), saved, tuple(skipped)
+
+
+def _signature(path: str) -> list[Any]:
+    """Returns what tells a file from others, and from itself before a change."""
+    identity = identity_of(path)
+    return [path, str(identity)]
 
 
 def _recordings(path: str, names: Sequence[str]) -> Iterator[_Recording]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import DatasetNotFoundError, FileFormatError
 from h5video_data.storage.attributes import read_sample_count
-from h5video_data.storage.hdf5_files import open_file
+from h5video_data.storage.file_identity import ObjectPath
+from h5video_data.storage.hdf5_files import open_file, path_of
 from h5video_data.storage.hdf5_names import find_dataset, name_bytes, name_text
 from h5video_data.video_set import VideoSet
 
@@ -134,7 +135,9 @@ class SampleRows:
     def _opened(self, path: str) -> contextlib.AbstractContextManager[h5py.File]:
         # If a dataset whose fill value has a variable length is opened through one file twice,
         # closing one of the two leaves the other with a dangling pointer (HDF5 1.14.6).
-        if os.path.samefile(path, self._source.filename):
+        own = path_of(self._source)
+        is_remote = isinstance(path, ObjectPath) or isinstance(own, ObjectPath)
+        if path == own if is_remote else os.path.samefile(path, own):
             return contextlib.nullcontext(self._source)
         return open_file(path, rdcc_nbytes=CACHE_BYTES)
 
