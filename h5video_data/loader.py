@@ -23,6 +23,7 @@ from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
 from .splits import class_counts
+from .storage.external import allowing_external
 from .summary import ArraySpec, reading_rows, table
 from .video_set import Place, VideoSet
 
@@ -98,7 +99,8 @@ class VideoLoader:
         self._set = video_set
         self._options = options
         self._form = ElementForm(video_set, options)
-        self._order = order = EpochOrder(video_set, options, drawn)
+        with allowing_external(options.allow_external):  # ids of a split may be behind a link
+            self._order = order = EpochOrder(video_set, options, drawn)
         # Others would not follow a change: the fingerprint, the samplers.
         self.sample_indices = order.sample_indices.view()
         self.sample_indices.flags.writeable = False

@@ -18,7 +18,7 @@ from .storage.attributes import read_sample_count
 from .storage.file_handles import FileHandle
 from .storage.file_identity import FileIdentity, absolute_path
 from .storage.hdf5_files import handle_of, open_file
-from .storage.hdf5_names import find_dataset
+from .storage.hdf5_names import find_again, find_dataset
 from .storage.layout import StoredArray
 from .storage.paths import expand_beside, split_name
 from .storage.values import Values
@@ -50,7 +50,7 @@ def read_rows(parts: Sequence[StoredArray], counts: Sequence[int]) -> list[NDArr
             for part, count in of_file:
                 values = _read_contiguous(handle, part, count)
                 if values is None:
-                    stored = Values(find_dataset(file, part.name), count, part)
+                    stored = Values(find_again(file, part.name), count, part)
                     values = stored.read(slice(0, count))
                 found.append(values.astype(part.dtype, copy=False))
     return found

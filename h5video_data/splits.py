@@ -16,6 +16,7 @@ from .opening.recording_values import check_not_drawn, values_of_samples
 from .sampling.split_indices import chosen_samples, split_indices, squeeze_column, strata
 from .sampling.windows import Windows
 from .set_values import component_values, is_same_dataset, read_values
+from .storage.external import allows_external
 from .storage.picture_rows import Decoding
 from .video_set import Component, VideoSet
 
@@ -25,6 +26,7 @@ SampleIndices: TypeAlias = Sequence[int] | Sequence[bool] | NDArray[Any] | None
 Sides: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
+@allows_external
 def split_samples(
     path: Paths,
     validation_split: float,
@@ -36,6 +38,7 @@ def split_samples(
     x: Names = "X",
     y: Labels | None = "Y",
     windows: Windows | int | None = None,
+    allow_external: bool = False,  # noqa: ARG001 - taken by the decorator
 ) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
 
@@ -52,6 +55,7 @@ def split_samples(
         y: Name of the dataset of labels, for `split_by="label"`.
         windows: A `Windows`, or a number of frames, if rows are frames of recordings, which come on
             one side each.
+        allow_external: Whether files may lead to others outside of their folders.
 
     Returns:
         The numbers of the samples for training and of those for validation, int64, ascending; with

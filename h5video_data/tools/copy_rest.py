@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from h5video_data.errors import (
     ArgumentError,
     DatasetNotFoundError,
+    ExternalFileError,
     FileFormatError,
     MissingFilterError,
     ReadError,
     RepackingError,
 )
 from h5video_data.storage.attributes import SAMPLE_COUNT, read_sample_count
+from h5video_data.storage.external import check_links
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes, name_text
 from h5video_data.video_set import Component, VideoSet
@@ -204,7 +206,11 @@ class Copier:
         if kind == h5py.h5l.TYPE_SOFT:
             target.links.create_soft(name, source.links.get_val(name), link)
         elif kind == h5py.h5l.TYPE_EXTERNAL:
-            with contextlib.suppress(*HDF5_ERRORS):  # what it leads to may not exist
+            if self._rows_differ:  # its rows may be among those that are left out or joined
+                check_links(h5py.Group(source), name)
+            # What it leads to may not exist, or be none of this file's business.
+            with contextlib.suppress(ExternalFileError, *HDF5_ERRORS):
+                check_links(h5py.Group(source), name)
                 item = h5py.h5o.open(source, name)
                 if isinstance(item, h5py.h5d.DatasetID):
                     dataset = h5py.Dataset(item)

@@ -8,6 +8,7 @@ from html import escape
 
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
+from h5video_data.storage.external import allows_external
 from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.system import memory_nbytes
 
@@ -26,12 +27,14 @@ _CLIPS, _FRAMES = 6, 6
 _MAPS, _MAP_SAMPLES, _MAP_BOXES = 4, 32, 400
 
 
+@allows_external
 def inspect(
     path: str | os.PathLike[str],
     *,
     probe: bool = False,
     read_ahead_bytes: int | None = None,
     html: str | os.PathLike[str] | None = None,
+    allow_external: bool = False,
 ) -> FileReport:
     """Tells how the datasets of an HDF5 file are stored and how they will be read.
 
@@ -42,6 +45,8 @@ def inspect(
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`.
         html: A file to write as well, which is replaced if it exists: a page that needs no network,
             with samples to look at, labels, and how samples lie in chunks.
+        allow_external: Whether the file may lead to others outside of its folder, see
+            `video_dataset_from_hdf5`.
 
     Returns:
         The report. Print it.
@@ -68,6 +73,7 @@ def inspect(
         )
         opening = opening_of(file, report, found.linked)
     if opening is not None:
+        opening = opening._replace(allow_external=allow_external)
         call = opening.call(name)
         if opening.num_frames is None:
             report = replace(report, sample_call=call)

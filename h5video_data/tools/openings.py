@@ -20,6 +20,7 @@ class Opening(NamedTuple):
     bounds: tuple[BoundsKind | None, str] | None = None
     decode: Decode = "auto"
     image_size: tuple[int, int] | None = None
+    allow_external: bool = False
 
     def call(self, path: str) -> str:
         """Returns the call, as it is typed."""
@@ -35,6 +36,8 @@ class Opening(NamedTuple):
             words.append(f"decode={_quoted(self.decode)}")
         if self.image_size is not None:
             words.append(f"image_size={self.image_size}")
+        if self.allow_external:
+            words.append("allow_external=True")
         return f"h5v.video_dataset_from_hdf5({', '.join(words)})"
 
     def arguments(self) -> dict[str, Any]:
@@ -44,6 +47,8 @@ class Opening(NamedTuple):
             found["decode"] = self.decode
         if self.image_size is not None:
             found["image_size"] = self.image_size
+        if self.allow_external:
+            found["allow_external"] = True
         if self.num_frames is None:
             return found
         kind, name = self.bounds or (None, None)
