@@ -67,6 +67,10 @@ def recordings_file(layout):
     return testing.write_recordings(path, LENGTHS, frame_shape=FRAME, **options)
 
 
+def joined(lists):
+    return [item for found in lists for item in found]
+
+
 def weights(numbers):
     return (np.asarray(numbers) * 0.5 + 1).astype(np.float32)
 
@@ -123,9 +127,8 @@ class ExactlyOnce(RuleBasedStateMachine):
             windows = Windows(3, 2, bounds="ep_len", **more)
             self.options |= {"windows": windows, "x": "pixels", "y": "action"}
             self.windows = [(i, r) for i, n in enumerate(LENGTHS) for r in range(0, n - 2, hop)]
-            total = (
-                2 * sum(n > 2 for n in LENGTHS) if more.get("hop") is None else len(self.windows)
-            )
+            num_drawn = 2 * sum(n > 2 for n in LENGTHS)
+            total = num_drawn if self.kind == "drawn" else len(self.windows)
         chosen = None
         if draw(st.booleans()):
             chosen = draw(st.lists(st.integers(0, total - 1), min_size=1, unique=True))
@@ -246,11 +249,11 @@ class ExactlyOnce(RuleBasedStateMachine):
     def _ended(self):
         replicas = self.num_workers * self.replicas
         rest = len(self.samples) - len(self.before)
-        found = [sum(parts, []) for parts in self.delivered]
-        if found and rest % self.batch_size and rest % self.batch_size < replicas:
-            if not self.options["drop_remainder"]:
-                found[-1] = [*dict.fromkeys(found[-1])]  # every replica has a sample
-        numbers = [*self.before, *sum(found, [])]
+        found = [joined(parts) for parts in self.delivered]
+        is_whole = self.options["drop_remainder"] or not rest % self.batch_size
+        if found and not is_whole and rest % self.batch_size < replicas:
+            found[-1] = [*dict.fromkeys(found[-1])]  # every replica has a sample
+        numbers = [*self.before, *joined(found)]
         num_dropped = rest % self.batch_size if self.options["drop_remainder"] else 0
         assert len(numbers) == len(self.samples) - num_dropped
         assert len({*numbers}) == len(numbers)
@@ -281,7 +284,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         if used == len(self.samples):
             return None
         found = self.loaders[0].state_at(epoch=self.epoch, samples=used)
-        numbers = [*self.before, *sum((sum(parts, []) for parts in self.delivered), [])]
+        numbers = [*self.before, *joined(map(joined, self.delivered))]
         assert len(numbers) == used
         return json.loads(json.dumps(found)), used, numbers
 
@@ -333,7 +336,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         if start is None:
             self._reopen(plan)
             return
-        state, used, numbers = start
+        _, used, numbers = start
         read_end, write_end = os.pipe()
         pid = os.fork()
         if not pid:
@@ -348,9 +351,8 @@ class ExactlyOnce(RuleBasedStateMachine):
             lines = [json.loads(line) for line in pipe]
         _, status = os.waitpid(pid, 0)
         assert status in (0, signal.SIGKILL)
-        assert lines or (
-            self.options["drop_remainder"] and used + self.batch_size > len(self.samples)
-        )
+        is_dropped = self.options["drop_remainder"] and used + self.batch_size > len(self.samples)
+        assert lines or is_dropped
         for after, used_then, found in lines:
             numbers = [*numbers, *found]
             if after is None:
