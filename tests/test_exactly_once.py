@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import race_helpers
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -383,7 +384,15 @@ class ExactlyOnce(RuleBasedStateMachine):
         self._close()
 
 
-Faults.install()
+@pytest.fixture(autouse=True, scope="module")
+def races():
+    restore = race_helpers.install()
+    Faults.install()
+    yield
+    LocalFile.read_ranges = Faults.read_ranges
+    restore()
+
+
 ExactlyOnce.TestCase.settings = settings(
     max_examples=CASES, stateful_step_count=10, derandomize="H5VIDEO_CASES" not in os.environ
 )

@@ -5,6 +5,7 @@ The disk's come from `fault_shim.c`, which is compiled here and preloaded.
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,62 @@ def test_what_a_broken_disk_gives_is_skipped_and_nothing_else(tmp_path, shim, la
     assert NUM // 3 <= int(skipped) <= 5 * NUM // 6, done
     assert int(seen) >= 2 * (NUM - int(skipped)), done
     assert again == "True", done
+
+
+def change_file(path, how):
+    if how == "replaced":
+        # Of the same size, as a file of the same layout has it.
+        other = path.with_name("other.h5")
+        shutil.copy(path, other)
+        with h5py.File(other, "r+") as file:
+            file["X"][...] = 0
+        os.replace(other, path)
+    elif how == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "deleted":
+        path.unlink()
+    else:
+        path.chmod(0)
+
+
+@pytest.mark.memory_limit(64)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("how", ["replaced", "truncated", "deleted", "unreadable"])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.timeout(60)
+def test_a_file_that_changes_in_the_middle_of_an_epoch(tmp_path, layout, how, on_error):
+    path = tmp_path / "a.h5"
+    large_file(path, layout)
+    options = {"batch_size": 4, "seed": 0, "read_ahead_bytes": 0, "num_threads": 2}
+    seen, error = [], None
+    with h5v.VideoLoader(path, on_error=on_error, **options) as loader:
+        batches = loader.batches()
+        for step in range(100):
+            if step == 3:
+                change_file(path, how)
+            try:
+                _, indices, (x, y) = next(batches)
+            except StopIteration:
+                break
+            except h5v.errors.H5VideoError as caught:
+                error = caught
+                break
+            np.testing.assert_array_equal(x, testing.sample_values(indices, LARGE))
+            np.testing.assert_array_equal(y, testing.labels(indices, 4))
+            seen += indices.tolist()
+        assert not loader.skipped
+        assert len(seen) == len({*seen})
+        if error is None:  # what is open stays open, and what it was
+            assert len(seen) == NUM
+        if how == "unreadable":
+            assert error is None
+            path.chmod(0o600)
+            return
+        kinds = {"deleted": h5v.errors.VideoFileNotFoundError}
+        kind = kinds.get(how, h5v.errors.FileChangedError)
+        assert isinstance(error, kind if how == "truncated" else (kind, type(None)))
+        with pytest.raises(kind, match=re.escape(str(path))):
+            next(loader.batches())
 
 
 WRITE = """
