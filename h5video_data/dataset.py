@@ -146,6 +146,11 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             something else of the batches. True: also for a `VideoLoader` that is iterated over
             without TensorFlow; an error if there is no such GPU. The memory is what
             `read_ahead_bytes` says, and what TensorFlow holds.
+        allow_external: Whether files may lead to others outside of their folders: by links, virtual
+            datasets, or external storage. False: a file may only name others in its own folder or
+            below, so that one from elsewhere cannot pass off other files of this machine as
+            samples. What a symbolic link there leads to, or `HDF5_EXT_PREFIX`, `HDF5_VDS_PREFIX` or
+            `HDF5_EXTFILE_PREFIX` names, is allowed in any case.
         storage_options: For URLs in `path`, the arguments of the file system of fsspec that opens
             them: `{"anon": True}` or `{"key": ..., "secret": ...}` for s3://, say. They are shown
             nowhere, nor saved in a state. None: what its library finds by itself, in files and in
@@ -177,6 +182,7 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
         FileFormatError: Shapes, lengths or `sample_count` do not fit together, or there are no
             samples.
         UnsupportedDtypeError: A dataset holds something other than numbers.
+        ExternalFileError: A file leads to one outside of its folder; see `allow_external`.
         MissingFilterError: A dataset needs a filter that is not installed.
         ArgumentError: The value of an argument is not valid.
         TypeError: There is no such argument.

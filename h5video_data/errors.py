@@ -8,6 +8,7 @@
     ├── DatasetNotFoundError (KeyError)             file has no dataset of that name
     ├── FileFormatError (ValueError)                shapes, lengths, attributes, damaged metadata
     │   └── UnsupportedDtypeError (TypeError)       strings, references, compounds, ...
+    ├── ExternalFileError                           file leads to one outside of its folder
     ├── MissingFilterError (OSError)                HDF5 filter plugin is not installed
     ├── MissingDependencyError (ImportError)        optional package is not installed
     ├── ReadError (OSError)                         sample cannot be read or decoded
@@ -29,6 +30,7 @@ __all__ = [
     "ArgumentError",
     "ClosedError",
     "DatasetNotFoundError",
+    "ExternalFileError",
     "FileChangedError",
     "FileFormatError",
     "FileInUseError",
@@ -84,6 +86,13 @@ class FileFormatError(H5VideoError, ValueError):
 
 class UnsupportedDtypeError(FileFormatError, TypeError):
     """The dtype of a dataset is not one of a numeric TensorFlow tensor."""
+
+
+class ExternalFileError(H5VideoError):
+    """A file leads to one outside of its folder: by a link, a virtual dataset, external storage.
+
+    `allow_external=True` allows it.
+    """
 
 
 class MissingFilterError(H5VideoError, OSError):

@@ -25,6 +25,7 @@ from .reading.pinned_memory import CudaError
 from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
 from .splits import class_counts
+from .storage.external import allowing_external
 from .summary import ArraySpec, Described, NotAnArray, reading_rows
 from .video_set import Place, VideoSet
 
@@ -104,7 +105,8 @@ class VideoLoader(Described, NotAnArray):
         self._set = video_set
         self._options = options
         self._form = ElementForm(video_set, options)
-        self._order = order = EpochOrder(video_set, options, drawn)
+        with allowing_external(options.allow_external):  # ids of a split may be behind a link
+            self._order = order = EpochOrder(video_set, options, drawn)
         # Others would not follow a change: the fingerprint, the samplers.
         self.sample_indices = order.sample_indices.view()
         self.sample_indices.flags.writeable = False

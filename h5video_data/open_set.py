@@ -6,6 +6,7 @@ from .errors import ArgumentError
 from .opening import Paths, check_decoding, open_video_set, with_options
 from .options import LoaderOptions
 from .reading.memory_budget import small_samples_budget
+from .storage.external import allowing_external
 from .storage.remote.disk_cache import DiskCache
 from .storage.remote.index import Index
 from .storage.remote.index import Recording as Recording
@@ -21,17 +22,18 @@ def open_set(path: Paths, options: LoaderOptions, recording: Recording | None = 
     cache = None
     if options.cache_dir is not None:
         cache = DiskCache(options.cache_dir, options.cache_bytes)
-    video_set = open_video_set(
-        with_options(path, options.storage_options, LocalCopies(index, cache, recording)),
-        options.x,
-        options.y,
-        options.sample_weight,
-        options.clip,
-        options.of_recordings,
-        options.decoding,
-        budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
-        by_number=options.names_samples,
-    )
+    with allowing_external(options.allow_external):
+        video_set = open_video_set(
+            with_options(path, options.storage_options, LocalCopies(index, cache, recording)),
+            options.x,
+            options.y,
+            options.sample_weight,
+            options.clip,
+            options.of_recordings,
+            options.decoding,
+            budget_nbytes=0 if skips_failed else small_samples_budget(options.read_ahead_bytes),
+            by_number=options.names_samples,
+        )
     check_decoding(video_set.components, options.decoding)
     if index is not None and not index.has_any(video_set.paths):
         raise ArgumentError(

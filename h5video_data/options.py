@@ -78,6 +78,7 @@ class LoaderOptions:
     input_context: tf.distribute.InputContext | None = None
     device: str | None = None
     pin_memory: bool | None = None
+    allow_external: bool = False
     # Not shown: there may be credentials in it.
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
     index: str | os.PathLike[str] | None = None
@@ -174,6 +175,7 @@ class LoaderArguments(TypedDict, total=False):
     input_context: tf.distribute.InputContext | None
     device: str | None
     pin_memory: bool | None
+    allow_external: bool
     storage_options: Mapping[str, Any] | None
     index: str | os.PathLike[str] | None
     cache_dir: str | os.PathLike[str] | None

@@ -84,7 +84,7 @@ def _read_part(file: Any, handle: FileHandle, part: StoredArray, count: int) -> 
     """Reads the first rows of a part of an open file."""
     values = _read_contiguous(handle, part, count)
     if values is None:
-        values = Values(find_dataset(file, part.name), count, part).read(slice(0, count))
+        values = Values(find_again(file, part.name), count, part).read(slice(0, count))
     return values.astype(part.dtype, copy=False)
 
 

@@ -22,6 +22,7 @@ from .sampling.split_indices import (
 )
 from .sampling.windows import Windows
 from .set_values import component_values, is_same_dataset, read_values
+from .storage.external import allows_external
 from .storage.picture_rows import Decoding
 from .video_set import Component, VideoSet
 
@@ -31,6 +32,7 @@ SampleIndices: TypeAlias = Sequence[int] | Sequence[bool] | NDArray[Any] | None
 Sides: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
+@allows_external
 def split_samples(
     path: Paths,
     validation_split: float,
@@ -43,6 +45,7 @@ def split_samples(
     y: Labels | None = "Y",
     windows: Windows | int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    allow_external: bool = False,  # noqa: ARG001 - taken by the decorator
 ) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
 
@@ -60,6 +63,7 @@ def split_samples(
         windows: A `Windows`, or a number of frames, if rows are frames of recordings, which come on
             one side each.
         storage_options: Of URLs in `path`, see `video_dataset_from_hdf5`.
+        allow_external: Whether files may lead to others outside of their folders.
 
     Returns:
         The numbers of the samples for training and of those for validation, int64, ascending; with

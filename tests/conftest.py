@@ -22,6 +22,7 @@ from types import CodeType, FunctionType
 import h5py
 import numpy as np
 import pytest
+import race_helpers
 from hypothesis import HealthCheck, settings
 
 from h5video_data import testing
@@ -67,6 +68,8 @@ def leaves_out_tensorflow(config):
 
 
 def pytest_configure(config):
+    if os.environ.get("H5VIDEO_RACES"):
+        race_helpers.install()
     if leaves_out_tensorflow(config):
         sys.meta_path.insert(0, RefuseTensorFlow())
 

@@ -6,6 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
+import race_helpers
 from conftest import resident_nbytes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,3 +189,19 @@ def test_threads_never_share_a_block():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_blocks_are_poisoned_when_they_come_back():
+    # So that the tests of races can fail: with H5VIDEO_RACES=1, and in test_exactly_once.
+    restore = race_helpers.install()
+    try:
+        pool = BufferPool(64, max_kept=1)
+        first = pool.lend((8,), np.dtype(np.int64))
+        first[...] = 1
+        address = first.ctypes.data
+        del first
+        again = pool.lend((64,), np.dtype(np.uint8))
+        assert again.ctypes.data == address
+        assert (again == race_helpers.POISON).all()
+    finally:
+        restore()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 import h5video_data as h5v
@@ -115,3 +117,26 @@ def test_more_recordings_than_descriptors(tmp_path, options):
     run = [sys.executable, "-c", FEW_OF_RECORDINGS]
     done = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert done.stdout == f"{sum(lengths) - 2 * 400} True\n", done.stderr
+
+
+KEPT = """
+import ctypes, sys
+import h5video_data as h5v
+loader = h5v.VideoLoader(sys.argv[1], y=None)
+assert sum(len(x) for x in loader) == 6
+# As TensorFlow does, which keeps what its generators have.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(loader))
+"""
+
+
+def test_the_process_ends_while_a_virtual_dataset_is_open(tmp_path):
+    # HDF5 crashes when it is ended.
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["raw"] = np.zeros((6, 2000), np.int32)
+        layout = h5py.VirtualLayout((6, 2000), np.int32)
+        layout[:] = h5py.VirtualSource(file["raw"])
+        file.create_virtual_dataset("X", layout)
+    env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
+    run = [sys.executable, "-c", KEPT, tmp_path / "a.h5"]
+    done = subprocess.run(run, env=env, capture_output=True, text=True, timeout=250)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -97,6 +97,7 @@ def test_the_tree_of_errors():
         "ClosedError": (H5VideoError, RuntimeError),
         "StateError": (H5VideoError, ValueError),
         "DatasetNotFoundError": (H5VideoError, KeyError),
+        "ExternalFileError": (H5VideoError,),
         "FileChangedError": (ReadError,),
         "FileFormatError": (H5VideoError, ValueError),
         "FileInUseError": (H5VideoError, OSError),

@@ -572,3 +572,23 @@ def test_progress(videos, capfd):
     written, shown = capfd.readouterr()
     assert written == ""
     assert re.search(r"packing: 100%.* 2/2 .*video/s", shown)
+
+
+def test_names_in_a_table_lead_nowhere(tmp_path):
+    # Labels, groups and splits are values: no name of a file or of a dataset is made of them.
+    folder = tmp_path / "in" / "set"
+    folder.mkdir(parents=True)
+    write_video(folder / "a.mp4", numbered(20))
+    evil = ["../../evil", "/etc/evil", "..", "Y", "evil\\..\\evil"]
+    rows = [f"a.mp4,{name},{name},{name}" for name in evil]
+    (folder / "t.csv").write_text("\n".join(["path,label,group,split", *rows]))
+    before = set(tmp_path.rglob("*"))
+    pack(folder / "t.csv", folder / "out.h5", num_frames=4, size=(16, 16))
+    assert set(tmp_path.rglob("*")) - before == {folder / "out.h5"}
+    with h5py.File(folder / "out.h5") as file:
+        assert sorted(file.attrs["class_names"]) == sorted(evil)
+        assert [name.decode() for name in file["group"][()]] == evil
+        assert [name.decode() for name in file["split"][()]] == evil
+        found = []
+        file.visit(found.append)
+        assert not [name for name in found if "evil" in name or ".." in name]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
+import logging
 import subprocess
 import sys
 import textwrap
@@ -348,7 +350,8 @@ def test_urls_show_no_credentials():
     assert [is_url(path) for path in ("s3://bucket/a", "C:/a.h5", "/a://b")] == [True, False, False]
 
 
-def test_credentials_are_shown_nowhere(server, monkeypatch):
+def test_credentials_are_shown_nowhere(server, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.2)
     options = {"headers": {"X-Token": SECRET}}
     url = f"{server.url.replace('//', f'//me:{SECRET}@')}/a.h5?sig={SECRET}"
@@ -364,7 +367,7 @@ def test_credentials_are_shown_nowhere(server, monkeypatch):
             loader._repr_html_(),
             json.dumps(loader.state_dict(epoch=0, step=1)),
         ]
-        shown += [repr(loader._options)]
+        shown += [repr(loader._options), repr(loader.describe_samples([0, 1]))]
         shown += [repr(loader._set.paths), repr(loader._set.paths[0].store)]
         next(loader.batches())
         assert server.requests[-1][3]["X-Token"] == SECRET
@@ -375,6 +378,13 @@ def test_credentials_are_shown_nowhere(server, monkeypatch):
                     next(iter(read()))
                 shown.append("".join(traceback.format_exception(caught.value)))
         server.fail = lambda *_: None
+    server.put("/cut.h5", CONTENT)
+    cut = url.replace("/a.h5", "/cut.h5")
+    with loader_of(cut, x="gzip", on_error="skip", batch_size=2) as loader:
+        server.objects["/cut.h5"] = CONTENT[: len(CONTENT) // 2]  # not noticed by its version
+        with contextlib.suppress(h5v.errors.H5VideoError):
+            shown.append(repr(list(loader.batches())))
+        shown += [repr(loader.skipped), repr(loader.stats)]
     for call, message in (
         (lambda: LoaderOptions(storage_options=[SECRET]), "must be a dict"),
         (lambda: loader_of(f"{url}x"), "has no dataset 'X'"),
@@ -391,6 +401,9 @@ def test_credentials_are_shown_nowhere(server, monkeypatch):
         with pytest.raises(h5v.errors.H5VideoError, match=message) as caught:
             call()
         shown.append("".join(traceback.format_exception(caught.value)))
+    # fsspec's own log of what it does, which is off unless one asks for it, has whole URLs.
+    records = [r for r in caplog.records if r.name.partition(".")[0] != "fsspec" or r.levelno > 10]
+    shown += [f"{record.getMessage()} {record.exc_text}" for record in records]
     lines = [line for text in shown for line in text.splitlines()]
     found = [line for line in lines if SECRET in line]
     assert not found

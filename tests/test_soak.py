@@ -571,6 +571,23 @@ def test_hundreds_of_iterators_that_are_broken_off(tmp_path):
     assert resident_nbytes() - memory < 20 << 20
 
 
+def test_nothing_of_a_loader_stays_behind_its_datasets(path):
+    # TensorFlow keeps the generator until the process ends: of hundreds of loaders, as a search
+    # for hyperparameters makes them, their indices and chunk tables stayed in memory.
+    dataset = video_dataset_from_hdf5(path, batch_size=5, seed=0)
+    for _ in dataset.take(3):
+        pass
+    left = [weakref.ref(item) for item in (dataset.loader, dataset.loader._set)]
+    iterator = iter(dataset)
+    first = next(iterator)
+    del dataset
+    gc.collect()
+    assert left[0]() is not None  # its iterator goes on
+    assert len(list(iterator)) == 8
+    del iterator, first
+    wait_until(lambda: gc.collect() is not None and not any(item() for item in left))
+
+
 def test_take_and_repeat_follow_on(path):
     dataset = video_dataset_from_hdf5(path, batch_size=10, seed=0, num_threads=2)
     for number in range(4):

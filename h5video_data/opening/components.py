@@ -13,7 +13,7 @@ from h5video_data.planning.access import Access, decide_access
 from h5video_data.sampling.clips import Clip
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.hdf5_files import open_file
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.hdf5_names import find_again
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_rows import (
     Decoding,
@@ -137,7 +137,7 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
         if len(stored.shape) > 2:
             continue
         with open_file(stored.path, stored.identity) as file:
-            dataset = find_dataset(file, stored.name)
+            dataset = find_again(file, stored.name)
             is_one, is_padded = is_one_picture(dataset), holds_padded_pictures(dataset)
         if is_one:
             raise FileFormatError(
@@ -163,4 +163,4 @@ def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:
         )
         if is_read_by_hdf5 and (stored.filters or stored.storage == "external"):
             with open_file(stored.path, stored.identity) as file:
-                Values(find_dataset(file, stored.name), num_rows, stored)
+                Values(find_again(file, stored.name), num_rows, stored)

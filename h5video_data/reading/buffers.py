@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.errors import UnavailableError
 from h5video_data.storage.scratch import ALIGNMENT as ALIGNMENT
 from h5video_data.storage.scratch import aligned_empty
 from h5video_data.storage.system import anonymous_memory
@@ -56,12 +57,22 @@ class BufferPool:
         self._free: list[NDArray[np.uint8]] = []
 
     def allocate(self) -> NDArray[np.uint8]:
-        """A new block."""
-        if self.block_nbytes < LEAST_MAPPED_NBYTES:
-            return aligned_empty(self.block_nbytes)
+        """A new block.
+
+        Raises:
+            UnavailableError: There is no memory for it.
+        """
         # Pages start at a multiple of ALIGNMENT.
         is_huge = self.block_nbytes >= LEAST_HUGE_NBYTES
-        pages = anonymous_memory(self.block_nbytes, is_huge=is_huge)
+        try:
+            if self.block_nbytes < LEAST_MAPPED_NBYTES:
+                return aligned_empty(self.block_nbytes)
+            pages = anonymous_memory(self.block_nbytes, is_huge=is_huge)
+        except (OSError, MemoryError) as error:
+            raise UnavailableError(
+                f"There is no memory for another batch, {self.block_nbytes} bytes: {error}. Lower "
+                "`batch_size` or `read_ahead_bytes`, or hold fewer batches."
+            ) from error
         block = np.frombuffer(pages, np.uint8)
         if self._pinned is not None:
             self._pinned.pin(block, pages)

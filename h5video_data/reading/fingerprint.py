@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileChangedError, ReadError, StateError
 from h5video_data.storage.hdf5_files import open_file
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.hdf5_names import find_again
 from h5video_data.storage.picture_rows import StoredPictures, read_row
 from h5video_data.storage.values import Values
 from h5video_data.video_set import Component, VideoSet
@@ -154,8 +154,8 @@ def _look_at(item: Component, part: int, row: int) -> bytes:
     stored = item.parts[part]
     with open_file(stored.path, stored.identity) as file:
         if isinstance(stored, StoredPictures):
-            return read_row(find_dataset(file, stored.name), row).tobytes()
-        values = Values(find_dataset(file, stored.name), int(item.index.num_rows[part]), stored)
+            return read_row(find_again(file, stored.name), row).tobytes()
+        values = Values(find_again(file, stored.name), int(item.index.num_rows[part]), stored)
         rank = values.dataset.ndim
         value = values.read(*[slice(row, row + 1), slice(0, 1)][:rank])
     is_array_type = value.ndim > rank

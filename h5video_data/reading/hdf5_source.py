@@ -27,7 +27,7 @@ from h5video_data.errors import FileChangedError, ReadError
 from h5video_data.sampling.clips import Clip
 from h5video_data.storage.descriptors import keep_open, with_free_descriptors
 from h5video_data.storage.hdf5_files import connect, handle_of
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.hdf5_names import find_again
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.values import Values
 from h5video_data.storage.virtual import source_bounds
@@ -82,7 +82,7 @@ def _open_dataset(stored: StoredArray) -> _OpenDataset:
         options |= {"rdcc_nslots": CACHE_SLOTS, "rdcc_w0": 0.0}
     file = connect(stored.path, **options)
     handle_of(file).check(stored.identity)
-    dataset = find_dataset(file, stored.name)
+    dataset = find_again(file, stored.name)
     values = Values(dataset, 0, stored)
     num_sources, bounds = source_bounds(dataset) if stored.storage == "virtual" else (0, None)
     nbytes = LEAST_TOGETHER_NBYTES + num_sources * TOGETHER_NBYTES

@@ -5,6 +5,7 @@ A set may have more files than the process may have open.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import weakref
@@ -39,6 +40,18 @@ def keep_open(open_one: Callable[..., T], maxsize: int) -> Any:
     return cached
 
 
+@atexit.register
+def _close_all() -> None:
+    """Closes all files that are kept open.
+
+    At the end of the process, too: TensorFlow keeps generators for ever, and HDF5 (1.14.6) crashes
+    when it is ended while h5py has a virtual dataset open.
+    """
+    for cached in [weak() for weak in list(_caches)]:
+        if cached is not None:
+            cached.cache_clear()
+
+
 def with_free_descriptors(function: Callable[P, T]) -> Callable[P, T]:
     """Decorates a function: if no descriptor is free, empties all caches of files and retries."""
 
@@ -49,9 +62,7 @@ def with_free_descriptors(function: Callable[P, T]) -> Callable[P, T]:
         except UnavailableError as error:
             if error_number(error.__cause__) not in TOO_MANY_OPEN:
                 raise
-        for cached in [weak() for weak in list(_caches)]:
-            if cached is not None:
-                cached.cache_clear()
+        _close_all()
         return function(*args, **kwargs)
 
     return call

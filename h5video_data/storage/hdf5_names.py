@@ -15,9 +15,10 @@ from typing import Any
 
 import h5py
 
-from h5video_data.errors import DatasetNotFoundError, FileFormatError
+from h5video_data.errors import DatasetNotFoundError, ExternalFileError, FileFormatError
 
 from .descriptors import check_openable, with_free_descriptors
+from .external import allowing_external, check_growing_sources, check_links
 from .hdf5_files import HDF5_ERRORS, path_of
 
 _MAX_NAMES_SHOWN = 20  # in an error message
@@ -34,8 +35,17 @@ def name_bytes(name: str) -> bytes:
 
 
 def open_item(file: Any, name: str) -> Any:
-    """Opens the dataset, group or named type of that name in an `h5py.File` or `h5py.Group`."""
-    return file[name_bytes(name)]
+    """Opens the dataset, group or named type of that name in an `h5py.File` or `h5py.Group`.
+
+    Raises:
+        ExternalFileError: A link leads to a file that this one may not lead to.
+        Exception: One of `HDF5_ERRORS`.
+    """
+    check_links(file, name_bytes(name))
+    item = file[name_bytes(name)]
+    if isinstance(item, h5py.Dataset):
+        check_growing_sources(item)
+    return item
 
 
 def open_dataset(group: Any, name: str) -> Any:
@@ -43,8 +53,13 @@ def open_dataset(group: Any, name: str) -> Any:
 
     In half the time, which counts where a file has many. Its shape is not looked up again.
     """
+    check_links(group, name_bytes(name))
     found = h5py.h5o.open(group.id, name_bytes(name), lapl=group._lapl)
-    return h5py.Dataset(found, readonly=True) if isinstance(found, h5py.h5d.DatasetID) else None
+    if not isinstance(found, h5py.h5d.DatasetID):
+        return None
+    dataset = h5py.Dataset(found, readonly=True)
+    check_growing_sources(dataset)
+    return dataset
 
 
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
@@ -66,12 +81,16 @@ def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
         groups = []
         for link in sorted(map(name_text, links)):
             name, target, item = prefix + link, _link_target(group, link), None
-            with contextlib.suppress(*HDF5_ERRORS):
+            try:
                 item = open_item(group, link)
                 if target is None:
                     if item in seen:
                         continue
                     seen.add(item)
+            except ExternalFileError as error:
+                target = f"another file: {error}"
+            except HDF5_ERRORS:
+                pass
             yield name, target, item
             if target is None and isinstance(item, h5py.Group):
                 groups.append((f"{name}/", item))
@@ -147,7 +166,7 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
     # If it was opened through a soft link to an external link, HDF5 reports the soft link's name,
     # which is one of another file.
     file = dataset.file
-    with contextlib.suppress(*HDF5_ERRORS):
+    with contextlib.suppress(ExternalFileError, *HDF5_ERRORS):
         if open_item(file, name) == dataset:
             return name
     names = dataset_names(file)
@@ -171,6 +190,7 @@ def find_dataset(file: Any, name: str) -> Any:
     Raises:
         DatasetNotFoundError: There is none, or the name is that of a group, a type, or a link that
             leads nowhere. The message lists the datasets of the file.
+        ExternalFileError: A link leads to a file that this one may not lead to.
         FileFormatError: It is damaged, or a link leads from a remote file to another file.
         UnavailableError: There is no descriptor for another file that a link leads to.
     """
@@ -196,6 +216,12 @@ def find_dataset(file: Any, name: str) -> Any:
         )
     path_of(item.file)  # an error if a link led from a remote file to another one
     return item
+
+
+def find_again(file: Any, name: str) -> Any:
+    """Opens a dataset whose layout was read, as `find_dataset`: what it may lead to was checked."""
+    with allowing_external(True):
+        return find_dataset(file, name)
 
 
 def _listed(names: list[str]) -> str:

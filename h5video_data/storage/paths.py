@@ -139,12 +139,18 @@ def hdf5_search_path(path: str, name: str, prefix_variable: str) -> list[str]:
         prefix_variable: Environment variable with directories to search first: HDF5_VDS_PREFIX for
             the source files of virtual datasets, HDF5_EXT_PREFIX for external links.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    prefixes = os.environ.get(prefix_variable, "").replace("${ORIGIN}", folder).split(":")
-    folders = [*filter(None, prefixes), folder, "", os.path.dirname(os.path.realpath(path))]
+    folder, real_folder = (os.path.dirname(f(path)) for f in (os.path.abspath, os.path.realpath))
+    folders = [*prefix_folders(path, prefix_variable), folder, "", real_folder]
     # If an absolute path does not exist, HDF5 looks for its last component.
     first, relative = ([name], os.path.basename(name)) if os.path.isabs(name) else ([], name)
     return [*first, *(os.path.join(item, relative) for item in folders)]
+
+
+def prefix_folders(path: str, prefix_variable: str) -> list[str]:
+    """Lists the directories that an environment variable names, as `hdf5_search_path` does."""
+    folder = os.path.dirname(os.path.abspath(path))
+    prefixes = os.environ.get(prefix_variable, "").replace("${ORIGIN}", folder).split(":")
+    return [*filter(None, prefixes)]
 
 
 def _check_folders(pattern: str) -> None:

@@ -14,7 +14,7 @@ from h5video_data.errors import FileFormatError, H5VideoError
 
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, file_identity, open_file, path_of
-from .hdf5_names import dataset_location, find_dataset, own_name
+from .hdf5_names import dataset_location, find_again, own_name
 from .values import Values
 
 # How files of each format begin.
@@ -64,7 +64,7 @@ def read_strings(stored: StoredStrings, num_rows: int) -> tuple[NDArray[Any], Fi
         H5VideoError: They cannot be read.
     """
     with open_file(stored.path, stored.identity) as file:
-        dataset = find_dataset(file, stored.name)
+        dataset = find_again(file, stored.name)
         values = Values(dataset, num_rows)
         found = values.read(slice(0, num_rows))
         location = dataset_location(dataset)

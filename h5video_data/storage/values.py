@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import FileChangedError
 
 from .descriptors import check_openable, with_free_descriptors
-from .external_files import check_external
+from .external_storage import check_external
 from .file_identity import check_files
 from .hdf5_files import HDF5_ERRORS, handle_of, path_of
 from .hdf5_names import dataset_location

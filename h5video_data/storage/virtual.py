@@ -30,10 +30,11 @@ from h5video_data.errors import (
 )
 
 from .descriptors import check_openable, open_identities
-from .external_files import external_segments
+from .external import SOURCE_PREFIX, STORAGE_PREFIX, check_place
+from .external_storage import external_segments
 from .file_identity import FileIdentity, Files, ObjectPath, check_identity, identity_of
 from .hdf5_files import HDF5_ERRORS, file_identity, open_file, path_of
-from .hdf5_names import all_names, dataset_location, find_dataset
+from .hdf5_names import all_names, dataset_location, find_dataset, name_text
 from .os_errors import unavailable
 from .paths import hdf5_search_path
 from .plugins import require_filters
@@ -66,6 +67,7 @@ def find_source_files(dataset: Any) -> SourceFiles:
     """Finds and checks the files other than its own that contain values of an `h5py.Dataset`.
 
     Raises:
+        ExternalFileError: The file of the dataset may not lead to one of them.
         H5VideoError: A file does not exist or cannot be opened; a source does not exist, has fewer
             values than are mapped, needs a filter that is not installed, or is the dataset itself.
     """
@@ -228,7 +230,9 @@ class _Search:
             self.mappings.append(SourceMapping(item.vspace, path, self.found[path]))
 
     def _collect_external(self, dataset: Any) -> None:
+        what = f"the dataset {name_text(dataset.name)!r} has values in"
         for path, _, _ in external_segments(dataset):
+            check_place(_path_of(dataset), what, path, STORAGE_PREFIX)
             try:
                 self.found[path] = identity_of(path)
             except VideoFileNotFoundError:
@@ -265,7 +269,7 @@ def _path_of(dataset: Any) -> str:
 
 def _places(dataset: Any, name: str) -> list[str]:
     """Lists where HDF5 looks for a source file of a virtual dataset."""
-    return hdf5_search_path(_path_of(dataset), name, "HDF5_VDS_PREFIX")
+    return hdf5_search_path(_path_of(dataset), name, SOURCE_PREFIX)
 
 
 def _source_file(dataset: Any, name: str) -> AbstractContextManager[Any]:
@@ -273,6 +277,8 @@ def _source_file(dataset: Any, name: str) -> AbstractContextManager[Any]:
     if name == ".":
         return nullcontext(dataset.file)
     for place in filter(os.path.exists, _places(dataset, name)):
+        what = f"the dataset {name_text(dataset.name)!r} has values in"
+        check_place(_path_of(dataset), what, place, SOURCE_PREFIX)
         return open_file(os.path.abspath(place))
     raise VideoFileNotFoundError(
         f"{dataset_location(dataset)} maps to the source file {name!r}, which does not exist. "

@@ -89,23 +89,29 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
 
 def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool) -> tf.data.Dataset:
     """Returns the dataset of the batches before the map stages."""
-    elements = functools.partial(bundled_elements, stream, timestamps, with_seeds=with_seeds)
+    elements = [functools.partial(bundled_elements, stream, timestamps, with_seeds=with_seeds)]
     dataset = tf.data.Dataset.from_generator(
-        run_by_others(elements),
+        run_by_others(lambda: elements[0]()),
         output_signature=(
             tf.TensorSpec((None, 2), tf.int64),
             stream.element_spec(None, with_seeds=with_seeds),
         ),
     )
-    # TensorFlow keeps the generator, and with it the loader, until the process ends. Threads, open
-    # files and buffers go with the dataset; datasets and iterators made from this one hold it.
-    weakref.finalize(dataset, stream.release).atexit = False
+    # TensorFlow keeps the generator until the process ends. What is behind it (the loader, with its
+    # indices and chunk tables, threads, open files and buffers) goes with the dataset; datasets and
+    # iterators made from this one hold it.
+    weakref.finalize(dataset, _release, stream, elements).atexit = False
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
 
     def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
         return _cut_bundle(timestamps, batch_spec, bounds, bundle)
 
     return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)))
+
+
+def _release(stream: ElementStream, elements: list[Any]) -> None:
+    elements.clear()
+    stream.release()
 
 
 def _cut_bundle(

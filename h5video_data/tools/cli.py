@@ -142,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--probe", action="store_true", help=text)
     text = "memory for reading that is counted with (default: that of a loader)"
     add("--read-ahead-bytes", type=int, metavar="N", help=text)
+    text = "follow links, virtual datasets and external storage out of the folder of the file"
+    add("--allow-external", action="store_true", help=text)
 
     add = command(
         "repack",
@@ -178,6 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--shards", type=int, metavar="N", help=text)
     text = "image: rows of numbers are pictures, too, padded; none: no row is decoded"
     add("--decode", choices=["auto", "image", "none"], help=text)
+    text = "follow links, virtual datasets and external storage out of the folders of the files"
+    add("--allow-external", action="store_true", help=text)
     text = "write nothing; estimate size, time and speed"
     add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
@@ -278,6 +282,7 @@ def _inspect(options: argparse.Namespace) -> int:
         read_ahead_bytes=options.read_ahead_bytes,
         html=options.html,
         storage_options=options.storage_options,
+        allow_external=options.allow_external,
     )
     if options.json:
         print(json.dumps(report.to_dict(), indent=2))

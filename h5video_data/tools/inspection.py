@@ -12,6 +12,7 @@ import numpy as np
 
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
+from h5video_data.storage.external import allows_external
 from h5video_data.storage.hdf5_files import file_identity, open_file
 from h5video_data.storage.paths import single_path
 from h5video_data.storage.system import memory_nbytes
@@ -31,6 +32,7 @@ _CLIPS, _FRAMES = 6, 6
 _MAPS, _MAP_ROWS, _MAP_BOXES = 4, 24, 400
 
 
+@allows_external
 def inspect(
     path: str | os.PathLike[str],
     *,
@@ -38,6 +40,7 @@ def inspect(
     read_ahead_bytes: int | None = None,
     html: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    allow_external: bool = False,
 ) -> FileReport:
     """Tells how the datasets of an HDF5 file are stored and how they will be read.
 
@@ -49,6 +52,8 @@ def inspect(
         html: A file to write as well, which is replaced if it exists: a page that needs no network,
             with samples to look at, labels, and how samples lie in chunks.
         storage_options: Of a URL, see `video_dataset_from_hdf5`.
+        allow_external: Whether the file may lead to others outside of its folder, see
+            `video_dataset_from_hdf5`.
 
     Returns:
         The report. Print it.
@@ -75,6 +80,7 @@ def inspect(
         )
         opening = opening_of(file, report, found.linked)
     if opening is not None:
+        opening = opening._replace(allow_external=allow_external)
         call = opening.call(name, has_options=bool(storage_options))
         if opening.num_frames is None:
             report = replace(report, sample_call=call)

@@ -20,6 +20,7 @@ class Opening(NamedTuple):
     bounds: tuple[BoundsKind | None, str] | None = None
     decode: Decode = "auto"
     image_size: tuple[int, int] | None = None
+    allow_external: bool = False
 
     def call(self, path: str, *, has_options: bool = False) -> str:
         """Returns the call, as it is typed, but for `storage_options`, which are not shown."""
@@ -37,6 +38,8 @@ class Opening(NamedTuple):
             words.append(f"image_size={self.image_size}")
         if has_options:
             words.append("storage_options={...}")
+        if self.allow_external:
+            words.append("allow_external=True")
         return f"h5v.video_dataset_from_hdf5({', '.join(words)})"
 
     def arguments(self) -> dict[str, Any]:
@@ -46,6 +49,8 @@ class Opening(NamedTuple):
             found["decode"] = self.decode
         if self.image_size is not None:
             found["image_size"] = self.image_size
+        if self.allow_external:
+            found["allow_external"] = True
         if self.num_frames is None:
             return found
         kind, name = self.bounds or (None, None)

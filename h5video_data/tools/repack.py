@@ -23,6 +23,7 @@ from h5video_data.errors import ArgumentError, RepackingError
 from h5video_data.opening import Paths, with_options
 from h5video_data.splits import SampleIndices, SplitBy
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
+from h5video_data.storage.external import allows_external
 from h5video_data.storage.paths import is_url, shown_url
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
@@ -68,6 +69,7 @@ class RepackReport:
     saved: Saved | None = None
 
 
+@allows_external
 def repack(
     path: Paths,
     out: str | os.PathLike[str],
@@ -92,6 +94,7 @@ def repack(
     indices: SampleIndices = None,
     shards: int | None = None,
     dry_run: bool = False,
+    allow_external: bool = False,  # noqa: ARG001 - taken by the decorator
     read_ahead_bytes: int | None = None,
     progress: bool = False,
     overwrite: bool = False,
@@ -182,6 +185,8 @@ def repack(
             `out-00000-of-00004.h5`.
         dry_run: Writes no more than a temporary file of some samples, by which it estimates size,
             time and speed.
+        allow_external: Whether files may lead to others outside of their folders, see
+            `video_dataset_from_hdf5`.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
             share a chunk take more, each chunk is decoded several times.
         progress: Shows a progress bar on stderr.

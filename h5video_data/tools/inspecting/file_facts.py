@@ -17,7 +17,7 @@ from h5video_data.storage.attributes import (
     read_class_names,
     read_sample_count,
 )
-from h5video_data.storage.external_files import check_external
+from h5video_data.storage.external_storage import check_external
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
 from h5video_data.storage.values import Values

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import (
     ArgumentError,
+    ExternalFileError,
     FileFormatError,
     MissingFilterError,
     ReadError,
     RepackingError,
 )
 from h5video_data.storage.attributes import SAMPLE_COUNT
+from h5video_data.storage.external import check_links
 from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file, path_of
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset, name_bytes
@@ -198,7 +200,11 @@ class Copier:
             if self._is_remote:  # HDF5 would take this very file for the other one
                 other = os.fsdecode(source.links.get_val(name)[0])
                 raise transfer.SkipError(f"is a link to another file, {other!r}, of the store")
-            with contextlib.suppress(*HDF5_ERRORS):  # what it leads to may not exist
+            if self._rows.differ:  # its rows may be among those that are left out or joined
+                check_links(h5py.Group(source), name)
+            # What it leads to may not exist, or be none of this file's business.
+            with contextlib.suppress(ExternalFileError, *HDF5_ERRORS):
+                check_links(h5py.Group(source), name)
                 item = h5py.h5o.open(source, name)
                 if isinstance(item, h5py.h5d.DatasetID):
                     dataset = h5py.Dataset(item)

@@ -12,6 +12,12 @@ from typing import Any
 import h5py
 
 from h5video_data.errors import H5VideoError
+from h5video_data.storage.external import (
+    LINK_PREFIX,
+    SOURCE_PREFIX,
+    STORAGE_PREFIX,
+    may_lead_to,
+)
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
 from h5video_data.storage.paths import hdf5_search_path
 
@@ -19,7 +25,7 @@ from .transfer import identity
 
 # The variable that says where HDF5 looks first, by the kind of reference (HDF5 User Guide,
 # "External links", H5Pset_virtual_prefix, H5Pset_efile_prefix).
-_LINK, _SOURCE, _RAW = "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX"
+_LINK, _SOURCE, _RAW = LINK_PREFIX, SOURCE_PREFIX, STORAGE_PREFIX
 
 
 def moved_link(path: str, filename: bytes, folder: str) -> bytes:
@@ -41,7 +47,7 @@ def linked_files(path: str) -> set[str]:
     """Returns the real paths of a file and of all regular files that it refers to, also indirectly.
 
     Where HDF5 may look in several places, a file in each of them counts. What cannot be read is
-    ignored.
+    ignored; what a file may not lead to (see `storage.external`) is not opened.
     """
     found: set[str] = set()
     waiting = [os.path.abspath(path)]
@@ -52,7 +58,11 @@ def linked_files(path: str) -> set[str]:
         found.add(os.path.realpath(here))
         with contextlib.suppress(H5VideoError, *HDF5_ERRORS), open_file(here) as file:
             for name, kind in dict.fromkeys(_names(file)):
-                waiting += _places(here, name, kind)
+                for place in _places(here, name, kind):
+                    if may_lead_to(here, place, kind):
+                        waiting.append(place)
+                    elif os.path.isfile(place):
+                        found.add(os.path.realpath(place))
     return found
 
 

@@ -17,7 +17,7 @@ from h5video_data import __version__
 from h5video_data.errors import RepackingError
 from h5video_data.opening import Paths, open_video_set
 from h5video_data.storage.hdf5_files import open_file
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.hdf5_names import find_again
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.picture_rows import Decode, Decoding, StoredPictures, read_row, row_bytes
 from h5video_data.storage.values import Values
@@ -125,7 +125,7 @@ def check_samples(
 def _read(part: StoredArray, row: int) -> NDArray[Any]:
     """Reads a row by h5py, (1, ...)."""
     with open_file(part.path) as file:
-        dataset = find_dataset(file, part.name)
+        dataset = find_again(file, part.name)
         if not isinstance(part, StoredPictures):
             return Values(dataset, row + 1, part).read(slice(row, row + 1))
         picture = np.empty((1, *part.shape[1:]), part.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 
 from h5video_data.errors import FileFormatError
 
+from .external import STORAGE_PREFIX
 from .file_identity import identity_of
 from .hdf5_files import path_of
 from .hdf5_names import dataset_location
@@ -35,7 +36,7 @@ def external_segments(dataset: Any) -> list[tuple[str, int, int]]:
     """Lists absolute path, offset and bytes of the external files (specification, IV.A.2.h)."""
     own_folder = os.path.dirname(path_of(dataset.file))
     # Without a prefix, paths are relative to the working directory.
-    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "").replace("${ORIGIN}", own_folder)
+    prefix = os.environ.get(STORAGE_PREFIX, "").replace("${ORIGIN}", own_folder)
     return [
         (os.path.abspath(os.path.join(prefix, name)), offset, size)
         for name, offset, size in dataset.external or ()

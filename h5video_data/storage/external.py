@@ -1,0 +1,194 @@
+"""Which other files an HDF5 file may lead to: by links, virtual datasets, or external storage.
+
+A file from elsewhere could name any file of this machine, and its values would be delivered as if
+they were samples; opening a pipe or a terminal would wait for ever. So what a file names is looked
+at before HDF5 opens it, and must be in the folder of that file or below, unless the user allows
+more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import h5py
+
+from h5video_data.errors import ArgumentError, ExternalFileError
+
+from .file_identity import ObjectPath
+from .hdf5_files import HDF5_ERRORS, open_file, path_of
+from .paths import hdf5_search_path, prefix_folders
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+LINK_PREFIX, SOURCE_PREFIX = "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX"
+STORAGE_PREFIX = "HDF5_EXTFILE_PREFIX"
+
+# HDF5 follows 16 links of a name.
+_MAX_LINKS = 64
+
+# What is opened between an argument and here knows nothing of it: some thirty functions.
+_is_allowed: ContextVar[bool] = ContextVar("allow_external", default=False)
+
+
+@contextlib.contextmanager
+def allowing_external(allowed: bool) -> Iterator[None]:
+    """Returns a context in which files may lead out of their folders, if `allowed`.
+
+    Raises:
+        ArgumentError: It is neither True nor False.
+    """
+    if not isinstance(allowed, bool):
+        raise ArgumentError(
+            f"`allow_external` must be True or False. Received: allow_external={allowed!r}"
+        )
+    token = _is_allowed.set(allowed or _is_allowed.get())
+    try:
+        yield
+    finally:
+        _is_allowed.reset(token)
+
+
+def allows_external(function: _Function) -> _Function:
+    """Decorator: the keyword argument `allow_external` holds for all that a function calls."""
+
+    @functools.wraps(function)
+    def with_external(*args: Any, **options: Any) -> Any:
+        with allowing_external(options.get("allow_external", False)):
+            return function(*args, **options)
+
+    return with_external  # type: ignore[return-value]
+
+
+def may_lead_to(path: str, place: str, prefix_variable: str) -> bool:
+    """Whether a file may lead to another one: in its folder or below, or all if that is allowed.
+
+    What is there under a symbolic link is, too: that is the user's own, no HDF5 file can make one.
+
+    Args:
+        path: The file that names the other one.
+        place: Where the other one is.
+        prefix_variable: The environment variable with directories in which to look for it, which
+            are the user's own as well: one of the constants above.
+    """
+    if _is_allowed.get():
+        return True
+    own = os.path.abspath(path)
+    folders = [os.path.dirname(own), os.path.dirname(os.path.realpath(own))]
+    folders += map(os.path.abspath, prefix_folders(own, prefix_variable))
+    real, named = os.path.realpath(place), os.path.abspath(place)
+    # Behind a symbolic link, `..` is not the folder that it is by name.
+    if os.path.realpath(named) == real and any(_holds(folder, named) for folder in folders):
+        return True
+    return any(_holds(os.path.realpath(folder), real) for folder in folders)
+
+
+def _holds(folder: str, place: str) -> bool:
+    try:
+        return os.path.commonpath([folder, place]) == os.path.normpath(folder)
+    except ValueError:  # on another drive of Windows
+        return False
+
+
+def check_place(path: str, what: str, place: str, prefix_variable: str) -> None:
+    """Raises an ExternalFileError if a file may not lead to another one, or that is a pipe.
+
+    Args:
+        path: The file that names the other one.
+        what: What in it does, with a verb, for the message.
+        place: Where the other one is.
+        prefix_variable: As for `may_lead_to`.
+    """
+    if not may_lead_to(path, place, prefix_variable):
+        raise ExternalFileError(
+            f"{path}: {what} {os.path.abspath(place)}, which is outside of the file's folder. If "
+            "you trust the file, use allow_external=True."
+        )
+    if os.path.exists(place) and not os.path.isfile(place):  # opening it might wait for ever
+        raise ExternalFileError(f"{path}: {what} {place}, which is not a regular file.")
+
+
+def check_links(group: Any, name: bytes) -> None:
+    """Raises an ExternalFileError if the links of a name lead to what `check_place` refuses.
+
+    Args:
+        group: An open `h5py.File` or `h5py.Group`.
+        name: The name of an object in it, which need not exist.
+    """
+    _follow(group, name, _MAX_LINKS)
+
+
+def check_growing_sources(dataset: Any) -> None:
+    """Raises an ExternalFileError if HDF5 may not look into a source of an `h5py.Dataset`.
+
+    For the shape of a virtual dataset that grows with its sources, it opens them. The others are
+    opened by reads alone, before which `virtual.find_source_files` checks all of them.
+    """
+    plist = dataset.id.get_create_plist()
+    if plist.get_layout() != h5py.h5d.VIRTUAL:
+        return
+    path = path_of(dataset.file)
+    for number in range(plist.get_virtual_count()):
+        part, name = plist.get_virtual_vspace(number), plist.get_virtual_filename(number)
+        is_regular = part.get_select_type() == h5py.h5s.SEL_HYPERSLABS
+        if not (is_regular and part.is_regular_hyperslab()) or name == ".":
+            continue
+        _, _, counts, blocks = part.get_regular_hyperslab()
+        if h5py.h5s.UNLIMITED in (*counts, *blocks) and not isinstance(path, ObjectPath):
+            name = name.replace("%b", "0").replace("%%", "%")
+            for place in filter(os.path.exists, hdf5_search_path(path, name, SOURCE_PREFIX)):
+                check_place(path, "a virtual dataset has values in", place, SOURCE_PREFIX)
+                break
+
+
+def _follow(group: Any, name: bytes, num_left: int) -> None:
+    links, here = group.id.links, b"/" if name.startswith(b"/") else b""
+    pieces = [piece for piece in name.split(b"/") if piece not in (b"", b".")]
+    for number, piece in enumerate(pieces):
+        try:
+            kind = links.get_info(here + piece).type
+            if kind == h5py.h5l.TYPE_HARD:
+                here += piece + b"/"
+                continue
+            target = links.get_val(here + piece)
+        except HDF5_ERRORS:
+            return  # what opens it says what is wrong
+        rest = pieces[number + 1 :]
+        if kind == h5py.h5l.TYPE_SOFT and num_left:
+            target = target if target.startswith(b"/") else here + target
+            _follow(group, b"/".join([target, *rest]), num_left - 1)
+        elif kind == h5py.h5l.TYPE_EXTERNAL and num_left:
+            filename, target = target
+            with _linked_file(group, here + piece, os.fsdecode(filename)) as file:
+                if file is not None:
+                    _follow(file, b"/".join([b"", target, *rest]), num_left - 1)
+        return
+
+
+@contextlib.contextmanager
+def _linked_file(group: Any, name: bytes, filename: str) -> Iterator[Any]:
+    """Opens the file that an external link leads to; yields None if there is none.
+
+    Raises:
+        ExternalFileError: It is not in the folder of the link's file, or is no regular file.
+    """
+    path = path_of(group.file)
+    place = None
+    if not isinstance(path, ObjectPath):  # of which no link is followed
+        found = hdf5_search_path(path, filename, LINK_PREFIX)
+        place = next((p for p in found if os.path.exists(p) and not os.path.isdir(p)), None)
+    if place is None:
+        yield None
+        return
+    what = f"the link {name.decode('utf-8', 'backslashreplace')!r} leads to"
+    check_place(path, what, place, LINK_PREFIX)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_file(place))
+        except HDF5_ERRORS:
+            file = None
+        yield file
