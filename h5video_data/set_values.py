@@ -19,7 +19,7 @@ from .storage.descriptors import open_descriptor, with_free_descriptors
 from .storage.file_handles import Descriptor, FileHandle
 from .storage.file_identity import FileIdentity, ObjectPath, absolute_path, check_identity
 from .storage.hdf5_files import handle_of, open_file
-from .storage.hdf5_names import find_dataset
+from .storage.hdf5_names import find_again, find_dataset
 from .storage.layout import StoredArray
 from .storage.paths import expand_beside, split_name
 from .storage.values import Values
