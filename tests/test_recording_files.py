@@ -9,6 +9,7 @@ import pytest
 import h5video_data as h5v
 from h5video_data import VideoLoader, Windows
 from h5video_data.errors import ArgumentError, FileFormatError, UnsupportedDtypeError
+from h5video_data.opening import small_values
 
 LENGTHS = (5, 1, 3)
 
@@ -212,3 +213,19 @@ def test_recordings_that_only_one_name_has(tmp_path):
             file[f"e/{i + 3}/action"] = [0]
     with pytest.raises(FileFormatError, match="3000 and 3000; 6 in one of them alone"):
         VideoLoader(path, x="e/*/frames", y="e/*/action", windows=1)
+
+
+def test_bounds_that_were_hardly_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(small_values, "MAX_UNWRITTEN_CHUNKS", 100)
+    # HDF5 looks at each chunk: with a damaged shape, for minutes, and with gigabytes.
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        options = {"chunks": (2,), "maxshape": (None,)}
+        file.create_dataset("ep_len", (202,), "i8", **options)[:3] = 5, 1, 3
+    with pytest.raises(FileFormatError, match=r"a.h5: 'ep_len' has the shape \(202,\), and few"):
+        VideoLoader(path, x="frames", y=None, windows=Windows(2, bounds="ep_len"))
+    with h5py.File(path, "a") as file:
+        file["ep_len"].resize((199,))
+    loader = VideoLoader(path, x="frames", y=None, windows=Windows(2, bounds="ep_len"))
+    assert loader.batch_indices(epoch=0, step=0).size == 4 + 0 + 2

@@ -16,6 +16,8 @@ from h5video_data.storage.strings import as_text, picture_hint
 from h5video_data.storage.values import Values
 
 MAX_VALUES_NBYTES = 1 << 30
+# As many chunks of such a dataset may not be written.
+MAX_UNWRITTEN_CHUNKS = 100_000
 
 
 def small_values(file: Any, name: str) -> NDArray[Any]:
@@ -28,6 +30,14 @@ def small_values(file: Any, name: str) -> NDArray[Any]:
         )
     if not dataset.shape:
         return np.asarray(dataset[()]).reshape(1)
+    axes = zip(dataset.shape, dataset.chunks or dataset.shape, strict=True)
+    num_chunks = math.prod(-(-length // max(chunk, 1)) for length, chunk in axes)
+    # HDF5 would take minutes, and gigabytes, for as many chunks as a damaged shape has.
+    if num_chunks > MAX_UNWRITTEN_CHUNKS and 2 * dataset.id.get_num_chunks() < num_chunks:
+        raise FileFormatError(
+            f"{path_of(file)}: {name!r} has the shape {dataset.shape}, and few of its values were "
+            "written. If that is not meant, the file is damaged."
+        )
     return np.asarray(Values(dataset, dataset.shape[0]).read(slice(0, dataset.shape[0])))
 
 
