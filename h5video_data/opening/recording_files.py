@@ -26,6 +26,7 @@ from h5video_data.storage.name_patterns import Match, is_pattern, matching_names
 from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_pictures
 from h5video_data.storage.strings import as_text, is_strings, picture_hint
 from h5video_data.storage.values import Values
+from h5video_data.storage.virtual import find_source_files
 
 from .file_groups import described_dataset
 from .fitting import Stored
@@ -292,6 +293,7 @@ def small_values(file: Any, name: str) -> NDArray[Any]:
             f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
         )
     if not dataset.shape:
+        find_source_files(dataset)
         return np.asarray(dataset[()]).reshape(1)
     return np.asarray(Values(dataset, dataset.shape[0]).read(slice(0, dataset.shape[0])))
 
