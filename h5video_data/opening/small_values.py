@@ -14,6 +14,7 @@ from h5video_data.storage.hdf5_files import path_of
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.strings import as_text, picture_hint
 from h5video_data.storage.values import Values
+from h5video_data.storage.virtual import find_source_files
 
 MAX_VALUES_NBYTES = 1 << 30
 # As many chunks of such a dataset may not be written.
@@ -29,6 +30,7 @@ def small_values(file: Any, name: str) -> NDArray[Any]:
             f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
         )
     if not dataset.shape:
+        find_source_files(dataset)
         return np.asarray(dataset[()]).reshape(1)
     axes = zip(dataset.shape, dataset.chunks or dataset.shape, strict=True)
     num_chunks = math.prod(-(-length // max(chunk, 1)) for length, chunk in axes)

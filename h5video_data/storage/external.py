@@ -95,7 +95,7 @@ def _holds(folder: str, place: str) -> bool:
 
 
 def check_place(path: str, what: str, place: str, prefix_variable: str) -> None:
-    """Raises an ExternalFileError if a file may not lead to another one, or that is a pipe.
+    """Raises an ExternalFileError if a file may not lead to another one.
 
     Args:
         path: The file that names the other one.
@@ -108,12 +108,17 @@ def check_place(path: str, what: str, place: str, prefix_variable: str) -> None:
             f"{path}: {what} {os.path.abspath(place)}, which is outside of the file's folder. If "
             "you trust the file, use allow_external=True."
         )
-    if os.path.exists(place) and not os.path.isfile(place):  # opening it might wait for ever
+
+
+def _check_opened(path: str, what: str, place: str, prefix_variable: str) -> None:
+    """Checks, as `check_place`, what HDF5 would open by itself: a pipe might wait for ever."""
+    check_place(path, what, place, prefix_variable)
+    if not os.path.isfile(place):
         raise ExternalFileError(f"{path}: {what} {place}, which is not a regular file.")
 
 
 def check_links(group: Any, name: bytes) -> None:
-    """Raises an ExternalFileError if the links of a name lead to what `check_place` refuses.
+    """Raises an ExternalFileError if the links of a name lead to what a file may not lead to.
 
     Args:
         group: An open `h5py.File` or `h5py.Group`.
@@ -141,7 +146,7 @@ def check_growing_sources(dataset: Any) -> None:
         if h5py.h5s.UNLIMITED in (*counts, *blocks) and not isinstance(path, ObjectPath):
             name = name.replace("%b", "0").replace("%%", "%")
             for place in filter(os.path.exists, hdf5_search_path(path, name, SOURCE_PREFIX)):
-                check_place(path, "a virtual dataset has values in", place, SOURCE_PREFIX)
+                _check_opened(path, "a virtual dataset has values in", place, SOURCE_PREFIX)
                 break
 
 
@@ -185,7 +190,7 @@ def _linked_file(group: Any, name: bytes, filename: str) -> Iterator[Any]:
         yield None
         return
     what = f"the link {name.decode('utf-8', 'backslashreplace')!r} leads to"
-    check_place(path, what, place, LINK_PREFIX)
+    _check_opened(path, what, place, LINK_PREFIX)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open_file(place))

@@ -287,7 +287,9 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
-        print(report_text(report, is_coloured=_shows_colours()))
+        problems = tuple(in_flags(problem, options.flags) for problem in report.problems)
+        typed = dataclasses.replace(report, problems=problems)
+        print(report_text(typed, is_coloured=_shows_colours()))
     return 1 if report.problems else 0
 
 

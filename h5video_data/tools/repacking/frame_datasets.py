@@ -19,6 +19,7 @@ from h5video_data.errors import (
     ArgumentError,
     DatasetNotFoundError,
     FileFormatError,
+    H5VideoError,
     ReadError,
     RepackingError,
 )
@@ -28,6 +29,7 @@ from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
 from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import row_bytes
+from h5video_data.storage.values import Values
 from h5video_data.tools.atomic_file import check_not_read, with_progress
 from h5video_data.tools.packing.encoded_rows import LENGTHS, EncodedFrames, Encoding, Saved
 from h5video_data.tools.packing.row_files import RowFile
@@ -189,7 +191,11 @@ def _read(
                 dataset = find_dataset(file, name)
                 attributes.append(dict(dataset.attrs))
                 if has_values:
+                    stored = Values(dataset)  # checks other files with its values
                     values.append(np.asarray(dataset[()]))
+                    stored.check_files()
+        except H5VideoError:
+            raise
         except HDF5_ERRORS as error:
             raise ReadError(
                 f"{path}: a frame of {names[0]!r}, ... cannot be read: {error}"
