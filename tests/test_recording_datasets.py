@@ -178,3 +178,18 @@ def test_the_advice_of_inspect_for_recordings(tmp_path, capsys):
     with h5py.File(path, "a") as file:
         file["data/demo_last/view"] = np.zeros(3)
     assert not any("*" in str(item) for item in h5v.inspect(path, read_ahead_bytes=0).advice)
+
+
+def test_datasets_of_one_group_and_length_are_no_recordings(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in ("X1", "X2"):
+            data = np.ones((60, 4, 24, 32), np.uint8)
+            file.create_dataset(name, data=data, chunks=data.shape, compression="lzf")
+    (advice,) = h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=0).advice
+    assert advice.command is None or advice.command.endswith("--x X1 --x X2")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.attrs["sample_count"] = 50
+        file.copy("X1", "0/X")
+        file.copy("X2", "1/X")
+    # `repack` would take frames that are left out for those of recordings.
+    assert not any("*" in str(a) for a in h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=0).advice)

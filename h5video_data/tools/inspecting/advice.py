@@ -182,13 +182,16 @@ def _recordings(facts: Sequence[Facts], names: Sequence[str]) -> dict[int, tuple
     families: dict[tuple[str, str], list[Facts]] = {}
     for item in facts:
         stored = item.access.stored
-        if stored.name.strip("/") == item.report.name.strip("/"):  # not behind a link
+        is_whole = item.num_samples == item.report.shape[0]
+        if is_whole and stored.name.strip("/") == item.report.name.strip("/"):  # no link
             families.setdefault((stored.path, _pattern(item.report.name)), []).append(item)
     found = {}
     for (_, pattern), members in families.items():
         expression = "[^/]*".join(map(re.escape, pattern.split("*")))
         meant = [name for name in names if re.fullmatch(expression, name)]
-        if len(members) > 1 and all(_pattern(name) == pattern for name in meant):
+        # Those with the same rows in one group are stored by one command anyway.
+        places = {(i.report.name.rpartition("/")[0], i.report.shape[0]) for i in members}
+        if len(places) > 1 and all(_pattern(name) == pattern for name in meant):
             nbytes = sum(item.report.nbytes for item in members)
             found.update({id(item): (pattern, nbytes) for item in members})
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.tools.atomic_file import Output
 from h5video_data.tools.packing.partial_files import IN_PLACE, Entry, PartialFile, make_contiguous
 
 
@@ -43,8 +43,13 @@ class ContiguousFile(PartialFile):
 
     def _prepare(self) -> None:
         # Not in the file itself: HDF5 would cut it short, as nothing leads to the datasets.
-        with h5py.File("-", "w", fileobj=_Nowhere(), **IN_PLACE) as file:
-            self._starts = _offsets(self._make(file))
+        trial = self._partial.with_name(f"{self._partial.name}.h5")
+        trial.unlink(missing_ok=True)
+        try:
+            with Output(trial) as output, h5py.File(trial, "w", fileobj=output, **IN_PLACE) as file:
+                self._starts = _offsets(self._make(file))
+        finally:
+            trial.unlink(missing_ok=True)
 
     def _make(self, file: h5py.File) -> list[h5py.Dataset]:
         return [make_contiguous(file, shape, dtype) for shape, dtype in self._forms]
@@ -102,23 +107,6 @@ class ContiguousFile(PartialFile):
             write(file, datasets)
 
         self._finish_in_place(write_all, check)
-
-
-class _Nowhere(io.RawIOBase):
-    """A file of which nothing is kept: to ask HDF5 where it puts what."""
-
-    def seek(self, offset: int, _: int = io.SEEK_SET, /) -> int:
-        return offset
-
-    def write(self, data: Any, /) -> int:
-        return len(data)
-
-    def readinto(self, data: Any, /) -> int:
-        memoryview(data)[:] = bytes(len(data))
-        return len(data)
-
-    def truncate(self, size: int | None = None, /) -> int:
-        return size or 0
 
 
 def _offsets(datasets: Sequence[h5py.Dataset]) -> list[int]:
