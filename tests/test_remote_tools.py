@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import traceback
 
 import h5py
 import numpy as np
@@ -204,13 +205,24 @@ def test_command_line(server, tmp_path, capsys):
         np.testing.assert_array_equal(file["X"][()], X)
     shown = capsys.readouterr()
     assert f"{server.url}/a.h5" in shown.out
+    assert TOKEN not in shown.out + shown.err
+    signed = f"{server.url.replace('//', f'//me:{TOKEN}@')}/a.h5?sig={TOKEN}"
+    wrong = json.dumps({"headers": {"X-Token": f"not {TOKEN}"}})
     for arguments, message in (
         (["inspect", f"{server.url}/b.h5", "--storage-options", text], "No such file"),
         (["inspect", "/a.h5", "--storage-options", text], "--storage-options needs URLs"),
         (["repack", f"{server.url}/a.h5", f"{server.url}/b.h5"], "OUT.h5 must be a file of this"),
+        (["inspect", signed], "answered 403"),
+        (["repack", signed, str(tmp_path / "b.h5"), "--storage-options", wrong], "answered 403"),
+        (["--debug", "inspect", signed, "--storage-options", wrong], "answered 403"),
     ):
-        assert main(arguments) == 1
-        assert message in capsys.readouterr().err
+        try:
+            assert main(arguments) == 1
+            shown = capsys.readouterr().err
+        except h5v.errors.H5VideoError as error:
+            shown = "".join(traceback.format_exception(error))
+        assert message in shown
+        assert TOKEN not in shown
     for value in (text[:-1], f'["{TOKEN}"]', f"@{tmp_path}/none.json"):
         with pytest.raises(SystemExit):
             main(["inspect", f"{server.url}/a.h5", "--storage-options", value])
