@@ -22,7 +22,10 @@ def install():
     def delayed(self):
         if draw.random() < 0.2:
             time.sleep(draw.random() * 0.002)
-        run(self)
+        try:
+            run(self)
+        finally:
+            del self  # a traceback may keep this frame, and the task has the error
 
     def restore():
         buffers._give_back, threads.Task.run = give_back, run

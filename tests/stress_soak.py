@@ -30,8 +30,8 @@ from h5video_data import testing
 from h5video_data.planning import access
 
 SHAPE = (4, 3, 16, 16)
-# Bytes a step: TensorFlow keeps some 100 KiB of each dataset, mostly of its functions.
-LIMIT_NBYTES = {"epochs": 200, "iterators": 20_000, "loaders": 250_000}
+# Bytes a step. TensorFlow keeps its functions of a dataset, until their memory is used again.
+LIMIT_NBYTES = {"epochs": 200, "iterators": 20_000, "loaders": 20_000}
 
 
 def write(path: Path) -> None:
