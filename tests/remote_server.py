@@ -115,3 +115,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(body[: len(body) // 2] if fault == "short" else body)
         if fault == "short":
             self.close_connection = True
+
+
+class Together:
+    """Counts requests that are answered at once: each waits for others, or two seconds.
+
+    Args:
+        num: How many are waited for; when there were so many, none waits any more.
+
+    Attributes:
+        most: How many there were at once.
+    """
+
+    def __init__(self, num):
+        self._num, self._now, self.most = num, 0, 0
+        self._change = threading.Condition()
+
+    def __call__(self):
+        with self._change:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            self._change.notify_all()
+            self._change.wait_for(lambda: self.most >= self._num, 2)
+            self._now -= 1

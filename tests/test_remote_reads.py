@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import time
 import traceback
 from collections import Counter
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from remote_server import RangeServer
+from remote_server import RangeServer, Together
 
 import h5video_data as h5v
 from h5video_data.errors import FileChangedError, UnavailableError
@@ -148,39 +147,27 @@ def test_one_that_refuses_the_condition_for_no_reason_is_read_without(server):
 
 
 def test_all_files_of_a_set_are_asked_at_once(server):
-    begun, most = itertools.count(), []
-
-    def count(*_):
-        first = next(begun)
-        time.sleep(0.2)
-        most.append(next(begun) - first)
-
+    together = Together(15)
     for number in range(20):
         server.put(f"/{number}.h5", content())
-    server.fail = count
+    server.fail = lambda *_: together()
     with h5v.VideoLoader([f"{server.url}/{number}.h5" for number in range(20)]) as loader:
-        assert max(most) >= 15
+        assert together.most >= 15
         assert methods(server)["HEAD"] == 20
-        most.clear()
+        together.most = 0
         next(loader.batches())
-    assert max(most) >= 15
+    assert together.most >= 15
 
 
 def test_the_beginnings_of_many_files_are_requested_at_once(server):
-    begun, most = itertools.count(), []
-
-    def count(*_):
-        first = next(begun)
-        time.sleep(0.1)
-        most.append(next(begun) - first)
-
+    together = Together(12)
     for number in range(30):
         server.put(f"/{number}.h5", content())
     paths = [f"{server.url}/{number}.h5" for number in range(30)]
-    server.fail = lambda _, method, __: count() if method == "GET" else None
+    server.fail = lambda _, method, __: together() if method == "GET" else None
     with h5v.VideoLoader(paths) as loader:
         assert loader.num_samples == 30 * COUNT
-    assert max(most) >= 12
+    assert together.most >= 12
     # As for one: the beginning, and what HDF5 reads besides.
     assert methods(server) == {"HEAD": 30, "GET": 60}
     server.requests.clear()
@@ -200,22 +187,16 @@ def test_many_small_files_are_read_at_once(server, tmp_path, cached, monkeypatch
         with h5py.File(buffer, "w") as file:
             file["X"], file["Y"] = X[number : number + 1], [number]
         server.put(f"/set/{number:02}.h5", buffer.getvalue())
-    begun, most = itertools.count(), []
-
-    def count(*_):
-        first = next(begun)
-        time.sleep(0.1)
-        most.append(next(begun) - first)
-
+    together = Together(20)
     paths = [f"{server.url}/set/{number:02}.h5" for number in range(COUNT)]
     options = {"cache_dir": tmp_path} if cached else {}
     with h5v.VideoLoader(paths, batch_size=COUNT, num_threads=2, **options) as loader:
         batches = loader.batches()
-        server.fail = lambda _, method, __: count() if method == "GET" else None
+        server.fail = lambda _, method, __: together() if method == "GET" else None
         _, numbers, (x, y) = next(batches)
         np.testing.assert_array_equal(x, X[numbers])
         np.testing.assert_array_equal(y, numbers)
-    assert max(most) >= 20  # of 24 for each thread
+    assert together.most >= 20  # of 24 for each thread
 
 
 # --------------------------------------------------------------------------- metadata
@@ -259,20 +240,14 @@ def test_nodes_are_requested_together(server, tmp_path, monkeypatch, options):
     raw = spread(8000, **options)
     server.put("/s.h5", raw)
     (tmp_path / "s.h5").write_bytes(raw)
-    begun, most = itertools.count(), []
-
-    def count(*_):
-        first = next(begun)
-        time.sleep(0.05)
-        most.append(next(begun) - first)
-
-    server.fail = count
+    together = Together(30)
+    server.fail = lambda *_: together()
     with (
         connect(expand_paths(f"{server.url}/s.h5")[0]) as file,
         connect(str(tmp_path / "s.h5")) as local,
     ):
         found, expected = describe(file["X"]), describe(local["X"])
-        assert max(most) >= 30
+        assert together.most >= 30
         assert len(server.requests) < 200  # 140 leaves, each once
         np.testing.assert_array_equal(found.offsets, expected.offsets)
         np.testing.assert_array_equal(found.sizes, expected.sizes)
