@@ -81,6 +81,8 @@ def by_h5py(path, whole):
 def in_windows(rows, file, whole):
     lengths = [len(rows)]
     if whole.kind == "bounds":
+        if file["ep_len"].size > 1000:  # a damaged length, for which HDF5 takes minutes
+            return None
         lengths = [int(n) for n in file["ep_len"][:]]
         if min(lengths) < 0 or sum(lengths) != len(rows):
             return None

@@ -149,15 +149,16 @@ def write_masked(rng, dataset, values):
 
 def write_dataset(rng, file, name, values, kinds):
     """Writes a dataset in a way of its own; returns the name to open it by."""
-    folder, dtype, shape = Path(file.filename).parent, values.dtype, values.shape
+    dtype, shape = values.dtype, values.shape
+    beside = f"{file.filename}.{name.replace('/', '.')}"  # the name of another file for it
     kind = rng.choice(["plain"] * 8 + ["masked", "array", "external", "virtual", "compact", "enum"])
     kinds[kind] += 1
     if kind == "external":
-        raw = [(f"{file.filename}.raw", 16, h5py.h5f.UNLIMITED)]
+        raw = [(f"{beside}.raw", 16, h5py.h5f.UNLIMITED)]
         file.create_dataset(name, data=values, external=raw)
     elif kind == "virtual":
         layout = h5py.VirtualLayout(shape, dtype)
-        other = folder / f"{Path(file.filename).name}.source"
+        other = Path(f"{beside}.source")
         with h5py.File(other, "w") as source:
             for row in range(shape[0]):
                 if rng.random() < 0.8:
