@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from generated_files import run
 
+from h5video_data.planning import access
+
 
 @pytest.mark.parametrize("seed", [0, 5000])
-def test_generated_files(tmp_path, memory_limit, seed):  # noqa: ARG001 - restores what `run` sets
+def test_generated_files(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", access.MEMORY_ROW_BYTES)  # `run` sets it
     found = run(60, seed, tmp_path)
     assert found["wrong"] == []
     assert found["counts"]["samples"] > 300
