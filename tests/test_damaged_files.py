@@ -14,8 +14,8 @@ from h5py import h5d, h5g, h5p, h5s, h5t
 from imagecodecs import h5checksum_lookup3
 
 from h5video_data.errors import ReadError
-from h5video_data.tools import transfer
 from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking import transfer
 
 
 def write(path, **options):

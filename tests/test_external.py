@@ -5,12 +5,12 @@ import os
 import h5py
 import numpy as np
 import pytest
-from h5video_data.tools.links import linked_files
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, ExternalFileError, H5VideoError
 from h5video_data.storage.external import LINK_PREFIX, allowing_external, may_lead_to
 from h5video_data.tools.cli import main
+from h5video_data.tools.repacking.links import linked_files
 
 X = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4)
 Y = np.arange(6, dtype=np.int64)

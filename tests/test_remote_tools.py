@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
+import subprocess
+import sys
 import traceback
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,6 +19,8 @@ from remote_server import RangeServer
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError
 from h5video_data.tools.cli import main
+from h5video_data.tools.repacking import sample_batches
+from h5video_data.tools.repacking.contiguous_file import ContiguousFile
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
@@ -133,23 +139,38 @@ def test_repack_to_shards_and_sides(server, tmp_path):
             np.testing.assert_array_equal(file["X"][()], X[samples])
 
 
+KILLED = """
+import json, os, sys
+import h5video_data as h5v
+from h5video_data.tools.repacking import sample_batches
+from h5video_data.tools.repacking.contiguous_file import ContiguousFile
+sample_batches.BATCH_BYTES = int(sys.argv[3])
+append = ContiguousFile.append
+def appended(self, batch):
+    if self.num_rows == 12:
+        os._exit(9)
+    append(self, batch)
+ContiguousFile.append = appended
+h5v.repack(sys.argv[1], sys.argv[2], storage_options=json.loads(sys.argv[4]))
+"""
+
+
 def test_repack_goes_on_where_it_was(server, tmp_path, monkeypatch):
-    from h5video_data.tools import repack_samples
+    url, out, nbytes = f"{server.url}/a.h5", tmp_path / "out.h5", X[:4].nbytes
+    env = {**os.environ, "PYTHONPATH": str(Path(h5v.__file__).parents[1])}
+    run = [sys.executable, "-c", KILLED, url, str(out), str(nbytes), json.dumps(OPTIONS)]
+    assert subprocess.run(run, env=env, timeout=250).returncode == 9
+    monkeypatch.setattr(sample_batches, "BATCH_BYTES", nbytes)
+    lengths = []
 
-    monkeypatch.setattr(repack_samples, "BATCH_BYTES", X[:4].nbytes)
-    failures = [KeyboardInterrupt]
+    def append(self, batch, old=ContiguousFile.append):
+        lengths.append(len(batch[0]))
+        old(self, batch)
 
-    def write(file, begin, values, old=repack_samples._write_plain):
-        if begin == 12 and failures:
-            raise failures.pop()
-        old(file, begin, values)
-
-    monkeypatch.setattr(repack_samples, "_write_plain", write)
-    arguments = {"out": tmp_path / "out.h5", "storage_options": OPTIONS}
-    with pytest.raises(KeyboardInterrupt):
-        h5v.repack(f"{server.url}/a.h5", **arguments)
-    h5v.repack(f"{server.url}/a.h5", **arguments)
-    with h5py.File(tmp_path / "out.h5") as file:
+    monkeypatch.setattr(ContiguousFile, "append", append)
+    h5v.repack(url, out, storage_options=OPTIONS)
+    assert sum(lengths) == len(X) - 12
+    with h5py.File(out) as file:
         np.testing.assert_array_equal(file["X"][()], X)
 
 
