@@ -249,7 +249,7 @@ def check(path: str, loader: h5v.VideoLoader) -> None:
         for step, (_, numbers, arrays) in enumerate(loader.batches()):
             for number, window in zip(numbers.tolist(), arrays[0], strict=True):
                 start = starts[number]
-                if (window != file["pixels"][start : start + SPAN : STRIDE]).any():
+                if not np.array_equal(window, file["pixels"][start : start + SPAN : STRIDE]):
                     raise ValueError(f"window {number} is not that of the file")
             if step == 1:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import re
 import threading
 
@@ -295,3 +296,20 @@ def test_parallel_calls_of_a_map_stage(path, options, expected):
     assert found.tolist() == ALL.tolist()
     assert len(most) == 6
     assert max(most) == expected
+
+
+def test_a_function_that_outlives_its_dataset_says_so(tmp_path):
+    """TensorFlow's graph holds what its dataset is made of, and not the dataset itself."""
+    path = write_video_file(tmp_path / "a.h5", num_samples=8)
+    datasets = [h5v.video_dataset_from_hdf5(path, y=None, batch_size=4)]
+
+    @tf.function(autograph=False)
+    def count():
+        return datasets[0].reduce(0, lambda total, x: total + tf.shape(x)[0])
+
+    assert count() == 8
+    assert count() == 8
+    datasets.clear()
+    gc.collect()
+    with pytest.raises(tf.errors.OpError, match="Keep a reference to the dataset"):
+        count()

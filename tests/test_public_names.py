@@ -47,6 +47,7 @@ def test_a_loader_has_few_names(tmp_path):
         "num_samples",
         "sample_indices",
         "samples_per_epoch",
+        "save_index",
         "seed",
         "set_epoch",
         "skipped",

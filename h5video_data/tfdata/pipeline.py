@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from h5video_data.errors import H5VideoError
+from h5video_data.errors import ClosedError, H5VideoError
 from h5video_data.reading.threads import run_by_others
 
 from .described import DescribedDataset
@@ -89,9 +90,18 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
 
 def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool) -> tf.data.Dataset:
     """Returns the dataset of the batches before the map stages."""
-    elements = [functools.partial(bundled_elements, stream, timestamps, with_seeds=with_seeds)]
+    held = [functools.partial(bundled_elements, stream, timestamps, with_seeds=with_seeds)]
+
+    def elements() -> Iterator[Any]:
+        if not held:
+            raise ClosedError(
+                "The dataset was deleted, and what was made of it is used still, such as a "
+                "tf.function that took it from outside. Keep a reference to the dataset."
+            )
+        return held[0]()
+
     dataset = tf.data.Dataset.from_generator(
-        run_by_others(lambda: elements[0]()),
+        run_by_others(elements),
         output_signature=(
             tf.TensorSpec((None, 2), tf.int64),
             stream.element_spec(None, with_seeds=with_seeds),
@@ -99,8 +109,9 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     )
     # TensorFlow keeps the generator until the process ends. What is behind it (the loader, with its
     # indices and chunk tables, threads, open files and buffers) goes with the dataset; datasets and
-    # iterators made from this one hold it.
-    weakref.finalize(dataset, _release, stream, elements).atexit = False
+    # iterators made from this one hold it. Of one made in a graph, the graph lives longer.
+    is_kept = not tf.executing_eagerly()
+    weakref.finalize(dataset, _release, stream, [] if is_kept else held).atexit = False
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
 
     def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
@@ -109,8 +120,8 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)))
 
 
-def _release(stream: ElementStream, elements: list[Any]) -> None:
-    elements.clear()
+def _release(stream: ElementStream, held: list[Any]) -> None:
+    held.clear()
     stream.release()
 
 
