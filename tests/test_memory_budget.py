@@ -131,3 +131,19 @@ def test_many_threads_have_more_memory():
     found = [default_read_ahead_bytes(batch_nbytes, n) for n in (1, 8, 16)]
     assert found == [DEFAULT_READ_AHEAD_BYTES, DEFAULT_READ_AHEAD_BYTES, 1 << 30]
     assert default_read_ahead_bytes(100, 16) == 9600  # 96 batches are enough
+
+
+@pytest.mark.parametrize(
+    ("compression", "batches", "num_tasks"), [(None, 4, 1), ("gzip", 2, 5), ("lzf", 2, 5)]
+)
+def test_decoded_samples_come_in_smaller_bundles_and_more_tasks(
+    tmp_path, compression, batches, num_tasks
+):
+    """Batches are of 18 MiB: 80 MiB of them together, or 40 MiB in tasks of 8."""
+    chunks = (1, 3, 512, 384) if compression else None
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (1024, 3, 512, 384), "u1", chunks=chunks, compression=compression)
+    with VideoLoader(tmp_path / "a.h5", y=None, batch_size=32, num_threads=2) as loader:
+        budget = loader._feed.memory
+    assert budget.batches_per_bundle == batches
+    assert budget.tasks_per_bundle(2) == num_tasks

@@ -167,11 +167,12 @@ def test_jpeg_with_a_stray_marker():
         decode(bytes(data))
 
 
-def test_jpeg_of_very_many_scans():
-    """Each takes time by the size of the picture."""
+def test_jpeg_of_very_many_scans(monkeypatch):
+    """Each takes time by the size of the picture: they are counted before they are decoded."""
     data = jpegs()["progressive-444"]
     start = data.rindex(b"\xff\xda")
     decode(data[:-2] + data[start:-2] * 400 + data[-2:])
+    monkeypatch.setattr(jpeg, "decode_jpeg", None)  # would fail
     with pytest.raises(PictureError, match="JPEG: more than 500 scans are refused"):
         decode(data[:-2] + data[start:-2] * 500 + data[-2:])
 
@@ -545,8 +546,19 @@ def test_reduction_leaves_what_is_wanted_and_no_part_of_a_pixel(size, wanted, di
 
 
 def test_jpeg_of_one_pixel():
-    data = save(Image.fromarray(smooth(1, 1)))
-    np.testing.assert_array_equal(decode(data), np.asarray(Image.open(io.BytesIO(data))))
+    """It is decoded whole: reduced, it is as large, but the mean of all that its block holds."""
+    block = save(Image.fromarray(smooth(8, 8)), quality=95, subsampling="4:4:4")
+    data = with_jpeg_size(block, 1, 1)
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode(data), whole)
+    assert (whole != np.asarray(Image.open(io.BytesIO(block))).mean((0, 1)).round()).any()
+
+
+def test_a_decoder_that_sees_another_size_than_the_header(monkeypatch):
+    real = jpeg.decode_jpeg
+    monkeypatch.setattr(jpeg, "decode_jpeg", lambda *args, **options: real(*args, **options)[:-1])
+    with pytest.raises(PictureError, match=r"JPEG: damaged: \(59, 83\) pixels where \(60, 83\)"):
+        decode(jpegs()["420"])
 
 
 # --------------------------------------------------------------------------- what is remembered

@@ -91,6 +91,16 @@ def test_a_picture_is_resized_after_it_is_decoded(interpolation, color_mode):
     np.testing.assert_array_equal(delivered(form, AS_RGB), wanted)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "lanczos3"])
+def test_only_means_are_taken_of_a_reduced_picture(interpolation):
+    data = encode_picture(smooth(96, 80))
+    header = read_header(data)
+    form = form_of(header, image_size=(24, 20), interpolation=interpolation)
+    wanted = np.empty(form.shape, np.uint8)
+    resize_into(delivered(form_of(header), data), wanted, interpolation)
+    np.testing.assert_array_equal(delivered(form, data), wanted)
+
+
 def test_means_are_those_of_a_picture_that_was_reduced_as_it_was_decoded():
     """By 2 here, as the third divides the height; and values stay near to the means of all."""
     data = encode_picture(smooth(100, 84))
