@@ -208,14 +208,13 @@ def decode(data: Bytes, header: PictureHeader, out: NDArray[Any], color_mode: st
     if header.channels == 4:
         _decode_leniently(data, header, out, color_mode)
         return
-    is_reduced = out.shape[:2] != (header.rows, header.columns)
     try:
         shape = decode_jpeg(
             data,
             _SPACES[color_mode or header.channels],
             min_height=out.shape[0],
             min_width=out.shape[1],
-            min_factor=REDUCTIONS[-1] if is_reduced else REDUCTIONS[0] + 1,
+            min_factor=REDUCTIONS[-1],
             buffer=out,
         ).shape
     except ValueError as error:
