@@ -79,8 +79,8 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             all must have the same size.
         interpolation: How they are resized: `"bilinear"`, `"nearest"`, `"bicubic"`, `"area"`,
             `"lanczos3"`, `"lanczos5"`, `"gaussian"` or `"mitchellcubic"`, as `tf.image.resize`
-            does, and rounded. With `"area"`, large JPEGs are decoded at a half, quarter or eighth of
-            their size where that divides it: within a level, on average.
+            does, and rounded. With `"area"`, large JPEGs are decoded at a half, quarter or eighth
+            of their size where that divides it: within a level, on average.
         color_mode: `"grayscale"`, `"rgb"` or `"rgba"`: the channels of pictures. None: those that
             are stored, which must be the same for all.
         batch_size: Samples in a batch. None: elements are single samples; map functions still get
