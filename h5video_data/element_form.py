@@ -82,6 +82,17 @@ class ElementForm:
         items = element if len(self._set.element) > 1 else (element,)
         return (*items, values[-1])
 
+    def element_spec(self, batch_size: int | None) -> Any:
+        """Returns an element whose values are an `ArraySpec` each.
+
+        Args:
+            batch_size: Samples of every batch; None: they differ.
+        """
+        size = () if self._batch_size is None else (batch_size,)
+        return self.build(
+            [ArraySpec((*size, *spec.shape), spec.dtype) for spec in self.sample_specs]
+        )
+
     def summary(self, spec: Any, num_samples: int) -> str:
         """Returns in one line what elements of a spec, of so many samples, hold."""
         return summary(

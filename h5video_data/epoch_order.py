@@ -49,15 +49,17 @@ class EpochOrder:
 
     Attributes:
         seed: The seed in use; drawn at random if none was given.
-        sample_indices: int64 (samples,), the numbers of the samples in the set, ascending; with
-            `indices`, in their order.
+        sample_indices: int64 (samples,), read-only, the numbers of the samples in the set,
+            ascending; with `indices`, in their order.
         samples_per_epoch: Samples of an epoch, over all workers.
         global_batch_size: Samples of a batch, over all workers; of those that are read together if
             elements are single samples.
         drop_remainder: Whether a smaller last batch is left out.
         num_batches: This worker's batches of an epoch.
         max_batch_size: Samples of this worker's largest batch.
-        is_batch_size_static: Whether all of its batches have the same number of samples.
+        static_batch_size: Samples of every batch; None if they differ.
+        steps_per_epoch: This worker's elements of an epoch: batches, or samples.
+        num_elements: The same; None if it is not known, since some samples may be left out.
         is_first_worker: Whether it is the first of several workers, or the only one.
 
     Raises:
@@ -74,7 +76,9 @@ class EpochOrder:
         else:
             self.seed = draw_seed() if drawn_seed is None else drawn_seed
         self._labels: NDArray[Any] | None = None
-        self.sample_indices = _sample_indices(video_set, options)
+        self.sample_indices = _sample_indices(video_set, options).view()
+        # Others would not follow a change: the fingerprint, the samplers.
+        self.sample_indices.flags.writeable = False
         video_set.check_samples(self.sample_indices)
         self._shard = replica_shard(options.input_context, options.batch_size)
         self.is_first_worker = self._shard.first == 0
@@ -102,7 +106,12 @@ class EpochOrder:
         sizes = np.unique(np.diff(stops, prepend=0))
         self.num_batches = len(stops)
         self.max_batch_size = int(sizes[-1])
-        self.is_batch_size_static = len(sizes) == 1
+        is_static = len(sizes) == 1 and options.on_error != "skip"
+        self.static_batch_size = self.max_batch_size if is_static else None
+        of_batches = options.batch_size is not None
+        self.steps_per_epoch = self.num_batches if of_batches else self.samples_per_epoch
+        has_length = of_batches or options.on_error != "skip"
+        self.num_elements = self.steps_per_epoch if has_length else None
         self._digest = (-1, "")
         self._set_fingerprint: dict[str, Any] | None = None
 

@@ -26,7 +26,7 @@ from .reading.prefetcher import Bundle, LoaderStats, Prefetcher
 from .sampling.split_indices import chosen_samples
 from .splits import class_counts
 from .storage.external import allowing_external
-from .summary import ArraySpec, Described, NotAnArray, reading_rows
+from .summary import Described, NotAnArray, reading_rows
 from .video_set import Place, VideoSet
 
 if TYPE_CHECKING:
@@ -70,10 +70,9 @@ class VideoLoader(Described, NotAnArray):
         steps_per_epoch: Elements of an epoch: batches, or samples if `batch_size` is None. With an
             `input_context`, this worker's elements: one for each of its replicas and global batch.
         batch_size: The argument.
-        class_names: The names of the classes of y, a list, or a dict by the keys of y if some of
-            them are strings; or the attribute of the files; None: neither.
-        global_batch_size: Samples of a batch, over all workers; if `batch_size` is None, of the
-            samples that are read together.
+        class_names: The names of the classes of y, a list, or a dict by the keys of y; or the
+            attribute of the files; None: neither.
+        global_batch_size: Samples of a batch, over all workers; without `batch_size`, of a read.
     """
 
     @lists_options
@@ -81,11 +80,7 @@ class VideoLoader(Described, NotAnArray):
         self, path: Paths, *, subset: Side | None = None, **options: Unpack[LoaderArguments]
     ) -> None:
         checked = options_of("VideoLoader.__init__", {"subset": subset, **options})
-        if checked.subset == "both":
-            raise ArgumentError(
-                'VideoLoader is one side of a split: `subset` must be "training" or "validation"; '
-                'video_dataset_from_hdf5 takes "both". Received: subset="both"'
-            )
+        checked.check_one_side()
         path = reusable(path)
         self._init(path, open_set(path, checked), checked)
 
@@ -107,31 +102,31 @@ class VideoLoader(Described, NotAnArray):
         self._form = ElementForm(video_set, options)
         with allowing_external(options.allow_external):  # ids of a split may be behind a link
             self._order = order = EpochOrder(video_set, options, drawn)
-        # Others would not follow a change: the fingerprint, the samplers.
-        self.sample_indices = order.sample_indices.view()
-        self.sample_indices.flags.writeable = False
+        self.sample_indices = order.sample_indices
         self.num_samples = len(order.sample_indices)
         self.samples_per_epoch = order.samples_per_epoch
         self.batch_size = options.batch_size
         self.class_names = self._form.class_names
         self.global_batch_size = order.global_batch_size
-        self.steps_per_epoch = (
-            order.samples_per_epoch if options.batch_size is None else order.num_batches
-        )
+        self.steps_per_epoch = order.steps_per_epoch
         self._num_threads = options.num_threads or default_num_threads(video_set.paths)
-        self._skips_failed = options.on_error == "skip"
-        sizes = (order.max_batch_size, order.num_batches, options.read_ahead_bytes)
+        memory = split_budget(
+            video_set, order.max_batch_size, order.num_batches, options.read_ahead_bytes,
+            self._num_threads, min_cached_items=order.min_cached_items,
+        )  # fmt: skip
         self._feed = Prefetcher(
             video_set,
-            split_budget(
-                video_set, *sizes, self._num_threads, min_cached_items=order.min_cached_items
-            ),
+            memory,
             batch_size=order.max_batch_size,
             num_threads=self._num_threads,
-            skips_failed=self._skips_failed,
+            skips_failed=options.on_error == "skip",
         )
         if options.pin_memory:
-            self._pin_buffers(0)
+            try:
+                self._feed.pin_buffers(0)
+            except CudaError as error:
+                text = f"`pin_memory=True` needs a GPU of NVIDIA's. Received: {error}"
+                raise ArgumentError(text) from error
         # When its datasets' pipelines passed batches on; None before there is a dataset.
         self._timestamps: Timestamps | None = None
 
@@ -227,8 +222,7 @@ class VideoLoader(Described, NotAnArray):
         saved = read_state(state)
         self._order.reseed(saved.seed)
         check_fingerprint(saved.fingerprint, self._order.fingerprint(saved.epoch))
-        # What was read ahead may be of another seed, and is of the epoch's beginning.
-        self._feed.forget_ahead()
+        self._feed.forget_ahead()  # it may be of another seed, and is of the epoch's beginning
         self._feed.seek(saved.epoch, saved.samples)
 
     def save_index(self, path: str | os.PathLike[str]) -> None:
@@ -284,7 +278,6 @@ class VideoLoader(Described, NotAnArray):
         from .tfdata.stream import ElementStream
         from .tfdata.timestamps import Timestamps
 
-        has_length = self.batch_size is not None or not self._skips_failed
         stream = ElementStream(
             options=self._options,
             num_threads=self._num_threads,
@@ -292,17 +285,16 @@ class VideoLoader(Described, NotAnArray):
             to_element=self._form.build,
             is_decoded=any(item.is_decoded for item in self._set.components),
             num_batches=self._order.num_batches,
-            static_batch_size=self._static_batch_size,
-            num_elements=self.steps_per_epoch if has_length else None,
+            static_batch_size=self._order.static_batch_size,
+            num_elements=self._order.num_elements,
             next_epoch=self._next_epoch,
             seeds_of=self._order.seeds_of,
             describe=lambda spec: f"<VideoDataset: {self._form.summary(spec, self.num_samples)}>",
-            pin_buffers=self._pin_buffers,
+            pin_buffers=self._feed.pin_buffers,
             release=self._feed.release,
         )
-        timestamps = self._timestamps or Timestamps()
-        dataset: VideoDataset = make_dataset(stream, timestamps)
-        self._timestamps = timestamps
+        self._timestamps = self._timestamps or Timestamps()
+        dataset: VideoDataset = make_dataset(stream, self._timestamps)
         dataset.loader = self
         if self._set.class_names is not None:
             dataset.class_names = list(self._set.class_names)
@@ -375,27 +367,11 @@ class VideoLoader(Described, NotAnArray):
             )
         return self._feed.bundles(self._plan_epoch)
 
-    @property
-    def _static_batch_size(self) -> int | None:
-        """Samples of every batch; None if they differ."""
-        is_static = self._order.is_batch_size_static and not self._skips_failed
-        return self._order.max_batch_size if is_static else None
-
     def _plan_epoch(self, epoch: int, used: int) -> EpochPlan:
         """Returns the plan of an epoch, without its first `used` samples."""
         return self._order.plan(
             epoch, used=used, batches_per_bundle=self._feed.memory.batches_per_bundle
         )
-
-    def _pin_buffers(self, gpu: int) -> None:
-        """Has batches lie in pinned memory, if the driver of that GPU allows it."""
-        try:
-            self._feed.pin_buffers(gpu)
-        except CudaError as error:
-            if self._options.pin_memory:
-                raise ArgumentError(
-                    f"`pin_memory=True` needs a GPU of NVIDIA's. Received: {error}"
-                ) from error
 
     def close(self) -> None:
         """Ends the threads and closes the files. Batches that were delivered stay valid."""
@@ -408,18 +384,13 @@ class VideoLoader(Described, NotAnArray):
         )
 
     def __repr__(self) -> str:
-        size = () if self.batch_size is None else (self._static_batch_size,)
-        specs = [ArraySpec((*size, *spec.shape), spec.dtype) for spec in self._form.sample_specs]
-        spec = self._form.build(specs)
+        spec = self._form.element_spec(self._order.static_batch_size)
         return f"<VideoLoader: {self._form.summary(spec, self.num_samples)}>"
-
-    def _class_counts(self) -> tuple[tuple[str, int], ...]:
-        """Counts the samples of each class; () if its labels are no classes, or not one array."""
-        return class_counts(self._set, self.sample_indices)
 
     def _details(self) -> list[tuple[str, str]]:
         """Returns what `str` and a notebook tell beyond `repr`: how it is read, and the classes."""
-        return reading_rows(self._set.components, self._class_counts())
+        counts = class_counts(self._set, self.sample_indices)
+        return reading_rows(self._set.components, counts)
 
     def __enter__(self) -> VideoLoader:
         return self

@@ -115,6 +115,14 @@ class LoaderOptions:
         # Tuples, since an iterator can be read only once.
         object.__setattr__(self, "map_fn", _of_side(self.map_fn, self.subset))
 
+    def check_one_side(self) -> None:
+        """Raises an ArgumentError for both sides of a split."""
+        if self.subset == "both":
+            raise ArgumentError(
+                'VideoLoader is one side of a split: `subset` must be "training" or "validation"; '
+                'video_dataset_from_hdf5 takes "both". Received: subset="both"'
+            )
+
     @property
     def of_recordings(self) -> Windows | None:
         """The windows, of which a number of frames is one form; None: samples are rows."""

@@ -70,7 +70,7 @@ def test_the_order_is_not_copied(video_set, monkeypatch):
 
 def test_without_the_remainder_the_end_comes_earlier(video_set):
     order = order_of(video_set, drop_remainder=True)
-    assert (order.num_batches, order.is_batch_size_static) == (4, True)
+    assert (order.num_batches, order.static_batch_size) == (4, order.max_batch_size)
     assert not order.is_used_up(17)
     assert order.is_used_up(18)
 

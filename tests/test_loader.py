@@ -122,9 +122,9 @@ def test_the_last_smaller_batch_is_kept(sizes):
     loader = VideoLoader(sizes(10), batch_size=4, drop_remainder=True)
     assert [len(x) for x, _ in loader] == [4, 4]
     assert len(loader) == loader.steps_per_epoch == 2
-    assert (loader._static_batch_size, loader.num_samples) == (4, 10)
-    assert VideoLoader(sizes(10), batch_size=4)._static_batch_size is None
-    assert VideoLoader(sizes(10), batch_size=5)._static_batch_size == 5
+    assert (loader._order.static_batch_size, loader.num_samples) == (4, 10)
+    assert VideoLoader(sizes(10), batch_size=4)._order.static_batch_size is None
+    assert VideoLoader(sizes(10), batch_size=5)._order.static_batch_size == 5
     assert len(list(VideoLoader(sizes(10), batch_size=None, drop_remainder=True))) == 10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from h5video_data.errors import ClosedError, H5VideoError
+from h5video_data.reading.pinned_memory import CudaError
 from h5video_data.reading.threads import run_by_others
 
 from .described import DescribedDataset
@@ -78,7 +80,8 @@ def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Datas
     if stream.options.pin_memory is None and not functions:
         gpu = cuda_gpu(device)
         if gpu is not None:
-            stream.pin_buffers(gpu)
+            with contextlib.suppress(CudaError):  # the driver may refuse; copies are slower then
+                stream.pin_buffers(gpu)
     if device is None:
         length = stream.num_elements
         iterators = None if length is None else EpochIterators(dataset, length, options)

@@ -47,7 +47,7 @@ class ElementStream:
     describe: Callable[[Any], str]
     """Gives one line about the set and its elements, of which it takes the spec."""
     pin_buffers: Callable[[int], None]
-    """Has batches lie in pinned memory, if the GPU of that number allows it."""
+    """Has batches lie in pinned memory of the GPU of that number; CudaError: it cannot."""
     release: Callable[[], None]
     """Releases threads, files and buffers when no dataset of the stream is left."""
 

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal
 
+from h5video_data import splits
 from h5video_data.errors import H5VideoError
 from h5video_data.loader import VideoLoader
 from h5video_data.opening import Paths
@@ -145,6 +146,6 @@ def class_counts(path: str, opening: Opening) -> tuple[tuple[str, int], ...]:
         return ()
     try:
         with VideoLoader(path, **opening.arguments()) as loader:
-            return loader._class_counts()
+            return splits.class_counts(loader._set, loader.sample_indices)
     except (H5VideoError, *HDF5_ERRORS):
         return ()
