@@ -7,7 +7,7 @@ import pytest
 from h5video_data.errors import FileChangedError, ReadError, VideoFileNotFoundError
 from h5video_data.planning.access import direct_access
 from h5video_data.reading import byte_sources
-from h5video_data.reading.byte_sources import ByteSources, RangeError, read_range
+from h5video_data.reading.byte_sources import ByteSources, RangeError, read_in_runs
 from h5video_data.reading.chunk_decoder import ChunkRowDecoder
 from h5video_data.reading.sample_sources import DirectSource, ReadStats, RowRequest
 from h5video_data.storage.file_identity import FileIdentity, identity_of
@@ -63,7 +63,7 @@ def test_samples_that_follow_each_other_are_one_range(tmp_path):
     np.testing.assert_array_equal(out, sample_values(rows))
 
 
-def test_chunks_are_announced_together_and_read_one_by_one(tmp_path):
+def test_chunks_are_announced_and_read_together(tmp_path):
     path = write_video_file(
         tmp_path / "a.h5", num_samples=9, chunks=(1, 4, 3, 8, 8), compression="gzip"
     )
@@ -74,7 +74,7 @@ def test_chunks_are_announced_together_and_read_one_by_one(tmp_path):
     source.read(RowRequest(rows, np.arange(2), None, out), ReadStats())
     ranges = [(int(stored.offsets[row]), int(stored.sizes[row])) for row in rows]
     assert sources.source.announced == [ranges]
-    assert [one for one in sources.source.asked if one] == [[one] for one in ranges]
+    assert [some for some in sources.source.asked if some] == [ranges]
     np.testing.assert_array_equal(out, sample_values(rows))
 
 
@@ -88,7 +88,7 @@ def test_a_chunk_row_is_read_in_its_ranges(tmp_path):
     out = np.empty((2, *stored.shape[1:]), np.uint8)
     decoder.decode(1, 0, [0, 3], [0, 0], [out[:1], out[1:]], ReadStats())
     ranges = [(int(stored.offsets[n]), int(stored.sizes[n])) for n in (2, 3)]
-    assert sources.source.asked == [[one] for one in ranges]
+    assert sources.source.asked == [ranges]
     np.testing.assert_array_equal(out, sample_values(np.array([4, 7])))
 
 
@@ -148,7 +148,39 @@ def test_ranges_of_a_local_file(local, content):
     for offset, size, start in zip(offsets, sizes, starts, strict=True):
         expected[start : start + size] = content[offset : offset + size]
     np.testing.assert_array_equal(target, expected)
-    np.testing.assert_array_equal(read_range(local, 9_990, 10), content[-10:])
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1000, 1 << 21])
+def test_ranges_in_runs(local, content, at_once, monkeypatch):
+    monkeypatch.setattr(byte_sources, "BYTES_AT_ONCE", at_once)
+    asked, read_ranges = [], local.read_ranges
+    monkeypatch.setattr(
+        local, "read_ranges", lambda *args: asked.append(args) or read_ranges(*args)
+    )
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(0, 50, 60)
+    offsets = rng.integers(0, 10_000 - 50, 60)
+    chosen = np.flatnonzero(rng.integers(0, 4, 60))
+    numbers = []
+    for number, data in read_in_runs(local, offsets, sizes, chosen):
+        begin = offsets[number]
+        np.testing.assert_array_equal(data, content[begin : begin + sizes[number]])
+        numbers.append(number)
+    assert numbers == chosen.tolist()
+    # The last range of each run begins before the limit.
+    assert all(run[1][:-1].sum() < at_once for run in asked)
+    assert len(asked) == (1 if at_once > 3000 else len(asked)) <= len(chosen)
+    assert not list(read_in_runs(local, offsets, sizes, chosen[:0]))
+
+
+def test_the_range_that_cannot_be_read_in_runs(local, monkeypatch):
+    monkeypatch.setattr(byte_sources, "BYTES_AT_ONCE", 60)
+    offsets, sizes = np.array([0, 20, 9_990, 40, 60, 9_995]), np.full(6, 20)
+    found = read_in_runs(local, offsets, sizes, np.array([0, 1, 3, 4, 5]))
+    assert [next(found)[0] for _ in range(3)] == [0, 1, 3]
+    with pytest.raises(RangeError) as caught:
+        next(found)
+    assert (caught.value.number, caught.value.num_read) == (5, 5)
 
 
 def test_a_range_beyond_the_end_of_a_local_file(local):
@@ -159,7 +191,7 @@ def test_a_range_beyond_the_end_of_a_local_file(local):
     assert (caught.value.number, caught.value.num_read) == (1, 10)
     assert str(caught.value.__cause__) == "the file ends 10 bytes too early"
     with pytest.raises(RangeError) as caught:
-        read_range(local, 10_000, 5)
+        local.read_ranges(np.array([10_000]), np.array([5]), np.array([0]), target)
     assert "its stored size, is damaged" in str(caught.value.__cause__)
 
 

@@ -37,7 +37,7 @@ from h5video_data.errors import (
     ReadError,
     StateError,
 )
-from h5video_data.reading import picture_source
+from h5video_data.reading import byte_sources
 from h5video_data.storage.pictures.resizing import resize_into
 
 WHOLE = (*SIZE, 3)
@@ -251,7 +251,7 @@ def test_any_order_with_repeats(path, form, storage):
 @pytest.mark.parametrize("form", FORMS)
 def test_some_rows_at_a_time(path, form, at_once, monkeypatch):
     """However many are read before they are decoded."""
-    monkeypatch.setattr(picture_source, "BYTES_AT_ONCE", at_once)
+    monkeypatch.setattr(byte_sources, "BYTES_AT_ONCE", at_once)
     for storage in ("contiguous", "gzip, chunks of rows"):
         path.unlink(missing_ok=True)
         write(path, ROWS, form, **STORAGES[storage])

@@ -26,7 +26,7 @@ from .byte_sources import (
     ByteSources,
     RangeError,
     check_source,
-    read_range,
+    read_in_runs,
 )
 from .sample_sources import ReadStats, read_error
 
@@ -171,22 +171,16 @@ class ChunkRowDecoder:
         stored = self._stored
         offsets, sizes = stored.offsets[chunks], stored.sizes[chunks]
         is_written = offsets >= 0
+        masks, places = stored.masks[chunks].tolist(), out.reshape(len(offsets), -1)
+        for number in np.flatnonzero(~is_written).tolist():
+            places[number] = stored.fill_value
         source.announce(offsets[is_written], sizes[is_written])
-        for offset, size, mask, place in zip(
-            offsets.tolist(),
-            sizes.tolist(),
-            stored.masks[chunks].tolist(),
-            out.reshape(len(offsets), -1),
-            strict=True,
-        ):
-            if offset < 0:
-                place[...] = stored.fill_value
-                continue
-            begin = time.perf_counter()
-            data = read_range(source, offset, size)
+        begin = time.perf_counter()
+        for number, data in read_in_runs(source, offsets, sizes, np.flatnonzero(is_written)):
             middle = time.perf_counter()
-            decode_chunk(stored.filters, mask, data, place.view(np.uint8))
-            stats.decode_seconds += time.perf_counter() - middle
+            decode_chunk(stored.filters, masks[number], data, places[number].view(np.uint8))
             stats.read_seconds += middle - begin
-            stats.read_bytes += size
+            begin = time.perf_counter()
+            stats.decode_seconds += begin - middle
+            stats.read_bytes += len(data)
             stats.num_reads += 1

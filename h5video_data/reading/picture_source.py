@@ -21,12 +21,10 @@ from h5video_data.storage.pictures.codecs import PictureError
 from h5video_data.storage.scratch import scratch
 from h5video_data.storage.variable_rows import VariableRows
 
-from .byte_sources import ByteSources, check_source
+from .byte_sources import BYTES_AT_ONCE, ByteSources, check_source, runs_of_bytes
 from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files
 from .sample_sources import DirectSource, ReadStats, RowRequest, Rows, read_error
-
-BYTES_AT_ONCE = 1 << 21
 
 Encoded = NDArray[np.uint8]
 
@@ -178,7 +176,7 @@ class PictureSource:
         targets = request.out_rows[first]
         out = request.out
         cost = ReadStats()
-        for some in _blocks(self._encoded.sizes(rows)):
+        for some in runs_of_bytes(self._encoded.sizes(rows)):
             found = self._encoded.read(rows[some], cost)
             for row, target, data in zip(
                 rows[some].tolist(), targets[some].tolist(), found, strict=True
@@ -195,11 +193,3 @@ class PictureSource:
         for place in np.flatnonzero(is_repeated).tolist():
             out[request.out_rows[place]] = out[targets[of_row[place]]]
         stats.add(cost)
-
-
-def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Cuts rows of these sizes into runs of about `BYTES_AT_ONCE`, at least one row each."""
-    number = (np.cumsum(sizes) - sizes) // BYTES_AT_ONCE
-    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(sizes)]
-    for begin, stop in itertools.pairwise(edges):
-        yield slice(begin, stop)

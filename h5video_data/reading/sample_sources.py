@@ -30,7 +30,7 @@ from .byte_sources import (
     RangeError,
     check_source,
     is_slow,
-    read_range,
+    read_in_runs,
 )
 
 Rows = NDArray[np.int64]
@@ -246,13 +246,19 @@ class DirectSource:
         stats.read_seconds += time.perf_counter() - begin
         stats.read_bytes += int(plan.sizes[direct].sum())
         stats.num_reads += len(plan)
-        for number in np.flatnonzero(is_written & ~is_plain & ~is_raw).tolist():
+        filtered = np.flatnonzero(is_written & ~is_plain & ~is_raw)
+        begin = time.perf_counter()
+        for number, data in read_in_runs(source, plan.offsets, plan.sizes, filtered):
+            middle = time.perf_counter()
             try:
-                self._decode(source, plan, number, target, stats)
-            except RangeError as error:
-                raise RangeError(number) from error.__cause__
+                self._decode(plan, number, data, target)
             except (ValueError, MemoryError) as error:
                 raise RangeError(number) from error
+            stats.read_seconds += middle - begin
+            begin = time.perf_counter()
+            stats.decode_seconds += begin - middle
+            stats.read_bytes += len(data)
+            stats.num_chunks += 1
 
     def _is_plain(self, plan: ReadPlan) -> NDArray[np.bool_]:
         """Finds the ranges that are the values themselves: none of the filters was applied."""
@@ -284,19 +290,11 @@ class DirectSource:
         return is_raw
 
     def _decode(
-        self,
-        source: ByteSource,
-        plan: ReadPlan,
-        number: int,
-        target: NDArray[np.uint8],
-        stats: ReadStats,
+        self, plan: ReadPlan, number: int, stored: NDArray[np.uint8], target: NDArray[np.uint8]
     ) -> None:
         """Decodes a chunk into its place."""
-        size, mask = int(plan.sizes[number]), int(plan.masks[number])
+        mask = int(plan.masks[number])
         place = target[plan.starts[number] : plan.stops[number]]
-        begin = time.perf_counter()
-        stored = read_range(source, int(plan.offsets[number]), size)
-        middle = time.perf_counter()
         chunk_nbytes = self._planner.chunk_nbytes
         if len(place) == chunk_nbytes:
             decode_chunk(self._stored.filters, mask, stored, place)
@@ -312,7 +310,3 @@ class DirectSource:
                 wanted = place.reshape(-1, frame)
                 frames = whole[skip:].reshape(-1, frame)
                 wanted[:] = frames[: len(wanted) * clip.stride : clip.stride]
-        stats.decode_seconds += time.perf_counter() - middle
-        stats.read_seconds += middle - begin
-        stats.read_bytes += size
-        stats.num_chunks += 1
