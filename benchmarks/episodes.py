@@ -37,7 +37,7 @@ from h5video_data.storage.pictures.codecs import encode_picture
 from . import rivals
 from .facts import drop_cache, num_processors, open_file, warm_cache
 from .limits import CODECS
-from .measure import in_turns, spread
+from .measure import drain, drain_epochs, in_turns, spread
 from .report import megabytes
 from .video_set import make_parser, positive_integer, temporary_folder
 
@@ -45,7 +45,6 @@ FRAME = (224, 224, 3)
 LENGTHS = (120, 480)
 NUM_FRAMES, STRIDE, BATCH_SIZE = 4, 5, 64
 SPAN = (NUM_FRAMES - 1) * STRIDE + 1
-SECONDS = 3.0
 # Decodes are counted with so many episodes, whose frames take 0.4 GB.
 COUNTED_EPISODES = 8
 
@@ -142,16 +141,6 @@ def limit(path: str) -> float:
     return len(ranges) * frame_bytes / seconds
 
 
-def drain(batches: Any) -> float:
-    """Bytes per second of batches, for some seconds."""
-    begin, num_bytes = time.perf_counter(), 0
-    for batch in batches:
-        num_bytes += int(batch.nbytes if isinstance(batch, np.ndarray) else batch.numel())
-        if time.perf_counter() - begin > SECONDS:
-            break
-    return num_bytes / (time.perf_counter() - begin)
-
-
 def slices(path: str) -> Iterator[NDArray[np.uint8]]:
     """Yields batches as they are commonly read: a slice of h5py's for each window."""
     starts = window_starts(path)
@@ -215,11 +204,7 @@ def measures_of(
         nonlocal num_epochs
         num_epochs += 1
         loader.set_epoch(1000 * num_epochs)  # nothing that was read ahead in the turn before
-        begin, steps = time.perf_counter(), 0
-        while time.perf_counter() - begin < SECONDS:
-            # Inside TensorFlow, as `fit` does it.
-            steps += int(dataset.reduce(np.int64(0), lambda count, _: count + 1))
-        return steps * step_bytes / (time.perf_counter() - begin)
+        return drain_epochs(dataset, step_bytes)
 
     found: dict[str, Callable[[], float]] = {"h5video_data": ours}
     found["h5py slices"] = lambda: drain(slices(path))
@@ -227,7 +212,7 @@ def measures_of(
     if feed is not None:
         found["torch"] = lambda: drain(feed)
     if windows is not None:
-        name, measure = rivals.lance(windows, BATCH_SIZE, workers, drain)
+        name, measure = rivals.lance(windows, BATCH_SIZE, workers)
         found[name] = measure
     return found
 

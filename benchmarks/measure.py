@@ -25,6 +25,9 @@ MIN_BATCHES = 2
 # Fewer steps than this say nothing about utilisation: they are served by prefetched batches.
 MIN_STEPS = 10
 
+# How long a feed is drained in a turn.
+DRAINED_SECONDS = 3.0
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -120,6 +123,24 @@ class Feed:
             compute = turn.step_seconds * (len(after_steps) - 1)
             result.utilisation = compute / (after_steps[-1] - after_steps[0])
         return result
+
+
+def drain(batches: Iterable[Any]) -> float:
+    """Returns the bytes per second of batches, arrays of NumPy or tensors of torch."""
+    begin, num_bytes = time.perf_counter(), 0
+    for batch in batches:
+        num_bytes += int(batch.nbytes if isinstance(batch, np.ndarray) else batch.numel())
+        if time.perf_counter() - begin > DRAINED_SECONDS:
+            break
+    return num_bytes / (time.perf_counter() - begin)
+
+
+def drain_epochs(dataset: Iterable[Any], batch_bytes: int) -> float:
+    """Returns the bytes per second of whole epochs, each from `iter()` on, as `fit` runs them."""
+    begin, steps = time.perf_counter(), 0
+    while time.perf_counter() - begin < DRAINED_SECONDS:
+        steps += sum(1 for _ in dataset)
+    return steps * batch_bytes / (time.perf_counter() - begin)
 
 
 def in_turns(

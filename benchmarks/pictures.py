@@ -34,16 +34,14 @@ from h5video_data.reading.memory_budget import default_read_ahead_bytes
 from h5video_data.storage.pictures.codecs import encode_picture
 
 from . import rivals
-from .episodes import drain
 from .facts import num_processors, warm_cache
-from .measure import in_turns, spread
+from .measure import drain, drain_epochs, in_turns, spread
 from .report import megabytes
 from .video_set import make_parser, positive_integer, temporary_folder
 
 FRAME = (224, 224, 3)
 BATCH_SIZE = 64
 QUALITY = 95
-SECONDS = 3.0
 LAYOUTS = ("jpeg", "jpeg-vlen")
 
 
@@ -117,14 +115,6 @@ def tfrecord(path: str) -> Any:
     return dataset.batch(BATCH_SIZE, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def epochs_per_turn(dataset: Any) -> float:
-    """Bytes of pixels per second of whole epochs, each from `iter()` on, as `fit` runs them."""
-    begin, steps = time.perf_counter(), 0
-    while time.perf_counter() - begin < SECONDS:
-        steps += sum(1 for _ in dataset)
-    return steps * BATCH_SIZE * int(np.prod(FRAME)) / (time.perf_counter() - begin)
-
-
 class Decoded:
     """The pictures as a dataset of torch's: h5py reads, and Pillow decodes."""
 
@@ -181,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     print("bytes of pixels per second in MB/s: median ± half the range of the middle half")
-    pictures = make_pictures(options.pictures)
+    pictures, batch_bytes = make_pictures(options.pictures), BATCH_SIZE * int(np.prod(FRAME))
     with temporary_folder(options) as folder:
         records = write_tfrecord(folder, pictures)
         record = tfrecord(records)
@@ -198,18 +188,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 def turn() -> float:
                     loader.set_epoch(next(epochs))  # noqa: B023 - nothing was read ahead before
-                    return epochs_per_turn(ours)  # noqa: B023
+                    return drain_epochs(ours, batch_bytes)  # noqa: B023
 
                 measures: dict[str, Callable[[], float]] = {
                     "limit": lambda: limit(pictures),
                     "h5video_data": turn,
-                    "tfrecord": lambda: epochs_per_turn(record),
+                    "tfrecord": lambda: drain_epochs(record, batch_bytes),
                 }
                 feed = torch_feed(path, len(pictures), options.workers)
                 if feed is not None:
                     measures["torch"] = lambda: drain(feed)  # noqa: B023
                 if rows is not None:
-                    name, measure = rivals.lance(rows, BATCH_SIZE, options.workers, drain)
+                    name, measure = rivals.lance(rows, BATCH_SIZE, options.workers)
                     measures[name] = measure
                 found = {
                     name: np.array(v) for name, v in in_turns(measures, options.rounds).items()

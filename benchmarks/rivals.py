@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from simplejpeg import decode_jpeg
 
+from .measure import drain
+
 # Rows that are written at once.
 ROWS_PER_WRITE = 1024
 
@@ -29,14 +31,11 @@ ROWS_PER_WRITE = 1024
 READ_AHEAD = 2
 
 
-def fastest(
-    feeds: Mapping[str, Callable[[], Any]], drain: Callable[[Any], float]
-) -> tuple[str, Callable[[], float]]:
+def fastest(feeds: Mapping[str, Callable[[], Any]]) -> tuple[str, Callable[[], float]]:
     """Chooses among the settings of a contender.
 
     Args:
         feeds: What makes the batches of an epoch, by names.
-        drain: Measures batches.
 
     Returns:
         The name of the fastest one in two turns each, and a function that measures it again.
@@ -150,16 +149,13 @@ def as_tensor(array: NDArray[Any]) -> Any:
     return torch.from_numpy(array)
 
 
-def lance(
-    samples: LanceSamples, batch_size: int, workers: int, drain: Callable[[Any], float]
-) -> tuple[str, Callable[[], float]]:
+def lance(samples: LanceSamples, batch_size: int, workers: int) -> tuple[str, Callable[[], float]]:
     """Returns the fastest of a few ways to read a Lance dataset, as `fastest` does.
 
     Args:
         samples: What to read.
         batch_size: Samples a batch.
         workers: Threads, or processes of torch's; twice as many threads are tried, too.
-        drain: Measures batches.
     """
     feeds: dict[str, Callable[[], Any]] = {
         f"lance, {count} threads": functools.partial(by_threads, samples, batch_size, count)
@@ -168,7 +164,7 @@ def lance(
     by_workers = data_loader(samples, batch_size, workers, collate_fn=as_tensor)
     if by_workers is not None:
         feeds["lance, torch"] = by_workers.__iter__
-    return fastest(feeds, drain)
+    return fastest(feeds)
 
 
 def check_lance(samples: LanceSamples, number: int, pictures: Sequence[bytes]) -> None:

@@ -31,9 +31,8 @@ from numpy.typing import NDArray
 
 import h5video_data as h5v
 
-from .episodes import drain
 from .facts import num_processors, warm_cache
-from .measure import in_turns, spread
+from .measure import DRAINED_SECONDS, drain, in_turns, spread
 from .report import megabytes
 from .rivals import fastest
 from .video_set import make_parser, positive_integer, temporary_folder
@@ -43,7 +42,6 @@ KEY, DATASET = "data/image/values", "tracks/track_0/data/image/values"
 FRAME, LENGTHS, BATCH_SIZE = (256, 256), (60, 120), 16
 # One index deep: zea cuts larger chunks along this axis only.
 NUM_CHUNKS, CHUNK = 16, (1, 1536, 2048)
-SECONDS = 3.0
 EPOCHS = itertools.count(1000, 1000)
 
 
@@ -113,7 +111,7 @@ def windows(paths: list[str], options: Any) -> dict[str, Callable[[], float]]:
         compare(first, next(iter(in_order)))
     counts = {options.threads, 2 * options.threads, 16}
     feeds = {f"zea, {count} threads": theirs(count).__iter__ for count in sorted(counts)}
-    name, measure = fastest(feeds, drain)
+    name, measure = fastest(feeds)
     return {"h5video_data": lambda: drain(batches(loader)), name: measure}
 
 
@@ -132,7 +130,7 @@ def chunks(path: str) -> dict[str, Callable[[], float]]:
 
     def timed(read: Callable[[], Any]) -> float:
         nbytes, begin = 0, time.perf_counter()
-        while time.perf_counter() - begin < SECONDS:
+        while time.perf_counter() - begin < DRAINED_SECONDS:
             nbytes += read().nbytes
         return nbytes / (time.perf_counter() - begin)
 

@@ -6,14 +6,14 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks import episodes, rivals
+from benchmarks import episodes, measure, rivals
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(episodes, "FRAME", (16, 16, 3))
     monkeypatch.setattr(episodes, "LENGTHS", (30, 40))
-    monkeypatch.setattr(episodes, "SECONDS", 0.05)
+    monkeypatch.setattr(measure, "DRAINED_SECONDS", 0.05)
     layouts = {
         name: {**options, "chunks": (options["chunks"][0], 16, 16, 3)} if options else {}
         for name, options in episodes.LAYOUTS.items()

@@ -5,7 +5,7 @@ import re
 import h5py
 import pytest
 
-from benchmarks import episodes, pictures, rivals
+from benchmarks import measure, pictures, rivals
 from h5video_data import VideoLoader
 from h5video_data.storage.pictures.codecs import read_header
 
@@ -13,8 +13,7 @@ from h5video_data.storage.pictures.codecs import read_header
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(pictures, "FRAME", (32, 24, 3))
-    for module in (pictures, episodes):
-        monkeypatch.setattr(module, "SECONDS", 0.05)
+    monkeypatch.setattr(measure, "DRAINED_SECONDS", 0.05)
     monkeypatch.setattr(pictures, "BATCH_SIZE", 4)
 
 
