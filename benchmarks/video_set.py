@@ -1,4 +1,4 @@
-"""The set that is measured: image-like samples, the same in every layout."""
+"""The set that is measured: image-like samples or crops of films, the same in every layout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .facts import UsageError, drop_cache, sample_bytes
+from .films import film_sample
 
 SAMPLE_SHAPE = (16, 3, 112, 112)
 NUM_CLASSES = 10
@@ -60,10 +61,18 @@ def sample(index: int, shape: tuple[int, ...] = SAMPLE_SHAPE) -> NDArray[np.uint
     return pixels
 
 
+CONTENTS = {"gradients": sample, "films": film_sample}
+
+
 def make_set(
-    folder: Path, layout: str, num_samples: int, sample_shape: tuple[int, ...] = SAMPLE_SHAPE
+    folder: Path,
+    layout: str,
+    num_samples: int,
+    sample_shape: tuple[int, ...] = SAMPLE_SHAPE,
+    content: str = "gradients",
 ) -> str:
     """Writes the set in a layout; returns its path."""
+    make = CONTENTS[content]
     path = folder / f"{layout}.h5"
     options = {"dtype": "uint8", "chunks": (1, *sample_shape), **LAYOUTS[layout]}
     if layout == "many":
@@ -82,7 +91,7 @@ def make_set(
         block = chunk * max(1, BLOCK_BYTES // (chunk * sample_bytes(X)))
         for first in range(0, num_samples, block):
             numbers = range(first, min(first + block, num_samples))
-            pixels = np.stack([sample(i, sample_shape) for i in numbers])
+            pixels = np.stack([make(i, sample_shape) for i in numbers])
             X[first : numbers.stop] = pixels if X.dtype == np.uint8 else pixels / X.dtype.type(255)
         file["Y"] = np.eye(NUM_CLASSES, dtype=np.float32)[np.arange(num_samples) % NUM_CLASSES]
         file.attrs["sample_count"] = num_samples
@@ -122,6 +131,8 @@ def make_parser(
     )
     shape_text = ("FRAMES", "CHANNELS", "ROWS", "COLUMNS")
     add("--sample-shape", nargs=4, type=positive_integer, default=SAMPLE_SHAPE, metavar=shape_text)
+    contents = "what the samples are: gradients with noise, or crops of films (extra demo)"
+    add("--content", choices=[*CONTENTS], default="gradients", help=contents)
     add("--temporary", type=Path, metavar="FOLDER", help="make the temporary folder here")
     return parser
 
@@ -150,6 +161,7 @@ def open_sets(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
             return
         for layout in LAYOUTS if "all" in options.layouts else dict.fromkeys(options.layouts):
             shape = tuple(options.sample_shape)
-            path = make_set(folder, layout, options.samples or NUM_SAMPLES, shape)
+            count, content = options.samples or NUM_SAMPLES, options.content
+            path = make_set(folder, layout, count, shape, content)
             yield layout, path, str(folder)
             os.unlink(path)

