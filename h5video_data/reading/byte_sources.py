@@ -129,7 +129,7 @@ def read_in_runs(
             data = scratch("stored", int(stops[-1]))
             source.read_ranges(offsets[numbers], sizes[numbers], starts, data)
         except RangeError as error:
-            raise RangeError(int(numbers[error.number]), error.num_read) from error.__cause__
+            raise RangeError(int(numbers[error.number])) from error.__cause__
         except MemoryError as error:
             raise RangeError(int(numbers[0])) from error
         for number, start, stop in zip(

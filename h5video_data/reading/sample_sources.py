@@ -19,7 +19,7 @@ from h5video_data.errors import H5VideoError
 from h5video_data.planning.byte_ranges import ReadPlan, RowPlanner
 from h5video_data.sampling.clips import Clip
 from h5video_data.storage.file_identity import ObjectPath
-from h5video_data.storage.filters import RAW_PREFIX, are_raw, decode_chunk, may_be_raw
+from h5video_data.storage.filters import decode_chunk
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.os_errors import read_failure
 from h5video_data.storage.scratch import scratch
@@ -231,22 +231,17 @@ class DirectSource:
                 place.view(self._stored.file_dtype)[...] = self._stored.fill_value
         begin = time.perf_counter()
         source.announce(plan.offsets[is_written], plan.sizes[is_written])
-        is_raw, is_plain = self._find_raw(source, plan), self._is_plain(plan)
-        direct = np.flatnonzero(is_written & (is_plain | is_raw))
+        is_plain = self._is_plain(plan)
+        direct = np.flatnonzero(is_written & is_plain)
         starts = plan.starts[direct]
         try:
-            source.read_ranges(
-                plan.offsets[direct] + RAW_PREFIX.itemsize * is_raw[direct],
-                plan.stops[direct] - starts,
-                starts,
-                target,
-            )
+            source.read_ranges(plan.offsets[direct], plan.stops[direct] - starts, starts, target)
         except RangeError as error:
             raise RangeError(int(direct[error.number]), error.num_read) from error.__cause__
         stats.read_seconds += time.perf_counter() - begin
         stats.read_bytes += int(plan.sizes[direct].sum())
         stats.num_reads += len(plan)
-        filtered = np.flatnonzero(is_written & ~is_plain & ~is_raw)
+        filtered = np.flatnonzero(is_written & ~is_plain)
         begin = time.perf_counter()
         for number, data in read_in_runs(source, plan.offsets, plan.sizes, filtered):
             middle = time.perf_counter()
@@ -271,23 +266,6 @@ class DirectSource:
             & (plan.sizes == plan.stops - plan.starts)
         )
         return is_plain
-
-    def _find_raw(self, source: ByteSource, plan: ReadPlan) -> NDArray[np.bool_]:
-        """Finds the chunks that a codec stored as they are, behind a `RAW_PREFIX`."""
-        nbytes = self._planner.chunk_nbytes
-        is_raw = may_be_raw(self._stored.filters, plan.masks, plan.sizes, nbytes)
-        is_raw &= (plan.offsets >= 0) & (plan.stops - plan.starts == nbytes)
-        maybe = np.flatnonzero(is_raw)
-        if len(maybe):
-            prefixes = np.zeros(len(maybe), RAW_PREFIX)
-            sizes = np.full(len(maybe), RAW_PREFIX.itemsize)
-            starts = RAW_PREFIX.itemsize * np.arange(len(maybe))
-            try:
-                source.read_ranges(plan.offsets[maybe], sizes, starts, prefixes.view(np.uint8))
-            except RangeError as error:
-                raise RangeError(int(maybe[error.number])) from error.__cause__
-            is_raw[maybe] = are_raw(prefixes, nbytes)
-        return is_raw
 
     def _decode(
         self, plan: ReadPlan, number: int, stored: NDArray[np.uint8], target: NDArray[np.uint8]

@@ -71,36 +71,6 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes)
         out[:] = np.frombuffer(data, np.uint8)[: len(out)]
 
 
-# HDF5's LZ4 puts this before a chunk of one block. A block that would not shrink is stored as is.
-RAW_PREFIX = np.dtype([("chunk_nbytes", ">u8"), ("block_nbytes", ">u4"), ("stored_nbytes", ">u4")])
-
-
-def may_be_raw(
-    filters: Sequence[Filter], masks: NDArray[np.uint32], sizes: NDArray[np.int64], nbytes: int
-) -> NDArray[np.bool_]:
-    """Finds chunks that may hold their values as they are, behind a `RAW_PREFIX`.
-
-    Args:
-        filters: The dataset's filter pipeline.
-        masks: The chunks' filter masks, (n,).
-        sizes: Their bytes in the file, (n,).
-        nbytes: The bytes of a chunk in memory.
-    """
-    is_lz4 = [item.id for item in filters] == [COMPRESSIONS["lz4"].id]
-    may_be: NDArray[np.bool_] = (masks == 0) & (sizes == nbytes + RAW_PREFIX.itemsize) & is_lz4
-    return may_be
-
-
-def are_raw(prefixes: NDArray[np.void], nbytes: int) -> NDArray[np.bool_]:
-    """Tells by their `RAW_PREFIX`, (n,), which chunks hold their values as they are, bool (n,)."""
-    are: NDArray[np.bool_] = (
-        (prefixes["chunk_nbytes"] == nbytes)
-        & (prefixes["stored_nbytes"] == nbytes)
-        & (prefixes["block_nbytes"] >= nbytes)
-    )
-    return are
-
-
 def sample_chunks(
     sample_shape: tuple[int, ...],
     item_size: int,
