@@ -153,10 +153,10 @@ def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """
     spec = dataset.element_spec
 
-    def zeros(_: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda s: tf.zeros([n or 0 for n in s.shape], s.dtype), spec)
-
-    never_asked = tf.data.Dataset.range(1).repeat().map(_as_it_is(zeros))
+    # Of the right types, which is what TensorFlow compares; their shapes would take memory.
+    empty = tf.nest.map_structure(lambda s: tf.zeros([0] * s.shape.rank, s.dtype), spec)
+    endless = tf.data.experimental.to_variant(tf.data.Dataset.from_tensors(empty).repeat())
+    never_asked = tf.data.experimental.from_variant(endless, spec)
     always_first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
     both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
     return both.take(count)
