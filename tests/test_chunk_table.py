@@ -16,6 +16,7 @@ from h5video_data.errors import (
     ReadError,
 )
 from h5video_data.storage import chunk_table
+from h5video_data.storage.hdf5_files import OpenedFile
 from h5video_data.storage.layout import describe
 
 
@@ -99,7 +100,8 @@ def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
         file.flush()
         stored = describe(dataset)
         offsets = stored.offsets - (0 if counted_in else 512)
-        correction = chunk_table._userblock_correction(dataset, offsets, stored.sizes)
+        chunking, opened = chunk_table.Chunking(dataset), OpenedFile.of(file)
+        correction = chunk_table._userblock_correction(chunking, opened, offsets, stored.sizes)
     assert correction == (0 if counted_in else 512)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -127,12 +128,52 @@ def check_links(group: Any, name: bytes) -> None:
     _follow(group, name, _MAX_LINKS)
 
 
+@functools.cache
+def _no_external_links() -> Any:
+    """Returns the `h5py.h5p.PropLAID` by which HDF5 follows no external link.
+
+    It would open two files whose names begin with that of the other file, and go on so that there
+    is no such file, whatever that is: a pipe is not opened, either.
+    """
+    members = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    members.set_fapl_sec2()
+    files = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    nowhere = f"/{uuid.uuid4().hex}".encode()
+    files.set_fapl_split(nowhere, members, nowhere, members)
+    links = h5py.h5p.create(h5py.h5p.LINK_ACCESS)
+    links.set_elink_fapl(files)
+    return links
+
+
+def open_checked(group: Any, name: bytes) -> tuple[Any, bool]:
+    """Opens the object of a name in an `h5py.Group`, and checks the links that the name has.
+
+    Returns:
+        Its low-level identifier, and whether it is known to be in the group's own file.
+
+    Raises:
+        ExternalFileError: As `check_links`.
+        Exception: One of `HDF5_ERRORS`.
+    """
+    try:
+        # To look at each link of a name takes HDF5 longer than to open what it leads to.
+        return h5py.h5o.open(group.id, name, lapl=_no_external_links()), True
+    except HDF5_ERRORS:
+        check_links(group, name)
+    return h5py.h5o.open(group.id, name, lapl=group._lapl), False
+
+
 def check_growing_sources(dataset: Any) -> None:
     """Raises an ExternalFileError if HDF5 may not look into a source of an `h5py.Dataset`.
 
     For the shape of a virtual dataset that grows with its sources, it opens them. The others are
     opened by reads alone, before which `virtual.find_source_files` checks all of them.
     """
+    # What has an offset is contiguous, as most are. Where there is a userblock, HDF5 adds its length
+    # to "no offset", all 64 bits set: 511, 1023, ...
+    offset = dataset.id.get_offset()
+    if offset is not None and offset & (offset + 1):
+        return
     plist = dataset.id.get_create_plist()
     if plist.get_layout() != h5py.h5d.VIRTUAL:
         return

@@ -18,7 +18,7 @@ import h5py
 from h5video_data.errors import DatasetNotFoundError, ExternalFileError, FileFormatError
 
 from .descriptors import check_openable, with_free_descriptors
-from .external import allowing_external, check_growing_sources, check_links
+from .external import allowing_external, check_growing_sources, check_links, open_checked
 from .hdf5_files import HDF5_ERRORS, path_of
 
 _MAX_NAMES_SHOWN = 20  # in an error message
@@ -48,18 +48,62 @@ def open_item(file: Any, name: str) -> Any:
     return item
 
 
-def open_dataset(group: Any, name: str) -> Any:
-    """Opens the `h5py.Dataset` of that name, as `open_item` does; None: it is something else.
+class FoundDataset:
+    """A dataset that was opened among many: an `h5py.Dataset`, made when more of it is needed.
 
-    In half the time, which counts where a file has many. Its shape is not looked up again.
+    Attributes:
+        id: Its `h5py.h5d.DatasetID`.
+        shape: Its shape; None: it is empty (`h5py.Empty`).
+        is_own: Whether it is known to be in the file by one of whose names it was opened.
+
+    Args:
+        found: The identifier.
+        is_own: As the attribute.
     """
-    check_links(group, name_bytes(name))
-    found = h5py.h5o.open(group.id, name_bytes(name), lapl=group._lapl)
-    if not isinstance(found, h5py.h5d.DatasetID):
-        return None
-    dataset = h5py.Dataset(found, readonly=True)
-    check_growing_sources(dataset)
-    return dataset
+
+    __slots__ = ("_dataset", "id", "is_own", "shape")
+
+    def __init__(self, found: Any, *, is_own: bool) -> None:
+        self.id = found
+        self.is_own = is_own
+        self._dataset: Any = None
+        check_growing_sources(self)
+        self.shape: tuple[int, ...] | None = found.shape
+
+    @property
+    def _full(self) -> Any:
+        if self._dataset is None:
+            self._dataset = h5py.Dataset(self.id, readonly=True)
+        return self._dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._full, name)
+
+    def __len__(self) -> int:
+        return len(self._full)
+
+    def __getitem__(self, selection: Any) -> Any:
+        return self._full[selection]
+
+
+def open_found(group: Any, name: str, *, is_own: bool) -> Any:
+    """Opens the object of a name in an `h5py.Group`, as `open_item` does.
+
+    In half the time, which counts where a file has many.
+
+    Args:
+        group: The group.
+        name: The name.
+        is_own: Whether the group is in the file that is meant, by its name in that.
+
+    Returns:
+        A `FoundDataset`; a pair of an `h5py.Group` and whether it is in the file that is meant; or
+        None for anything else.
+    """
+    found, is_within = open_checked(group, name_bytes(name))
+    if isinstance(found, h5py.h5d.DatasetID):
+        return FoundDataset(found, is_own=is_own and is_within)
+    return (h5py.Group(found), is_own and is_within) if isinstance(found, h5py.h5g.GroupID) else None
 
 
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
@@ -160,6 +204,8 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
         dataset: The dataset.
         opened_by: The name in that file by which it was opened, if that is known.
     """
+    if opened_by is not None and isinstance(dataset, FoundDataset) and dataset.is_own:
+        return f"/{opened_by}"
     name = name_text(dataset.name)
     if opened_by is not None and name == f"/{opened_by.strip('/')}":
         return name

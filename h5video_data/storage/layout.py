@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeError
 
-from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
+from .chunk_table import Chunking, UnreadableTableError, read_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile
 from .hdf5_names import location_in, own_name
@@ -174,28 +174,28 @@ def _describe(
         if element
         else _type_of(dataset, stored_type, file)
     )
-    plist, storage = None, "contiguous"
+    plist, storage, offset = None, "contiguous", dataset.id.get_offset()
     # What has an offset is contiguous; in a file with a userblock, HDF5 reports one in any case.
-    if file.userblock_nbytes or dataset.id.get_offset() is None:
+    if file.userblock_nbytes or offset is None:
         plist = dataset.id.get_create_plist()
         # External storage is contiguous to HDF5.
         storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
     chunks, chunk_shape = _NO_CHUNKS, None
     if storage == "contiguous":
-        chunks = _contiguous(dataset, stored_type, file)
+        chunks = _contiguous(dataset, offset, stored_type, file)
     elif storage == "chunked":
         chunks = _chunked(dataset, plist, dtype, file)
-        chunk_shape = (*dataset.chunks, *inner_shape)
+        chunk_shape = file.shared((*plist.get_chunk(), *inner_shape))
     return StoredArray(
         path=file.path,
         identity=file.identity,
         name=own_name(dataset, opened_by),
-        shape=(*shape, *inner_shape),
+        shape=file.shared((*shape, *inner_shape)),
         dtype=dtype,
         file_dtype=file_dtype,
         storage=storage,
         chunk_shape=chunk_shape,
-        filters=() if plist is None else _filters(plist),
+        filters=() if plist is None else file.shared(_filters(plist)),
         fill_value=chunks.fill_value,
         offsets=chunks.offsets,
         sizes=chunks.sizes,
@@ -244,8 +244,10 @@ _NO_MASKS = np.zeros(1, np.uint32)
 _NO_MASKS.flags.writeable = False
 
 
-def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
-    offset, stored_nbytes = dataset.id.get_offset(), dataset.id.get_storage_size()
+def _contiguous(
+    dataset: Any, offset: int | None, stored_type: Any, file: OpenedFile
+) -> _Chunks:
+    stored_nbytes = dataset.id.get_storage_size()
     if offset is None or not stored_nbytes:
         return _Chunks(obstacle="no values were written to it yet")
     nbytes = math.prod(dataset.shape) * stored_type.get_size()
@@ -267,7 +269,8 @@ def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
 
 def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], file: OpenedFile) -> _Chunks:
     try:
-        offsets, sizes, masks = read_chunk_table(dataset, file)
+        chunking = Chunking(dataset, plist)
+        offsets, sizes, masks = read_chunk_table(chunking, file)
     except UnreadableTableError as error:
         return _Chunks(obstacle=str(error))
     except HDF5_ERRORS as error:
@@ -278,7 +281,7 @@ def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], file: OpenedFile) -
     fill_value, obstacle = None, None
     if (offsets < 0).any():
         fill_value, obstacle = _fill_value(dataset, plist, dtype)
-    if plist.get_nfilters() and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
+    if chunking.num_filters and len(offsets) and _edges_may_be_unfiltered(chunking, sizes, masks):
         obstacle = obstacle or "its edge chunks may be stored without filters"
     return _Chunks(offsets, sizes, masks, fill_value, obstacle)
 
@@ -372,15 +375,15 @@ def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
 
 
 def _edges_may_be_unfiltered(
-    dataset: Any, sizes: NDArray[np.int64], masks: NDArray[np.uint32]
+    chunking: Chunking, sizes: NDArray[np.int64], masks: NDArray[np.uint32]
 ) -> bool:
     # Chunks across the edge of the dataset may be stored without filters (specification, IV.A.2.i;
     # H5Pset_chunk_opts), which neither h5py nor the mask tells. They then have exactly the size of
     # a decoded chunk.
-    grid = grid_shape(dataset)
-    chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
-    is_whole = (sizes.reshape(grid) == chunk_nbytes) & (masks.reshape(grid) == 0)
-    return any(
-        length % chunk and is_whole.take(-1, axis).any()
-        for axis, (length, chunk) in enumerate(zip(dataset.shape, dataset.chunks, strict=True))
-    )
+    axes = enumerate(zip(chunking.shape, chunking.chunks, strict=True))
+    cut = [axis for axis, (length, chunk) in axes if length % chunk]
+    if not cut:
+        return False
+    grid = chunking.grid
+    is_whole = (sizes.reshape(grid) == chunking.chunk_nbytes) & (masks.reshape(grid) == 0)
+    return any(is_whole.take(-1, axis).any() for axis in cut)
