@@ -79,9 +79,7 @@ class Chunking:
         return tuple(-(-(n or 1) // c) for n, c in zip(self.max_shape, self.chunks, strict=True))
 
 
-def read_chunk_table(
-    chunking: Chunking, file: OpenedFile
-) -> tuple[Ints, Ints, NDArray[np.uint32]]:
+def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, NDArray[np.uint32]]:
     """Reads the chunk table of an open, chunked dataset of a file.
 
     A chunk that cannot be read, because it has no bytes or lies outside the file, gets the end of
@@ -161,7 +159,8 @@ def read_chunk_table(
 @functools.lru_cache(maxsize=4)
 def _corners(grid: tuple[int, ...], chunks: tuple[int, ...]) -> Ints:
     """Returns the places of all chunks' first values, int64 (chunks, axes), in row-major order."""
-    return np.indices(grid).reshape(len(grid), -1).T * np.array(chunks, np.int64)
+    places: Ints = np.indices(grid).reshape(len(grid), -1).T * np.array(chunks, np.int64)
+    return places
 
 
 def _check_ranges(chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: Ints) -> None:
@@ -193,9 +192,7 @@ def _check_ranges(chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: In
             raise ValueError("some chunks overlap in the file")
 
 
-def _userblock_correction(
-    chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: Ints
-) -> int:
+def _userblock_correction(chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: Ints) -> int:
     """Returns the bytes to add to the reported offsets in a file with a userblock."""
     # Of a chunk of another size, HDF5 reads more than h5py has memory for, unless it has filters.
     is_whole = sizes > 0 if chunking.num_filters else sizes == chunking.chunk_nbytes

@@ -163,18 +163,26 @@ def open_checked(group: Any, name: bytes) -> tuple[Any, bool]:
     return h5py.h5o.open(group.id, name, lapl=group._lapl), False
 
 
-def check_growing_sources(dataset: Any) -> None:
+def is_an_offset(found: int | None) -> bool:
+    """Whether HDF5 tells where values are: then, a dataset is contiguous.
+
+    To the offset that means none, all bits of which are set, it adds the length of a userblock, if
+    there is one: that is 511, 1023, ...
+    """
+    return found is not None and found & (found + 1) != 0
+
+
+def check_growing_sources(dataset: Any, plist: Any = None) -> None:
     """Raises an ExternalFileError if HDF5 may not look into a source of an `h5py.Dataset`.
 
     For the shape of a virtual dataset that grows with its sources, it opens them. The others are
     opened by reads alone, before which `virtual.find_source_files` checks all of them.
+
+    Args:
+        dataset: The dataset.
+        plist: The `h5py.h5p.PropDCID` of its creation, if it is at hand.
     """
-    # What has an offset is contiguous, as most are. Where there is a userblock, HDF5 adds its length
-    # to "no offset", all 64 bits set: 511, 1023, ...
-    offset = dataset.id.get_offset()
-    if offset is not None and offset & (offset + 1):
-        return
-    plist = dataset.id.get_create_plist()
+    plist = dataset.id.get_create_plist() if plist is None else plist
     if plist.get_layout() != h5py.h5d.VIRTUAL:
         return
     path = path_of(dataset.file)

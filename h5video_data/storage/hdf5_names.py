@@ -18,7 +18,13 @@ import h5py
 from h5video_data.errors import DatasetNotFoundError, ExternalFileError, FileFormatError
 
 from .descriptors import check_openable, with_free_descriptors
-from .external import allowing_external, check_growing_sources, check_links, open_checked
+from .external import (
+    allowing_external,
+    check_growing_sources,
+    check_links,
+    is_an_offset,
+    open_checked,
+)
 from .hdf5_files import HDF5_ERRORS, path_of
 
 _MAX_NAMES_SHOWN = 20  # in an error message
@@ -53,6 +59,8 @@ class FoundDataset:
 
     Attributes:
         id: Its `h5py.h5d.DatasetID`.
+        offset: Where its values are, if it is contiguous: see `layout`.
+        plist: The `h5py.h5p.PropDCID` of its creation; None: not asked for, for it is contiguous.
         shape: Its shape; None: it is empty (`h5py.Empty`).
         is_own: Whether it is known to be in the file by one of whose names it was opened.
 
@@ -61,13 +69,17 @@ class FoundDataset:
         is_own: As the attribute.
     """
 
-    __slots__ = ("_dataset", "id", "is_own", "shape")
+    __slots__ = ("_dataset", "id", "is_own", "offset", "plist", "shape")
 
     def __init__(self, found: Any, *, is_own: bool) -> None:
         self.id = found
         self.is_own = is_own
         self._dataset: Any = None
-        check_growing_sources(self)
+        self.offset: int | None = found.get_offset()
+        self.plist: Any = None
+        if not is_an_offset(self.offset):
+            self.plist = found.get_create_plist()
+            check_growing_sources(self, self.plist)
         self.shape: tuple[int, ...] | None = found.shape
 
     @property
@@ -103,7 +115,8 @@ def open_found(group: Any, name: str, *, is_own: bool) -> Any:
     found, is_within = open_checked(group, name_bytes(name))
     if isinstance(found, h5py.h5d.DatasetID):
         return FoundDataset(found, is_own=is_own and is_within)
-    return (h5py.Group(found), is_own and is_within) if isinstance(found, h5py.h5g.GroupID) else None
+    is_group = isinstance(found, h5py.h5g.GroupID)
+    return (h5py.Group(found), is_own and is_within) if is_group else None
 
 
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:

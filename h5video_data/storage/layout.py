@@ -21,7 +21,7 @@ from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeE
 from .chunk_table import Chunking, UnreadableTableError, read_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile
-from .hdf5_names import location_in, own_name
+from .hdf5_names import FoundDataset, location_in, own_name
 from .virtual import SourceFiles, find_source_files
 
 # Types of elements that are remembered while a file is open.
@@ -135,7 +135,7 @@ def describe(
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset, or a `FoundDataset`.
         opened_by: The name in its file by which it was opened, if that is known: it need not be
             looked for then.
         element: What its elements are taken for; None: what they are. See `global_heap`.
@@ -149,6 +149,8 @@ def describe(
     # The file may be replaced meanwhile, so the identity is that from before.
     file = OpenedFile.of(dataset.file) if file is None else file
     try:
+        if not isinstance(dataset, FoundDataset):
+            dataset = FoundDataset(dataset.id, is_own=False)
         return _describe(dataset, file, opened_by, element)
     except H5VideoError:
         raise
@@ -160,7 +162,7 @@ def describe(
 
 
 def _describe(
-    dataset: Any, file: OpenedFile, opened_by: str | None, element: Element | None
+    dataset: FoundDataset, file: OpenedFile, opened_by: str | None, element: Element | None
 ) -> StoredArray:
     shape = dataset.shape
     if not shape:
@@ -174,15 +176,13 @@ def _describe(
         if element
         else _type_of(dataset, stored_type, file)
     )
-    plist, storage, offset = None, "contiguous", dataset.id.get_offset()
-    # What has an offset is contiguous; in a file with a userblock, HDF5 reports one in any case.
-    if file.userblock_nbytes or offset is None:
-        plist = dataset.id.get_create_plist()
+    plist, storage = dataset.plist, "contiguous"
+    if plist is not None:
         # External storage is contiguous to HDF5.
         storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
     chunks, chunk_shape = _NO_CHUNKS, None
     if storage == "contiguous":
-        chunks = _contiguous(dataset, offset, stored_type, file)
+        chunks = _contiguous(dataset, shape, stored_type, file)
     elif storage == "chunked":
         chunks = _chunked(dataset, plist, dtype, file)
         chunk_shape = file.shared((*plist.get_chunk(), *inner_shape))
@@ -245,15 +245,16 @@ _NO_MASKS.flags.writeable = False
 
 
 def _contiguous(
-    dataset: Any, offset: int | None, stored_type: Any, file: OpenedFile
+    dataset: FoundDataset, shape: tuple[int, ...], stored_type: Any, file: OpenedFile
 ) -> _Chunks:
+    offset = dataset.offset
     stored_nbytes = dataset.id.get_storage_size()
     if offset is None or not stored_nbytes:
         return _Chunks(obstacle="no values were written to it yet")
-    nbytes = math.prod(dataset.shape) * stored_type.get_size()
+    nbytes = math.prod(shape) * stored_type.get_size()
     if stored_nbytes < nbytes:  # other data follow in the file
         raise FileFormatError(
-            f"{location_in(file.path, dataset)} is damaged: its shape {dataset.shape} takes "
+            f"{location_in(file.path, dataset)} is damaged: its shape {shape} takes "
             f"{nbytes} bytes, but {stored_nbytes} are stored."
         )
     # What is beyond the end of the file cannot be read; the exact offset does not matter. Nor can
