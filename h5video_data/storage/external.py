@@ -36,6 +36,21 @@ _MAX_LINKS = 64
 _is_allowed: ContextVar[bool] = ContextVar("allow_external", default=False)
 
 
+# Takes the places of other files that a file leads to.
+_places: ContextVar[list[str] | None] = ContextVar("places", default=None)
+
+
+@contextlib.contextmanager
+def noting_others() -> Iterator[list[str]]:
+    """Returns a context with a list, to which each place is added that a file leads to."""
+    places: list[str] = []
+    token = _places.set(places)
+    try:
+        yield places
+    finally:
+        _places.reset(token)
+
+
 @contextlib.contextmanager
 def allowing_external(allowed: bool) -> Iterator[None]:
     """Returns a context in which files may lead out of their folders, if `allowed`.
@@ -104,6 +119,9 @@ def check_place(path: str, what: str, place: str, prefix_variable: str) -> None:
         place: Where the other one is.
         prefix_variable: As for `may_lead_to`.
     """
+    places = _places.get()
+    if places is not None:
+        places.append(place)
     if not may_lead_to(path, place, prefix_variable):
         raise ExternalFileError(
             f"{path}: {what} {os.path.abspath(place)}, which is outside of the file's folder. If "
