@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
@@ -122,28 +122,35 @@ def open_found(group: Any, name: str, *, is_own: bool) -> Any:
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
     """Yields each object's first name, where a link of that name points to, and the object.
 
-    The second is None for a hard link; the last is None for what cannot be opened.
+    The second is None for a hard link; the last is None for what cannot be opened, otherwise a
+    `FoundDataset`, an `h5py.Group`, or True.
     """
-    seen = set()
-    with contextlib.suppress(*HDF5_ERRORS):
-        seen.add(file["/"] if isinstance(file, h5py.File) else file)
+    seen = {_address(file["/"] if isinstance(file, h5py.File) else file)}
     pending = [("", file)]
     while pending:
         prefix, group = pending.pop()
-        links: list[bytes] = []
+        links: dict[bytes, int] = {}
         with contextlib.suppress(*HDF5_ERRORS):  # other parts of a damaged file may be whole
             # In any other order HDF5 builds a table first, which ends the process if the list of
             # links is damaged (1.14.6); so does h5py's own `visititems`.
-            group.id.links.iterate(links.append, order=h5py.h5.ITER_NATIVE)
+            group.id.links.iterate(
+                lambda key, info, links=links: links.__setitem__(key, info.type),
+                info=True,
+                order=h5py.h5.ITER_NATIVE,
+            )
         groups = []
-        for link in sorted(map(name_text, links)):
-            name, target, item = prefix + link, _link_target(group, link), None
+        for link, kind in sorted((name_text(key), kind) for key, kind in links.items()):
+            is_hard = kind == h5py.h5l.TYPE_HARD
+            name, item = prefix + link, None
+            target = None if is_hard else _link_target(group, link)
             try:
-                item = open_item(group, link)
-                if target is None:
-                    if item in seen:
+                item = open_found(group, link, is_own=is_hard)
+                item = item[0] if isinstance(item, tuple) else item or True
+                address = _address(item) if is_hard and item is not True else None
+                if address is not None:
+                    if address in seen:
                         continue
-                    seen.add(item)
+                    seen.add(address)
             except ExternalFileError as error:
                 target = f"another file: {error}"
             except HDF5_ERRORS:
@@ -152,6 +159,14 @@ def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
             if target is None and isinstance(item, h5py.Group):
                 groups.append((f"{name}/", item))
         pending += reversed(groups)
+
+
+def _address(item: Any) -> tuple[int, int] | None:
+    """Returns what tells an object from others; None: it is damaged."""
+    with contextlib.suppress(*HDF5_ERRORS):
+        info = h5py.h5o.get_info(item.id)
+        return info.fileno, info.addr
+    return None
 
 
 def _link_target(file: Any, name: str) -> str | None:
@@ -175,39 +190,51 @@ def _is_hard_link(file: Any, name: str) -> bool:
         return False
 
 
+class Listed(NamedTuple):
+    """The names of the datasets of a file."""
+
+    own: list[str]
+    """Of the file itself, such as "group/X", each by the first of its names."""
+    linked: list[str]
+    """Behind soft and external links, also those in linked groups of other files."""
+    problems: list[str]
+    """A sentence for each link that leads nowhere and each object that cannot be opened."""
+
+
+def list_names(file: Any) -> Listed:
+    """Lists the datasets of an open `h5py.File` or `h5py.Group`."""
+    listed = Listed([], [], [])
+    for name, target, item in _walk(file):
+        if item is None and target:
+            listed.problems.append(f"the link {name!r} leads to {target}")
+        elif item is None:
+            listed.problems.append(f"{name!r} is damaged: HDF5 cannot open it")
+        elif isinstance(item, FoundDataset):
+            (listed.linked if target else listed.own).append(name)
+        elif target and isinstance(item, h5py.Group) and item.file != file.file:
+            listed.linked.extend(f"{name}/{key}" for key in dataset_names(item))
+    return listed
+
+
 def dataset_names(file: Any) -> list[str]:
     """Lists the datasets of an open `h5py.File`, such as "group/X", without those behind links."""
-    return [
-        name
-        for name, target, item in _walk(file)
-        if target is None and isinstance(item, h5py.Dataset)
-    ]
+    return list_names(file).own
 
 
 def linked_names(file: Any) -> tuple[list[str], list[str]]:
     """Lists what the soft and external links of an open `h5py.File` lead to.
 
     Returns:
-        The names of datasets behind links, also of those in linked groups of other files; and a
-        sentence for each link that leads nowhere and each object that cannot be opened.
+        The names of datasets behind links; and the problems: see `Listed`.
     """
-    names: list[str] = []
-    problems: list[str] = []
-    for name, target, item in _walk(file):
-        if item is None and target:
-            problems.append(f"the link {name!r} leads to {target}")
-        elif item is None:
-            problems.append(f"{name!r} is damaged: HDF5 cannot open it")
-        elif target and isinstance(item, h5py.Dataset):
-            names.append(name)
-        elif target and isinstance(item, h5py.Group) and item.file != file.file:
-            names += [f"{name}/{key}" for key in dataset_names(item)]
-    return names, problems
+    listed = list_names(file)
+    return listed.linked, listed.problems
 
 
 def all_names(file: Any) -> list[str]:
     """Lists all datasets of an open `h5py.File`, those behind links last."""
-    return [*dataset_names(file), *linked_names(file)[0]]
+    listed = list_names(file)
+    return listed.own + listed.linked
 
 
 def own_name(dataset: Any, opened_by: str | None = None) -> str:
