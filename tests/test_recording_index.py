@@ -185,9 +185,9 @@ def test_a_file_that_leads_to_another_is_not_saved(paths, tmp_path, change, monk
 
 
 def test_rows_that_are_samples_need_none(paths, tmp_path):
-    with h5v.VideoLoader(paths, x="flat", y=None) as loader:
-        with pytest.raises(ArgumentError, match="those of this set are on the disk"):
-            loader.save_index(tmp_path / "a.h5i")
+    loader, message = h5v.VideoLoader(paths, x="flat", y=None), "those of this set are on the disk"
+    with loader, pytest.raises(ArgumentError, match=message):
+        loader.save_index(tmp_path / "a.h5i")
 
 
 def changed(note, name, value):

@@ -17,7 +17,7 @@ from h5video_data.storage.attributes import (
     read_sample_count,
 )
 from h5video_data.storage.hdf5_files import OpenedFile, open_file, path_of
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.hdf5_names import find_quickly
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Found, Match, is_pattern, matching_datasets
 from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_pictures
@@ -159,7 +159,7 @@ def _shaped(
 def _datasets(file: Any, name: str) -> Iterator[Found]:
     """Opens the datasets that a name stands for, one at a time: open ones take memory."""
     if not is_pattern(file, name):
-        yield (), name, find_dataset(file, name)
+        yield (), name, find_quickly(file, name)
         return
     is_any = False
     for found in matching_datasets(file, name):

@@ -95,7 +95,7 @@ def saved_file(path: str, what: list[Any]) -> RecordingFile | None:
     for note in index.notes[path]:
         try:
             saved = FileIdentity(*note.text["identity"])
-            if saved != identity or note.text["changed_ns"] != os.stat(path).st_ctime_ns:
+            if saved != identity or note.text["changed_ns"] != _changed_ns(path):
                 raise FileChangedError(
                     f"{path} was changed, moved or replaced after {index.path} was made: "
                     f"{saved.changes(identity) or 'the time of its last change is another one'}. "
@@ -125,7 +125,7 @@ def saving(path: str, what: list[Any]) -> Iterator[Callable[[RecordingFile], Non
     if recording is None or isinstance(path, ObjectPath):
         yield lambda _file: None
         return
-    changed_ns = os.stat(path).st_ctime_ns if os.path.exists(path) else 0
+    changed_ns = _changed_ns(path)
     with noting_others() as others:
 
         def save(file: RecordingFile) -> None:
@@ -134,6 +134,16 @@ def saving(path: str, what: list[Any]) -> Iterator[Callable[[RecordingFile], Non
                 recording.notes.append(note)
 
         yield save
+
+
+def _changed_ns(path: str) -> int:
+    """Returns when anything of a file was changed last, which no program can set; 0: not known.
+
+    For files that are open, `FileIdentity` does without: `chmod` and backups set it, too.
+    """
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_ctime_ns
+    return 0
 
 
 # What datasets have in common; a file has few different ones.

@@ -125,7 +125,7 @@ def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
     The second is None for a hard link; the last is None for what cannot be opened, otherwise a
     `FoundDataset`, an `h5py.Group`, or True.
     """
-    seen = {_address(file["/"] if isinstance(file, h5py.File) else file)}
+    seen = {_address(file, b"/" if isinstance(file, h5py.File) else b".")}
     pending = [("", file)]
     while pending:
         prefix, group = pending.pop()
@@ -161,10 +161,10 @@ def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
         pending += reversed(groups)
 
 
-def _address(item: Any) -> tuple[int, int] | None:
-    """Returns what tells an object from others; None: it is damaged."""
+def _address(item: Any, name: bytes = b".") -> tuple[int, int] | None:
+    """Returns what tells an object, or that of a name in it, from others; None: it is damaged."""
     with contextlib.suppress(*HDF5_ERRORS):
-        info = h5py.h5o.get_info(item.id)
+        info = h5py.h5o.get_info(item.id, name)
         return info.fileno, info.addr
     return None
 
@@ -245,7 +245,7 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
         opened_by: The name in that file by which it was opened, if that is known.
     """
     if opened_by is not None and isinstance(dataset, FoundDataset) and dataset.is_own:
-        return f"/{opened_by}"
+        return f"/{opened_by.strip('/')}"
     name = name_text(dataset.name)
     if opened_by is not None and name == f"/{opened_by.strip('/')}":
         return name
@@ -302,6 +302,17 @@ def find_dataset(file: Any, name: str) -> Any:
         )
     path_of(item.file)  # an error if a link led from a remote file to another one
     return item
+
+
+@with_free_descriptors
+def find_quickly(file: Any, name: str) -> Any:
+    """Opens a dataset as `find_dataset`, and raises as that: a `FoundDataset`, if it is quick."""
+    with contextlib.suppress(*HDF5_ERRORS):
+        pieces = name.strip("/").split("/")
+        found = open_found(file, name, is_own="" not in pieces and "." not in pieces)
+        if isinstance(found, FoundDataset) and found.is_own:
+            return found
+    return find_dataset(file, name)
 
 
 def find_again(file: Any, name: str) -> Any:

@@ -116,7 +116,7 @@ class StoredArray:
     @property
     def filters_in_use(self) -> tuple[Filter, ...]:
         """The filters that were not skipped for all chunks; without a chunk table, all filters."""
-        if not len(self.offsets):
+        if not self.filters or not len(self.offsets):
             return self.filters
         skipped = int(np.bitwise_and.reduce(self.masks[self.offsets >= 0]))
         return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
