@@ -137,6 +137,37 @@ def damage_table(path, row=4, place=None, inside=0, size=int, offset=int):
     path.write_bytes(content.replace(old, new))
 
 
+class ListedTwice:
+    """An `h5py.Dataset`, and its `DatasetID`, whose chunks are listed twice."""
+
+    def __init__(self, dataset):
+        self.shape, self._id = dataset.shape, dataset.id
+
+    @property
+    def id(self):
+        return self
+
+    def chunk_iter(self, callback):
+        self._id.chunk_iter(callback)
+        self._id.chunk_iter(callback)
+
+    def __getattr__(self, name):
+        return getattr(self._id, name)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8, 9, 16])
+def test_a_whole_table_that_is_listed_again(path, monkeypatch, at_once):
+    monkeypatch.setattr(chunk_table, "_CHUNKS_AT_ONCE", at_once)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=np.arange(32).reshape(8, 4), chunks=(1, 4))
+    with h5py.File(path) as file:
+        chunking, opened = chunk_table.Chunking(file["X"]), OpenedFile.of(file)
+        assert len(set(chunk_table.read_chunk_table(chunking, opened)[0])) == 8
+        twice = chunk_table.Chunking(ListedTwice(file["X"]))
+        with pytest.raises(ValueError, match=r"listed twice|outside the dataset"):
+            chunk_table.read_chunk_table(twice, opened)
+
+
 @pytest.mark.parametrize(("damage", "message"), DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)
 def test_a_chunk_table_that_cannot_be_true(path, damage, message):
     with h5py.File(path, "w") as file:

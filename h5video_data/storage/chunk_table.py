@@ -116,12 +116,13 @@ def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, 
         rows = np.minimum(np.array(found, np.uint64), _MAX_VALUE).astype(np.int64)
         rows = rows.reshape(-1, width)
         found.clear()
-        if len(rows) == num_chunks and num_chunks and reordered_axis is None:
+        if last < 0 < len(rows) == num_chunks and reordered_axis is None:
             # Most tables are so: all chunks, in their order.
             length = 1 << (grid[0] - 1).bit_length()
             corners = _corners((length, *grid[1:]), chunking.chunks)
             if (rows[:, :-3] == corners[:num_chunks]).all():
                 offsets[:], sizes[:], masks[:] = rows[:, -3:].T
+                last = num_chunks - 1
                 return
         place, inside = np.divmod(rows[:, :-3], np.array(chunking.chunks, np.int64))
         if inside.any():
