@@ -70,3 +70,7 @@ def test_hdf5_keeps_little_of_many_datasets_but_a_long_list_of_links(tmp_path):
         # It is one piece of 5 MB, and read once.
         assert file.id.get_mdc_size()[0] > 5 << 20
         assert file.id.get_mdc_hit_rate() > 0.8
+    with hdf5_files.open_file(str(tmp_path / "a.h5"), rdcc_nbytes=1 << 20) as file:
+        for number in range(6000):
+            file[f"{number}/X"].shape  # noqa: B018
+        assert file.id.get_mdc_size()[0] > 2 << 20  # where values are read, in any order

@@ -78,7 +78,8 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
         ReadError: HDF5 cannot open it.
     """
     with connect(path, **options) as file:
-        _keep_little(file)
+        if not options:  # those are for reading values, in any order
+            _keep_little(file)
         identity = file_identity(file)
         require_identity(path, expected or identity, identity)
         try:
