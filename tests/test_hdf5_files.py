@@ -46,6 +46,7 @@ def test_inspect_of_damaged_files(tmp_path, libver, content, call):
     assert len(lines) <= 4, done.stdout
 
 
+@pytest.mark.slow
 def test_hdf5_keeps_little_of_many_datasets_but_a_long_list_of_links(tmp_path):
     names = [f"{number:0250}" for number in range(20_000)]
     with h5py.File(tmp_path / "a.h5", "w") as file:
