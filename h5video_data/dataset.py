@@ -156,9 +156,9 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             them: `{"anon": True}` or `{"key": ..., "secret": ...}` for s3://, say. They are shown
             nowhere, nor saved in a state. None: what its library finds by itself, in files and in
             variables of the environment.
-        index: For URLs in `path`, a file that `VideoLoader.save_index` wrote: what HDF5 reads when
-            the set is opened is then taken from there, and not requested. An error if an object has
-            changed since. None: it is requested.
+        index: For URLs in `path`, and for recordings on the disk, a file that
+            `VideoLoader.save_index` wrote: what is read when the set is opened is then taken from
+            there. An error if a file has changed since. None: it is read.
         cache_dir: For URLs in `path`, a folder in which what was read is kept, in blocks of 256
             KiB, for later epochs, runs and other processes of this machine. None: each epoch
             requests its samples anew.

@@ -226,20 +226,23 @@ class VideoLoader(Described, NotAnArray):
         self._feed.seek(saved.epoch, saved.samples)
 
     def save_index(self, path: str | os.PathLike[str]) -> None:
-        """Saves what HDF5 reads of remote files to open the set, for the argument `index`.
+        """Saves what is read of files to open the set, for the argument `index`.
 
             loader.save_index("set.h5i")
             h5v.video_dataset_from_hdf5("s3://bucket/set/*.h5", index="set.h5i")
 
-        The files are opened anew, and their metadata read. The index has the chunk tables and small
-        values, such as labels; no credentials. It is valid until an object changes, also on other
-        machines and for a part of the files.
+        The files are opened anew. The index has the chunk tables and small values, such as labels;
+        no credentials. It is valid until a file changes, and for a part of the files.
+
+        Of files that are read over a network, it has what HDF5 reads, and serves on other machines
+        as well. On the disk, it has what was found of recordings (`windows`): it serves where they
+        are, for the same datasets. Files that lead to others, and encoded pictures, are left out.
 
         Args:
             path: The file to write, which is replaced.
 
         Raises:
-            ArgumentError: All files are local, or the server does not tell versions of a file.
+            ArgumentError: There is nothing to save, or the server does not tell versions of a file.
             UnavailableError: The file cannot be written, or the store does not answer.
             H5VideoError: A file cannot be opened any more.
         """

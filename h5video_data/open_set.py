@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import ArgumentError
-from .opening import Paths, check_decoding, open_video_set, with_options
+from .opening import Paths, check_decoding, open_video_set, using_index, with_options
 from .options import LoaderOptions
 from .reading.memory_budget import small_samples_budget
 from .storage.external import allowing_external
@@ -22,7 +22,7 @@ def open_set(path: Paths, options: LoaderOptions, recording: Recording | None = 
     cache = None
     if options.cache_dir is not None:
         cache = DiskCache(options.cache_dir, options.cache_bytes)
-    with allowing_external(options.allow_external):
+    with allowing_external(options.allow_external), using_index(index, recording):
         video_set = open_video_set(
             with_options(path, options.storage_options, LocalCopies(index, cache, recording)),
             options.x,

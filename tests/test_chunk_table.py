@@ -16,6 +16,7 @@ from h5video_data.errors import (
     ReadError,
 )
 from h5video_data.storage import chunk_table
+from h5video_data.storage.hdf5_files import OpenedFile
 from h5video_data.storage.layout import describe
 
 
@@ -99,7 +100,8 @@ def test_offsets_may_or_may_not_count_the_userblock_in(path, counted_in):
         file.flush()
         stored = describe(dataset)
         offsets = stored.offsets - (0 if counted_in else 512)
-        correction = chunk_table._userblock_correction(dataset, offsets, stored.sizes)
+        chunking, opened = chunk_table.Chunking(dataset), OpenedFile.of(file)
+        correction = chunk_table._userblock_correction(chunking, opened, offsets, stored.sizes)
     assert correction == (0 if counted_in else 512)
 
 
@@ -133,6 +135,37 @@ def damage_table(path, row=4, place=None, inside=0, size=int, offset=int):
     content = path.read_bytes()
     assert content.count(old) == 1
     path.write_bytes(content.replace(old, new))
+
+
+class ListedTwice:
+    """An `h5py.Dataset`, and its `DatasetID`, whose chunks are listed twice."""
+
+    def __init__(self, dataset):
+        self.shape, self._id = dataset.shape, dataset.id
+
+    @property
+    def id(self):
+        return self
+
+    def chunk_iter(self, callback):
+        self._id.chunk_iter(callback)
+        self._id.chunk_iter(callback)
+
+    def __getattr__(self, name):
+        return getattr(self._id, name)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8, 9, 16])
+def test_a_whole_table_that_is_listed_again(path, monkeypatch, at_once):
+    monkeypatch.setattr(chunk_table, "_CHUNKS_AT_ONCE", at_once)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=np.arange(32).reshape(8, 4), chunks=(1, 4))
+    with h5py.File(path) as file:
+        chunking, opened = chunk_table.Chunking(file["X"]), OpenedFile.of(file)
+        assert len(set(chunk_table.read_chunk_table(chunking, opened)[0])) == 8
+        twice = chunk_table.Chunking(ListedTwice(file["X"]))
+        with pytest.raises(ValueError, match=r"listed twice|outside the dataset"):
+            chunk_table.read_chunk_table(twice, opened)
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)

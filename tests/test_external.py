@@ -8,7 +8,9 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, ExternalFileError, H5VideoError
+from h5video_data.storage import external
 from h5video_data.storage.external import LINK_PREFIX, allowing_external, may_lead_to
+from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.tools.cli import main
 from h5video_data.tools.repacking.links import linked_files
 
@@ -195,6 +197,47 @@ def test_a_link_to_a_pipe_does_not_wait(tmp_path, folder, is_allowed):
     with pytest.raises(H5VideoError, match="pipe"):
         h5v.VideoLoader(path, allow_external=is_allowed)
     assert "pipe" in " ".join(h5v.inspect(path, allow_external=is_allowed).problems)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("name", ["data/*/X", "data/*/*", "*", "data/1/X", "soft/X", "/soft//X"])
+@pytest.mark.timeout(60)
+def test_recordings_behind_a_link_to_a_pipe_do_not_wait(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data/0/X"] = X
+        file["data/1"] = h5py.ExternalLink("pipe", "/in")
+        file["soft"] = h5py.SoftLink("/data/1")
+    with pytest.raises(ExternalFileError, match="pipe, which is not a regular file"):
+        h5v.VideoLoader(tmp_path / "a.h5", x=name, y=None, windows=2)
+
+
+def test_hdf5_follows_external_links_only_where_they_were_checked(tmp_path):
+    write_plain(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["own/X"] = X
+        file["soft"], file["again"] = h5py.SoftLink("/own"), file["own"]
+        for number, target in enumerate(("x.h5", "a.h5", "none.h5")):
+            file[f"other/{number}"] = h5py.ExternalLink(target, "/own")
+    with h5py.File(tmp_path / "a.h5") as file:
+        for name in (b"own/X", b"soft/X", b"again/X"):
+            assert external.open_checked(file, name)[1]
+        assert external.open_checked(file, b"other/1/X")[1] is False
+        for name in (b"other/0/X", b"other/1/X", b"other/2/X"):
+            with pytest.raises(HDF5_ERRORS):
+                h5py.h5o.open(file.id, name, lapl=external._no_external_links())
+
+
+@pytest.mark.parametrize("userblock", [0, 512, 1024])
+def test_an_offset_is_told_from_none(tmp_path, userblock):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=userblock) as file:
+        file["contiguous"] = X
+        file.create_dataset("chunked", data=X, chunks=True)
+        file.create_virtual_dataset("virtual", h5py.VirtualLayout((2,), "u1"))
+        file.create_dataset("unwritten", (5,), "u1")
+        found = {name: external.is_an_offset(item.id.get_offset()) for name, item in file.items()}
+    assert found.pop("contiguous")
+    assert not any(found.values())
 
 
 def test_recordings_behind_links(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader
+from h5video_data.storage import hdf5_files
 from h5video_data.testing import write_video_file
 
 
@@ -43,3 +44,34 @@ def test_inspect_of_damaged_files(tmp_path, libver, content, call):
     assert [line for line in lines if line.startswith("foreign")] == []
     # HDF5 itself dies of some (1.14.6: one in 400), whoever calls it.
     assert len(lines) <= 4, done.stdout
+
+
+@pytest.mark.slow
+def test_hdf5_keeps_little_of_many_datasets_but_a_long_list_of_links(tmp_path):
+    names = [f"{number:0250}" for number in range(20_000)]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(6000):
+            file[f"{number}/X"] = np.zeros((2, 2), np.uint8)
+        shared = file["0/X"]
+        long = file.create_group("long")
+        for name in names:
+            long[name] = shared
+    sizes = {}
+    for how in (h5py.File, hdf5_files.open_file):
+        with how(str(tmp_path / "a.h5")) as file:
+            for number in range(6000):
+                file[f"{number}/X"].shape  # noqa: B018
+            sizes[how] = file.id.get_mdc_size()[0]
+    assert sizes[hdf5_files.open_file] <= 2 << 20 < sizes[h5py.File]
+    with hdf5_files.open_file(str(tmp_path / "a.h5")) as file:
+        group = file["long"]
+        file.id.reset_mdc_hit_rate_stats()
+        for name in names[::100]:
+            assert group[name].shape == (2, 2)
+        # It is one piece of 5 MB, and read once.
+        assert file.id.get_mdc_size()[0] > 5 << 20
+        assert file.id.get_mdc_hit_rate() > 0.8
+    with hdf5_files.open_file(str(tmp_path / "a.h5"), rdcc_nbytes=1 << 20) as file:
+        for number in range(6000):
+            file[f"{number}/X"].shape  # noqa: B018
+        assert file.id.get_mdc_size()[0] > 2 << 20  # where values are read, in any order

@@ -10,6 +10,9 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader
+from h5video_data.storage.hdf5_files import OpenedFile
+from h5video_data.storage.hdf5_names import FoundDataset, find_dataset, find_quickly, own_name
+from h5video_data.storage.layout import describe
 from h5video_data.testing import write_video_file
 
 
@@ -54,3 +57,42 @@ def test_names_of_datasets_that_are_not_utf8(tmp_path):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "set.h5"
+
+
+@pytest.fixture
+def linked_file(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["in/X"] = [5, 6]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g/X"] = [[1, 2], [3, 4]]
+        file["empty"] = h5py.Empty("f4")
+        file["soft"], file["hard"] = h5py.SoftLink("/g"), file["g"]
+        file["away"] = h5py.ExternalLink("other.h5", "/in")
+        file["to_away"], file["nowhere"] = h5py.SoftLink("/away/X"), h5py.SoftLink("/none")
+    with h5py.File(tmp_path / "a.h5") as file:
+        yield file
+
+
+NAMES = ["g/X", "/g/X", "g//X", "./g/X", "soft/X", "hard/X", "away/X", "to_away", "empty"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dataset_that_is_found_quickly_is_the_same(linked_file, name):
+    found, expected = find_quickly(linked_file, name), find_dataset(linked_file, name)
+    assert (found.shape, found.dtype, found.name) == (expected.shape, expected.dtype, expected.name)
+    assert own_name(found, name) == own_name(expected, name)
+    assert OpenedFile.of(linked_file).holds(found) == (found.file == linked_file)
+    assert isinstance(found, FoundDataset) == (name in ("g/X", "/g/X", "soft/X", "hard/X", "empty"))
+    if found.shape:
+        assert len(found) == 2
+        assert found[1:].tolist() == expected[1:].tolist()
+        assert [*map(repr, [describe(found, name).name])] == [repr(describe(expected, name).name)]
+
+
+@pytest.mark.parametrize("name", ["none", "g", "nowhere", "g/none", "away/none", "", "/"])
+def test_what_is_no_dataset_is_the_same_error(linked_file, name):
+    with pytest.raises(h5v.errors.DatasetNotFoundError) as expected:
+        find_dataset(linked_file, name)
+    with pytest.raises(h5v.errors.DatasetNotFoundError) as found:
+        find_quickly(linked_file, name)
+    assert str(found.value) == str(expected.value)

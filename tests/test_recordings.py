@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 import h5video_data as h5v
 from h5video_data import VideoLoader, Windows
-from h5video_data.errors import ArgumentError, DatasetNotFoundError, FileFormatError
+from h5video_data.errors import (
+    ArgumentError,
+    DatasetNotFoundError,
+    FileFormatError,
+    MissingFilterError,
+)
+from h5video_data.opening import components
+from h5video_data.storage.hdf5_files import open_file
 
 FRAME = (4, 5, 3)
 LENGTHS = (9, 12, 3, 7, 20, 5, 8, 6, 11, 10, 4)
@@ -563,3 +570,43 @@ def test_the_group_of_a_single_demo(tmp_path):
     arguments |= {"x": "data/demo_1/obs/rgb", "y": "data/demo_1/actions"}
     with VideoLoader(**arguments, windows=3, shuffle=False) as loader:
         np.testing.assert_array_equal(loader[0][1], [(1, row) for row in range(8)])
+
+
+def write_filtered(group, name, values, mask):
+    """Writes numbers as they are in chunks of a filter that nobody has, which `mask` may skip."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk(values.shape)
+    plist.set_filter(60000, h5py.h5z.FLAG_OPTIONAL)
+    space = h5py.h5s.create_simple(values.shape)
+    dataset = h5py.h5d.create(group.id, name, h5py.h5t.py_create(values.dtype), space, plist)
+    dataset.write_direct_chunk((0,) * values.ndim, values.tobytes(), mask)
+
+
+def test_filters_are_looked_for_once_for_all_recordings(tmp_path, monkeypatch):
+    opened = []
+
+    def counted(path, *arguments):
+        opened.append(path)
+        return open_file(path, *arguments)
+
+    monkeypatch.setattr(components, "open_file", counted)
+    options = {"x": "*/x", "y": "*/y", "windows": 2, "shuffle": False}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(20):
+            file[f"{number}/x"] = np.zeros((3, 4, 4), np.uint8)
+            values = np.arange(3) + number
+            file.create_dataset(f"{number}/y", data=values, chunks=(2,), compression="gzip")
+    with VideoLoader(tmp_path / "a.h5", **options) as loader:
+        assert len(opened) == 1
+        y = np.concatenate([y for _, _, (_, y) in loader.batches()])
+    assert y.tolist() == [number + row for number in range(20) for row in (0, 1)]
+
+
+@pytest.mark.parametrize("skipping", [0, 1])
+def test_a_missing_filter_that_only_some_recordings_went_through(tmp_path, skipping):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(2):
+            file[f"{number}/x"] = np.zeros((3, 4, 4), np.uint8)
+            write_filtered(file[f"{number}"], b"y", np.arange(3), int(number == skipping))
+    with pytest.raises(MissingFilterError, match=f"'/{1 - skipping}/y' needs an HDF5 filter"):
+        VideoLoader(tmp_path / "a.h5", x="*/x", y="*/y", windows=2)

@@ -15,6 +15,7 @@ from .components import check_decoding as check_decoding
 from .items import Labels as Labels
 from .items import Names as Names
 from .items import check_items
+from .recording_index import using_index as using_index
 from .recordings import check_no_recordings, open_recordings
 from .stacked import open_stacked
 

@@ -156,11 +156,15 @@ def check_decoding(components: Sequence[Component], decoding: Decoding) -> None:
 
 def _check_readable(accesses: Sequence[Access], index: SampleIndex) -> None:
     """Raises an error if HDF5 lacks a filter, or rows in use, of what it has to read."""
+    checked = set()  # of a hundred thousand recordings, all have the same filters
     for access, num_rows in zip(accesses, index.num_rows.tolist(), strict=True):
         stored = access.stored
         is_read_by_hdf5 = access.kind in ("memory", "h5py") or (
             access.kind == "pictures" and not access.has_positioned_reads
         )
-        if is_read_by_hdf5 and (stored.filters or stored.storage == "external"):
+        is_external = stored.storage == "external"
+        filters = (stored.filters_in_use, len(stored.offsets) > 0)
+        if is_read_by_hdf5 and (is_external or (stored.filters and filters not in checked)):
+            checked.add(filters)
             with open_file(stored.path, stored.identity) as file:
                 Values(find_again(file, stored.name), num_rows, stored)

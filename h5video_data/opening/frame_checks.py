@@ -14,7 +14,7 @@ from h5video_data.storage.attributes import read_attribute, read_sample_count
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.layout import StoredArray
 
-from .recording_files import RecordingFile
+from .recording_index import RecordingFile
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +16,8 @@ from h5video_data.storage.attributes import (
     read_class_names,
     read_sample_count,
 )
-from h5video_data.storage.file_identity import FileIdentity
 from h5video_data.storage.hdf5_files import OpenedFile, open_file, path_of
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.storage.hdf5_names import find_quickly
 from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.name_patterns import Found, Match, is_pattern, matching_datasets
 from h5video_data.storage.picture_rows import Decoding, StoredPictures, holds_pictures
@@ -27,31 +25,8 @@ from h5video_data.storage.strings import is_strings
 
 from .file_groups import described_dataset
 from .fitting import Stored
+from .recording_index import RecordingFile, saved_file, saving
 from .small_values import joined_values, small_values
-
-
-@dataclass(eq=False)
-class RecordingFile:
-    """The recordings of one file."""
-
-    path: str
-    identity: FileIdentity
-    matches: list[Match] = field(default_factory=list)
-    """For each part, what the `*` of its name stand for; one part without any."""
-    parts: dict[str, list[StoredArray]] = field(default_factory=dict)
-    """By name, how the datasets are stored that have the rows of the recordings."""
-    values: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """By name, values (recordings, ...); strings as `str` objects."""
-    row_values: set[str] = field(default_factory=set)
-    """Names of `values` that are (rows, ...) instead: strings."""
-    edges: list[NDArray[np.int64]] = field(default_factory=list)
-    """For each part, where its recordings begin, and the end of the last one."""
-    class_names: tuple[str, ...] | None = None
-
-    @property
-    def num_recordings(self) -> int:
-        """Recordings of the file."""
-        return sum(len(edges) - 1 for edges in self.edges)
 
 
 def read_file(
@@ -62,7 +37,7 @@ def read_file(
     bounds: tuple[BoundsKind | None, str] | None,
     decoding: Decoding,
 ) -> RecordingFile:
-    """Opens a file, finds its recordings, and closes it again.
+    """Opens a file, finds its recordings, and closes it again; or takes them from an index.
 
     Args:
         path: Path of the file.
@@ -77,6 +52,23 @@ def read_file(
         FileFormatError: The datasets do not fit together.
         H5VideoError: Any of the errors of `open_file`, `find_dataset` and `describe`.
     """
+    what: list[Any] = [[*names], sorted(windowed), sorted(labels), bounds, vars(decoding)]
+    read = saved_file(path, what)
+    if read is None:
+        with saving(path, what) as save:
+            read = _read_file(path, names, windowed, labels, bounds, decoding)
+            save(read)
+    return read
+
+
+def _read_file(
+    path: str,
+    names: Sequence[str],
+    windowed: set[str],
+    labels: set[str],
+    bounds: tuple[BoundsKind | None, str] | None,
+    decoding: Decoding,
+) -> RecordingFile:
     with open_file(path) as file:
         opened, first = OpenedFile.of(file), names[0]
         located: dict[str, list[str]] = {first: []}
@@ -167,7 +159,7 @@ def _shaped(
 def _datasets(file: Any, name: str) -> Iterator[Found]:
     """Opens the datasets that a name stands for, one at a time: open ones take memory."""
     if not is_pattern(file, name):
-        yield (), name, find_dataset(file, name)
+        yield (), name, find_quickly(file, name)
         return
     is_any = False
     for found in matching_datasets(file, name):

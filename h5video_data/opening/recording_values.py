@@ -22,7 +22,8 @@ from h5video_data.storage.paths import Paths, expand_beside
 from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet
 
-from .recording_files import RecordingFile, read_file
+from .recording_files import read_file
+from .recording_index import RecordingFile
 from .small_values import joined_values, small_values
 
 

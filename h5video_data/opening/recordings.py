@@ -23,7 +23,8 @@ from .components import numbered_component, stored_component
 from .fitting import check_class_names, check_order
 from .frame_checks import check_frames
 from .items import Items, listed
-from .recording_files import RecordingFile, read_file
+from .recording_files import read_file
+from .recording_index import RecordingFile
 from .recording_values import (
     are_of_rows,
     index_of_values,

@@ -19,7 +19,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity, handle_of
+from .hdf5_files import MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity
 
 Ints = NDArray[np.int64]
 
@@ -40,13 +40,47 @@ class UnreadableTableError(Exception):
     """The chunk table cannot be read or trusted; only HDF5 can read the dataset."""
 
 
-def grid_shape(dataset: Any) -> tuple[int, ...]:
-    """Returns the number of chunks along each axis of a chunked `h5py.Dataset`."""
-    return tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+class Chunking:
+    """What HDF5 says of a chunked dataset, asked for once: some files have many datasets.
+
+    Attributes:
+        dataset: The `h5py.Dataset`.
+        shape: Its shape.
+        chunks: The shape of a chunk.
+        grid: Chunks along each axis.
+        num_filters: Filters of its chunks.
+        chunk_nbytes: Bytes of a decoded chunk.
+
+    Args:
+        dataset: The dataset.
+        plist: Its `h5py.h5p.PropDCID`, if it is at hand.
+    """
+
+    def __init__(self, dataset: Any, plist: Any = None) -> None:
+        plist = dataset.id.get_create_plist() if plist is None else plist
+        self.dataset = dataset
+        self.shape: tuple[int, ...] = dataset.shape
+        self.chunks: tuple[int, ...] = plist.get_chunk()
+        if len(self.chunks) != len(self.shape):
+            raise ValueError(f"its chunk shape is {self.chunks}")
+        self.grid = tuple(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+        self.num_filters = int(plist.get_nfilters())
+        self.chunk_nbytes = math.prod(self.chunks) * int(dataset.id.get_type().get_size())
+
+    @functools.cached_property
+    def max_shape(self) -> tuple[int | None, ...]:
+        """What it may grow to; None: without a limit."""
+        sizes = self.dataset.id.get_space().get_simple_extent_dims(True)
+        return tuple(None if size == h5py.h5s.UNLIMITED else size for size in sizes)
+
+    @property
+    def max_grid(self) -> tuple[int, ...]:
+        """The chunks along each axis of the maximum shape; 1 for an unlimited axis."""
+        return tuple(-(-(n or 1) // c) for n, c in zip(self.max_shape, self.chunks, strict=True))
 
 
-def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArray[np.uint32]]:
-    """Reads the chunk table of an open, chunked `h5py.Dataset` of a file.
+def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, NDArray[np.uint32]]:
+    """Reads the chunk table of an open, chunked dataset of a file.
 
     A chunk that cannot be read, because it has no bytes or lies outside the file, gets the end of
     the file as its offset: so reading it is an error, and the other chunks can be read.
@@ -60,19 +94,17 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
         UnreadableTableError: Only HDF5 can read the dataset.
         ValueError: The chunk index is damaged.
     """
-    chunk = np.array(dataset.chunks, np.int64)
-    if len(chunk) != dataset.ndim:
-        raise ValueError(f"its chunk shape is {dataset.chunks}")
-    check_index(dataset, file.identity.num_bytes)
-    grid = grid_shape(dataset)
+    dataset, grid = chunking.dataset, chunking.grid
+    _check_index(chunking, file.identity.num_bytes)
     if math.prod(grid) > MAX_CHUNKS:
         raise UnreadableTableError(f"it has more than {MAX_CHUNKS} chunks")
     if not hasattr(dataset.id, "chunk_iter"):
         raise UnreadableTableError("this h5py cannot list chunks (built with HDF5 < 1.14)")
-    reordered_axis = _reordered_axis(dataset)
-    offsets = np.full(math.prod(grid), -1, np.int64)
-    sizes = np.zeros(offsets.shape, np.int64)
-    masks = np.zeros(offsets.shape, np.uint32)
+    reordered_axis = _reordered_axis(chunking)
+    num_chunks = math.prod(grid)
+    offsets = np.full(num_chunks, -1, np.int64)
+    sizes = np.zeros(num_chunks, np.int64)
+    masks = np.zeros(num_chunks, np.uint32)
     # One flat list, emptied now and then: fast to fill, and small for a million chunks.
     found: list[int] = []
     width = len(grid) + 3
@@ -84,12 +116,20 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
         rows = np.minimum(np.array(found, np.uint64), _MAX_VALUE).astype(np.int64)
         rows = rows.reshape(-1, width)
         found.clear()
-        place, inside = np.divmod(rows[:, :-3], chunk)
+        if last < 0 < len(rows) == num_chunks and reordered_axis is None:
+            # Most tables are so: all chunks, in their order.
+            length = 1 << (grid[0] - 1).bit_length()
+            corners = _corners((length, *grid[1:]), chunking.chunks)
+            if (rows[:, :-3] == corners[:num_chunks]).all():
+                offsets[:], sizes[:], masks[:] = rows[:, -3:].T
+                last = num_chunks - 1
+                return
+        place, inside = np.divmod(rows[:, :-3], np.array(chunking.chunks, np.int64))
         if inside.any():
             raise ValueError("some chunks are not on the chunk grid")
         slots = None
         if reordered_axis is not None:
-            slots, place = _undo_reordering(dataset, reordered_axis, place)
+            slots, place = _undo_reordering(chunking, reordered_axis, place)
         if (place < 0).any() or (place >= grid).any():
             raise ValueError("some chunks are outside the dataset")
         index = np.ravel_multi_index(tuple(place.T), grid)
@@ -108,24 +148,40 @@ def read_chunk_table(dataset: Any, file: OpenedFile) -> tuple[Ints, Ints, NDArra
         if len(found) == _CHUNKS_AT_ONCE * width:
             flush()
 
-    with handle_of(dataset.file).listing_chunks(dataset.file.userblock_size):
+    with file.handle.listing_chunks(file.userblock_nbytes):
         dataset.id.chunk_iter(collect)
     flush()
     if file.userblock_nbytes:
-        offsets[offsets >= 0] += _userblock_correction(dataset, offsets, sizes)
-    _check_ranges(dataset, file, offsets, sizes)
+        offsets[offsets >= 0] += _userblock_correction(chunking, file, offsets, sizes)
+    _check_ranges(chunking, file, offsets, sizes)
     return offsets, sizes, masks
 
 
-def _check_ranges(dataset: Any, file: OpenedFile, offsets: Ints, sizes: Ints) -> None:
+@functools.lru_cache(maxsize=4)
+def _corners(grid: tuple[int, ...], chunks: tuple[int, ...]) -> Ints:
+    """Returns the places of all chunks' first values, int64 (chunks, axes), in row-major order."""
+    places: Ints = np.indices(grid).reshape(len(grid), -1).T * np.array(chunks, np.int64)
+    return places
+
+
+def _check_ranges(chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: Ints) -> None:
     """Checks offsets and sizes; moves chunks that cannot be read to the end of the file."""
-    chunk_nbytes, end = _chunk_nbytes(dataset), file.identity.num_bytes
-    is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
+    chunk_nbytes, end = chunking.chunk_nbytes, file.identity.num_bytes
+    if not len(offsets):
+        return
+    is_filtered = chunking.num_filters > 0
+    lowest = file.userblock_nbytes + MIN_SUPERBLOCK_NBYTES
+    smallest, largest = int(sizes.min()), int(sizes.max())
+    has_sizes = smallest > 0 if is_filtered else smallest == largest == chunk_nbytes
+    if has_sizes and largest <= end and int(offsets.min()) >= lowest and int(offsets.max()) <= end:
+        stops = offsets + sizes  # without an overflow
+        if int(stops.max()) <= end and (stops[:-1] <= offsets[1:]).all():
+            return  # as in most files
     is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
     # Without a sum that could overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))
     # HDF5 adds the userblock to an address, and may overflow.
-    is_bad |= offsets < file.userblock_nbytes + MIN_SUPERBLOCK_NBYTES
+    is_bad |= offsets < lowest
     is_bad &= offsets >= 0
     if is_bad.any():
         offsets[is_bad], sizes[is_bad] = end, chunk_nbytes
@@ -137,28 +193,22 @@ def _check_ranges(dataset: Any, file: OpenedFile, offsets: Ints, sizes: Ints) ->
             raise ValueError("some chunks overlap in the file")
 
 
-def _chunk_nbytes(dataset: Any) -> int:
-    return int(math.prod(dataset.chunks) * dataset.id.get_type().get_size())
-
-
-def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
+def _userblock_correction(chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: Ints) -> int:
     """Returns the bytes to add to the reported offsets in a file with a userblock."""
     # Of a chunk of another size, HDF5 reads more than h5py has memory for, unless it has filters.
-    plist, nbytes = dataset.id.get_create_plist(), _chunk_nbytes(dataset)
-    written = np.flatnonzero(
-        (offsets >= 0) & (sizes > 0 if plist.get_nfilters() else sizes == nbytes)
-    )
+    is_whole = sizes > 0 if chunking.num_filters else sizes == chunking.chunk_nbytes
+    written = np.flatnonzero((offsets >= 0) & is_whole)
     if not written.size:
         return 0
     number = int(written[0])
-    corner = np.array(np.unravel_index(number, grid_shape(dataset))) * dataset.chunks
+    corner = np.array(np.unravel_index(number, chunking.grid)) * chunking.chunks
     with phil:  # h5py does not take its own lock for these calls
-        _, expected = dataset.id.read_direct_chunk(tuple(corner.tolist()))
-        handle = handle_of(dataset.file)  # another file may be at its path by now
+        _, expected = chunking.dataset.id.read_direct_chunk(tuple(corner.tolist()))
         found = bytearray(int(sizes[number]))
         candidates = []
-        for correction in (0, dataset.file.userblock_size):
-            count = handle.read_at(memoryview(found), int(offsets[number]) + correction)
+        for correction in (0, file.userblock_nbytes):
+            # Another file may be at its path by now.
+            count = file.handle.read_at(memoryview(found), int(offsets[number]) + correction)
             if found[:count] == bytes(expected):
                 candidates.append(correction)
     if len(candidates) != 1:
@@ -166,7 +216,7 @@ def _userblock_correction(dataset: Any, offsets: Ints, sizes: Ints) -> int:
     return candidates[0]
 
 
-def _undo_reordering(dataset: Any, axis: int, listed: Ints) -> tuple[Ints, Ints]:
+def _undo_reordering(chunking: Chunking, axis: int, listed: Ints) -> tuple[Ints, Ints]:
     """Returns slots, int64 (n,), and places, int64 (n, axes), of chunks of an extensible array.
 
     If the unlimited axis is not the first one, HDF5 numbers the slots of the array as if it were
@@ -177,7 +227,7 @@ def _undo_reordering(dataset: Any, axis: int, listed: Ints) -> tuple[Ints, Ints]
     """
     if listed[:, :axis].any():
         raise ValueError("some chunks are outside the dataset")
-    max_grid = _max_grid(dataset)
+    max_grid = chunking.max_grid
     before, after = max_grid[:axis], max_grid[axis + 1 :]
     slots = listed[:, axis]
     for number, length in enumerate(after, axis + 1):
@@ -188,17 +238,13 @@ def _undo_reordering(dataset: Any, axis: int, listed: Ints) -> tuple[Ints, Ints]
     return slots, np.stack(others, axis=1)
 
 
-def _max_grid(dataset: Any) -> tuple[int, ...]:
-    """Returns the chunks along each axis of the maximum shape; 1 for an unlimited axis."""
-    return tuple(-(-(n or 1) // c) for n, c in zip(dataset.maxshape, dataset.chunks, strict=True))
-
-
-def _reordered_axis(dataset: Any) -> int | None:
+def _reordered_axis(chunking: Chunking) -> int | None:
     """Returns the axis for `_undo_reordering`; None: HDF5 lists the right places."""
-    unlimited = [axis for axis, length in enumerate(dataset.maxshape) if length is None]
-    if len(unlimited) != 1 or math.prod(_max_grid(dataset)[: unlimited[0]]) == 1:
+    unlimited = [axis for axis, length in enumerate(chunking.max_shape) if length is None]
+    if len(unlimited) != 1 or math.prod(chunking.max_grid[: unlimited[0]]) == 1:
         return None
-    return unlimited[0] if _has_extensible_array(dataset) and _lists_slots_as_places() else None
+    is_reordered = _has_extensible_array(chunking.dataset) and _lists_slots_as_places()
+    return unlimited[0] if is_reordered else None
 
 
 def _has_extensible_array(dataset: Any) -> bool:
@@ -206,7 +252,7 @@ def _has_extensible_array(dataset: Any) -> bool:
     return _index_type(dataset) == _EXTENSIBLE_ARRAY
 
 
-def check_index(dataset: Any, num_bytes: int | None = None) -> None:
+def check_index(dataset: Any) -> None:
     """Checks that the index of a dataset's chunks may be in its file.
 
     A fixed array (specification, VII.C) has an address for each chunk of the maximal shape, and
@@ -215,19 +261,23 @@ def check_index(dataset: Any, num_bytes: int | None = None) -> None:
 
     Args:
         dataset: An `h5py.Dataset`.
-        num_bytes: Size of its file; None: it is asked for.
 
     Raises:
         ValueError: It may not.
     """
-    if not dataset.chunks or None in dataset.maxshape:
+    if dataset.chunks:
+        _check_index(Chunking(dataset), file_identity(dataset.file).num_bytes)
+
+
+def _check_index(chunking: Chunking, num_bytes: int) -> None:
+    """Checks an index as `check_index`, of a file of so many bytes."""
+    if None in chunking.max_shape:
         return
-    num_chunks = math.prod(_max_grid(dataset))
-    if num_bytes is None:
-        num_bytes = file_identity(dataset.file).num_bytes
-    if num_chunks * min(_ADDRESS_NBYTES, _chunk_nbytes(dataset)) <= num_bytes:
+    num_chunks, chunk_nbytes = math.prod(chunking.max_grid), chunking.chunk_nbytes
+    if num_chunks * min(_ADDRESS_NBYTES, chunk_nbytes) <= num_bytes:
         return
-    nbytes = {_IMPLICIT: _chunk_nbytes(dataset), _FIXED_ARRAY: _ADDRESS_NBYTES}
+    nbytes = {_IMPLICIT: chunk_nbytes, _FIXED_ARRAY: _ADDRESS_NBYTES}
+    dataset = chunking.dataset
     with contextlib.suppress(UnreadableTableError):
         is_too_long = num_chunks * nbytes.get(_index_type(dataset), 0) > num_bytes
         if is_too_long and dataset.id.get_num_chunks():  # or nothing is written yet

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -33,6 +34,21 @@ _MAX_LINKS = 64
 
 # What is opened between an argument and here knows nothing of it: some thirty functions.
 _is_allowed: ContextVar[bool] = ContextVar("allow_external", default=False)
+
+
+# Takes the places of other files that a file leads to.
+_places: ContextVar[list[str] | None] = ContextVar("places", default=None)
+
+
+@contextlib.contextmanager
+def noting_others() -> Iterator[list[str]]:
+    """Returns a context with a list, to which each place is added that a file leads to."""
+    places: list[str] = []
+    token = _places.set(places)
+    try:
+        yield places
+    finally:
+        _places.reset(token)
 
 
 @contextlib.contextmanager
@@ -103,6 +119,9 @@ def check_place(path: str, what: str, place: str, prefix_variable: str) -> None:
         place: Where the other one is.
         prefix_variable: As for `may_lead_to`.
     """
+    places = _places.get()
+    if places is not None:
+        places.append(place)
     if not may_lead_to(path, place, prefix_variable):
         raise ExternalFileError(
             f"{path}: {what} {os.path.abspath(place)}, which is outside of the file's folder. If "
@@ -127,13 +146,61 @@ def check_links(group: Any, name: bytes) -> None:
     _follow(group, name, _MAX_LINKS)
 
 
-def check_growing_sources(dataset: Any) -> None:
+@functools.cache
+def _no_external_links() -> Any:
+    """Returns the `h5py.h5p.PropLAID` by which HDF5 follows no external link.
+
+    It would open two files whose names begin with that of the other file, and go on so that there
+    is no such file, whatever that is: a pipe is not opened, either.
+    """
+    members = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    members.set_fapl_sec2()
+    files = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    nowhere = f"/{uuid.uuid4().hex}".encode()
+    files.set_fapl_split(nowhere, members, nowhere, members)
+    links = h5py.h5p.create(h5py.h5p.LINK_ACCESS)
+    links.set_elink_fapl(files)
+    return links
+
+
+def open_checked(group: Any, name: bytes) -> tuple[Any, bool]:
+    """Opens the object of a name in an `h5py.Group`, and checks the links that the name has.
+
+    Returns:
+        Its low-level identifier, and whether it is known to be in the group's own file.
+
+    Raises:
+        ExternalFileError: As `check_links`.
+        Exception: One of `HDF5_ERRORS`.
+    """
+    try:
+        # To look at each link of a name takes HDF5 longer than to open what it leads to.
+        return h5py.h5o.open(group.id, name, lapl=_no_external_links()), True
+    except HDF5_ERRORS:
+        check_links(group, name)
+    return h5py.h5o.open(group.id, name, lapl=group._lapl), False
+
+
+def is_an_offset(found: int | None) -> bool:
+    """Whether HDF5 tells where values are: then, a dataset is contiguous.
+
+    To the offset that means none, all bits of which are set, it adds the length of a userblock, if
+    there is one: that is 511, 1023, ...
+    """
+    return found is not None and found & (found + 1) != 0
+
+
+def check_growing_sources(dataset: Any, plist: Any = None) -> None:
     """Raises an ExternalFileError if HDF5 may not look into a source of an `h5py.Dataset`.
 
     For the shape of a virtual dataset that grows with its sources, it opens them. The others are
     opened by reads alone, before which `virtual.find_source_files` checks all of them.
+
+    Args:
+        dataset: The dataset.
+        plist: The `h5py.h5p.PropDCID` of its creation, if it is at hand.
     """
-    plist = dataset.id.get_create_plist()
+    plist = dataset.id.get_create_plist() if plist is None else plist
     if plist.get_layout() != h5py.h5d.VIRTUAL:
         return
     path = path_of(dataset.file)

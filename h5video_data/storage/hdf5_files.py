@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 
@@ -45,6 +45,11 @@ HDF5_ERRORS = (
     *(OSError, RuntimeError, TypeError, ValueError),
 )
 
+_Value = TypeVar("_Value")
+
+# What datasets have in common is remembered for so many of them.
+_VALUES_SHARED = 1000
+
 # The superblock begins with a signature of 8 bytes and takes 48 to 100 (HDF5 File Format
 # Specification, II.A).
 MIN_SUPERBLOCK_NBYTES = 48
@@ -73,6 +78,8 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
         ReadError: HDF5 cannot open it.
     """
     with connect(path, **options) as file:
+        if not options:  # those are for reading values, in any order
+            _keep_little(file)
         identity = file_identity(file)
         require_identity(path, expected or identity, identity)
         try:
@@ -83,6 +90,17 @@ def open_file(path: str, expected: FileIdentity | None = None, **options: Any) -
         # What was read so far may come from before a change and after it.
         if not is_compared(path, identity):
             check_identity(path, identity)
+
+
+def _keep_little(file: Any) -> None:
+    """Has HDF5 keep 2 MiB of metadata, where it would take 200 MB for a file of many datasets.
+
+    Each is looked at once, and its group's list of links, even if that is larger, is kept all the
+    same. Faster by a tenth, too, for 40,000 datasets: what is kept is what the processor has.
+    """
+    config = file.id.get_mdc_config()
+    config.incr_mode = 0  # H5C_incr__off
+    file.id.set_mdc_config(config)
 
 
 @with_free_descriptors
@@ -161,11 +179,24 @@ class OpenedFile:
     """Its `file_identity` when this was made."""
     types: list[tuple[Any, Any]] = field(default_factory=list)
     """`h5py.h5t.TypeID` of its datasets, and what was found out about each: most are the same."""
+    _shared: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, file: Any) -> OpenedFile:
         """Looks at an open `h5py.File`."""
         return cls(file, path_of(file), file_identity(file))
+
+    @functools.cached_property
+    def handle(self) -> FileHandle:
+        """What reads its bytes: its `handle_of`."""
+        return handle_of(self.file)
+
+    def shared(self, value: _Value) -> _Value:
+        """Returns an equal value, the same for all datasets: many are alike."""
+        if len(self._shared) >= _VALUES_SHARED:
+            self._shared.clear()
+        same: _Value = self._shared.setdefault(value, value)
+        return same
 
     @functools.cached_property
     def userblock_nbytes(self) -> int:
@@ -177,7 +208,9 @@ class OpenedFile:
         return bytes(h5py.h5f.get_name(self.file.id))
 
     def holds(self, dataset: Any) -> bool:
-        """Whether an `h5py.Dataset` is in it: a link may have led to another file."""
+        """Whether a dataset is in it: a link may have led to another file."""
+        if getattr(dataset, "is_own", False):  # a `hdf5_names.FoundDataset`
+            return True
         # The name that a file was opened by is told faster than which one it is.
         return h5py.h5f.get_name(dataset.id) == self._name or bool(
             h5py.h5i.get_file_id(dataset.id) == self.file.id

@@ -11,14 +11,20 @@ import contextlib
 import difflib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
 from h5video_data.errors import DatasetNotFoundError, ExternalFileError, FileFormatError
 
 from .descriptors import check_openable, with_free_descriptors
-from .external import allowing_external, check_growing_sources, check_links
+from .external import (
+    allowing_external,
+    check_growing_sources,
+    check_links,
+    is_an_offset,
+    open_checked,
+)
 from .hdf5_files import HDF5_ERRORS, path_of
 
 _MAX_NAMES_SHOWN = 20  # in an error message
@@ -48,45 +54,103 @@ def open_item(file: Any, name: str) -> Any:
     return item
 
 
-def open_dataset(group: Any, name: str) -> Any:
-    """Opens the `h5py.Dataset` of that name, as `open_item` does; None: it is something else.
+class FoundDataset:
+    """A dataset that was opened among many: an `h5py.Dataset`, made when more of it is needed.
 
-    In half the time, which counts where a file has many. Its shape is not looked up again.
+    Attributes:
+        id: Its `h5py.h5d.DatasetID`.
+        offset: Where its values are, if it is contiguous: see `layout`.
+        plist: The `h5py.h5p.PropDCID` of its creation; None: not asked for, for it is contiguous.
+        shape: Its shape; None: it is empty (`h5py.Empty`).
+        is_own: Whether it is known to be in the file by one of whose names it was opened.
+
+    Args:
+        found: The identifier.
+        is_own: As the attribute.
     """
-    check_links(group, name_bytes(name))
-    found = h5py.h5o.open(group.id, name_bytes(name), lapl=group._lapl)
-    if not isinstance(found, h5py.h5d.DatasetID):
-        return None
-    dataset = h5py.Dataset(found, readonly=True)
-    check_growing_sources(dataset)
-    return dataset
+
+    __slots__ = ("_dataset", "id", "is_own", "offset", "plist", "shape")
+
+    def __init__(self, found: Any, *, is_own: bool) -> None:
+        self.id = found
+        self.is_own = is_own
+        self._dataset: Any = None
+        self.offset: int | None = found.get_offset()
+        self.plist: Any = None
+        if not is_an_offset(self.offset):
+            self.plist = found.get_create_plist()
+            check_growing_sources(self, self.plist)
+        self.shape: tuple[int, ...] | None = found.shape
+
+    @property
+    def _full(self) -> Any:
+        if self._dataset is None:
+            self._dataset = h5py.Dataset(self.id, readonly=True)
+        return self._dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._full, name)
+
+    def __len__(self) -> int:
+        return len(self._full)
+
+    def __getitem__(self, selection: Any) -> Any:
+        return self._full[selection]
+
+
+def open_found(group: Any, name: str, *, is_own: bool) -> Any:
+    """Opens the object of a name in an `h5py.Group`, as `open_item` does.
+
+    In half the time, which counts where a file has many.
+
+    Args:
+        group: The group.
+        name: The name.
+        is_own: Whether the group is in the file that is meant, by its name in that.
+
+    Returns:
+        A `FoundDataset`; a pair of an `h5py.Group` and whether it is in the file that is meant; or
+        None for anything else.
+    """
+    found, is_within = open_checked(group, name_bytes(name))
+    if isinstance(found, h5py.h5d.DatasetID):
+        return FoundDataset(found, is_own=is_own and is_within)
+    is_group = isinstance(found, h5py.h5g.GroupID)
+    return (h5py.Group(found), is_own and is_within) if is_group else None
 
 
 def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
     """Yields each object's first name, where a link of that name points to, and the object.
 
-    The second is None for a hard link; the last is None for what cannot be opened.
+    The second is None for a hard link; the last is None for what cannot be opened, otherwise a
+    `FoundDataset`, an `h5py.Group`, or True.
     """
-    seen = set()
-    with contextlib.suppress(*HDF5_ERRORS):
-        seen.add(file["/"] if isinstance(file, h5py.File) else file)
+    seen = {_address(file, b"/" if isinstance(file, h5py.File) else b".")}
     pending = [("", file)]
     while pending:
         prefix, group = pending.pop()
-        links: list[bytes] = []
+        links: dict[bytes, int] = {}
         with contextlib.suppress(*HDF5_ERRORS):  # other parts of a damaged file may be whole
             # In any other order HDF5 builds a table first, which ends the process if the list of
             # links is damaged (1.14.6); so does h5py's own `visititems`.
-            group.id.links.iterate(links.append, order=h5py.h5.ITER_NATIVE)
+            group.id.links.iterate(
+                lambda key, info, links=links: links.__setitem__(key, info.type),
+                info=True,
+                order=h5py.h5.ITER_NATIVE,
+            )
         groups = []
-        for link in sorted(map(name_text, links)):
-            name, target, item = prefix + link, _link_target(group, link), None
+        for link, kind in sorted((name_text(key), kind) for key, kind in links.items()):
+            is_hard = kind == h5py.h5l.TYPE_HARD
+            name, item = prefix + link, None
+            target = None if is_hard else _link_target(group, link)
             try:
-                item = open_item(group, link)
-                if target is None:
-                    if item in seen:
+                item = open_found(group, link, is_own=is_hard)
+                item = item[0] if isinstance(item, tuple) else item or True
+                address = _address(item) if is_hard and item is not True else None
+                if address is not None:
+                    if address in seen:
                         continue
-                    seen.add(item)
+                    seen.add(address)
             except ExternalFileError as error:
                 target = f"another file: {error}"
             except HDF5_ERRORS:
@@ -95,6 +159,14 @@ def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
             if target is None and isinstance(item, h5py.Group):
                 groups.append((f"{name}/", item))
         pending += reversed(groups)
+
+
+def _address(item: Any, name: bytes = b".") -> tuple[int, int] | None:
+    """Returns what tells an object, or that of a name in it, from others; None: it is damaged."""
+    with contextlib.suppress(*HDF5_ERRORS):
+        info = h5py.h5o.get_info(item.id, name)
+        return info.fileno, info.addr
+    return None
 
 
 def _link_target(file: Any, name: str) -> str | None:
@@ -118,39 +190,51 @@ def _is_hard_link(file: Any, name: str) -> bool:
         return False
 
 
+class Listed(NamedTuple):
+    """The names of the datasets of a file."""
+
+    own: list[str]
+    """Of the file itself, such as "group/X", each by the first of its names."""
+    linked: list[str]
+    """Behind soft and external links, also those in linked groups of other files."""
+    problems: list[str]
+    """A sentence for each link that leads nowhere and each object that cannot be opened."""
+
+
+def list_names(file: Any) -> Listed:
+    """Lists the datasets of an open `h5py.File` or `h5py.Group`."""
+    listed = Listed([], [], [])
+    for name, target, item in _walk(file):
+        if item is None and target:
+            listed.problems.append(f"the link {name!r} leads to {target}")
+        elif item is None:
+            listed.problems.append(f"{name!r} is damaged: HDF5 cannot open it")
+        elif isinstance(item, FoundDataset):
+            (listed.linked if target else listed.own).append(name)
+        elif target and isinstance(item, h5py.Group) and item.file != file.file:
+            listed.linked.extend(f"{name}/{key}" for key in dataset_names(item))
+    return listed
+
+
 def dataset_names(file: Any) -> list[str]:
     """Lists the datasets of an open `h5py.File`, such as "group/X", without those behind links."""
-    return [
-        name
-        for name, target, item in _walk(file)
-        if target is None and isinstance(item, h5py.Dataset)
-    ]
+    return list_names(file).own
 
 
 def linked_names(file: Any) -> tuple[list[str], list[str]]:
     """Lists what the soft and external links of an open `h5py.File` lead to.
 
     Returns:
-        The names of datasets behind links, also of those in linked groups of other files; and a
-        sentence for each link that leads nowhere and each object that cannot be opened.
+        The names of datasets behind links; and the problems: see `Listed`.
     """
-    names: list[str] = []
-    problems: list[str] = []
-    for name, target, item in _walk(file):
-        if item is None and target:
-            problems.append(f"the link {name!r} leads to {target}")
-        elif item is None:
-            problems.append(f"{name!r} is damaged: HDF5 cannot open it")
-        elif target and isinstance(item, h5py.Dataset):
-            names.append(name)
-        elif target and isinstance(item, h5py.Group) and item.file != file.file:
-            names += [f"{name}/{key}" for key in dataset_names(item)]
-    return names, problems
+    listed = list_names(file)
+    return listed.linked, listed.problems
 
 
 def all_names(file: Any) -> list[str]:
     """Lists all datasets of an open `h5py.File`, those behind links last."""
-    return [*dataset_names(file), *linked_names(file)[0]]
+    listed = list_names(file)
+    return listed.own + listed.linked
 
 
 def own_name(dataset: Any, opened_by: str | None = None) -> str:
@@ -160,6 +244,8 @@ def own_name(dataset: Any, opened_by: str | None = None) -> str:
         dataset: The dataset.
         opened_by: The name in that file by which it was opened, if that is known.
     """
+    if opened_by is not None and isinstance(dataset, FoundDataset) and dataset.is_own:
+        return f"/{opened_by.strip('/')}"
     name = name_text(dataset.name)
     if opened_by is not None and name == f"/{opened_by.strip('/')}":
         return name
@@ -216,6 +302,17 @@ def find_dataset(file: Any, name: str) -> Any:
         )
     path_of(item.file)  # an error if a link led from a remote file to another one
     return item
+
+
+@with_free_descriptors
+def find_quickly(file: Any, name: str) -> Any:
+    """Opens a dataset as `find_dataset`, and raises as that: a `FoundDataset`, if it is quick."""
+    with contextlib.suppress(*HDF5_ERRORS):
+        pieces = name.strip("/").split("/")
+        found = open_found(file, name, is_own="" not in pieces and "." not in pieces)
+        if isinstance(found, FoundDataset) and found.is_own:
+            return found
+    return find_dataset(file, name)
 
 
 def find_again(file: Any, name: str) -> Any:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeError
 
-from .chunk_table import UnreadableTableError, grid_shape, read_chunk_table
+from .chunk_table import Chunking, UnreadableTableError, read_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile
-from .hdf5_names import location_in, own_name
+from .hdf5_names import FoundDataset, location_in, own_name
 from .virtual import SourceFiles, find_source_files
 
 # Types of elements that are remembered while a file is open.
@@ -116,7 +116,7 @@ class StoredArray:
     @property
     def filters_in_use(self) -> tuple[Filter, ...]:
         """The filters that were not skipped for all chunks; without a chunk table, all filters."""
-        if not len(self.offsets):
+        if not self.filters or not len(self.offsets):
             return self.filters
         skipped = int(np.bitwise_and.reduce(self.masks[self.offsets >= 0]))
         return tuple(item for i, item in enumerate(self.filters) if not skipped >> i & 1)
@@ -135,7 +135,7 @@ def describe(
     """Describes how an open `h5py.Dataset` is stored, without reading its values.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset, or a `FoundDataset`.
         opened_by: The name in its file by which it was opened, if that is known: it need not be
             looked for then.
         element: What its elements are taken for; None: what they are. See `global_heap`.
@@ -149,6 +149,8 @@ def describe(
     # The file may be replaced meanwhile, so the identity is that from before.
     file = OpenedFile.of(dataset.file) if file is None else file
     try:
+        if not isinstance(dataset, FoundDataset):
+            dataset = FoundDataset(dataset.id, is_own=False)
         return _describe(dataset, file, opened_by, element)
     except H5VideoError:
         raise
@@ -160,7 +162,7 @@ def describe(
 
 
 def _describe(
-    dataset: Any, file: OpenedFile, opened_by: str | None, element: Element | None
+    dataset: FoundDataset, file: OpenedFile, opened_by: str | None, element: Element | None
 ) -> StoredArray:
     shape = dataset.shape
     if not shape:
@@ -174,28 +176,26 @@ def _describe(
         if element
         else _type_of(dataset, stored_type, file)
     )
-    plist, storage = None, "contiguous"
-    # What has an offset is contiguous; in a file with a userblock, HDF5 reports one in any case.
-    if file.userblock_nbytes or dataset.id.get_offset() is None:
-        plist = dataset.id.get_create_plist()
+    plist, storage = dataset.plist, "contiguous"
+    if plist is not None:
         # External storage is contiguous to HDF5.
         storage = "external" if plist.get_external_count() else _STORAGES[plist.get_layout()]
     chunks, chunk_shape = _NO_CHUNKS, None
     if storage == "contiguous":
-        chunks = _contiguous(dataset, stored_type, file)
+        chunks = _contiguous(dataset, shape, stored_type, file)
     elif storage == "chunked":
         chunks = _chunked(dataset, plist, dtype, file)
-        chunk_shape = (*dataset.chunks, *inner_shape)
+        chunk_shape = file.shared((*plist.get_chunk(), *inner_shape))
     return StoredArray(
         path=file.path,
         identity=file.identity,
         name=own_name(dataset, opened_by),
-        shape=(*shape, *inner_shape),
+        shape=file.shared((*shape, *inner_shape)),
         dtype=dtype,
         file_dtype=file_dtype,
         storage=storage,
         chunk_shape=chunk_shape,
-        filters=() if plist is None else _filters(plist),
+        filters=() if plist is None else file.shared(_filters(plist)),
         fill_value=chunks.fill_value,
         offsets=chunks.offsets,
         sizes=chunks.sizes,
@@ -244,14 +244,17 @@ _NO_MASKS = np.zeros(1, np.uint32)
 _NO_MASKS.flags.writeable = False
 
 
-def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
-    offset, stored_nbytes = dataset.id.get_offset(), dataset.id.get_storage_size()
+def _contiguous(
+    dataset: FoundDataset, shape: tuple[int, ...], stored_type: Any, file: OpenedFile
+) -> _Chunks:
+    offset = dataset.offset
+    stored_nbytes = dataset.id.get_storage_size()
     if offset is None or not stored_nbytes:
         return _Chunks(obstacle="no values were written to it yet")
-    nbytes = math.prod(dataset.shape) * stored_type.get_size()
+    nbytes = math.prod(shape) * stored_type.get_size()
     if stored_nbytes < nbytes:  # other data follow in the file
         raise FileFormatError(
-            f"{location_in(file.path, dataset)} is damaged: its shape {dataset.shape} takes "
+            f"{location_in(file.path, dataset)} is damaged: its shape {shape} takes "
             f"{nbytes} bytes, but {stored_nbytes} are stored."
         )
     # What is beyond the end of the file cannot be read; the exact offset does not matter. Nor can
@@ -267,7 +270,8 @@ def _contiguous(dataset: Any, stored_type: Any, file: OpenedFile) -> _Chunks:
 
 def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], file: OpenedFile) -> _Chunks:
     try:
-        offsets, sizes, masks = read_chunk_table(dataset, file)
+        chunking = Chunking(dataset, plist)
+        offsets, sizes, masks = read_chunk_table(chunking, file)
     except UnreadableTableError as error:
         return _Chunks(obstacle=str(error))
     except HDF5_ERRORS as error:
@@ -278,7 +282,7 @@ def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], file: OpenedFile) -
     fill_value, obstacle = None, None
     if (offsets < 0).any():
         fill_value, obstacle = _fill_value(dataset, plist, dtype)
-    if plist.get_nfilters() and len(offsets) and _edges_may_be_unfiltered(dataset, sizes, masks):
+    if chunking.num_filters and len(offsets) and _edges_may_be_unfiltered(chunking, sizes, masks):
         obstacle = obstacle or "its edge chunks may be stored without filters"
     return _Chunks(offsets, sizes, masks, fill_value, obstacle)
 
@@ -372,15 +376,15 @@ def _type_obstacle(stored: Any, dtype: np.dtype[Any]) -> str | None:
 
 
 def _edges_may_be_unfiltered(
-    dataset: Any, sizes: NDArray[np.int64], masks: NDArray[np.uint32]
+    chunking: Chunking, sizes: NDArray[np.int64], masks: NDArray[np.uint32]
 ) -> bool:
     # Chunks across the edge of the dataset may be stored without filters (specification, IV.A.2.i;
     # H5Pset_chunk_opts), which neither h5py nor the mask tells. They then have exactly the size of
     # a decoded chunk.
-    grid = grid_shape(dataset)
-    chunk_nbytes = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
-    is_whole = (sizes.reshape(grid) == chunk_nbytes) & (masks.reshape(grid) == 0)
-    return any(
-        length % chunk and is_whole.take(-1, axis).any()
-        for axis, (length, chunk) in enumerate(zip(dataset.shape, dataset.chunks, strict=True))
-    )
+    axes = enumerate(zip(chunking.shape, chunking.chunks, strict=True))
+    cut = [axis for axis, (length, chunk) in axes if length % chunk]
+    if not cut:
+        return False
+    grid = chunking.grid
+    is_whole = (sizes.reshape(grid) == chunking.chunk_nbytes) & (masks.reshape(grid) == 0)
+    return any(is_whole.take(-1, axis).any() for axis in cut)

@@ -14,12 +14,12 @@ from h5video_data.errors import DatasetNotFoundError
 
 from .descriptors import check_openable
 from .hdf5_files import HDF5_ERRORS, path_of
-from .hdf5_names import name_text, open_dataset, open_item
+from .hdf5_names import FoundDataset, name_text, open_found, open_item
 
 Match = tuple[str, ...]
 """What each `*` of a name stands for."""
 Found = tuple[Match, str, Any]
-"""A match, the name of the dataset, and the open `h5py.Dataset`."""
+"""A match, the name of the dataset, and the dataset, open: an `h5py.Dataset` or `FoundDataset`."""
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
@@ -50,15 +50,27 @@ def matching_datasets(file: Any, pattern: str) -> Iterator[Found]:
         pattern: A name in which each `*` stands for any part of one component of the name.
 
     Yields:
-        In natural order, what each `*` stands for, the name of the dataset, and the `h5py.Dataset`.
+        In natural order, what each `*` stands for, the name of the dataset, and the `FoundDataset`.
 
     Raises:
         DatasetNotFoundError: A link that matches leads nowhere.
     """
-    return _matches(file, [piece for piece in pattern.split("/") if piece], (), "")
+    pieces = [piece for piece in pattern.split("/") if piece]
+    return _matches(file, pieces, (), "", is_own="." not in pieces)
 
 
-def _matches(group: Any, pieces: list[str], match: Match, prefix: str) -> Iterator[Found]:
+def _matches(
+    group: Any, pieces: list[str], match: Match, prefix: str, *, is_own: bool
+) -> Iterator[Found]:
+    """Yields what `matching_datasets` does, below a group.
+
+    Args:
+        group: The `h5py.Group`.
+        pieces: The components of the name that are left.
+        match: What each `*` before them stands for.
+        prefix: The name of the group, and a slash.
+        is_own: Whether that is its name in the file that is searched.
+    """
     piece, *rest = pieces
     for groups, key in _matching_keys(group, piece):
         name = f"{prefix}{key}"
@@ -67,12 +79,12 @@ def _matches(group: Any, pieces: list[str], match: Match, prefix: str) -> Iterat
             # One call for the groups between: there may be many recordings.
             with contextlib.suppress(*HDF5_ERRORS):
                 tail = "/".join(rest)
-                dataset = open_dataset(group, f"{key}/{tail}")
-                if dataset is not None:
-                    yield found, f"{name}/{tail}", dataset
+                item = open_found(group, f"{key}/{tail}", is_own=is_own)
+                if isinstance(item, FoundDataset):
+                    yield found, f"{name}/{tail}", item
                 continue
         try:
-            item = open_item(group, key)
+            item = open_found(group, key, is_own=is_own)
         except HDF5_ERRORS as error:
             if "*" not in piece and key not in _keys(group):
                 continue
@@ -83,9 +95,10 @@ def _matches(group: Any, pieces: list[str], match: Match, prefix: str) -> Iterat
                 "and cannot be opened: a link that leads nowhere, or a damaged object. Restore "
                 f"what it leads to, or choose names that leave it out. HDF5 error: {error}"
             ) from error
-        if rest and isinstance(item, h5py.Group):
-            yield from _matches(item, rest, found, f"{name}/")
-        elif not rest and isinstance(item, h5py.Dataset):
+        if rest and isinstance(item, tuple):
+            below, is_below_own = item
+            yield from _matches(below, rest, found, f"{name}/", is_own=is_below_own)
+        elif not rest and isinstance(item, FoundDataset):
             yield found, name, item
 
 

@@ -200,7 +200,7 @@ def with_options(
     found = _with_options(path, storage_options, copies)
     given = {
         "storage_options": storage_options is not None,
-        "index": copies is not None and copies.index is not None,
+        "index": copies is not None and copies.index is not None and not copies.index.notes,
         "cache_dir": copies is not None and copies.cache is not None,
     }
     needing = next((name for name, is_given in given.items() if is_given), None)

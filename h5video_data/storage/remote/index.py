@@ -1,12 +1,15 @@
-"""The index of a set: what HDF5 reads of remote files when a set is opened, kept in a file.
+"""The index of a set: what is read of its files when it is opened, kept in a file.
 
-Not what it means, but the bytes themselves, by their places: so HDF5 and the package do with them
-what they do without an index, and another release of either reads the same file. A file has
+Of remote files, not what it means, but the bytes themselves, by their places: so HDF5 and the
+package do with them what they do without an index, and another release of either reads the same
+file. A file has
 
     "h5video_data index 1" and a line feed, the SHA-256 of what follows, and, compressed by zlib:
     8 bytes, little-endian, the length of a JSON text; that text; the bytes, one piece after another
 
 The text lists the objects: URL, size, version, time of change, and the pieces as (offset, length).
+Of files on the disk, it lists notes instead: what was found in them, in a form that `opening`
+knows, with arrays whose bytes are behind those of the objects.
 Nothing of `storage_options` is in it; but small values, such as labels, are.
 """
 
@@ -19,7 +22,10 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.errors import (
     ArgumentError,
@@ -68,6 +74,16 @@ class Pieces:
         return found if len(found) == stop - start else None
 
 
+class Note(NamedTuple):
+    """What was found in a file on the disk."""
+
+    path: str
+    text: Any
+    """What JSON can hold."""
+    arrays: tuple[NDArray[Any], ...]
+    """Of one axis, of numbers."""
+
+
 class _Entry(NamedTuple):
     url: str
     identity: FileIdentity
@@ -75,9 +91,14 @@ class _Entry(NamedTuple):
 
 
 class Recording:
-    """Collects what HDF5 reads of remote files, to be saved as an index."""
+    """Collects what HDF5 reads of remote files, and notes of others, to be saved as an index.
+
+    Attributes:
+        notes: What was found in files on the disk.
+    """
 
     def __init__(self) -> None:
+        self.notes: list[Note] = []
         self._found: dict[tuple[str, FileIdentity], list[tuple[int, bytes]]] = {}
 
     def add(self, url: str, identity: FileIdentity, start: int, content: bytes) -> None:
@@ -88,13 +109,14 @@ class Recording:
         """Writes the index to a file, which appears or is replaced when it is complete.
 
         Raises:
-            ArgumentError: No remote file was read, or one of which no version is known.
+            ArgumentError: There is nothing to save, or no version of a remote file is known.
             UnavailableError: It cannot be written.
         """
-        if not self._found:
+        if not self._found and not self.notes:
             raise ArgumentError(
-                "An index is of files that are read over a network; those of this set are on the "
-                "disk, and need none."
+                "An index is of files that are read over a network, or of recordings on the disk "
+                "(`windows`); those of this set are on the disk, and need none: no recordings, or "
+                "encoded pictures, or such that lead to other files."
             )
         for url, identity in self._found:
             if not (getattr(identity, "version", "") or getattr(identity, "modified", "")):
@@ -116,7 +138,12 @@ class Recording:
                     "pieces": [[start, len(content)] for start, content in pieces],
                 }
             )
-        text = json.dumps({"files": entries}).encode()
+        notes = []
+        for note in self.notes:
+            contents += [array.tobytes() for array in note.arrays]
+            arrays = [[array.dtype.str, len(array)] for array in note.arrays]
+            notes.append({"path": note.path, "text": note.text, "arrays": arrays})
+        text = json.dumps({"files": entries, "notes": notes}).encode()
         body = zlib.compress(b"".join([struct.pack("<Q", len(text)), text, *contents]))
         name = os.fspath(path)
         partial = f"{name}.{os.getpid()}.partial"
@@ -137,6 +164,10 @@ class Recording:
 
 class Index:
     """An index that was saved.
+
+    Attributes:
+        path: The file.
+        notes: By their paths, what was found in files on the disk.
 
     Args:
         path: The file.
@@ -159,6 +190,7 @@ class Index:
         except OSError as error:
             raise unavailable(f"cannot read {self.path}", error) from error
         self._entries: dict[str, list[_Entry]] = {}
+        self.notes: dict[str, list[Note]] = {}
         for entry in self._parse(content):
             self._entries.setdefault(_stem(entry.url), []).append(entry)
 
@@ -167,15 +199,15 @@ class Index:
         if head != _HEAD:
             is_other = head.startswith(_MAGIC)
             kind = "an index of another release of h5video_data" if is_other else "no index"
-            raise FileFormatError(f"{self.path} is {kind}. Make it again: {self._again}")
+            raise FileFormatError(f"{self.path} is {kind}. Make it again: {self.again}")
         try:
             if hashlib.sha256(body).digest() != content[len(_HEAD) : -len(body) or None]:
                 raise ValueError("its checksum is another one")
             body = zlib.decompress(body)
             (length,) = struct.unpack_from("<Q", body)
-            listed = json.loads(body[8 : 8 + length])["files"]
+            text = json.loads(body[8 : 8 + length])
             place, entries = 8 + length, []
-            for item in listed:
+            for item in text["files"]:
                 pieces = []
                 for start, size in item["pieces"]:
                     pieces.append((int(start), body[place : place + size]))
@@ -185,21 +217,31 @@ class Index:
                     *(str(item["version"]), str(item["modified"])),
                 )
                 entries.append(_Entry(str(item["url"]), identity, Pieces(pieces)))
+            for item in text.get("notes", ()):
+                arrays = []
+                for dtype, size in item["arrays"]:
+                    if size < 0:
+                        raise ValueError("an array has a negative length")
+                    arrays.append(np.frombuffer(body, np.dtype(dtype), size, place).copy())
+                    place += arrays[-1].nbytes
+                note = Note(str(item["path"]), item["text"], tuple(arrays))
+                self.notes.setdefault(note.path, []).append(note)
             if place != len(body):
                 raise ValueError("its end is missing")
         except (ValueError, KeyError, TypeError, struct.error, zlib.error) as error:
             raise FileFormatError(
-                f"{self.path} is damaged ({error}). Make it again: {self._again}"
+                f"{self.path} is damaged ({error}). Make it again: {self.again}"
             ) from error
         return entries
 
     @property
-    def _again(self) -> str:
+    def again(self) -> str:
+        """How to make it again, for messages."""
         return f"loader.save_index({os.path.basename(self.path)!r}), of a loader without `index`"
 
-    def has_any(self, urls: Iterable[str]) -> bool:
-        """Whether it is of any of these objects."""
-        return any(_stem(url) in self._entries for url in urls)
+    def has_any(self, paths: Iterable[str]) -> bool:
+        """Whether it is of any of these objects or files."""
+        return any(path in self.notes or _stem(path) in self._entries for path in paths)
 
     def pieces_of(self, url: str, identity: FileIdentity) -> Pieces | None:
         """Returns what it has of an object; None: nothing.
@@ -216,7 +258,7 @@ class Index:
             return None
         raise FileChangedError(
             f"{url} was changed or replaced after {self.path} was made: "
-            f"{of_this[0].identity.changes(identity)}. Make the index again: {self._again}"
+            f"{of_this[0].identity.changes(identity)}. Make the index again: {self.again}"
         )
 
 

@@ -18,7 +18,8 @@ from h5video_data.reading.memory_budget import (
 )
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.attributes import read_sample_count
-from h5video_data.storage.hdf5_files import HDF5_ERRORS
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, OpenedFile
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import describe, dtype_name
 from h5video_data.storage.picture_rows import (
     Decoding,
@@ -42,18 +43,21 @@ MAX_PLANNED_ROWS = 6000
 
 
 def facts_of(
-    dataset: Any, name: str, problems: list[str], read_ahead_bytes: int | None
+    file: OpenedFile, name: str, problems: list[str], read_ahead_bytes: int | None
 ) -> Facts | DatasetReport:
     """Describes a dataset; its report alone if it cannot be read into a tensor as numbers.
 
     Args:
-        dataset: The open `h5py.Dataset`.
-        name: Its name in the report.
+        file: The file.
+        name: The dataset's name in it.
         problems: Takes what would be an error when it is read.
         read_ahead_bytes: The memory, as for a loader.
     """
+    dataset = find_dataset(file.file, name)
+    own = file if file.holds(dataset) else None
     try:
-        stored = describe_pictures(dataset, Decoding("image")) or describe(dataset)
+        pictured = describe_pictures(dataset, Decoding("image"))
+        stored = pictured or describe(dataset, name if own else None, file=own)
         is_encoded = isinstance(stored, StoredPictures)
         pictures = look_at_pictures(dataset) if is_encoded else None
     except H5VideoError as error:
@@ -93,7 +97,7 @@ def facts_of(
         num_chunks=len(stored.offsets) if is_chunked else 0,
         num_unwritten_chunks=int((stored.offsets < 0).sum()) if is_chunked else 0,
     )
-    in_use = _known(lambda: read_sample_count(dataset.file, name, num_samples).num_samples, None)
+    in_use = _known(lambda: read_sample_count(file.file, name, num_samples).num_samples, None)
     return Facts(report, access, in_use, whole_cache_nbytes)
 
 

@@ -18,8 +18,8 @@ from h5video_data.storage.attributes import (
     read_sample_count,
 )
 from h5video_data.storage.external_storage import check_external
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
-from h5video_data.storage.hdf5_names import dataset_names, find_dataset, linked_names
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, OpenedFile, open_file
+from h5video_data.storage.hdf5_names import find_dataset, list_names
 from h5video_data.storage.values import Values
 from h5video_data.tools.openings import Opening
 from h5video_data.tools.schemas import Rows, recordings_opening, samples_opening
@@ -53,12 +53,12 @@ class Found:
 
 def read_file(file: Any, read_ahead_bytes: int | None) -> Found:
     """Reads what an open `h5py.File` holds, without its values."""
-    linked, problems = linked_names(file)
-    names = dataset_names(file) + linked
+    own, linked, problems = list_names(file)
+    names, opened = own + linked, OpenedFile.of(file)
     found = Found([], [], problems, set(linked))
     for item in names:
         try:
-            facts = facts_of(find_dataset(file, item), item, problems, read_ahead_bytes)
+            facts = facts_of(opened, item, problems, read_ahead_bytes)
         except HDF5_ERRORS as error:
             problems.append(f"the dataset {item!r} is damaged: {error}")
             continue
