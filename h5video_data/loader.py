@@ -231,12 +231,10 @@ class VideoLoader(Described, NotAnArray):
             loader.save_index("set.h5i")
             h5v.video_dataset_from_hdf5("s3://bucket/set/*.h5", index="set.h5i")
 
-        The files are opened anew. The index has the chunk tables and small values, such as labels;
-        no credentials. It is valid until a file changes, and for a part of the files.
-
-        Of files that are read over a network, it has what HDF5 reads, and serves on other machines
-        as well. On the disk, it has what was found of recordings (`windows`): it serves where they
-        are, for the same datasets. Files that lead to others, and encoded pictures, are left out.
+        The files are opened anew. The index has chunk tables and small values, such as labels; no
+        credentials. It is valid until a file changes. Of remote files, it has what HDF5 reads, also
+        for other machines; on the disk, what was found of recordings (`windows`), for the same
+        datasets: not of files that lead to others, nor of encoded pictures.
 
         Args:
             path: The file to write, which is replaced.
