@@ -127,8 +127,7 @@ class VideoLoader(Described, NotAnArray):
             except CudaError as error:
                 text = f"`pin_memory=True` needs a GPU of NVIDIA's. Received: {error}"
                 raise ArgumentError(text) from error
-        # When its datasets' pipelines passed batches on; None before there is a dataset.
-        self._timestamps: Timestamps | None = None
+        self._timestamps: Timestamps | None = None  # of its datasets' pipelines
 
     @property
     def seed(self) -> int:
