@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
 import dataclasses
 import importlib.util
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from h5video_data import __version__
 from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
-from h5video_data.storage.system import shell_words
 
 from .demo import run_demo
+from .flags import in_flags, indices_of, size_of, storage_options_of
 from .inspecting.text import rate_text, report_text, size_text
 from .inspection import inspect
 from .pack import LAYOUTS, pack
@@ -63,45 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 EXIT_CODES = "exit codes: 0 done; 1 an error; 2 wrong usage; 130 interrupted"
-
-
-# Messages
-
-# An argument and its value as `repr` writes it (x='X', size=(8, 8), overwrite=True), the name of an
-# argument in backticks, or another quoted text, in which nothing is translated.
-_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_LITERAL = rf"{_QUOTED}|\([^()]*\)|\[[^][]*\]|-?\d+|True|False|None"
-_ARGUMENTS = re.compile(rf"(?<![^\s(])(\w+)=({_LITERAL})|`(\w+)`|(?<!\w)(?:{_QUOTED})")
-
-
-def in_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Translates the arguments of a Python function in a message to the command line's.
-
-        "`out` exists. Use overwrite=True to replace it. Received: out='a.h5'"
-        "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=a.h5"
-
-    `flags` has the flag of each argument, or the placeholder of a positional one, by its name.
-    """
-
-    def translate(found: re.Match[str]) -> str:
-        name, value = found[1] or found[3], found[2]
-        with contextlib.suppress(KeyError, ValueError, SyntaxError):
-            return flags[name] if value is None else _typed(flags[name], ast.literal_eval(value))
-        return found[0]
-
-    return _ARGUMENTS.sub(translate, message)
-
-
-def _typed(flag: str, value: Any) -> str:
-    """Returns what to type to give an argument this value."""
-    if value is True or value is False:
-        return flag if value else f"no {flag}"
-    if value is None:
-        value = "none"
-    if isinstance(value, list):
-        return " ".join(_typed(flag, item) for item in value)
-    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"{flag}{' ' if flag.startswith('-') else '='}{shell_words([text])}"
 
 
 # Arguments
@@ -162,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--layout", choices=["contiguous", "sample-chunks", "recordings"], help=text)
     add("--level", type=int, metavar="N", help="level of the compression (default: the codec's)")
     text = "size of a frame (default: as it is)"
-    add("--image-size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
+    add("--image-size", type=size_of, metavar="N|ROWSxCOLUMNS", help=text)
     text = "store values as bytes, which they must fit (default: as they are)"
     add("--dtype", choices=["uint8"], help=text)
     text = "multiply values by this before they become bytes: 255, if they are from 0 to 1"
@@ -176,12 +133,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="of the split (default: 0)")
     text = "keep samples of a group together: a dataset of ids; or label: as many of each class"
     add("--split-by", metavar="NAME", help=text)
+    text = "write these samples only: 0:100, 3,5,8, or @FILE of numbers (text or .npy)"
+    add("--indices", type=indices_of, metavar="NUMBERS|@FILE", help=text)
     text = "write N files, OUT-00000-of-0000N.h5, ..., with a part of the samples each"
     add("--shards", type=int, metavar="N", help=text)
     text = "image: rows of numbers are pictures, too, padded; none: no row is decoded"
     add("--decode", choices=["auto", "image", "none"], help=text)
     text = "follow links, virtual datasets and external storage out of the folders of the files"
     add("--allow-external", action="store_true", help=text)
+    text = "memory for reading (default: that of a loader)"
+    add("--read-ahead-bytes", type=int, metavar="N", help=text)
     text = "write nothing; estimate size, time and speed"
     add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
@@ -200,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", dest="num_frames", type=int, help="frames of a clip (default: 16)")
     add("--stride", type=int, help="distance between two frames of a clip (default: 1)")
     text = "size of a frame (default: 112)"
-    add("--size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
+    add("--size", type=size_of, metavar="N|ROWSxCOLUMNS", help=text)
     add("--clips-per-video", type=int, help="clips of each video (default: 1)")
     text = "how pictures get that size: cut, with black bars, or distorted (default: crop)"
     add("--fit", choices=FITS, help=text)
@@ -231,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_storage_options(add: Callable[..., Any]) -> None:
     text = "for URLs: arguments of fsspec, '{\"anon\": true}', or @FILE.json, a file of them"
-    add("--storage-options", type=_options, metavar="JSON", help=text)
+    add("--storage-options", type=storage_options_of, metavar="JSON", help=text)
 
 
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
@@ -247,29 +208,6 @@ def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
     add("--quiet", action="store_true", help="print only errors and what was skipped")
     add("--json", action="store_true", help="print JSON")
-
-
-def _size(value: str) -> tuple[int, int]:
-    """Parses `112` or `112x96`: (rows, columns)."""
-    numbers = [int(number) for number in value.lower().split("x")]
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
-        raise ValueError(value)
-    return numbers[0], numbers[-1]
-
-
-def _options(value: str) -> dict[str, Any]:
-    """Parses arguments of fsspec; whatever is wrong with them, they are not shown."""
-    try:
-        text = Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read the file: {error.strerror}") from None
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError('it must be a JSON object, such as {"anon": true}')
-    return found
 
 
 # Subcommands
