@@ -321,3 +321,19 @@ def test_a_page_of_many_recordings_is_short(tmp_path):
     assert page.count("from left to right") == 1
     assert "data/demo_6/view</code>: all 66 frames from left to right" in page
     assert "Reading one frame (red" in page
+
+
+def test_what_the_call_would_raise_is_a_problem(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"], file["Y"] = np.zeros((0, 4, 8, 8), "u1"), np.zeros((0, 2), "f4")
+    (problem,) = h5v.inspect(tmp_path / "a.h5").problems
+    assert problem.startswith("There is no sample in ")
+
+
+def test_what_opening_logs_is_logged_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("h5video_data.tools.inspecting.probe.PROBE_SECONDS", 0.1)
+    file = write_recordings(tmp_path / "a.h5", [20, 31, 3, 2], frame_shape=(8, 8, 3))
+    report = h5v.inspect(file, html=tmp_path / "a.html", probe=True)
+    assert report.samples_per_second is not None
+    (message,) = caplog.messages
+    assert message.startswith("2 of 4 recordings of 'pixels' are shorter than a window of 11 rows")

@@ -1,12 +1,16 @@
 """The arithmetic of predictions, with a clock that is made up; and a probe of a file."""
 
+import h5py
+import numpy as np
 import pytest
+from picture_helpers import save
+from PIL import Image
 
 import h5video_data as h5v
-from h5video_data.loader import VideoLoader
 from h5video_data.testing import write_video_file
 from h5video_data.tools.inspecting import probe
 from h5video_data.tools.inspecting.facts import decodes_per_epoch
+from h5video_data.tools.inspecting.opened_set import OpenedSet
 from h5video_data.tools.inspecting.probe import predicted, rate
 
 
@@ -74,11 +78,41 @@ def test_chunks_of_many_samples_are_timed_whole(tmp_path, monkeypatch, samples_p
     file = write_video_file(tmp_path / "a.h5", num_samples=200, chunks=chunks, compression="gzip")
     shuffles = []
 
-    def record(path, *, shuffle=True, **options):
+    def record(opened, *, shuffle=True, **options):
         shuffles.append(shuffle)
-        return VideoLoader(path, shuffle=shuffle, **options)
+        return loader(opened, shuffle=shuffle, **options)
 
-    monkeypatch.setattr(probe, "VideoLoader", record)
+    loader = OpenedSet.loader
+    monkeypatch.setattr(OpenedSet, "loader", record)
     assert probe.probe_loader(file, {"y": None}, 0.1) > 0
     assert shuffles[1] == ("blocks" if samples_per_chunk > 1 else True)
     assert h5v.inspect(file).datasets[0].epoch_amplification == 1
+
+
+def test_the_prediction_for_the_call_is_that_of_its_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 0.2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.zeros((40, 4, 3, 8, 8), "u1")
+        file["flow"] = np.zeros((40, 4, 2, 64, 64), "f4")
+    report = h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=0, probe=True)
+    rates = {item.name: item.samples_per_second for item in report.datasets}
+    assert None not in rates.values()
+    assert report.samples_per_second == rates["X"]
+
+
+def test_padded_pictures_are_decoded_by_the_probe(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(probe, "probe_set", lambda opened, _: found.append(opened) or 1.0)
+    rows = [
+        save(Image.fromarray(np.full((16, size, 3), 7, np.uint8)), "PNG") for size in (16, 24) * 4
+    ]
+    padded = np.zeros((8, max(map(len, rows))), np.uint8)
+    for row, data in zip(padded, rows, strict=True):
+        row[: len(data)] = np.frombuffer(data, np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = padded
+        file["Y"] = np.arange(8)
+        file.attrs["sample_count"] = 8
+    assert h5v.inspect(tmp_path / "a.h5", probe=True).samples_per_second == 1.0
+    (item,) = found[0].components
+    assert item.sample_shape == (16, 16, 3)

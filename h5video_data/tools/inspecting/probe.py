@@ -18,9 +18,9 @@ from h5video_data.errors import H5VideoError
 from h5video_data.loader import VideoLoader
 from h5video_data.opening import Paths
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
-from h5video_data.tools.openings import Opening
 
 from .facts import BATCH_SIZE, decodes_per_epoch
+from .opened_set import OpenedSet
 from .report import FileReport
 
 PROBE_SECONDS = 2.0
@@ -74,8 +74,14 @@ def predicted(measured: float, *, measured_decodes: float, epoch_decodes: float)
     return measured * measured_decodes / max(epoch_decodes, measured_decodes)
 
 
-def probe_datasets(path: str, report: FileReport) -> FileReport:
-    """Adds the prediction for the largest datasets of samples of a file."""
+def probe_datasets(path: str, report: FileReport, called: str) -> FileReport:
+    """Adds the prediction for the largest datasets of samples of a file.
+
+    Args:
+        path: The file.
+        report: Of it.
+        called: Name of the dataset that the call in the report reads.
+    """
     readable = [
         item
         for item in report.datasets
@@ -84,36 +90,40 @@ def probe_datasets(path: str, report: FileReport) -> FileReport:
     chosen = sorted(readable, key=lambda item: -item.nbytes)[:MAX_PROBED]
     rates = {}
     for item in chosen:
-        arguments = {"x": item.name, "y": None, "read_ahead_bytes": report.read_ahead_bytes}
+        arguments: dict[str, Any] = {"x": item.name, "y": None}
+        arguments["read_ahead_bytes"] = report.read_ahead_bytes
+        if item.is_padded:
+            arguments["decode"] = "image"
+        if item.pictures is not None and len(item.pictures.sizes) > 1:
+            arguments["image_size"] = item.pictures.sizes[0]
         rates[item.name] = probe_loader(path, arguments, PROBE_SECONDS / len(chosen))
     datasets = tuple(
         replace(item, samples_per_second=rates.get(item.name)) for item in report.datasets
     )
-    opened = [item.samples_per_second for item in datasets if item.name in rates]
-    whole = opened[0] if len(opened) == 1 else None
-    return replace(report, datasets=datasets, samples_per_second=whole)
-
-
-def probe_opening(path: str, opening: Opening, read_ahead_bytes: int | None) -> float | None:
-    """Predicts windows per second of a file of recordings."""
-    arguments = {**opening.arguments(), "read_ahead_bytes": read_ahead_bytes}
-    return probe_loader(path, arguments, PROBE_SECONDS)
+    return replace(report, datasets=datasets, samples_per_second=rates.get(called))
 
 
 def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> float | None:
     """Predicts samples per second of a loader with these arguments; None: it cannot be opened."""
-    options = {"batch_size": BATCH_SIZE, "seed": 0, **arguments}
     try:
-        with VideoLoader(path, **options) as loader:
-            decodes = _decodes_per_epoch(loader)
+        return probe_set(OpenedSet(path, arguments), seconds)
+    except (H5VideoError, *HDF5_ERRORS):  # which the report tells, or the training would
+        return None
+
+
+def probe_set(opened: OpenedSet, seconds: float | None = None) -> float | None:
+    """Predicts samples per second of the loaders of files; None: they cannot be read."""
+    seconds = PROBE_SECONDS if seconds is None else seconds
+    try:
+        with opened.loader(batch_size=BATCH_SIZE, seed=0) as loader:
+            decodes = _decodes_per_epoch(opened, loader)
             num_samples = loader.num_samples
-            components = loader._set.components
         # Also where the cache holds all of them: two seconds may be no more than its filling.
-        has_many = any(access.chunk_rows for item in components for access in item.accesses)
+        has_many = any(access.chunk_rows for item in opened.components for access in item.accesses)
         shuffle: Literal["blocks", True] = "blocks" if has_many else True
         # A batch of a small set is no smaller than the set.
-        options["batch_size"] = min(BATCH_SIZE, num_samples)
-        with VideoLoader(path, shuffle=shuffle, **options) as loader:
+        size = min(BATCH_SIZE, num_samples)
+        with opened.loader(batch_size=size, seed=0, shuffle=shuffle) as loader:
 
             def epoch() -> Iterable[int]:
                 with closing(loader.batches()) as batches:  # type: ignore[type-var]
@@ -121,30 +131,19 @@ def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> floa
                         yield len(indices)
 
             measured = rate(epoch, seconds)
-    except (H5VideoError, *HDF5_ERRORS):  # which the report tells, or the training would
+    except (H5VideoError, *HDF5_ERRORS):
         return None
     return predicted(measured, measured_decodes=1.0, epoch_decodes=decodes)
 
 
-def _decodes_per_epoch(loader: VideoLoader) -> float:
+def _decodes_per_epoch(opened: OpenedSet, loader: VideoLoader) -> float:
     """Returns how many times a shuffled epoch of a loader decodes each chunk of many rows."""
     found = [1.0]
-    for item in loader._set.components:
+    for item in opened.components:
         rows = [access.chunk_rows for access in item.accesses if access.chunk_rows is not None]
         if rows:
-            capacity = loader._feed.memory.cached_items
+            capacity = opened.memory_of(loader).cached_items
             num_rows = int(item.index.num_rows.sum())
             per_batch = min(num_rows, loader.global_batch_size * item.index.rows_per_sample)
             found.append(decodes_per_epoch(num_rows, rows[0].num_rows, per_batch, capacity))
     return max(found)
-
-
-def class_counts(path: str, opening: Opening) -> tuple[tuple[str, int], ...]:
-    """Counts the samples of each class of the labels that a call reads; () if they are none."""
-    if opening.y is None or opening.num_frames is not None:
-        return ()
-    try:
-        with VideoLoader(path, **opening.arguments()) as loader:
-            return loader._class_counts()
-    except (H5VideoError, *HDF5_ERRORS):
-        return ()

@@ -1,0 +1,45 @@
+"""`OpenedSet`: the files of a call, opened once for all that `inspect` reads of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from h5video_data.loader import VideoLoader
+from h5video_data.open_set import open_set
+from h5video_data.opening import Paths, reusable
+from h5video_data.options import options_of
+from h5video_data.reading.memory_budget import MemoryBudget
+from h5video_data.video_set import Component
+
+
+class OpenedSet:
+    """The files of a call.
+
+    Args:
+        path: Of the files.
+        arguments: Keyword arguments of `VideoLoader`.
+
+    Raises:
+        H5VideoError: The call would raise it, too.
+    """
+
+    def __init__(self, path: Paths, arguments: dict[str, Any]) -> None:
+        self._path, self._arguments = reusable(path), arguments
+        self._set = open_set(self._path, self._options({}))
+
+    def _options(self, more: dict[str, Any]) -> Any:
+        return options_of("VideoLoader.__init__", {**self._arguments, **more})
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The datasets, over all files."""
+        return self._set.components
+
+    def loader(self, **more: Any) -> VideoLoader:
+        """Returns a loader with more arguments: those of how it is read, not of what."""
+        return VideoLoader._of_set(self._path, self._set, self._options(more))
+
+    @staticmethod
+    def memory_of(loader: VideoLoader) -> MemoryBudget:
+        """Returns how a loader splits its memory."""
+        return loader._feed.memory
