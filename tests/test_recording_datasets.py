@@ -147,7 +147,7 @@ def test_what_is_not_for_recordings(path, tmp_path):
         repack(path, out, x=X, shards=2)
     with pytest.raises(ArgumentError, match="'data/demo_0/obs/view' is a recording already"):
         repack(path, out, x=X, layout="recordings")
-    with pytest.raises(ArgumentError, match=r"file by file, .*1 files, x=\['data/.*, 'mask/train'"):
+    with pytest.raises(ArgumentError, match=r"file by file, .*1 file, x=\['data/.*, 'mask/train'"):
         repack(path, out, x=[X, "mask/train"])
     with pytest.raises(DatasetNotFoundError, match=r"no dataset 'none/\*'"):
         repack(path, out, x="none/*")

@@ -15,6 +15,7 @@ from typing import Any
 from h5video_data import __version__
 from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
+from h5video_data.summary import counted
 
 from .demo import run_demo
 from .flags import in_flags, indices_of, size_of, storage_options_of
@@ -243,8 +244,8 @@ def _repack(options: argparse.Namespace) -> int:
         arguments["decode"] = None
     report = repack(**arguments, progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
-    what = "recordings" if any("*" in name for name in report.names) else "samples"
-    line = f"{report.path}: {report.num_samples} {what} of {', '.join(report.names)}"
+    what = "recording" if any("*" in name for name in report.names) else "sample"
+    line = f"{report.path}: {counted(report.num_samples, what)} of {', '.join(report.names)}"
     if report.saved is not None:
         line += f", {report.saved}"
     if report.estimate is not None:
@@ -273,8 +274,9 @@ def _pack(options: argparse.Namespace) -> int:
     report = pack(**arguments, progress=_shows_progress(options))
     skipped = {item.path: in_flags(item.reason, options.flags) for item in report.skipped}
     counts = zip(report.samples_per_class, report.class_names, strict=True)
-    what = "recordings" if options.layout == "recordings" else "samples"
-    texts = [f"{report.num_samples} {what} from {report.num_videos} videos"]
+    what = "recording" if options.layout == "recordings" else "sample"
+    samples, videos = counted(report.num_samples, what), counted(report.num_videos, "video")
+    texts = [f"{samples} from {videos}"]
     texts += [f"{count} {name}" for count, name in counts]
     texts += [str(report.saved)] if report.saved else []
     _print_report(options, report, skipped, f"{report.path}: {', '.join(texts)}")

@@ -6,6 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from h5video_data.summary import counted
+
 from .text import (
     PATHS,
     amplification_text,
@@ -117,11 +119,11 @@ def _text(value: Any) -> str:
 
 
 def _head(report: Any) -> str:
-    parts = [size_text(report.nbytes), f"{len(report.datasets)} datasets"]
+    parts = [size_text(report.nbytes), counted(len(report.datasets), "dataset")]
     if report.sample_count is not None:
         parts.append(f"sample_count {report.sample_count}")
     if report.class_names:
-        parts.append(f"{len(report.class_names)} classes")
+        parts.append(counted(len(report.class_names), "class", "classes"))
     return ", ".join(parts)
 
 
@@ -180,7 +182,11 @@ def _bars(counts: Sequence[tuple[str, int]]) -> str:
         for name, count in counts[:_SHOWN]
     ]
     more = len(counts) - _SHOWN
-    rest = f'<p class="soft">... and {more} more classes</p>' if more > 0 else ""
+    rest = (
+        f'<p class="soft">... and {counted(more, "more class", "more classes")}</p>'
+        if more > 0
+        else ""
+    )
     return f'<div class="bars">{"".join(rows)}</div>{rest}'
 
 

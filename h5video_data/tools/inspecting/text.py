@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from h5video_data.summary import counted
+
 # Of more datasets, those alike are a row of a table.
 MAX_BLOCKS = 12
 # Rows of that table.
@@ -27,7 +29,9 @@ def size_text(num_bytes: float) -> str:
     """A number of bytes for people."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if num_bytes < 1024:
-            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+            return (
+                counted(round(num_bytes), "byte") if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+            )
         num_bytes /= 1024
     return f"{num_bytes:.1f} TiB"
 
@@ -74,7 +78,8 @@ def _head(report: Any) -> str:
     if report.sample_count is not None:
         head += f", sample_count {report.sample_count}"
     if report.class_names:
-        head += f", {len(report.class_names)} classes ({', '.join(report.class_names[:8])}"
+        names = report.class_names
+        head += f", {counted(len(names), 'class', 'classes')} ({', '.join(names[:8])}"
         head += ", ...)" if len(report.class_names) > 8 else ")"
     return head
 
@@ -97,8 +102,8 @@ def _pictures_text(look: Any) -> str:
     sizes = [f"{rows} x {columns}" for rows, columns in look.sizes[:3]]
     more = ", ..." if len(look.sizes) > 3 else ""
     return (
-        f"of {look.num_rows} rows looked at, {', '.join(kinds)}, of {', '.join(sizes)}{more} "
-        f"pixels and {size_text(round(look.mean_nbytes))} on average"
+        f"of {counted(look.num_rows, 'row')} looked at, {', '.join(kinds)}, "
+        f"of {', '.join(sizes)}{more} pixels and {size_text(round(look.mean_nbytes))} on average"
     )
 
 
@@ -149,7 +154,7 @@ def _table(datasets: Sequence[Any]) -> list[str]:
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return lines + ([f"... and {more} more rows; --json has all"] if more > 0 else [])
+    return lines + ([f"... and {counted(more, 'more row')}; --json has all"] if more > 0 else [])
 
 
 def families(datasets: Sequence[Any]) -> list[tuple[str, list[Any]]]:
