@@ -44,7 +44,12 @@ CASES = {
         1.0,
         "store it anew to have it read directly: h5video-data repack {file} {fast}",
     ),
-    "floats": ({"dtype": "float32"}, "direct", 1.0, "uint8 takes a 4th"),
+    "floats": (
+        {"dtype": "float32"},
+        "direct",
+        1.0,
+        "uint8 takes a quarter of the bytes: repack --dtype uint8, with --scale",
+    ),
 }
 
 
@@ -337,3 +342,20 @@ def test_what_opening_logs_is_logged_once(tmp_path, monkeypatch, caplog):
     assert report.samples_per_second is not None
     (message,) = caplog.messages
     assert message.startswith("2 of 4 recordings of 'pixels' are shorter than a window of 11 rows")
+
+
+@pytest.mark.parametrize(("scale", "dtype", "part"), [(1, "f8", "an eighth"), (255, "f2", "half")])
+def test_the_advice_about_floats_can_be_followed(tmp_path, scale, dtype, part):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 8, 8), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = (pixels / scale).astype(dtype)
+    (advice,) = h5v.inspect(tmp_path / "a.h5").advice
+    assert f"uint8 takes {part} of the bytes: repack --dtype uint8, with --scale 255 if" in str(
+        advice
+    )
+    scaled = ["--scale", "255"] if scale == 255 else []
+    files = [str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]
+    assert main(["repack", *files, "--dtype", "uint8", *scaled]) == 0
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["X"][:], pixels)
+    assert not h5v.inspect(tmp_path / "b.h5").advice

@@ -84,13 +84,16 @@ def advise(
             text = f"{count} of {chunks} {were} never written, and {are} read as {value!s}"
             found.append((item, Advice(text)))
         if item.access.stored.dtype.kind == "f":
+            part = _PARTS.get(item.access.stored.dtype.itemsize, "a part")
             text = (
-                f"if these are pixels, uint8 takes a {item.access.stored.dtype.itemsize}th of the "
-                "bytes; cast on the accelerator"
+                f"if these are pixels, uint8 takes {part} of the bytes: repack --dtype uint8, with "
+                "--scale 255 if they are from 0 to 1; cast on the accelerator"
             )
             found.append((item, Advice(text)))
     return found
 
+
+_PARTS = {2: "half", 4: "a quarter", 8: "an eighth"}
 
 _Reason = Literal["h5py", "memory", "decodes", "pieces"]
 
