@@ -57,6 +57,7 @@ def test_samples_that_are_looked_at(monkeypatch, count, run, expected):
         row_nbytes = 1 << 15
 
     Set.components = (Item,)
+    monkeypatch.setattr(estimates, "SAMPLED_BYTES", 64 << 20)
     monkeypatch.setattr(estimates, "rows_per_chunk", lambda _: run)
     found = estimates.some_samples(Set)
     assert len(np.unique(found)) == len(found)

@@ -26,6 +26,9 @@ from .report import FileReport
 PROBE_SECONDS = 2.0
 # The part of it that is not timed: opening, threads that start, memory that is touched first.
 WARM_UP = 0.25
+# What TensorFlow takes for a bundle, for each of its batches, and to begin an epoch: seconds of a
+# thread, see docs/performance.md. While it takes them, one that reads has no processor, or no lock.
+BUNDLE_SECONDS, BATCH_SECONDS, EPOCH_SECONDS = 0.3e-3, 0.1e-3, 5e-3
 # Datasets that share it, the largest.
 MAX_PROBED = 4
 
@@ -61,6 +64,21 @@ def rate(
     if first is None or not count or now <= first:  # a batch took longer than all of that
         return whole_count / max(now - begin, 1e-9)
     return count / (now - first)
+
+
+def handed_over(
+    measured: float, *, batch_size: int, batches_per_bundle: int, num_samples: int
+) -> float:
+    """Returns the samples per second that come out of TensorFlow, of those that are read.
+
+    Args:
+        measured: Samples per second that are read.
+        batch_size: Samples of a batch.
+        batches_per_bundle: Batches that are handed over together.
+        num_samples: Samples of an epoch.
+    """
+    of_batch = BATCH_SECONDS + BUNDLE_SECONDS / batches_per_bundle
+    return 1 / (1 / measured + of_batch / batch_size + EPOCH_SECONDS / num_samples)
 
 
 def predicted(measured: float, *, measured_decodes: float, epoch_decodes: float) -> float:
@@ -130,10 +148,18 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> float | None:
                     for _, indices, _ in batches:
                         yield len(indices)
 
+            bundle = opened.memory_of(loader).batches_per_bundle
             measured = rate(epoch, seconds)
     except (H5VideoError, *HDF5_ERRORS):
         return None
-    return predicted(measured, measured_decodes=1.0, epoch_decodes=decodes)
+    if not measured:
+        return None
+    return handed_over(
+        predicted(measured, measured_decodes=1.0, epoch_decodes=decodes),
+        batch_size=size,
+        batches_per_bundle=bundle,
+        num_samples=num_samples,
+    )
 
 
 def _decodes_per_epoch(opened: OpenedSet, loader: VideoLoader) -> float:
