@@ -8,6 +8,7 @@ from repack_helpers import GZIP, files_in, noise
 from h5video_data.reading import chunk_decoder
 from h5video_data.testing import SAMPLE_SHAPE
 from h5video_data.tools.cli import main
+from h5video_data.tools.inspecting.probe import Prediction
 from h5video_data.tools.repack import repack
 from h5video_data.tools.repacking import estimates
 
@@ -29,7 +30,9 @@ def test_each_chunk_of_many_samples_is_decoded_once(path, monkeypatch):
         decode_chunk(*arguments)
 
     monkeypatch.setattr(chunk_decoder, "decode_chunk", count)
-    monkeypatch.setattr(estimates, "probe_loader", lambda *_: probed.append(len(decoded)) or 100.0)
+    monkeypatch.setattr(
+        estimates, "probe_loader", lambda *_: probed.append(len(decoded)) or Prediction(100.0, None)
+    )
     monkeypatch.setattr(estimates, "SAMPLED_BYTES", 5 * 20 * 768)
     estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
     assert probed == [5, 5]  # before either: five chunks, of 20 samples each
@@ -73,7 +76,7 @@ def test_the_speed_that_is_expected(path, capsys):
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "and would be read at about " in printed
-    assert " samples/s (now " in printed
+    assert " samples/s from the page cache (now " in printed  # it was just written
     estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
     # Chunks of 20 samples are decoded for one of them each.
     assert estimate.samples_per_second > estimate.old_samples_per_second

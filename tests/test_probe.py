@@ -1,5 +1,8 @@
 """The arithmetic of predictions, with a clock that is made up; and a probe of a file."""
 
+import os
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -7,11 +10,13 @@ from picture_helpers import save
 from PIL import Image
 
 import h5video_data as h5v
+from h5video_data.storage.system import disk_nbytes
 from h5video_data.testing import write_video_file
 from h5video_data.tools.inspecting import probe
 from h5video_data.tools.inspecting.facts import decodes_per_epoch
 from h5video_data.tools.inspecting.opened_set import OpenedSet
-from h5video_data.tools.inspecting.probe import predicted, rate
+from h5video_data.tools.inspecting.probe import Prediction, disk_part, handed_over, predicted, rate
+from h5video_data.tools.inspecting.text import rate_text
 
 
 class Machine:
@@ -50,6 +55,32 @@ def test_chunks_that_are_decoded_again_cost_as_much():
     assert predicted(600, measured_decodes=1, epoch_decodes=1) == 600
 
 
+def test_the_hand_over_to_tensorflow_counts():
+    # A batch of 32 takes 1 ms to read; and 0.1 ms, its part of 0.3 ms, and its part of 5 ms.
+    found = handed_over(32_000, batch_size=32, batches_per_bundle=3, num_samples=160)
+    assert found == pytest.approx(32 / 2.2e-3)
+    # Of slow reading, hardly.
+    found = handed_over(100, batch_size=32, batches_per_bundle=1, num_samples=10_000)
+    assert found == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("after", "nbytes", "expected", "text"),
+    [
+        (100, 1000, 0.0, "12,000 samples/s from the page cache"),
+        (350, 1000, 0.25, "12,000 samples/s, 25% of the bytes from the disk"),
+        (1100, 1000, 1.0, "12,000 samples/s from the disk"),
+        (3100, 1000, 1.0, "12,000 samples/s from the disk"),  # the system reads ahead
+        (None, 1000, None, "12,000 samples/s"),
+        (100, 0, None, "12,000 samples/s"),  # all of it is in memory
+    ],
+)
+def test_where_the_bytes_came_from(after, nbytes, expected, text):
+    found = disk_part(None if after is None else 100, after, nbytes)
+    assert found == expected
+    assert rate_text(12_345, found) == text
+
+
 def test_decodes_per_epoch():
     assert decodes_per_epoch(1000, 10, 10, capacity=1000) == 1
     assert decodes_per_epoch(1000, 10, 1, capacity=0) == 10
@@ -68,6 +99,8 @@ def test_a_probe_of_a_file(tmp_path, monkeypatch, chunks):
     assert report.samples_per_second > 100
     assert report.datasets[0].samples_per_second == report.samples_per_second
     assert "predicted: " in str(report)
+    if report.from_disk is not None:
+        assert "samples/s from the page cache\n" in str(report)  # it was just written
     assert h5v.inspect(file).samples_per_second is None
 
 
@@ -84,7 +117,7 @@ def test_chunks_of_many_samples_are_timed_whole(tmp_path, monkeypatch, samples_p
 
     loader = OpenedSet.loader
     monkeypatch.setattr(OpenedSet, "loader", record)
-    assert probe.probe_loader(file, {"y": None}, 0.1) > 0
+    assert probe.probe_loader(file, {"y": None}, 0.1).samples_per_second > 0
     assert shuffles[1] == ("blocks" if samples_per_chunk > 1 else True)
     assert h5v.inspect(file).datasets[0].epoch_amplification == 1
 
@@ -102,7 +135,9 @@ def test_the_prediction_for_the_call_is_that_of_its_dataset(tmp_path, monkeypatc
 
 def test_padded_pictures_are_decoded_by_the_probe(tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(probe, "probe_set", lambda opened, _: found.append(opened) or 1.0)
+    monkeypatch.setattr(
+        probe, "probe_set", lambda opened, _: found.append(opened) or Prediction(1.0, None)
+    )
     rows = [
         save(Image.fromarray(np.full((16, size, 3), 7, np.uint8)), "PNG") for size in (16, 24) * 4
     ]
@@ -116,3 +151,21 @@ def test_padded_pictures_are_decoded_by_the_probe(tmp_path, monkeypatch):
     assert h5v.inspect(tmp_path / "a.h5", probe=True).samples_per_second == 1.0
     (item,) = found[0].components
     assert item.sample_shape == (16, 16, 3)
+
+
+@pytest.mark.skipif(disk_nbytes() is None, reason="the system does not tell")
+def test_a_file_that_the_page_cache_does_not_hold(tmp_path, monkeypatch):
+    def drop():
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 0.05)
+    file = write_video_file(tmp_path / "a.h5", num_samples=200, sample_shape=(4, 3, 64, 64))
+    drop()
+    before = disk_nbytes()
+    Path(file).read_bytes()
+    if disk_nbytes() == before:
+        pytest.skip("the file system is in memory")
+    drop()
+    assert h5v.inspect(file, probe=True).from_disk > 0

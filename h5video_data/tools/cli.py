@@ -261,9 +261,10 @@ def _estimate_text(estimate: Estimate) -> str:
     )
     if estimate.samples_per_second is None:
         return text
-    text += f", and would be read at about {rate_text(estimate.samples_per_second)}"
+    text += f", and would be read at about {rate_text(estimate.samples_per_second, 0.0)}"
     if estimate.old_samples_per_second is not None:
-        text += f" (now {rate_text(estimate.old_samples_per_second)})"
+        old = rate_text(estimate.old_samples_per_second, estimate.old_from_disk)
+        text += f" (now {old})"
     return text
 
 

@@ -21,7 +21,7 @@ from .inspecting.advice import Facts, advise
 from .inspecting.file_facts import opening_of, read_file
 from .inspecting.opened_set import OpenedSet
 from .inspecting.page import ChunkMap, report_page
-from .inspecting.probe import probe_datasets, probe_set
+from .inspecting.probe import probe_datasets, probe_set, with_prediction
 from .inspecting.report import Advice, DatasetReport, FileReport
 from .inspecting.text import families, size_text
 from .openings import Opening
@@ -113,7 +113,7 @@ def inspect(
     )
     report = replace(report, datasets=datasets, advice=tuple(advice.values()))
     if probe and opened is not None and report.call:
-        report = replace(report, samples_per_second=probe_set(opened))
+        report = with_prediction(report, probe_set(opened))
     elif probe:
         report = probe_datasets(name, report, "" if opening is None else opening.x)
     if html is not None:

@@ -91,7 +91,8 @@ def report_page(
         what = "recordings: a sample is a window of one" if report.call else "a row is a sample"
         parts.append(f"<h2>Open it</h2><p>{what}</p><pre>{_text(call)}</pre>")
     if report.samples_per_second is not None:
-        parts.append(f"<p>Predicted: <b>{_text(rate_text(report.samples_per_second))}</b></p>")
+        text = rate_text(report.samples_per_second, report.from_disk)
+        parts.append(f"<p>Predicted: <b>{_text(text)}</b></p>")
     if report.advice or not report.problems:
         parts.append(f"<h2>Advice</h2>{_advice(report)}")
     if clips:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from h5video_data.errors import H5VideoError
 from h5video_data.loader import VideoLoader
 from h5video_data.opening import Paths
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
+from h5video_data.storage.system import disk_nbytes
 
 from .facts import BATCH_SIZE, decodes_per_epoch
 from .opened_set import OpenedSet
@@ -31,6 +32,14 @@ WARM_UP = 0.25
 BUNDLE_SECONDS, BATCH_SECONDS, EPOCH_SECONDS = 0.3e-3, 0.1e-3, 5e-3
 # Datasets that share it, the largest.
 MAX_PROBED = 4
+
+
+class Prediction(NamedTuple):
+    """What a loader would give."""
+
+    samples_per_second: float
+    from_disk: float | None
+    """Part of the bytes that came from a disk, not from the page cache; None: not known."""
 
 
 def rate(
@@ -81,6 +90,19 @@ def handed_over(
     return 1 / (1 / measured + of_batch / batch_size + EPOCH_SECONDS / num_samples)
 
 
+def disk_part(before: int | None, after: int | None, read_nbytes: int) -> float | None:
+    """Returns which part of what was read came from a disk, not from the page cache.
+
+    Args:
+        before: Bytes that the process had had read from disks; None: not known.
+        after: The same afterwards.
+        read_nbytes: Bytes that were read meanwhile.
+    """
+    if before is None or after is None or not read_nbytes:
+        return None
+    return min(1.0, (after - before) / read_nbytes)
+
+
 def predicted(measured: float, *, measured_decodes: float, epoch_decodes: float) -> float:
     """Returns the samples per second of a shuffled epoch.
 
@@ -106,7 +128,7 @@ def probe_datasets(path: str, report: FileReport, called: str) -> FileReport:
         if len(item.shape) > 2 and item.path not in ("memory", "none") and item.nbytes
     ]
     chosen = sorted(readable, key=lambda item: -item.nbytes)[:MAX_PROBED]
-    rates = {}
+    rates: dict[str, Prediction | None] = {}
     for item in chosen:
         arguments: dict[str, Any] = {"x": item.name, "y": None}
         arguments["read_ahead_bytes"] = report.read_ahead_bytes
@@ -116,12 +138,20 @@ def probe_datasets(path: str, report: FileReport, called: str) -> FileReport:
             arguments["image_size"] = item.pictures.sizes[0]
         rates[item.name] = probe_loader(path, arguments, PROBE_SECONDS / len(chosen))
     datasets = tuple(
-        replace(item, samples_per_second=rates.get(item.name)) for item in report.datasets
+        replace(item, samples_per_second=found.samples_per_second)
+        if (found := rates.get(item.name)) is not None
+        else item
+        for item in report.datasets
     )
-    return replace(report, datasets=datasets, samples_per_second=rates.get(called))
+    return with_prediction(replace(report, datasets=datasets), rates.get(called))
 
 
-def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> float | None:
+def with_prediction(report: FileReport, found: Prediction | None) -> FileReport:
+    """Adds the prediction for the call of a file."""
+    return report if found is None else replace(report, **found._asdict())
+
+
+def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> Prediction | None:
     """Predicts samples per second of a loader with these arguments; None: it cannot be opened."""
     try:
         return probe_set(OpenedSet(path, arguments), seconds)
@@ -129,7 +159,7 @@ def probe_loader(path: Paths, arguments: dict[str, Any], seconds: float) -> floa
         return None
 
 
-def probe_set(opened: OpenedSet, seconds: float | None = None) -> float | None:
+def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | None:
     """Predicts samples per second of the loaders of files; None: they cannot be read."""
     seconds = PROBE_SECONDS if seconds is None else seconds
     try:
@@ -148,18 +178,21 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> float | None:
                     for _, indices, _ in batches:
                         yield len(indices)
 
-            bundle = opened.memory_of(loader).batches_per_bundle
+            before = disk_nbytes()
             measured = rate(epoch, seconds)
+            from_disk = disk_part(before, disk_nbytes(), loader.stats.read_bytes)
+            bundle = opened.memory_of(loader).batches_per_bundle
     except (H5VideoError, *HDF5_ERRORS):
         return None
     if not measured:
         return None
-    return handed_over(
+    found = handed_over(
         predicted(measured, measured_decodes=1.0, epoch_decodes=decodes),
         batch_size=size,
         batches_per_bundle=bundle,
         num_samples=num_samples,
     )
+    return Prediction(found, from_disk)
 
 
 def _decodes_per_epoch(opened: OpenedSet, loader: VideoLoader) -> float:

@@ -55,7 +55,7 @@ def report_text(report: Any, *, is_coloured: bool = False) -> str:
     elif report.sample_call:
         lines.append(f"samples, to be opened by\n  {report.sample_call}")
     if report.samples_per_second is not None:
-        lines.append(f"predicted: {rate_text(report.samples_per_second)}")
+        lines.append(f"predicted: {rate_text(report.samples_per_second, report.from_disk)}")
     if len(report.datasets) <= MAX_BLOCKS:
         lines += [_block(item, is_coloured) for item in report.datasets]
     else:
@@ -68,9 +68,14 @@ def report_text(report: Any, *, is_coloured: bool = False) -> str:
     return "\n".join(lines)
 
 
-def rate_text(samples_per_second: float) -> str:
-    """Returns a rate with two digits that count."""
-    return f"{float(f'{samples_per_second:.2g}'):,.5g} samples/s"
+def rate_text(samples_per_second: float, from_disk: float | None = None) -> str:
+    """Returns a rate with two digits that count, and where the bytes came from, if it is known."""
+    text = f"{float(f'{samples_per_second:.2g}'):,.5g} samples/s"
+    if from_disk is None:
+        return text
+    if 0.05 < from_disk < 0.95:
+        return f"{text}, {from_disk:.0%} of the bytes from the disk"
+    return f"{text} from the {'disk' if from_disk > 0.5 else 'page cache'}"
 
 
 def _head(report: Any) -> str:

@@ -43,6 +43,8 @@ class Estimate:
         samples_per_second: Predicted for shuffled batches of the new file, as `inspect(probe=True)`
             predicts it: from the page cache. None: not known.
         old_samples_per_second: The same of the files that are read.
+        old_from_disk: Which part of these bytes came from a disk, not from the page cache; None:
+            not known.
     """
 
     old_nbytes: int
@@ -50,6 +52,7 @@ class Estimate:
     seconds: float
     samples_per_second: float | None = None
     old_samples_per_second: float | None = None
+    old_from_disk: float | None = None
 
 
 def estimated(
@@ -99,17 +102,18 @@ def estimated(
             begin = time.perf_counter()
             writer.finish(create, lambda _: None)
             finishing = time.perf_counter() - begin
-        new_rate = probe_loader(some, {"x": names, "y": None}, _PROBE_SECONDS)
+        new = probe_loader(some, {"x": names, "y": None}, _PROBE_SECONDS)
         nbytes = writer.nbytes
-    old_rate = probe_loader(video_set.paths, {"x": names, "y": None, **arguments}, _PROBE_SECONDS)
+    old = probe_loader(video_set.paths, {"x": names, "y": None, **arguments}, _PROBE_SECONDS)
     factor = num_samples / len(samples)
     rest = round(_rest_nbytes(video_set) * num_samples / video_set.num_samples)
     return Estimate(
         sum(item.num_bytes for item in video_set.identities),
         round(nbytes * factor) + rest,
         _seconds(times) * num_samples + finishing * (factor + rest / max(1, nbytes)),
-        samples_per_second=new_rate,
-        old_samples_per_second=old_rate,
+        samples_per_second=None if new is None else new.samples_per_second,
+        old_samples_per_second=None if old is None else old.samples_per_second,
+        old_from_disk=None if old is None else old.from_disk,
     )
 
 
