@@ -92,7 +92,7 @@ def test_report_of_a_whole_file(tmp_path):
     text = str(report)
     assert "X: (20, 4, 3, 8, 8) uint8, 15.0 KiB" in text
     assert "classes (a, b, c, d)" in text
-    assert "read by   memory: strings, which `y` reads as class numbers" in text
+    assert "bytes; strings, which `y` reads as class numbers" in text
     assert json.loads(json.dumps(report.to_dict()))["datasets"][0]["shape"] == [20, 4, 3, 8, 8]
 
 
@@ -359,3 +359,17 @@ def test_the_advice_about_floats_can_be_followed(tmp_path, scale, dtype, part):
     with h5py.File(tmp_path / "b.h5") as file:
         np.testing.assert_array_equal(file["X"][:], pixels)
     assert not h5v.inspect(tmp_path / "b.h5").advice
+
+
+def test_labels_and_scalars_are_a_line_each(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"], file["Y"] = np.zeros((6, 4, 3, 8, 8), "u1"), np.zeros((6, 2), "f4")
+        file["rate"] = 25.0
+    lines = str(h5v.inspect(tmp_path / "a.h5")).splitlines()
+    assert lines[-5:] == [
+        "X: (6, 4, 3, 8, 8) uint8, 4.5 KiB",
+        "  stored    contiguous",
+        "  read by   byte ranges, each sample straight into its place",
+        "Y: (6, 2) float32, 48 bytes; it is small, as labels are: read once and kept",
+        "rate: () float64, 8 bytes; it has no samples",
+    ]

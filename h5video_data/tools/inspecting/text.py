@@ -113,10 +113,16 @@ def _pictures_text(look: Any) -> str:
 
 
 def _block(item: Any, is_coloured: bool) -> str:
+    head = f"{_paint(item.name, _BOLD, is_coloured)}: {item.shape} {item.dtype}, "
+    head += size_text(item.nbytes)
+    if item.filters:
+        head += f", {size_text(item.stored_nbytes)} in the file"
+    is_read_once = item.path == "memory" and len(item.shape) < 3
+    if not item.advice and (is_read_once or not item.shape):
+        # Labels and the like: there is nothing to do about how they are stored.
+        return f"{head}; {item.reason}"
     lines = [
-        f"{_paint(item.name, _BOLD, is_coloured)}: {item.shape} {item.dtype}, "
-        f"{size_text(item.nbytes)}"
-        + (f", {size_text(item.stored_nbytes)} in the file" if item.filters else ""),
+        head,
         f"  stored    {storage_text(item)}",
         f"  read by   {PATHS[item.path]}" + (f": {item.reason}" if item.reason else ""),
     ]
