@@ -4,15 +4,16 @@ import re
 import subprocess
 import sys
 from inspect import signature
+from os.path import getsize
 
 import h5py
 import numpy as np
 import pytest
 
 from h5video_data import __version__
-from h5video_data.testing import write_video_file
+from h5video_data.testing import write_recordings, write_video_file
 from h5video_data.tools.cli import _parser, main
-from h5video_data.tools.inspection import inspect
+from h5video_data.tools.inspection import inspect, size_text
 from h5video_data.tools.pack import pack
 from h5video_data.tools.repack import repack
 
@@ -248,6 +249,30 @@ def test_repack_of_some_samples(tmp_path, monkeypatch, capsys, text):
         assert new.attrs["sample_count"] == 3
         np.testing.assert_array_equal(new["X"][:], old["X"][2:5])
         np.testing.assert_array_equal(new["Y"][:], old["Y"][2:5])
+
+
+def test_repack_says_what_it_has_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_video_file("a.h5")
+    assert main(["repack", "a.h5", "b.h5"]) == 0
+    assert capsys.readouterr().out == f"b.h5: 20 samples of X, {size_text(getsize('b.h5'))}\n"
+    assert main(["repack", "a.h5", "c.h5", "--shards", "3"]) == 0
+    shards = [f"c-0000{number}-of-00003.h5" for number in range(3)]
+    size = size_text(sum(map(getsize, shards)))
+    line = f"c-*-of-00003.h5: 20 samples of X in 3 files, {size}\n"
+    assert capsys.readouterr().out == line
+    assert main(["repack", "a.h5", "c.h5", "--shards", "3", "--overwrite", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shards"] == shards
+
+
+def test_repack_of_frames_names_the_call_as_it_is_typed(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(tmp_path)
+    write_recordings("a.h5", [20, 31, 3, 2], frame_shape=(8, 8, 3))
+    assert main(["repack", "a.h5", "b.h5", "--x", "pixels", "--indices", "0:5"]) == 1
+    printed = capsys.readouterr().err
+    assert "which --indices, --subset and --shards would tear" in printed
+    assert ', x="pixels", y="action", windows=h5v.Windows(11, bounds="ep_offset"))' in printed
+    assert not caplog.messages
 
 
 def test_reasons_for_skipping_name_flags(tmp_path, capsys):

@@ -15,6 +15,10 @@ MESSAGES = {
     "quoted": ("it's 'x=3 `x`', `x`'s", "it's 'x=3 `x`', --x's"),
     "a path": ("/data/x=3/a.h5 x=3 `x`", "/data/x=3/a.h5 --x 3 --x"),
     "no literal": ("size=(n m), size=(n, m), x=X", None),
+    "a call": (
+        'x=3, by h5v.f("a", x="b", w=h5v.W(x=1, b=("c", "d")), x=4), x=5',
+        '--x 3, by h5v.f("a", x="b", w=h5v.W(x=1, b=("c", "d")), x=4), --x 5',
+    ),
     "others": ("`h5clear -s`, `sample_count`, y='Y', A=FALSE", None),
 }
 

@@ -8,8 +8,10 @@ import importlib.util
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from h5video_data import __version__
@@ -246,12 +248,24 @@ def _repack(options: argparse.Namespace) -> int:
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
     what = "recording" if any("*" in name for name in report.names) else "sample"
     line = f"{report.path}: {counted(report.num_samples, what)} of {', '.join(report.names)}"
+    if report.shards:
+        line = line.replace(str(report.path), _pattern_of(report.shards), 1)
+        line += f" in {counted(len(report.shards), 'file')}"
     if report.saved is not None:
         line += f", {report.saved}"
     if report.estimate is not None:
         line += f", {_estimate_text(report.estimate)}; nothing was written"
+    else:
+        new = report.shards or [report.path]
+        line += f", {size_text(sum(os.path.getsize(path) for path in new))}"
     _print_report(options, report, skipped, line)
     return 0
+
+
+def _pattern_of(shards: Sequence[Path]) -> str:
+    """Returns what a glob opens them by: `fast-*-of-00004.h5`."""
+    first = shards[0]
+    return str(first.with_name(re.sub(r"-0+-of-", "-*-of-", first.name)))
 
 
 def _estimate_text(estimate: Estimate) -> str:
@@ -295,7 +309,7 @@ def _print_report(
     """Prints what a tool has written: as JSON, or a line, and one for each thing left out."""
     if options.json:
         fields = {**dataclasses.asdict(report), "path": str(report.path), "skipped": skipped}
-        print(json.dumps(fields, indent=2))
+        print(json.dumps(fields, indent=2, default=str))
         return
     for name, reason in skipped.items():
         print(f"skipped {name}: it {reason}", file=sys.stderr)

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from h5video_data.storage.system import shell_words
 
 # An argument and its value as `repr` writes it (x='X', size=(8, 8), overwrite=True), the name of an
-# argument in backticks, or another quoted text, in which nothing is translated.
+# argument in backticks, or another quoted text or a call, in which nothing is translated.
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+# Of a call in Python, whose arguments are meant as they are; brackets, two in each other at most.
+_CALL = r"h5v\.\w+\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
 _LITERAL = rf"{_QUOTED}|\([^()]*\)|\[[^][]*\]|-?\d+|True|False|None"
-_ARGUMENTS = re.compile(rf"(?<![^\s(])(\w+)=({_LITERAL})|`(\w+)`|(?<!\w)(?:{_QUOTED})")
+_ARGUMENTS = re.compile(rf"(?<![^\s(])(\w+)=({_LITERAL})|`(\w+)`|{_CALL}|(?<!\w)(?:{_QUOTED})")
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:

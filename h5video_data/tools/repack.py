@@ -53,12 +53,13 @@ class RepackReport:
     """The result of `repack`.
 
     Attributes:
-        path: The new file.
+        path: The new file; with `shards`, the name of which theirs are made.
         num_samples: The number of samples in it.
         names: The datasets with a new layout.
         skipped: What was not copied.
         estimate: What it would be, if nothing was written.
         saved: What encoding the frames has saved; None: they are not encoded.
+        shards: The new files, with `shards`.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class RepackReport:
     skipped: tuple[SkippedItem, ...]
     estimate: Estimate | None = None
     saved: Saved | None = None
+    shards: tuple[Path, ...] = ()
 
 
 @allows_external
@@ -258,7 +260,8 @@ def repack(
         estimate = estimated(video_set, form, stored, num_samples, out, {"decode": decode})
         return RepackReport(out, num_samples, names, (), estimate)
     skipped, saved = _write(video_set, files, form, stored, reading, overwrite=overwrite)
-    return RepackReport(out, num_samples, names, skipped, saved=saved)
+    new = () if shards is None else tuple(file for file, _ in files)
+    return RepackReport(out, num_samples, names, skipped, saved=saved, shards=new)
 
 
 _FOR_FRAMES = (
