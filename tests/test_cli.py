@@ -265,6 +265,16 @@ def test_repack_says_what_it_has_written(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["shards"] == shards
 
 
+def test_pack_says_what_it_has_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number in range(13):
+        write_clip(tmp_path / "videos" / f"class{number}" / "a.mp4", 4)
+    arguments = ["pack", "videos", "a.h5", "--frames", "4", "--size", "8"]
+    assert main(arguments) == 0
+    line = f"a.h5: 13 samples from 13 videos, 13 classes, {size_text(getsize('a.h5'))}\n"
+    assert capsys.readouterr().out == line
+
+
 def test_repack_of_frames_names_the_call_as_it_is_typed(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path)
     write_recordings("a.h5", [20, 31, 3, 2], frame_shape=(8, 8, 3))

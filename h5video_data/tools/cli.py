@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+# Of more classes, a line has their number alone.
+_MAX_CLASSES = 12
+
 EXIT_CODES = "exit codes: 0 done; 1 an error; 2 wrong usage; 130 interrupted"
 
 
@@ -288,12 +291,15 @@ def _pack(options: argparse.Namespace) -> int:
         arguments["labels"] = None
     report = pack(**arguments, progress=_shows_progress(options))
     skipped = {item.path: in_flags(item.reason, options.flags) for item in report.skipped}
-    counts = zip(report.samples_per_class, report.class_names, strict=True)
     what = "recording" if options.layout == "recordings" else "sample"
     samples, videos = counted(report.num_samples, what), counted(report.num_videos, "video")
     texts = [f"{samples} from {videos}"]
-    texts += [f"{count} {name}" for count, name in counts]
-    texts += [str(report.saved)] if report.saved else []
+    names = report.class_names
+    if len(names) > _MAX_CLASSES:
+        texts.append(counted(len(names), "class", "classes"))
+    else:
+        texts += [f"{n} {name}" for n, name in zip(report.samples_per_class, names, strict=True)]
+    texts.append(str(report.saved or size_text(os.path.getsize(report.path))))
     _print_report(options, report, skipped, f"{report.path}: {', '.join(texts)}")
     return 0
 
