@@ -341,7 +341,18 @@ def test_what_opening_logs_is_logged_once(tmp_path, monkeypatch, caplog):
     report = h5v.inspect(file, html=tmp_path / "a.html", probe=True)
     assert report.samples_per_second is not None
     (message,) = caplog.messages
-    assert message.startswith("2 of 4 recordings of 'pixels' are shorter than a window of 11 rows")
+    assert message == (
+        "2 of 4 recordings of 'pixels' are shorter than a window (11 rows) and left out, such as "
+        f"number 2 (3 rows) in {file}."
+    )
+    caplog.clear()
+    one = write_recordings(tmp_path / "b.h5", [20, 31, 1], frame_shape=(8, 8, 3))
+    h5v.inspect(one)
+    (message,) = caplog.messages
+    assert message == (
+        "1 of 3 recordings of 'pixels' is shorter than a window (16 rows) and left out, such as "
+        f"number 2 (1 row) in {one}."
+    )
 
 
 @pytest.mark.parametrize(("scale", "dtype", "part"), [(1, "f8", "an eighth"), (255, "f2", "half")])
