@@ -1,6 +1,7 @@
 """The arithmetic of predictions, with a clock that is made up; and a probe of a file."""
 
 import os
+import time
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,8 @@ from picture_helpers import save
 from PIL import Image
 
 import h5video_data as h5v
+from h5video_data.reading import chunk_decoder, sample_sources
+from h5video_data.storage import filters
 from h5video_data.storage.system import disk_nbytes
 from h5video_data.testing import write_video_file
 from h5video_data.tools.inspecting import probe
@@ -169,3 +172,37 @@ def test_a_file_that_the_page_cache_does_not_hold(tmp_path, monkeypatch):
         pytest.skip("the file system is in memory")
     drop()
     assert h5v.inspect(file, probe=True).from_disk > 0
+
+
+SLOW = {
+    "one sample a chunk": ((1, 4, 3, 8, 8), None, 240, 0.004),
+    "a cache that holds all": ((8, 4, 3, 8, 8), None, 240, 0.02),
+    "a cache that does not": ((8, 4, 3, 8, 8), 600_000, 960, 0.01),
+    "frames apart": ((8, 1, 3, 8, 8), None, 240, 0.005),
+}
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("case", SLOW.values(), ids=SLOW)
+def test_what_is_predicted_comes_out_of_tensorflow(tmp_path, monkeypatch, case):
+    """Where each chunk takes as long as a sleep, on machines that are busy as well."""
+    chunks, read_ahead_bytes, num_samples, seconds = case
+
+    def decode_chunk(*arguments):
+        time.sleep(seconds)
+        filters.decode_chunk(*arguments)
+
+    monkeypatch.setattr(chunk_decoder, "decode_chunk", decode_chunk)
+    monkeypatch.setattr(sample_sources, "decode_chunk", decode_chunk)
+    file = write_video_file(
+        tmp_path / "a.h5", num_samples=num_samples, chunks=chunks, compression="gzip"
+    )
+    options = {"y": None, "read_ahead_bytes": read_ahead_bytes}
+    found = probe.probe_loader(file, options, 1.0)
+    dataset = h5v.video_dataset_from_hdf5(file, batch_size=32, seed=0, **options)
+    steps = sum(1 for _ in dataset)  # warms up
+    begin = time.perf_counter()
+    count = steps and sum(len(x) for _ in range(2) for x in dataset)
+    measured = count / (time.perf_counter() - begin)
+    dataset.loader.close()
+    assert 1 / 1.5 < found.samples_per_second / measured < 1.5
