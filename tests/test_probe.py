@@ -36,11 +36,17 @@ class Machine:
             yield 10
 
 
-@pytest.mark.parametrize("step", [0.01, 0.1, 0.4])
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.2])
 def test_the_start_does_not_count(step):
     machine = Machine(step)
     assert rate(machine.epoch, 2.0, lambda: machine.now) == pytest.approx(10 / step)
     assert machine.now < 2.0 + step
+
+
+def test_of_few_bundles_all_count():
+    # Two threads read one each: they come in pairs, every two seconds.
+    times = iter([0.0, 2.0, 2.1, 4.0])
+    assert rate(lambda: iter([10] * 9), 3.0, lambda: next(times)) == pytest.approx(30 / 4)
 
 
 def test_a_batch_that_takes_longer_than_the_probe():
@@ -172,6 +178,15 @@ def test_a_file_that_the_page_cache_does_not_hold(tmp_path, monkeypatch):
         pytest.skip("the file system is in memory")
     drop()
     assert h5v.inspect(file, probe=True).from_disk > 0
+
+
+def test_bundles_are_timed_whose_batches_come_all_at_once(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(probe, "rate", lambda epochs, _: sizes.extend(epochs()) or 1.0)
+    chunks = (1, 4, 3, 8, 8)
+    file = write_video_file(tmp_path / "a.h5", num_samples=800, chunks=chunks, compression="gzip")
+    assert probe.probe_loader(file, {"y": None}, 1.0) is not None
+    assert sizes == [32, *[128] * 6]  # the first one of an epoch is a batch
 
 
 SLOW = {

@@ -30,6 +30,9 @@ WARM_UP = 0.25
 # What TensorFlow takes for a bundle, for each of its batches, and to begin an epoch: seconds of a
 # thread, see docs/performance.md. While it takes them, one that reads has no processor, or no lock.
 BUNDLE_SECONDS, BATCH_SECONDS, EPOCH_SECONDS = 0.3e-3, 0.1e-3, 5e-3
+# Several bundles are read at once: the time between few of them says nothing, and all are counted,
+# from the start on.
+_MIN_BUNDLES = 4
 # Datasets that share it, the largest.
 MAX_PROBED = 4
 
@@ -47,32 +50,33 @@ def rate(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Measures samples per second, from the second batch after the warm-up on.
+    """Measures samples per second, from the second bundle after the warm-up on.
 
     Args:
-        epochs: Each call begins an epoch; it yields the number of samples of each batch.
+        epochs: Each call begins an epoch; it yields the number of samples of each bundle.
         seconds: How long to read.
         clock: Tells the time in seconds.
     """
-    begin = clock()
+    begin = now = clock()
     first: float | None = None
-    count, now = 0, begin
+    counts: list[int] = []
     whole_count = 0
-    while True:
+    while now - begin < seconds:
+        num_before = whole_count
         for num_samples in epochs():
             now = clock()
             whole_count += num_samples
             if first is not None:
-                count += num_samples
+                counts.append(num_samples)
             elif now - begin >= WARM_UP * seconds:
                 first = now
-            if now - begin >= seconds and count:
+            if now - begin >= seconds:
                 break
-        if now - begin >= seconds or not whole_count:
+        if whole_count == num_before:
             break
-    if first is None or not count or now <= first:  # a batch took longer than all of that
+    if first is None or len(counts) < _MIN_BUNDLES or now <= first:
         return whole_count / max(now - begin, 1e-9)
-    return count / (now - first)
+    return sum(counts) / (now - first)
 
 
 def handed_over(
@@ -174,14 +178,16 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
         with opened.loader(batch_size=size, seed=0, shuffle=shuffle) as loader:
 
             def epoch() -> Iterable[int]:
-                with closing(loader.batches()) as batches:  # type: ignore[type-var]
-                    for _, indices, _ in batches:
-                        yield len(indices)
+                # By bundles: the batches of one come all at once.
+                with closing(loader._next_epoch()) as bundles:  # type: ignore[type-var]
+                    for bundle in bundles:
+                        yield len(bundle.batch.indices)
+                        del bundle
 
             before = disk_nbytes()
             measured = rate(epoch, seconds)
             from_disk = disk_part(before, disk_nbytes(), loader.stats.read_bytes)
-            bundle = opened.memory_of(loader).batches_per_bundle
+            batches_per_bundle = opened.memory_of(loader).batches_per_bundle
     except (H5VideoError, *HDF5_ERRORS):
         return None
     if not measured:
@@ -189,7 +195,7 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
     found = handed_over(
         predicted(measured, measured_decodes=1.0, epoch_decodes=decodes),
         batch_size=size,
-        batches_per_bundle=bundle,
+        batches_per_bundle=batches_per_bundle,
         num_samples=num_samples,
     )
     return Prediction(found, from_disk)
