@@ -119,6 +119,11 @@ def _text(value: Any) -> str:
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
+def _size(nbytes: int) -> str:
+    """Returns a size that is not broken into two lines."""
+    return size_text(nbytes).replace(" ", "&nbsp;")
+
+
 def _head(report: Any) -> str:
     parts = [size_text(report.nbytes), counted(len(report.datasets), "dataset")]
     if report.sample_count is not None:
@@ -156,13 +161,13 @@ def _table(datasets: Sequence[Any]) -> str:
             how += f". Decodes {amplification_text(item)}"
         if item.samples_per_second is not None:
             how += f". Predicted: {rate_text(item.samples_per_second)}"
-        size = size_text(sum(each.nbytes for each in items))
+        size = _size(sum(each.nbytes for each in items))
         if item.filters:
-            size += f", {size_text(sum(each.stored_nbytes for each in items))} in the file"
+            size += f", {_size(sum(each.stored_nbytes for each in items))} in the file"
         rows.append(
             f"<tr><td><code>{_text(name)}</code>{times}</td>"
             f'<td class="n" data-is="shape">{_text(common_shape(items))} {_text(item.dtype)}</td>'
-            f'<td data-is="size">{_text(size)}</td>'
+            f'<td data-is="size">{size}</td>'
             f'<td data-is="stored">{_text(storage_text(item))}</td>'
             f'<td data-is="read by">{_text(how)}</td></tr>'
         )
