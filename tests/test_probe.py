@@ -43,6 +43,15 @@ def test_the_start_does_not_count(step):
     assert machine.now < 2.0 + step
 
 
+@pytest.mark.parametrize(("num_buffers", "expected"), [(0, 400 / 22), (12, 20), (99, 20)])
+def test_memory_that_is_touched_first_does_not_count(num_buffers, expected):
+    # A bundle of 10 takes a second at first, then half as long; the warm-up ends at 7.5 s or, while
+    # new memory comes in, at 18 s at the latest.
+    times = iter([0.0, *range(1, 13), *np.arange(12.5, 31, 0.5)])
+    found = rate(lambda: iter([10] * 99), 30.0, lambda: float(next(times)), num_buffers=num_buffers)
+    assert found == pytest.approx(expected)
+
+
 def test_of_few_bundles_all_count():
     # Two threads read one each: they come in pairs, every two seconds.
     times = iter([0.0, 2.0, 2.1, 4.0])
@@ -182,7 +191,7 @@ def test_a_file_that_the_page_cache_does_not_hold(tmp_path, monkeypatch):
 
 def test_bundles_are_timed_whose_batches_come_all_at_once(tmp_path, monkeypatch):
     sizes = []
-    monkeypatch.setattr(probe, "rate", lambda epochs, _: sizes.extend(epochs()) or 1.0)
+    monkeypatch.setattr(probe, "rate", lambda epochs, *_, **__: sizes.extend(epochs()) or 1.0)
     chunks = (1, 4, 3, 8, 8)
     file = write_video_file(tmp_path / "a.h5", num_samples=800, chunks=chunks, compression="gzip")
     assert probe.probe_loader(file, {"y": None}, 1.0) is not None

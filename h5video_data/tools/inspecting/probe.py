@@ -25,8 +25,9 @@ from .opened_set import OpenedSet
 from .report import FileReport
 
 PROBE_SECONDS = 2.0
-# The part of it that is not timed: opening, threads that start, memory that is touched first.
-WARM_UP = 0.25
+# The part of it that is not timed: opening, threads that start; and the most of it that is not timed
+# as long as memory is touched for the first time.
+WARM_UP, MOST_WARM_UP = 0.25, 0.6
 # What TensorFlow takes for a bundle, for each of its batches, and to begin an epoch: seconds of a
 # thread, see docs/performance.md. While it takes them, one that reads has no processor, or no lock.
 BUNDLE_SECONDS, BATCH_SECONDS, EPOCH_SECONDS = 0.3e-3, 0.1e-3, 5e-3
@@ -49,6 +50,8 @@ def rate(
     epochs: Callable[[], Iterable[int]],
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    num_buffers: int = 0,
 ) -> float:
     """Measures samples per second, from the second bundle after the warm-up on.
 
@@ -56,27 +59,27 @@ def rate(
         epochs: Each call begins an epoch; it yields the number of samples of each bundle.
         seconds: How long to read.
         clock: Tells the time in seconds.
+        num_buffers: Bundles whose memory is touched for the first time, which takes time.
     """
     begin = now = clock()
-    first: float | None = None
+    times: list[float] = []
     counts: list[int] = []
-    whole_count = 0
     while now - begin < seconds:
-        num_before = whole_count
+        num_before = len(counts)
         for num_samples in epochs():
             now = clock()
-            whole_count += num_samples
-            if first is not None:
-                counts.append(num_samples)
-            elif now - begin >= WARM_UP * seconds:
-                first = now
+            times.append(now - begin)
+            counts.append(num_samples)
             if now - begin >= seconds:
                 break
-        if whole_count == num_before:
+        if len(counts) == num_before:
             break
-    if first is None or len(counts) < _MIN_BUNDLES or now <= first:
-        return whole_count / max(now - begin, 1e-9)
-    return sum(counts) / (now - first)
+    least = sum(time < WARM_UP * seconds for time in times)
+    most = sum(time < MOST_WARM_UP * seconds for time in times)
+    first = max(least, min(num_buffers, most))
+    if len(counts) - first <= _MIN_BUNDLES or times[-1] <= times[first]:
+        return sum(counts) / max(now - begin, 1e-9)
+    return sum(counts[first + 1 :]) / (times[-1] - times[first])
 
 
 def handed_over(
@@ -184,10 +187,11 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
                         yield len(bundle.batch.indices)
                         del bundle
 
+            memory = opened.memory_of(loader)
+            num_buffers = memory.bundles_in_flight + memory.spare_bundles
             before = disk_nbytes()
-            measured = rate(epoch, seconds)
+            measured = rate(epoch, seconds, num_buffers=num_buffers)
             from_disk = disk_part(before, disk_nbytes(), loader.stats.read_bytes)
-            batches_per_bundle = opened.memory_of(loader).batches_per_bundle
     except (H5VideoError, *HDF5_ERRORS):
         return None
     if not measured:
@@ -195,7 +199,7 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
     found = handed_over(
         predicted(measured, measured_decodes=1.0, epoch_decodes=decodes),
         batch_size=size,
-        batches_per_bundle=batches_per_bundle,
+        batches_per_bundle=memory.batches_per_bundle,
         num_samples=num_samples,
     )
     return Prediction(found, from_disk)
