@@ -25,7 +25,7 @@ from .opened_set import OpenedSet
 from .report import FileReport
 
 PROBE_SECONDS = 2.0
-# The part of it that is not timed: opening, threads that start; and the most of it that is not timed
+# The part of it that is not timed: opening, threads that start; and the most that is not timed
 # as long as memory is touched for the first time.
 WARM_UP, MOST_WARM_UP = 0.25, 0.6
 # What TensorFlow takes for a bundle, for each of its batches, and to begin an epoch: seconds of a
