@@ -3,6 +3,8 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from picture_helpers import save
+from PIL import Image
 from repack_helpers import GZIP, files_in, noise
 
 from h5video_data.reading import chunk_decoder
@@ -80,3 +82,26 @@ def test_the_speed_that_is_expected(path, capsys):
     estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
     # Chunks of 20 samples are decoded for one of them each.
     assert estimate.samples_per_second > estimate.old_samples_per_second
+
+
+def test_rows_of_bytes_that_stay_as_they_are(tmp_path, caplog):
+    image = Image.fromarray(np.zeros((16, 24, 3), np.uint8))
+    row = np.frombuffer(save(image), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.tile(np.append(row, [0, 0]), (9, 1)).astype(np.uint8)
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5", dry_run=True).estimate.nbytes > 9 * len(row)
+    assert not caplog.messages
+    found = repack(tmp_path / "a.h5", tmp_path / "b.h5", dry_run=True, decode="image").estimate
+    assert found.nbytes == 9 * 16 * 24 * 3
+
+
+def test_all_else_that_is_copied_counts(path, tmp_path):
+    with h5py.File(path, "a") as file:
+        file["other"] = np.zeros(100_000, np.uint8)
+        file["of each sample"] = np.zeros((400, 100), np.uint8)
+    new = tmp_path / "b.h5"
+    assert repack(path, new, dry_run=True).estimate.nbytes == 400 * 768 + 140_000
+    assert repack(path, new, dry_run=True, indices=range(200)).estimate.nbytes == 200 * 768 + 70_000
+    whole = repack(path, new)
+    assert new.stat().st_size == pytest.approx(400 * 768 + 140_000, rel=0.05)
+    assert whole.num_samples == 400

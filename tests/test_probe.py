@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -230,3 +231,20 @@ def test_what_is_predicted_comes_out_of_tensorflow(tmp_path, monkeypatch, case):
     measured = count / (time.perf_counter() - begin)
     dataset.loader.close()
     assert 1 / 1.5 < found.samples_per_second / measured < 1.5
+
+
+@pytest.mark.parametrize(
+    ("given", "batch_nbytes", "expected"),
+    [
+        (None, 1 << 20, None),  # the default is no more: 96 batches
+        (None, 4 << 20, 128 << 20),
+        (None, 40 << 20, 240 << 20),  # six batches
+        (64 << 20, 4 << 20, 64 << 20),
+        (512 << 20, 4 << 20, 128 << 20),
+    ],
+)
+def test_a_probe_touches_little_memory(given, batch_nbytes, expected):
+    opened = object.__new__(OpenedSet)
+    opened._arguments = {"read_ahead_bytes": given}
+    opened._set = SimpleNamespace(sample_nbytes=batch_nbytes // 32)
+    assert opened.read_ahead_bytes(probe.PROBE_BYTES, 32) == expected

@@ -8,7 +8,7 @@ from h5video_data.loader import VideoLoader
 from h5video_data.open_set import open_set
 from h5video_data.opening import Paths, reusable
 from h5video_data.options import options_of
-from h5video_data.reading.memory_budget import MemoryBudget
+from h5video_data.reading.memory_budget import DEFAULT_BATCHES, MemoryBudget
 from h5video_data.video_set import Component
 
 
@@ -34,6 +34,14 @@ class OpenedSet:
     def components(self) -> tuple[Component, ...]:
         """The datasets, over all files."""
         return self._set.components
+
+    def read_ahead_bytes(self, most: int, batch_size: int) -> int | None:
+        """Returns the argument, or less: `most`, but six batches at least; None: the default."""
+        nbytes = batch_size * self._set.sample_nbytes
+        limit, given = max(most, 6 * nbytes), self._arguments.get("read_ahead_bytes")
+        if given is None and DEFAULT_BATCHES * nbytes <= limit:
+            return None
+        return limit if given is None else min(given, limit)
 
     def loader(self, **more: Any) -> VideoLoader:
         """Returns a loader with more arguments: those of how it is read, not of what."""

@@ -31,6 +31,9 @@ WARM_UP, MOST_WARM_UP = 0.25, 0.6
 # What TensorFlow takes for a bundle, for each of its batches, and to begin an epoch: seconds of a
 # thread, see docs/performance.md. While it takes them, one that reads has no processor, or no lock.
 BUNDLE_SECONDS, BATCH_SECONDS, EPOCH_SECONDS = 0.3e-3, 0.1e-3, 5e-3
+# Memory that is read into, or that of six batches. A loader has four times as much, which takes up
+# to two seconds to be touched for the first time.
+PROBE_BYTES = 128 << 20
 # Several bundles are read at once: the time between few of them says nothing, and all are counted,
 # from the start on.
 _MIN_BUNDLES = 4
@@ -173,12 +176,16 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
         with opened.loader(batch_size=BATCH_SIZE, seed=0) as loader:
             decodes = _decodes_per_epoch(opened, loader)
             num_samples = loader.num_samples
+            batches_per_bundle = opened.memory_of(loader).batches_per_bundle
         # Also where the cache holds all of them: two seconds may be no more than its filling.
         has_many = any(access.chunk_rows for item in opened.components for access in item.accesses)
         shuffle: Literal["blocks", True] = "blocks" if has_many else True
         # A batch of a small set is no smaller than the set.
         size = min(BATCH_SIZE, num_samples)
-        with opened.loader(batch_size=size, seed=0, shuffle=shuffle) as loader:
+        options: dict[str, Any] = {"batch_size": size, "seed": 0, "shuffle": shuffle}
+        if not has_many:
+            options["read_ahead_bytes"] = opened.read_ahead_bytes(PROBE_BYTES, size)
+        with opened.loader(**options) as loader:
 
             def epoch() -> Iterable[int]:
                 # By bundles: the batches of one come all at once.
@@ -199,7 +206,7 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
     found = handed_over(
         predicted(measured, measured_decodes=1.0, epoch_decodes=decodes),
         batch_size=size,
-        batches_per_bundle=memory.batches_per_bundle,
+        batches_per_bundle=batches_per_bundle,
         num_samples=num_samples,
     )
     return Prediction(found, from_disk)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import RepackingError
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset
+from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.tools.inspecting.probe import probe_loader
 from h5video_data.video_set import VideoSet
 
@@ -102,9 +103,15 @@ def estimated(
             begin = time.perf_counter()
             writer.finish(create, lambda _: None)
             finishing = time.perf_counter() - begin
-        new = probe_loader(some, {"x": names, "y": None}, _PROBE_SECONDS)
+        # Rows of bytes that stay as they are, are read as such.
+        are_pictures = layout.encoding is not None or any(
+            isinstance(part, StoredPictures) for item in components for part in item.parts
+        )
+        given: dict[str, Any] = {"x": names, "y": None}
+        given |= {} if are_pictures else {"decode": None}
+        new = probe_loader(some, given, _PROBE_SECONDS)
         nbytes = writer.nbytes
-    old = probe_loader(video_set.paths, {"x": names, "y": None, **arguments}, _PROBE_SECONDS)
+    old = probe_loader(video_set.paths, {**arguments, **given}, _PROBE_SECONDS)
     factor = num_samples / len(samples)
     rest = round(_rest_nbytes(video_set) * num_samples / video_set.num_samples)
     return Estimate(
