@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from h5video_data.errors import H5VideoError
 from h5video_data.loader import VideoLoader
@@ -177,12 +177,12 @@ def probe_set(opened: OpenedSet, seconds: float | None = None) -> Prediction | N
             decodes = _decodes_per_epoch(opened, loader)
             num_samples = loader.num_samples
             batches_per_bundle = opened.memory_of(loader).batches_per_bundle
-        # Also where the cache holds all of them: two seconds may be no more than its filling.
+        # In their order, also where the cache holds all of them: to fill it may take longer than a
+        # probe.
         has_many = any(access.chunk_rows for item in opened.components for access in item.accesses)
-        shuffle: Literal["blocks", True] = "blocks" if has_many else True
         # A batch of a small set is no smaller than the set.
         size = min(BATCH_SIZE, num_samples)
-        options: dict[str, Any] = {"batch_size": size, "seed": 0, "shuffle": shuffle}
+        options: dict[str, Any] = {"batch_size": size, "seed": 0, "shuffle": not has_many}
         if not has_many:
             options["read_ahead_bytes"] = opened.read_ahead_bytes(PROBE_BYTES, size)
         with opened.loader(**options) as loader:
