@@ -384,3 +384,12 @@ def test_labels_and_scalars_are_a_line_each(tmp_path):
         "Y: (6, 2) float32, 48 bytes; it is small, as labels are: read once and kept",
         "rate: () float64, 8 bytes; it has no samples",
     ]
+
+
+def test_bytes_that_are_not_decoded_twice_are_not_one_times(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", data=np.zeros((200, 4, 3, 32, 32), "u1"), chunks=(50, 1, 1, 8, 8))
+    text = str(h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=500_000))
+    assert re.search(
+        r"decodes   the bytes of a sample, for it alone; .* each chunk [\d.]+ times", text
+    )

@@ -136,7 +136,8 @@ def _block(item: Any, is_coloured: bool) -> str:
 
 def amplification_text(item: Any) -> str:
     """Returns how many bytes are decoded for those of a sample."""
-    text = f"{item.read_amplification:.3g} times the bytes of a sample, for it alone"
+    times = f"{item.read_amplification:.3g}"
+    text = f"{'' if times == '1' else f'{times} times '}the bytes of a sample, for it alone"
     if item.path != "chunks":
         return text
     times = f"{item.epoch_amplification:.3g}"
