@@ -84,14 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], **options: Any) -> Any:
-        new = commands.add_parser(name, parents=[debug], **options)
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], usage: str = "", **options: Any
+    ) -> Any:
+        # All options would be a page before each error of usage.
+        usage = f"%(prog)s [options] {usage}".strip()
+        new = commands.add_parser(name, parents=[debug], usage=usage, **options)
         new.set_defaults(run=run)
         return new.add_argument
 
     add = command(
         "inspect",
         _inspect,
+        "FILE",
         help="show how a file is stored and will be read, and what to do about it",
         epilog="Exit codes: 0: no problem; 1: a problem stands in the way of training, or an "
         "error; 2: wrong usage; 130: interrupted.",
@@ -111,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         "repack",
         _repack,
+        "FILE [FILE ...] OUT.h5",
         help="write a file in the layout that trains fastest",
         description="Several files are joined, in the order given. The files are only read.",
         epilog=EXIT_CODES,
@@ -156,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         "pack",
         _pack,
+        "FOLDER OUT.h5",
         help="write a folder of video files as an HDF5 file",
         description="FOLDER holds one folder per class, with video files, or folders of numbered "
         "pictures, in it; or it is a table (.csv, .tsv, .parquet) with the columns path, label, "
@@ -164,11 +171,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("folder", metavar="FOLDER")
     add("out", metavar="OUT.h5")
-    add("--frames", dest="num_frames", type=int, help="frames of a clip (default: 16)")
-    add("--stride", type=int, help="distance between two frames of a clip (default: 1)")
+    add("--frames", dest="num_frames", type=int, metavar="N", help="frames of a clip (default: 16)")
+    add(
+        "--stride", type=int, metavar="N", help="distance between two frames of a clip (default: 1)"
+    )
     text = "size of a frame (default: 112)"
     add("--size", type=size_of, metavar="N|ROWSxCOLUMNS", help=text)
-    add("--clips-per-video", type=int, help="clips of each video (default: 1)")
+    add("--clips-per-video", type=int, metavar="N", help="clips of each video (default: 1)")
     text = "how pictures get that size: cut, with black bars, or distorted (default: crop)"
     add("--fit", choices=FITS, help=text)
     text = "what becomes of videos shorter than a clip (default: skip)"
