@@ -41,8 +41,10 @@ def summary(
     mapped = ("x", "y", "sample_weight") if len(parts) <= 3 else itertools.count()
     return ", ".join(
         [
-            f"{num_files} file{'' if num_files == 1 else 's'}",
-            f"{num_samples}{'' if num_samples == num_stored else f' of {num_stored}'} samples",
+            counted(num_files, "file"),
+            counted(num_samples, "sample")
+            if num_samples == num_stored
+            else f"{num_samples} of {counted(num_stored, 'sample')}",
             f"batch_size={batch_size}",
             *(
                 f"{name}: {_text(part)}"
@@ -52,6 +54,11 @@ def summary(
             ),
         ]
     )
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Returns a number of things as text: `1 sample`, `2 samples`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _text(spec: Any) -> str:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from picture_helpers import save
+from PIL import Image
 from repack_helpers import GZIP, files_in, noise
 
 from h5video_data.reading import chunk_decoder
 from h5video_data.testing import SAMPLE_SHAPE
 from h5video_data.tools.cli import main
+from h5video_data.tools.inspecting.probe import Prediction
 from h5video_data.tools.repack import repack
 from h5video_data.tools.repacking import estimates
 
@@ -29,7 +32,9 @@ def test_each_chunk_of_many_samples_is_decoded_once(path, monkeypatch):
         decode_chunk(*arguments)
 
     monkeypatch.setattr(chunk_decoder, "decode_chunk", count)
-    monkeypatch.setattr(estimates, "probe_loader", lambda *_: probed.append(len(decoded)) or 100.0)
+    monkeypatch.setattr(
+        estimates, "probe_loader", lambda *_: probed.append(len(decoded)) or Prediction(100.0, None)
+    )
     monkeypatch.setattr(estimates, "SAMPLED_BYTES", 5 * 20 * 768)
     estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
     assert probed == [5, 5]  # before either: five chunks, of 20 samples each
@@ -57,6 +62,7 @@ def test_samples_that_are_looked_at(monkeypatch, count, run, expected):
         row_nbytes = 1 << 15
 
     Set.components = (Item,)
+    monkeypatch.setattr(estimates, "SAMPLED_BYTES", 64 << 20)
     monkeypatch.setattr(estimates, "rows_per_chunk", lambda _: run)
     found = estimates.some_samples(Set)
     assert len(np.unique(found)) == len(found)
@@ -72,7 +78,30 @@ def test_the_speed_that_is_expected(path, capsys):
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "and would be read at about " in printed
-    assert " samples/s (now " in printed
+    assert " samples/s from the page cache (now " in printed  # it was just written
     estimate = repack(path, path.with_name("b.h5"), dry_run=True).estimate
     # Chunks of 20 samples are decoded for one of them each.
     assert estimate.samples_per_second > estimate.old_samples_per_second
+
+
+def test_rows_of_bytes_that_stay_as_they_are(tmp_path, caplog):
+    image = Image.fromarray(np.zeros((16, 24, 3), np.uint8))
+    row = np.frombuffer(save(image), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.tile(np.append(row, [0, 0]), (9, 1)).astype(np.uint8)
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5", dry_run=True).estimate.nbytes > 9 * len(row)
+    assert not caplog.messages
+    found = repack(tmp_path / "a.h5", tmp_path / "b.h5", dry_run=True, decode="image").estimate
+    assert found.nbytes == 9 * 16 * 24 * 3
+
+
+def test_all_else_that_is_copied_counts(path, tmp_path):
+    with h5py.File(path, "a") as file:
+        file["other"] = np.zeros(100_000, np.uint8)
+        file["of each sample"] = np.zeros((400, 100), np.uint8)
+    new = tmp_path / "b.h5"
+    assert repack(path, new, dry_run=True).estimate.nbytes == 400 * 768 + 140_000
+    assert repack(path, new, dry_run=True, indices=range(200)).estimate.nbytes == 200 * 768 + 70_000
+    whole = repack(path, new)
+    assert new.stat().st_size == pytest.approx(400 * 768 + 140_000, rel=0.05)
+    assert whole.num_samples == 400

@@ -44,7 +44,12 @@ CASES = {
         1.0,
         "store it anew to have it read directly: h5video-data repack {file} {fast}",
     ),
-    "floats": ({"dtype": "float32"}, "direct", 1.0, "uint8 takes a 4th"),
+    "floats": (
+        {"dtype": "float32"},
+        "direct",
+        1.0,
+        "uint8 takes a quarter of the bytes: repack --dtype uint8, with --scale",
+    ),
 }
 
 
@@ -87,7 +92,7 @@ def test_report_of_a_whole_file(tmp_path):
     text = str(report)
     assert "X: (20, 4, 3, 8, 8) uint8, 15.0 KiB" in text
     assert "classes (a, b, c, d)" in text
-    assert "read by   memory: strings, which `y` reads as class numbers" in text
+    assert "bytes; strings, which `y` reads as class numbers" in text
     assert json.loads(json.dumps(report.to_dict()))["datasets"][0]["shape"] == [20, 4, 3, 8, 8]
 
 
@@ -321,3 +326,70 @@ def test_a_page_of_many_recordings_is_short(tmp_path):
     assert page.count("from left to right") == 1
     assert "data/demo_6/view</code>: all 66 frames from left to right" in page
     assert "Reading one frame (red" in page
+
+
+def test_what_the_call_would_raise_is_a_problem(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"], file["Y"] = np.zeros((0, 4, 8, 8), "u1"), np.zeros((0, 2), "f4")
+    (problem,) = h5v.inspect(tmp_path / "a.h5").problems
+    assert problem.startswith("There is no sample in ")
+
+
+def test_what_opening_logs_is_logged_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("h5video_data.tools.inspecting.probe.PROBE_SECONDS", 0.1)
+    file = write_recordings(tmp_path / "a.h5", [20, 31, 3, 2], frame_shape=(8, 8, 3))
+    report = h5v.inspect(file, html=tmp_path / "a.html", probe=True)
+    assert report.samples_per_second is not None
+    (message,) = caplog.messages
+    assert message == (
+        "2 of 4 recordings of 'pixels' are shorter than a window (11 rows) and left out, such as "
+        f"number 2 (3 rows) in {file}."
+    )
+    caplog.clear()
+    one = write_recordings(tmp_path / "b.h5", [20, 31, 1], frame_shape=(8, 8, 3))
+    h5v.inspect(one)
+    (message,) = caplog.messages
+    assert message == (
+        "1 of 3 recordings of 'pixels' is shorter than a window (16 rows) and left out, such as "
+        f"number 2 (1 row) in {one}."
+    )
+
+
+@pytest.mark.parametrize(("scale", "dtype", "part"), [(1, "f8", "an eighth"), (255, "f2", "half")])
+def test_the_advice_about_floats_can_be_followed(tmp_path, scale, dtype, part):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 8, 8), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = (pixels / scale).astype(dtype)
+    (advice,) = h5v.inspect(tmp_path / "a.h5").advice
+    assert f"uint8 takes {part} of the bytes: repack --dtype uint8, with --scale 255 if" in str(
+        advice
+    )
+    scaled = ["--scale", "255"] if scale == 255 else []
+    files = [str(tmp_path / "a.h5"), str(tmp_path / "b.h5")]
+    assert main(["repack", *files, "--dtype", "uint8", *scaled]) == 0
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["X"][:], pixels)
+    assert not h5v.inspect(tmp_path / "b.h5").advice
+
+
+def test_labels_and_scalars_are_a_line_each(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"], file["Y"] = np.zeros((6, 4, 3, 8, 8), "u1"), np.zeros((6, 2), "f4")
+        file["rate"] = 25.0
+    lines = str(h5v.inspect(tmp_path / "a.h5")).splitlines()
+    assert lines[-5:] == [
+        "X: (6, 4, 3, 8, 8) uint8, 4.5 KiB",
+        "  stored    contiguous",
+        "  read by   byte ranges, each sample straight into its place",
+        "Y: (6, 2) float32, 48 bytes; it is small, as labels are: read once and kept",
+        "rate: () float64, 8 bytes; it has no samples",
+    ]
+
+
+def test_bytes_that_are_not_decoded_twice_are_not_one_times(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", data=np.zeros((200, 4, 3, 32, 32), "u1"), chunks=(50, 1, 1, 8, 8))
+    text = str(h5v.inspect(tmp_path / "a.h5", read_ahead_bytes=500_000))
+    assert re.search(
+        r"decodes   the bytes of a sample, for it alone; .* each chunk [\d.]+ times", text
+    )

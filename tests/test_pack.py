@@ -531,7 +531,8 @@ def test_nothing_could_be_packed(tmp_path):
     write_video(tmp_path / "videos/a/v.mkv", numbered(3))
     (tmp_path / "videos/b").mkdir()
     (tmp_path / "videos/b/w.mkv").touch()
-    message = r"None of the 2 files .*: a/v.mkv \(is too short.*\), b/w.mkv \(is not a video.*\)\.$"
+    reasons = r"a/v.mkv \(is too short.*\), b/w.mkv \(is not a video.*\)\.$"
+    message = rf"No file in .* gives a sample, of 2: {reasons}"
     with pytest.raises(PackingError, match=message):
         pack(tmp_path / "videos", tmp_path / "out.h5")
     assert files_in(tmp_path) == ["videos"]

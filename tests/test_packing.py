@@ -484,7 +484,7 @@ WRONG = {
     "none": ([], None, r"a sample or more"),
     "shapes": ([np.zeros((2, 3)), np.zeros((2, 4))], None, r"Sample 1 must be like .*\(2, 4\)"),
     "dtypes": ([np.zeros(2), np.zeros(2, np.uint8)], None, r"Sample 1 .* uint8"),
-    "labels": (np.zeros((2, 3)), [1], r"each of the 2 samples\. Received: 1 labels"),
+    "labels": (np.zeros((2, 3)), [1], r"for each sample\. Received: 2 samples, 1 label"),
     "texts": (["a", "b"], None, r"arrays of numbers"),
 }
 

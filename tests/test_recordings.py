@@ -310,7 +310,7 @@ def test_recordings_that_are_too_short_are_left_out(tmp_path, caplog):
         loader = VideoLoader(**arguments, windows=Windows(6, **more))
     (record,) = caplog.records
     assert "3 of 11 recordings" in record.getMessage()
-    assert "window of 6 rows" in record.getMessage()
+    assert "window (6 rows)" in record.getMessage()
     skipped = loader.skipped_recordings
     assert [(place.name, rows) for place, rows in skipped] == [
         ("/data/demo_2/obs/rgb", 3), ("/data/demo_5/obs/rgb", 5), ("/data/demo_10/obs/rgb", 4),

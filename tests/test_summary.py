@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
+from h5video_data.summary import counted
 from h5video_data.testing import write_video_file
 
 
@@ -70,3 +71,8 @@ def test_str_and_a_notebook_tell_how_it_is_read_and_the_classes(tmp_path):
         assert sum(counts) == 8
         assert "<th" in each._repr_html_()
         assert "8 of 10 samples" in each._repr_html_()
+
+
+def test_one_of_a_thing_has_no_plural():
+    assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert [counted(number, "class", "classes") for number in (1, 3)] == ["1 class", "3 classes"]

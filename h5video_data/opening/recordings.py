@@ -17,6 +17,7 @@ from h5video_data.sampling.windows import Windows
 from h5video_data.storage.file_identity import absolute_path
 from h5video_data.storage.paths import Paths, expand_paths, split_name
 from h5video_data.storage.picture_rows import Decoding
+from h5video_data.summary import counted
 from h5video_data.video_set import Component, VideoSet, WindowedRows
 
 from .components import numbered_component, stored_component
@@ -226,8 +227,9 @@ def _index(files: Sequence[RecordingFile], first: str, windows: Windows) -> Wind
         lowest, highest = windows.reach
         raise FileFormatError(
             f"No recording in {', '.join(file.path for file in files[:3])} is as long as a window: "
-            f"it takes {highest - lowest + 1} rows. Received: {len(recordings)} recordings of up "
-            f"to {longest} rows of {first!r}"
+            f"it takes {counted(highest - lowest + 1, 'row')}. Received: "
+            f"{counted(len(recordings), 'recording')} of up to {counted(longest, 'row')} of "
+            f"{first!r}"
         )
     return index
 
@@ -239,10 +241,11 @@ def _report_skipped(
     if len(skipped):
         lowest, highest = windows.reach
         _log.warning(
-            "%d of %d recordings of %r are shorter than a window of %d rows, and left out, such as "
-            "number %d of %d rows in %s.",
-            len(skipped), len(index.recordings), first, highest - lowest + 1, skipped[0],
-            index.recordings.lengths[skipped[0]],
+            "%d of %s of %r %s shorter than a window (%s) and left out, such as number %d (%s) in "
+            "%s.",
+            len(skipped), counted(len(index.recordings), "recording"), first,
+            "is" if len(skipped) == 1 else "are", counted(highest - lowest + 1, "row"),
+            skipped[0], counted(int(index.recordings.lengths[skipped[0]]), "row"),
             [part for file in files for part in file.parts[first]][
                 index.recordings.parts[skipped[0]]
             ].path,

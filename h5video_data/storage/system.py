@@ -67,6 +67,13 @@ def max_open_files() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def disk_nbytes() -> int | None:
+    """Returns the bytes that this process has had read from disks so far; None: not known."""
+    if not IS_LINUX:  # others count operations
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_inblock * 512  # getrusage(2)
+
+
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 """Flags of `os.open` for reading. On Windows, a text file would end at a byte 26."""
 

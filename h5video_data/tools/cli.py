@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
 import dataclasses
 import importlib.util
 import io
@@ -19,9 +17,10 @@ from typing import Any
 from h5video_data import __version__
 from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
-from h5video_data.storage.system import shell_words
+from h5video_data.summary import counted
 
 from .demo import run_demo
+from .flags import in_flags, indices_of, size_of, storage_options_of
 from .inspecting.text import rate_text, report_text, size_text
 from .inspection import inspect
 from .pack import LAYOUTS, pack
@@ -62,46 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+# Of more classes, a line has their number alone.
+_MAX_CLASSES = 12
+
 EXIT_CODES = "exit codes: 0 done; 1 an error; 2 wrong usage; 130 interrupted"
-
-
-# Messages
-
-# An argument and its value as `repr` writes it (x='X', size=(8, 8), overwrite=True), the name of an
-# argument in backticks, or another quoted text, in which nothing is translated.
-_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_LITERAL = rf"{_QUOTED}|\([^()]*\)|\[[^][]*\]|-?\d+|True|False|None"
-_ARGUMENTS = re.compile(rf"(?<![^\s(])(\w+)=({_LITERAL})|`(\w+)`|(?<!\w)(?:{_QUOTED})")
-
-
-def in_flags(message: str, flags: Mapping[str, str]) -> str:
-    """Translates the arguments of a Python function in a message to the command line's.
-
-        "`out` exists. Use overwrite=True to replace it. Received: out='a.h5'"
-        "OUT.h5 exists. Use --overwrite to replace it. Received: OUT.h5=a.h5"
-
-    `flags` has the flag of each argument, or the placeholder of a positional one, by its name.
-    """
-
-    def translate(found: re.Match[str]) -> str:
-        name, value = found[1] or found[3], found[2]
-        with contextlib.suppress(KeyError, ValueError, SyntaxError):
-            return flags[name] if value is None else _typed(flags[name], ast.literal_eval(value))
-        return found[0]
-
-    return _ARGUMENTS.sub(translate, message)
-
-
-def _typed(flag: str, value: Any) -> str:
-    """Returns what to type to give an argument this value."""
-    if value is True or value is False:
-        return flag if value else f"no {flag}"
-    if value is None:
-        value = "none"
-    if isinstance(value, list):
-        return " ".join(_typed(flag, item) for item in value)
-    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"{flag}{' ' if flag.startswith('-') else '='}{shell_words([text])}"
 
 
 # Arguments
@@ -121,14 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], **options: Any) -> Any:
-        new = commands.add_parser(name, parents=[debug], **options)
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], usage: str = "", **options: Any
+    ) -> Any:
+        # All options would be a page before each error of usage.
+        usage = f"%(prog)s [options] {usage}".strip()
+        new = commands.add_parser(name, parents=[debug], usage=usage, **options)
         new.set_defaults(run=run)
         return new.add_argument
 
     add = command(
         "inspect",
         _inspect,
+        "FILE",
         help="show how a file is stored and will be read, and what to do about it",
         epilog="Exit codes: 0: no problem; 1: a problem stands in the way of training, or an "
         "error; 2: wrong usage; 130: interrupted.",
@@ -148,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         "repack",
         _repack,
+        "FILE [FILE ...] OUT.h5",
         help="write a file in the layout that trains fastest",
         description="Several files are joined, in the order given. The files are only read.",
         epilog=EXIT_CODES,
@@ -162,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--layout", choices=["contiguous", "sample-chunks", "recordings"], help=text)
     add("--level", type=int, metavar="N", help="level of the compression (default: the codec's)")
     text = "size of a frame (default: as it is)"
-    add("--image-size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
+    add("--image-size", type=size_of, metavar="N|ROWSxCOLUMNS", help=text)
     text = "store values as bytes, which they must fit (default: as they are)"
     add("--dtype", choices=["uint8"], help=text)
     text = "multiply values by this before they become bytes: 255, if they are from 0 to 1"
@@ -176,12 +145,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="of the split (default: 0)")
     text = "keep samples of a group together: a dataset of ids; or label: as many of each class"
     add("--split-by", metavar="NAME", help=text)
+    text = "write these samples only: 0:100, 3,5,8, or @FILE of numbers (text or .npy)"
+    add("--indices", type=indices_of, metavar="NUMBERS|@FILE", help=text)
     text = "write N files, OUT-00000-of-0000N.h5, ..., with a part of the samples each"
     add("--shards", type=int, metavar="N", help=text)
     text = "image: rows of numbers are pictures, too, padded; none: no row is decoded"
     add("--decode", choices=["auto", "image", "none"], help=text)
     text = "follow links, virtual datasets and external storage out of the folders of the files"
     add("--allow-external", action="store_true", help=text)
+    text = "memory for reading (default: that of a loader)"
+    add("--read-ahead-bytes", type=int, metavar="N", help=text)
     text = "write nothing; estimate size, time and speed"
     add("--dry-run", action="store_true", default=None, help=text)
     _add_output(add, COMPRESSIONS)
@@ -189,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         "pack",
         _pack,
+        "FOLDER OUT.h5",
         help="write a folder of video files as an HDF5 file",
         description="FOLDER holds one folder per class, with video files, or folders of numbered "
         "pictures, in it; or it is a table (.csv, .tsv, .parquet) with the columns path, label, "
@@ -197,11 +171,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("folder", metavar="FOLDER")
     add("out", metavar="OUT.h5")
-    add("--frames", dest="num_frames", type=int, help="frames of a clip (default: 16)")
-    add("--stride", type=int, help="distance between two frames of a clip (default: 1)")
+    add("--frames", dest="num_frames", type=int, metavar="N", help="frames of a clip (default: 16)")
+    add(
+        "--stride", type=int, metavar="N", help="distance between two frames of a clip (default: 1)"
+    )
     text = "size of a frame (default: 112)"
-    add("--size", type=_size, metavar="N|ROWSxCOLUMNS", help=text)
-    add("--clips-per-video", type=int, help="clips of each video (default: 1)")
+    add("--size", type=size_of, metavar="N|ROWSxCOLUMNS", help=text)
+    add("--clips-per-video", type=int, metavar="N", help="clips of each video (default: 1)")
     text = "how pictures get that size: cut, with black bars, or distorted (default: crop)"
     add("--fit", choices=FITS, help=text)
     text = "what becomes of videos shorter than a clip (default: skip)"
@@ -231,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_storage_options(add: Callable[..., Any]) -> None:
     text = "for URLs: arguments of fsspec, '{\"anon\": true}', or @FILE.json, a file of them"
-    add("--storage-options", type=_options, metavar="JSON", help=text)
+    add("--storage-options", type=storage_options_of, metavar="JSON", help=text)
 
 
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
@@ -247,29 +223,6 @@ def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
     add("--overwrite", action="store_true", help="replace OUT.h5 if it exists")
     add("--quiet", action="store_true", help="print only errors and what was skipped")
     add("--json", action="store_true", help="print JSON")
-
-
-def _size(value: str) -> tuple[int, int]:
-    """Parses `112` or `112x96`: (rows, columns)."""
-    numbers = [int(number) for number in value.lower().split("x")]
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
-        raise ValueError(value)
-    return numbers[0], numbers[-1]
-
-
-def _options(value: str) -> dict[str, Any]:
-    """Parses arguments of fsspec; whatever is wrong with them, they are not shown."""
-    try:
-        text = Path(value[1:]).read_text("utf-8") if value.startswith("@") else value
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read the file: {error.strerror}") from None
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError('it must be a JSON object, such as {"anon": true}')
-    return found
 
 
 # Subcommands
@@ -305,14 +258,26 @@ def _repack(options: argparse.Namespace) -> int:
         arguments["decode"] = None
     report = repack(**arguments, progress=_shows_progress(options))
     skipped = {item.name: in_flags(item.reason, options.flags) for item in report.skipped}
-    what = "recordings" if any("*" in name for name in report.names) else "samples"
-    line = f"{report.path}: {report.num_samples} {what} of {', '.join(report.names)}"
+    what = "recording" if any("*" in name for name in report.names) else "sample"
+    line = f"{report.path}: {counted(report.num_samples, what)} of {', '.join(report.names)}"
+    if report.shards:
+        line = line.replace(str(report.path), _pattern_of(report.shards), 1)
+        line += f" in {counted(len(report.shards), 'file')}"
     if report.saved is not None:
         line += f", {report.saved}"
     if report.estimate is not None:
         line += f", {_estimate_text(report.estimate)}; nothing was written"
+    else:
+        new = report.shards or [report.path]
+        line += f", {size_text(sum(os.path.getsize(path) for path in new))}"
     _print_report(options, report, skipped, line)
     return 0
+
+
+def _pattern_of(shards: Sequence[Path]) -> str:
+    """Returns what a glob opens them by: `fast-*-of-00004.h5`."""
+    first = shards[0]
+    return str(first.with_name(re.sub(r"-0+-of-", "-*-of-", first.name)))
 
 
 def _estimate_text(estimate: Estimate) -> str:
@@ -322,9 +287,10 @@ def _estimate_text(estimate: Estimate) -> str:
     )
     if estimate.samples_per_second is None:
         return text
-    text += f", and would be read at about {rate_text(estimate.samples_per_second)}"
+    text += f", and would be read at about {rate_text(estimate.samples_per_second, 0.0)}"
     if estimate.old_samples_per_second is not None:
-        text += f" (now {rate_text(estimate.old_samples_per_second)})"
+        old = rate_text(estimate.old_samples_per_second, estimate.old_from_disk)
+        text += f" (now {old})"
     return text
 
 
@@ -334,11 +300,15 @@ def _pack(options: argparse.Namespace) -> int:
         arguments["labels"] = None
     report = pack(**arguments, progress=_shows_progress(options))
     skipped = {item.path: in_flags(item.reason, options.flags) for item in report.skipped}
-    counts = zip(report.samples_per_class, report.class_names, strict=True)
-    what = "recordings" if options.layout == "recordings" else "samples"
-    texts = [f"{report.num_samples} {what} from {report.num_videos} videos"]
-    texts += [f"{count} {name}" for count, name in counts]
-    texts += [str(report.saved)] if report.saved else []
+    what = "recording" if options.layout == "recordings" else "sample"
+    samples, videos = counted(report.num_samples, what), counted(report.num_videos, "video")
+    texts = [f"{samples} from {videos}"]
+    names = report.class_names
+    if len(names) > _MAX_CLASSES:
+        texts.append(counted(len(names), "class", "classes"))
+    else:
+        texts += [f"{n} {name}" for n, name in zip(report.samples_per_class, names, strict=True)]
+    texts.append(str(report.saved or size_text(os.path.getsize(report.path))))
     _print_report(options, report, skipped, f"{report.path}: {', '.join(texts)}")
     return 0
 
@@ -354,7 +324,7 @@ def _print_report(
     """Prints what a tool has written: as JSON, or a line, and one for each thing left out."""
     if options.json:
         fields = {**dataclasses.asdict(report), "path": str(report.path), "skipped": skipped}
-        print(json.dumps(fields, indent=2))
+        print(json.dumps(fields, indent=2, default=str))
         return
     for name, reason in skipped.items():
         print(f"skipped {name}: it {reason}", file=sys.stderr)

@@ -12,17 +12,20 @@ import numpy as np
 
 from h5video_data.arguments import check_whole_number
 from h5video_data.errors import ArgumentError, H5VideoError
+from h5video_data.splits import class_counts
 from h5video_data.storage.external import allows_external
-from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, file_identity, open_file
 from h5video_data.storage.paths import single_path
 from h5video_data.storage.system import memory_nbytes
 
 from .inspecting.advice import Facts, advise
 from .inspecting.file_facts import opening_of, read_file
+from .inspecting.opened_set import OpenedSet
 from .inspecting.page import ChunkMap, report_page
-from .inspecting.probe import class_counts, probe_datasets, probe_opening
+from .inspecting.probe import probe_datasets, probe_set, with_prediction
 from .inspecting.report import Advice, DatasetReport, FileReport
 from .inspecting.text import families, size_text
+from .openings import Opening
 from .show import show
 
 __all__ = ["Advice", "DatasetReport", "FileReport", "inspect", "size_text"]
@@ -79,6 +82,8 @@ def inspect(
             read_ahead_bytes=read_ahead_bytes,
         )
         opening = opening_of(file, report, found.linked)
+    opened: OpenedSet | None = None
+    failure: Exception | None = None
     if opening is not None:
         opening = opening._replace(allow_external=allow_external)
         call = opening.call(name, has_options=bool(storage_options))
@@ -86,7 +91,11 @@ def inspect(
             report = replace(report, sample_call=call)
         else:
             report = replace(report, call=call)
-        report = replace(report, class_counts=class_counts(name, opening))
+        opened, failure = _opened(name, opening, read_ahead_bytes)
+        if failure is not None and str(failure) not in report.problems:
+            report = replace(report, problems=(*report.problems, str(failure)))
+        if opened is not None and opening.y is not None and opening.num_frames is None:
+            report = replace(report, class_counts=_class_counts(opened))
     given = advise(
         found.facts,
         memory_nbytes=memory_nbytes(),
@@ -104,15 +113,14 @@ def inspect(
         replace(item, advice=tuple(of_dataset.get(item.name, ()))) for item in report.datasets
     )
     report = replace(report, datasets=datasets, advice=tuple(advice.values()))
-    if probe and opening is not None and opening.num_frames is not None:
-        rate = probe_opening(name, opening, read_ahead_bytes)
-        report = replace(report, samples_per_second=rate)
+    if probe and opened is not None and report.call:
+        report = with_prediction(report, probe_set(opened))
     elif probe:
-        report = probe_datasets(name, report)
+        report = probe_datasets(name, report, "" if opening is None else opening.x)
     if html is not None:
         page = report_page(
             report,
-            clips=_clips(name),
+            clips=_clips(opened, failure),
             maps=_maps(found.facts, "frame" if report.call else "sample"),
         )
         with open(html, "w", encoding="utf-8") as file:
@@ -120,12 +128,37 @@ def inspect(
     return report
 
 
-def _clips(path: str) -> str:
-    """Returns some samples as HTML; why not, if they cannot be shown."""
+def _opened(
+    path: str, opening: Opening, read_ahead_bytes: int | None
+) -> tuple[OpenedSet | None, Exception | None]:
+    """Opens a file by its call; returns what the call would raise, if it fails."""
     try:
-        return show(path, num_samples=_CLIPS, num_frames=_FRAMES).html(is_moving=False)
-    except H5VideoError as error:
-        return f"<p>They cannot be shown: {escape(str(error))}</p>"
+        arguments = {**opening.arguments(), "read_ahead_bytes": read_ahead_bytes}
+        return OpenedSet(path, arguments), None
+    except (H5VideoError, *HDF5_ERRORS) as error:
+        return None, error
+
+
+def _class_counts(opened: OpenedSet) -> tuple[tuple[str, int], ...]:
+    """Counts the samples of each class of the labels that a call reads; () if they are none."""
+    try:
+        with opened.loader() as loader:
+            return class_counts(loader._set, loader.sample_indices)
+    except (H5VideoError, *HDF5_ERRORS):
+        return ()
+
+
+def _clips(opened: OpenedSet | None, failure: Exception | None) -> str:
+    """Returns some samples as HTML; why not, if they cannot be shown."""
+    if opened is not None:
+        try:
+            with opened.loader(batch_size=_CLIPS, seed=0) as loader:
+                grid = show(loader, num_samples=_CLIPS, num_frames=_FRAMES)
+                return grid.html(is_moving=False)
+        except (H5VideoError, *HDF5_ERRORS) as error:
+            failure = error
+    why = "no dataset looks like samples or recordings" if failure is None else failure
+    return f"<p>They cannot be shown: {escape(str(why))}</p>"
 
 
 def _maps(facts: list[Facts], what: str) -> list[ChunkMap]:

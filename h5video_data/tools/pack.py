@@ -239,9 +239,7 @@ def pack(
         samples = Samples(sources, file.entries)
         if not samples.entries:
             reasons = shown([f"{video.path} ({video.reason})" for video in skipped])
-            raise PackingError(
-                f"None of the {len(skipped)} files in {folder} gives a sample: {reasons}."
-            )
+            raise PackingError(f"No file in {folder} gives a sample, of {len(skipped)}: {reasons}.")
         file.finish("X", partial(samples.write, settings, labels, is_recordings))
     saved = None
     if encoding is not None:

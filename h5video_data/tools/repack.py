@@ -53,12 +53,13 @@ class RepackReport:
     """The result of `repack`.
 
     Attributes:
-        path: The new file.
+        path: The new file; with `shards`, the name of which theirs are made.
         num_samples: The number of samples in it.
         names: The datasets with a new layout.
         skipped: What was not copied.
         estimate: What it would be, if nothing was written.
         saved: What encoding the frames has saved; None: they are not encoded.
+        shards: The new files, with `shards`.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class RepackReport:
     skipped: tuple[SkippedItem, ...]
     estimate: Estimate | None = None
     saved: Saved | None = None
+    shards: tuple[Path, ...] = ()
 
 
 @allows_external
@@ -183,8 +185,8 @@ def repack(
         indices: Only these samples are written, or split.
         shards: Writes so many files, with neighbouring samples each, and numbers after the name:
             `out-00000-of-00004.h5`.
-        dry_run: Writes no more than a temporary file of some samples, by which it estimates size,
-            time and speed.
+        dry_run: Writes no more than a temporary file of some samples, beside `out`, by which it
+            estimates size, time and speed.
         allow_external: Whether files may lead to others outside of their folders, see
             `video_dataset_from_hdf5`.
         read_ahead_bytes: Memory for reading, see `video_dataset_from_hdf5`. If the samples that
@@ -255,10 +257,11 @@ def repack(
     files = list(zip(shard_paths(out, shards), parts, strict=True))
     _check_outs(video_set, files, form, stored, overwrite=overwrite)
     if dry_run:
-        estimate = estimated(video_set, form, stored, num_samples, {"decode": decode})
+        estimate = estimated(video_set, form, stored, num_samples, out, {"decode": decode})
         return RepackReport(out, num_samples, names, (), estimate)
     skipped, saved = _write(video_set, files, form, stored, reading, overwrite=overwrite)
-    return RepackReport(out, num_samples, names, skipped, saved=saved)
+    new = () if shards is None else tuple(file for file, _ in files)
+    return RepackReport(out, num_samples, names, skipped, saved=saved, shards=new)
 
 
 _FOR_FRAMES = (

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from h5video_data.arguments import check_choice
 from h5video_data.errors import ArgumentError
 from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS
+from h5video_data.summary import counted
 
 from .packing.row_files import RowFile
 
@@ -110,7 +111,8 @@ def _labels(
     values = np.asarray(labels if hasattr(labels, "__len__") else list(labels))
     if len(values) != count:
         raise ArgumentError(
-            f"There must be a label for each of the {count} samples. Received: {len(values)} labels"
+            "There must be a label for each sample. Received: "
+            f"{counted(count, 'sample')}, {counted(len(values), 'label')}"
         )
     if values.dtype.kind in "US":
         names, numbers = np.unique(values.astype(str), return_inverse=True)

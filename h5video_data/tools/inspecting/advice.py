@@ -12,6 +12,7 @@ from h5video_data.planning.access import Access
 from h5video_data.reading.byte_sources import BYTES_PER_READ
 from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.system import shell_words
+from h5video_data.summary import counted
 
 from .report import Advice, DatasetReport
 from .text import size_text
@@ -77,19 +78,22 @@ def advise(
         elif reason and id(item) in commands:
             found.append((item, Advice(_REASONS[reason].format(_size(report)), commands[id(item)])))
         if report.num_unwritten_chunks:
-            text = (
-                f"{report.num_unwritten_chunks} of {report.num_chunks} chunks were never written, "
-                f"and are read as {item.access.stored.fill_value!s}"
-            )
+            count, value = report.num_unwritten_chunks, item.access.stored.fill_value
+            were, are = ("was", "is") if count == 1 else ("were", "are")
+            chunks = counted(report.num_chunks, "chunk")
+            text = f"{count} of {chunks} {were} never written, and {are} read as {value!s}"
             found.append((item, Advice(text)))
         if item.access.stored.dtype.kind == "f":
+            part = _PARTS.get(item.access.stored.dtype.itemsize, "a part")
             text = (
-                f"if these are pixels, uint8 takes a {item.access.stored.dtype.itemsize}th of the "
-                "bytes; cast on the accelerator"
+                f"if these are pixels, uint8 takes {part} of the bytes: repack --dtype uint8, with "
+                "--scale 255 if they are from 0 to 1; cast on the accelerator"
             )
             found.append((item, Advice(text)))
     return found
 
+
+_PARTS = {2: "half", 4: "a quarter", 8: "an eighth"}
 
 _Reason = Literal["h5py", "memory", "decodes", "pieces"]
 

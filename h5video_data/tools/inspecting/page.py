@@ -6,6 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from h5video_data.summary import counted
+
 from .text import (
     PATHS,
     amplification_text,
@@ -89,7 +91,8 @@ def report_page(
         what = "recordings: a sample is a window of one" if report.call else "a row is a sample"
         parts.append(f"<h2>Open it</h2><p>{what}</p><pre>{_text(call)}</pre>")
     if report.samples_per_second is not None:
-        parts.append(f"<p>Predicted: <b>{_text(rate_text(report.samples_per_second))}</b></p>")
+        text = rate_text(report.samples_per_second, report.from_disk)
+        parts.append(f"<p>Predicted: <b>{_text(text)}</b></p>")
     if report.advice or not report.problems:
         parts.append(f"<h2>Advice</h2>{_advice(report)}")
     if clips:
@@ -116,12 +119,17 @@ def _text(value: Any) -> str:
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
+def _size(nbytes: int) -> str:
+    """Returns a size that is not broken into two lines."""
+    return size_text(nbytes).replace(" ", "&nbsp;")
+
+
 def _head(report: Any) -> str:
-    parts = [size_text(report.nbytes), f"{len(report.datasets)} datasets"]
+    parts = [size_text(report.nbytes), counted(len(report.datasets), "dataset")]
     if report.sample_count is not None:
         parts.append(f"sample_count {report.sample_count}")
     if report.class_names:
-        parts.append(f"{len(report.class_names)} classes")
+        parts.append(counted(len(report.class_names), "class", "classes"))
     return ", ".join(parts)
 
 
@@ -153,13 +161,13 @@ def _table(datasets: Sequence[Any]) -> str:
             how += f". Decodes {amplification_text(item)}"
         if item.samples_per_second is not None:
             how += f". Predicted: {rate_text(item.samples_per_second)}"
-        size = size_text(sum(each.nbytes for each in items))
+        size = _size(sum(each.nbytes for each in items))
         if item.filters:
-            size += f", {size_text(sum(each.stored_nbytes for each in items))} in the file"
+            size += f", {_size(sum(each.stored_nbytes for each in items))} in the file"
         rows.append(
             f"<tr><td><code>{_text(name)}</code>{times}</td>"
             f'<td class="n" data-is="shape">{_text(common_shape(items))} {_text(item.dtype)}</td>'
-            f'<td data-is="size">{_text(size)}</td>'
+            f'<td data-is="size">{size}</td>'
             f'<td data-is="stored">{_text(storage_text(item))}</td>'
             f'<td data-is="read by">{_text(how)}</td></tr>'
         )
@@ -180,7 +188,11 @@ def _bars(counts: Sequence[tuple[str, int]]) -> str:
         for name, count in counts[:_SHOWN]
     ]
     more = len(counts) - _SHOWN
-    rest = f'<p class="soft">... and {more} more classes</p>' if more > 0 else ""
+    rest = (
+        f'<p class="soft">... and {counted(more, "more class", "more classes")}</p>'
+        if more > 0
+        else ""
+    )
     return f'<div class="bars">{"".join(rows)}</div>{rest}'
 
 

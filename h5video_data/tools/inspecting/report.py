@@ -102,6 +102,9 @@ class FileReport:
     """What to do, each once."""
     samples_per_second: float | None = None
     """Predicted for the call, by `probe`; None: not measured."""
+    from_disk: float | None = None
+    """Which part of what the probe read came from a disk, not from the page cache; None: not known.
+    """
     class_counts: tuple[tuple[str, int], ...] = ()
     """(class, samples) of the labels that the call reads, if these are classes."""
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from h5video_data.summary import counted
+
 # Of more datasets, those alike are a row of a table.
 MAX_BLOCKS = 12
 # Rows of that table.
@@ -27,7 +29,9 @@ def size_text(num_bytes: float) -> str:
     """A number of bytes for people."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if num_bytes < 1024:
-            return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+            return (
+                counted(round(num_bytes), "byte") if unit == "bytes" else f"{num_bytes:.1f} {unit}"
+            )
         num_bytes /= 1024
     return f"{num_bytes:.1f} TiB"
 
@@ -51,7 +55,7 @@ def report_text(report: Any, *, is_coloured: bool = False) -> str:
     elif report.sample_call:
         lines.append(f"samples, to be opened by\n  {report.sample_call}")
     if report.samples_per_second is not None:
-        lines.append(f"predicted: {rate_text(report.samples_per_second)}")
+        lines.append(f"predicted: {rate_text(report.samples_per_second, report.from_disk)}")
     if len(report.datasets) <= MAX_BLOCKS:
         lines += [_block(item, is_coloured) for item in report.datasets]
     else:
@@ -64,9 +68,14 @@ def report_text(report: Any, *, is_coloured: bool = False) -> str:
     return "\n".join(lines)
 
 
-def rate_text(samples_per_second: float) -> str:
-    """Returns a rate with two digits that count."""
-    return f"{float(f'{samples_per_second:.2g}'):,.5g} samples/s"
+def rate_text(samples_per_second: float, from_disk: float | None = None) -> str:
+    """Returns a rate with two digits that count, and where the bytes came from, if it is known."""
+    text = f"{float(f'{samples_per_second:.2g}'):,.5g} samples/s"
+    if from_disk is None:
+        return text
+    if 0.05 < from_disk < 0.95:
+        return f"{text}, {from_disk:.0%} of the bytes from the disk"
+    return f"{text} from the {'disk' if from_disk > 0.5 else 'page cache'}"
 
 
 def _head(report: Any) -> str:
@@ -74,7 +83,8 @@ def _head(report: Any) -> str:
     if report.sample_count is not None:
         head += f", sample_count {report.sample_count}"
     if report.class_names:
-        head += f", {len(report.class_names)} classes ({', '.join(report.class_names[:8])}"
+        names = report.class_names
+        head += f", {counted(len(names), 'class', 'classes')} ({', '.join(names[:8])}"
         head += ", ...)" if len(report.class_names) > 8 else ")"
     return head
 
@@ -97,16 +107,22 @@ def _pictures_text(look: Any) -> str:
     sizes = [f"{rows} x {columns}" for rows, columns in look.sizes[:3]]
     more = ", ..." if len(look.sizes) > 3 else ""
     return (
-        f"of {look.num_rows} rows looked at, {', '.join(kinds)}, of {', '.join(sizes)}{more} "
-        f"pixels and {size_text(round(look.mean_nbytes))} on average"
+        f"of {counted(look.num_rows, 'row')} looked at, {', '.join(kinds)}, "
+        f"of {', '.join(sizes)}{more} pixels and {size_text(round(look.mean_nbytes))} on average"
     )
 
 
 def _block(item: Any, is_coloured: bool) -> str:
+    head = f"{_paint(item.name, _BOLD, is_coloured)}: {item.shape} {item.dtype}, "
+    head += size_text(item.nbytes)
+    if item.filters:
+        head += f", {size_text(item.stored_nbytes)} in the file"
+    is_read_once = item.path == "memory" and len(item.shape) < 3
+    if not item.advice and (is_read_once or not item.shape):
+        # Labels and the like: there is nothing to do about how they are stored.
+        return f"{head}; {item.reason}"
     lines = [
-        f"{_paint(item.name, _BOLD, is_coloured)}: {item.shape} {item.dtype}, "
-        f"{size_text(item.nbytes)}"
-        + (f", {size_text(item.stored_nbytes)} in the file" if item.filters else ""),
+        head,
         f"  stored    {storage_text(item)}",
         f"  read by   {PATHS[item.path]}" + (f": {item.reason}" if item.reason else ""),
     ]
@@ -120,7 +136,8 @@ def _block(item: Any, is_coloured: bool) -> str:
 
 def amplification_text(item: Any) -> str:
     """Returns how many bytes are decoded for those of a sample."""
-    text = f"{item.read_amplification:.3g} times the bytes of a sample, for it alone"
+    times = f"{item.read_amplification:.3g}"
+    text = f"{'' if times == '1' else f'{times} times '}the bytes of a sample, for it alone"
     if item.path != "chunks":
         return text
     times = f"{item.epoch_amplification:.3g}"
@@ -149,7 +166,7 @@ def _table(datasets: Sequence[Any]) -> list[str]:
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return lines + ([f"... and {more} more rows; --json has all"] if more > 0 else [])
+    return lines + ([f"... and {counted(more, 'more row')}; --json has all"] if more > 0 else [])
 
 
 def families(datasets: Sequence[Any]) -> list[tuple[str, list[Any]]]:

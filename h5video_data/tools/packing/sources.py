@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from h5video_data.errors import ArgumentError, PackingError, ReadError, VideoFileNotFoundError
 from h5video_data.storage.name_patterns import natural_key
+from h5video_data.summary import counted
 
 from .clip_rules import Span
 
@@ -87,7 +88,7 @@ def list_folder(folder: Path, *, has_classes: bool, has_frame_folders: bool) -> 
     elif not class_names:
         raise PackingError(
             f"Expected one sub-folder per class in {folder}, with the videos of the class in it. "
-            f"Found no sub-folders, and {len(strays)} files: {shown(strays)}. "
+            f"Found no sub-folders, and {counted(len(strays), 'file')}: {shown(strays)}. "
             "Use labels=None to pack videos without classes."
         )
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import RepackingError
+from h5video_data.storage.hdf5_files import open_file
+from h5video_data.storage.hdf5_names import dataset_names, find_dataset
+from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.tools.inspecting.probe import probe_loader
 from h5video_data.video_set import VideoSet
 
@@ -24,8 +26,9 @@ from .sample_forms import SampleForm
 from .sample_layout import SampleLayout
 from .sample_writers import writer_of
 
-# Samples are taken in runs of whole chunks, of this many bytes in all if a chunk is not larger.
-SAMPLED_BYTES = 64 << 20
+# Samples are taken in runs of whole chunks, of this many bytes in all if a chunk is not larger:
+# some batches, of which the first one does not count.
+SAMPLED_BYTES = 128 << 20
 _MOST_RUNS = 16
 _PROBE_SECONDS = 1.0
 
@@ -36,11 +39,13 @@ class Estimate:
 
     Attributes:
         old_nbytes: Bytes of the files that are read.
-        nbytes: Bytes of the samples in the new file.
-        seconds: Time to read, encode and write them.
+        nbytes: Bytes of the new file: its samples, and all else that is copied.
+        seconds: Time to write it, until the disk has it.
         samples_per_second: Predicted for shuffled batches of the new file, as `inspect(probe=True)`
             predicts it: from the page cache. None: not known.
         old_samples_per_second: The same of the files that are read.
+        old_from_disk: Which part of these bytes came from a disk, not from the page cache; None:
+            not known.
     """
 
     old_nbytes: int
@@ -48,6 +53,7 @@ class Estimate:
     seconds: float
     samples_per_second: float | None = None
     old_samples_per_second: float | None = None
+    old_from_disk: float | None = None
 
 
 def estimated(
@@ -55,23 +61,30 @@ def estimated(
     form: SampleForm,
     layout: SampleLayout,
     num_samples: int,
+    out: Path,
     arguments: Mapping[str, Any],
 ) -> Estimate:
     """Repacks some samples to a temporary file, and reads from both files for a second.
+
+    The temporary file is in a folder beside the new file: another disk would have another speed.
 
     Args:
         video_set: The files.
         form: What samples are to become.
         layout: How they are to be stored.
         num_samples: How many.
+        out: The new file.
         arguments: Of the loader that opens the files.
     """
     samples, components = some_samples(video_set), video_set.components
     names = {item.name: item.name for item in components}
-    with tempfile.TemporaryDirectory(prefix="h5video_data_") as folder, ExitStack() as stack:
-        out = Path(folder) / "some.h5"
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder,
+        ExitStack() as stack,
+    ):
+        some = Path(folder) / "some.h5"
         options = {"signature": None, "overwrite": False, "error_type": RepackingError}
-        writer = writer_of(components, out, form, len(samples), layout, stack, **options)
+        writer = writer_of(components, some, form, len(samples), layout, stack, **options)
         # The files are opened, and threads started, once: not for each of the parts.
         times: list[tuple[float, int]] = []
         with writer.file.opened():
@@ -87,19 +100,39 @@ def estimated(
                     for name, given in layouts.items()
                 }
 
+            begin = time.perf_counter()
             writer.finish(create, lambda _: None)
-        new_rate = probe_loader(out, {"x": names, "y": None}, _PROBE_SECONDS)
+            finishing = time.perf_counter() - begin
+        # Rows of bytes that stay as they are, are read as such.
+        are_pictures = layout.encoding is not None or any(
+            isinstance(part, StoredPictures) for item in components for part in item.parts
+        )
+        given: dict[str, Any] = {"x": names, "y": None}
+        given |= {} if are_pictures else {"decode": None}
+        new = probe_loader(some, given, _PROBE_SECONDS)
         nbytes = writer.nbytes
-    old_rate = probe_loader(video_set.paths, {"x": names, "y": None, **arguments}, _PROBE_SECONDS)
-    old_nbytes = sum(os.path.getsize(path) for path in video_set.paths)
+    old = probe_loader(video_set.paths, {**arguments, **given}, _PROBE_SECONDS)
     factor = num_samples / len(samples)
+    rest = round(_rest_nbytes(video_set) * num_samples / video_set.num_samples)
     return Estimate(
-        old_nbytes,
-        round(nbytes * factor),
-        _seconds(times) * num_samples,
-        samples_per_second=new_rate,
-        old_samples_per_second=old_rate,
+        sum(item.num_bytes for item in video_set.identities),
+        round(nbytes * factor) + rest,
+        _seconds(times) * num_samples + finishing * (factor + rest / max(1, nbytes)),
+        samples_per_second=None if new is None else new.samples_per_second,
+        old_samples_per_second=None if old is None else old.samples_per_second,
+        old_from_disk=None if old is None else old.from_disk,
     )
+
+
+def _rest_nbytes(video_set: VideoSet) -> int:
+    """Returns the bytes of all datasets in the files but those of the samples, as stored."""
+    names = {item.name.strip("/") for item in video_set.components}
+    total = 0
+    for path, identity in zip(video_set.paths, video_set.identities, strict=True):
+        with open_file(path, identity) as file:
+            for name in set(dataset_names(file)) - names:
+                total += find_dataset(file, name).id.get_storage_size()
+    return total
 
 
 def some_samples(video_set: VideoSet) -> NDArray[np.int64]:

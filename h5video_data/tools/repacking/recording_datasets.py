@@ -22,6 +22,7 @@ from h5video_data.storage.name_patterns import is_pattern, matching_names
 from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.storage.system import num_processors
+from h5video_data.summary import counted
 from h5video_data.tools.atomic_file import Output, check_not_read, not_written
 from h5video_data.tools.packing.encoded_rows import LENGTHS, EncodedChunks, Saved
 from h5video_data.tools.packing.row_files import RowFile
@@ -109,7 +110,7 @@ def _open(
     if len(paths) != 1 or not all("*" in name for name in names):
         raise ArgumentError(
             "Recordings that are datasets of their own are repacked file by file, and all names "
-            f"have a *. Received: {len(paths)} files, x={list(names)!r}"
+            f"have a *. Received: {counted(len(paths), 'file')}, x={list(names)!r}"
         )
     found: list[str] = []
     with open_file(paths[0]) as file:

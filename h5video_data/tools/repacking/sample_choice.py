@@ -13,7 +13,7 @@ from h5video_data.errors import ArgumentError, H5VideoError
 from h5video_data.opening import Paths
 from h5video_data.sampling.split_indices import chosen_samples
 from h5video_data.splits import SampleIndices, SplitBy, split_samples
-from h5video_data.tools.inspection import inspect
+from h5video_data.tools.inspecting.file_facts import find_opening
 from h5video_data.video_set import VideoSet
 
 _SUBSETS = ("training", "validation")
@@ -86,13 +86,13 @@ def shard_paths(out: Path, num_shards: int | None) -> list[Path]:
 
 def _check_no_frames(video_set: VideoSet) -> None:
     """Raises an ArgumentError if rows seem to be frames, of recordings that would be torn."""
-    call = None
+    path, opening = video_set.paths[0], None
     with contextlib.suppress(H5VideoError):
-        call = inspect(video_set.paths[0]).call
+        opening = find_opening(path)
     frames = [item.name for item in video_set.components if len(item.sample_shape) < 4]
-    if call is not None and frames:
+    if opening is not None and opening.num_frames is not None and frames:
         raise ArgumentError(
-            f"{video_set.paths[0]}: rows of {frames[0]!r} seem to be frames of recordings, which "
+            f"{path}: rows of {frames[0]!r} seem to be frames of recordings, which "
             "`indices`, `subset` and `shards` would tear. If they are samples, set the attribute "
-            f"`sample_count`. `inspect` opens the file by {call}"
+            f"`sample_count`. `inspect` opens the file by {opening.call(path)}"
         )

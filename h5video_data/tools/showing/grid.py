@@ -86,12 +86,13 @@ class ClipGrid:
 
     def html(self, *, is_moving: bool) -> str:
         """Returns the grid as a part of a page: moving pictures, or a row of frames a sample."""
-        figures = []
+        figures, width = [], 120
         for cell in self.cells:
             frames = cell.frames
             if not is_moving:
                 frames = frames[spread(len(frames), self._num_frames)]
                 frames = _in_a_row(frames, _ON_ANY_PAPER)[np.newaxis]
+            width = max(width, frames.shape[2])
             mark = "&#10007; " if cell.is_wrong else ""
             text = html.escape(cell.caption)
             style = "margin:0;min-width:0;max-width:100%"
@@ -103,8 +104,7 @@ class ClipGrid:
                 f'max-width:{"100%" if is_moving else "none"}"></div><figcaption style="overflow-'
                 f'wrap:anywhere;padding:2px 0">{mark}{text}</figcaption></figure>'
             )
-        width = max(120, *(cell.frames.shape[2] for cell in self.cells))
-        columns = f"repeat(auto-fill,minmax(min(100%,{width}px),1fr))" if is_moving else "100%"
+        columns = f"repeat(auto-fill,minmax(min(100%,{width}px),1fr))"
         note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
         return (
             f'<div style="display:grid;gap:12px;grid-template-columns:{columns}">'
