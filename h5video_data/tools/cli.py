@@ -232,6 +232,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_storage_options(add: Callable[..., Any]) -> None:
     text = "for URLs: arguments of fsspec, '{\"anon\": true}', or @FILE.json, a file of them"
     add("--storage-options", type=_options, metavar="JSON", help=text)
+    text = "for URLs: how requests are sent, '{\"max_requests\": 8}'; see video_dataset_from_hdf5"
+    add("--remote-options", type=_options, metavar="JSON", help=text)
 
 
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
@@ -282,6 +284,7 @@ def _inspect(options: argparse.Namespace) -> int:
         read_ahead_bytes=options.read_ahead_bytes,
         html=options.html,
         storage_options=options.storage_options,
+        remote_options=options.remote_options,
         allow_external=options.allow_external,
     )
     if options.json:

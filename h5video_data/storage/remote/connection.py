@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import functools
 import os
-import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from . import requests
-from .reads import compares_versions, read_range
-from .requests import MAX_REQUESTS, Failure, check_length, pause_after, try_again, wait_for
+from .reads import compared_version, read_range
+from .request_options import RequestOptions
+from .requests import Attempts, Failure, check_length, try_again, wait_for
 
 T = TypeVar("T")
 
@@ -22,8 +21,8 @@ T = TypeVar("T")
 class Version(NamedTuple):
     """Which version of an object is read."""
 
-    etag: str
-    """Its ETag; none: any version."""
+    tag: str
+    """Its ETag or generation, see `reads.compared_version`; none: any version."""
     num_bytes: int
 
 
@@ -41,18 +40,21 @@ class Connection:
 
     Args:
         open_one: Opens the file system.
+        options: How many requests are sent at once, in fsspec's thread and in that one, and what is
+            done when one fails.
     """
 
-    def __init__(self, open_one: Callable[..., Any]) -> None:
+    def __init__(self, open_one: Callable[..., Any], options: RequestOptions) -> None:
         self.filesystem = open_one()
         self._open_one = open_one
-        self._gate: asyncio.Semaphore | None = None
+        self._options = options
+        self._gate: _Gate | None = None
         self._here: tuple[Any, asyncio.AbstractEventLoop] | None = None
 
     @property
-    def compares_versions(self) -> bool:
-        """Whether a read with an ETag is of that version, or an error."""
-        return compares_versions(self.filesystem)
+    def compared_version(self) -> str:
+        """By what a read is of one version, or an error. See `reads.compared_version`."""
+        return compared_version(self.filesystem)
 
     def info_here(self, key: str) -> Mapping[str, Any]:
         """Returns what `info` does, in this thread, which holds h5py's lock.
@@ -61,15 +63,12 @@ class Connection:
             VideoFileNotFoundError: There is no such object.
             RequestError: The request failed until the deadline, or cannot succeed.
         """
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system, loop = self._own_system()
         if loop is None:
-            return try_again(lambda: system.info(key), deadline)
+            return try_again(lambda: system.info(key), self._options)
 
         async def ask() -> Mapping[str, Any]:
-            found: Mapping[str, Any] = await self._try_again(
-                lambda: system._info(key), deadline, asyncio.Semaphore(1)
-            )
+            found: Mapping[str, Any] = await self._try_again(lambda: system._info(key), 0, _Gate(1))
             return found
 
         return _run(loop, ask())
@@ -81,12 +80,11 @@ class Connection:
         system, loop = self._own_system()
         if loop is None:
             return self._read_one_by_one(key, starts, stops)
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
 
         async def read() -> list[bytes]:
-            gate = asyncio.Semaphore(MAX_REQUESTS)
+            gate = _Gate(self._options.max_requests)
             reads = (
-                self._try_again(_reader(system, key, *pair, version), deadline, gate)
+                self._try_again(_reader(system, key, *pair, version), pair[1] - pair[0], gate)
                 for pair in zip(starts, stops, strict=True)
             )
             found = await asyncio.gather(*reads, return_exceptions=True)  # none is left behind
@@ -111,25 +109,24 @@ class Connection:
     def _read_one_by_one(
         self, key: str, starts: Sequence[int], stops: Sequence[int]
     ) -> list[bytes]:
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
 
         def read_one(start: int, stop: int) -> bytes:
             return check_length(system.cat_file(key, start=start, end=stop), stop - start)
 
         pairs = zip(starts, stops, strict=True)
-        return [try_again(functools.partial(read_one, *pair), deadline) for pair in pairs]
+        return [try_again(functools.partial(read_one, *pair), self._options) for pair in pairs]
 
     def read_ranges(
         self, key: str, starts: Sequence[int], stops: Sequence[int], version: Version = ANY_VERSION
     ) -> list[bytes]:
-        """Reads byte ranges of an object, at most `MAX_REQUESTS` at once.
+        """Reads byte ranges of an object, at most `RequestOptions.max_requests` at once.
 
         Args:
             key: The object, as the file system names it.
             starts: The first byte of each range.
             stops: The end of each, at most the size of the object.
-            version: Which version it must be, if `compares_versions`.
+            version: Which version it must be, if there is a `compared_version`.
 
         Raises:
             VideoFileNotFoundError: There is no such object.
@@ -153,12 +150,11 @@ class Connection:
         Returns:
             For each, what `wait_for` waits for; empty if the file system reads one at a time.
         """
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
         if not system.async_impl:
             return []
         return [
-            self._begin(_reader(system, key, *pair, version), deadline)
+            self._begin(_reader(system, key, *pair, version), pair[1] - pair[0])
             for pair in zip(starts, stops, strict=True)
         ]
 
@@ -167,8 +163,7 @@ class Connection:
         system = self.filesystem
         if not system.async_impl:
             return functools.partial(self.info, key)
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
-        return functools.partial(wait_for, self._begin(lambda: system._info(key), deadline))
+        return functools.partial(wait_for, self._begin(lambda: system._info(key)))
 
     def info(self, key: str) -> Mapping[str, Any]:
         """Returns what the store tells of an object now, as fsspec's `info`."""
@@ -180,44 +175,59 @@ class Connection:
         return sorted(self._call("glob", pattern))
 
     def _call(self, method: str, *args: Any) -> Any:
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
         if not system.async_impl:
-            return try_again(lambda: getattr(system, method)(*args), deadline)
+            return try_again(lambda: getattr(system, method)(*args), self._options)
         function = getattr(system, f"_{method}")
-        return wait_for(self._begin(lambda: function(*args), deadline))
+        return wait_for(self._begin(lambda: function(*args)))
 
-    def _begin(self, function: Callable[[], Awaitable[T]], deadline: float) -> Future[T]:
+    def _begin(self, function: Callable[[], Awaitable[T]], num_bytes: int = 0) -> Future[T]:
         """Begins to send a request again until it succeeds, in fsspec's thread."""
 
         async def outcome() -> Any:
+            if self._gate is None:
+                self._gate = _Gate(self._options.max_requests)
             try:
-                return await self._try_again(function, deadline)
+                return await self._try_again(function, num_bytes, self._gate)
             except Exception as error:
                 return Failure(error)  # raised, it would be printed if nobody waits any more
 
         return asyncio.run_coroutine_threadsafe(outcome(), self.filesystem.loop)
 
     async def _try_again(
-        self,
-        function: Callable[[], Awaitable[T]],
-        deadline: float,
-        gate: asyncio.Semaphore | None = None,
+        self, function: Callable[[], Awaitable[T]], num_bytes: int, gate: _Gate
     ) -> T:
-        if gate is None:
-            if self._gate is None:
-                self._gate = asyncio.Semaphore(MAX_REQUESTS)
-            gate = self._gate
-        attempt = 0
+        attempts = Attempts(self._options)
         while True:
             try:
-                async with gate:
-                    left = max(0.1, min(requests.REQUEST_SECONDS, deadline - time.monotonic()))
-                    return await asyncio.wait_for(function(), left)
+                async with gate.passing(num_bytes):
+                    seconds = attempts.begin(gate.num_bytes)
+                    return await asyncio.wait_for(function(), seconds)
             except Exception as error:
-                pause = pause_after(error, attempt, deadline)
-            attempt += 1
+                pause = attempts.pause_after(error)
             await asyncio.sleep(pause)
+
+
+class _Gate:
+    """Lets requests of one loop pass, some at once.
+
+    Attributes:
+        num_bytes: Bytes of those that have passed it, and are being read.
+    """
+
+    def __init__(self, max_requests: int) -> None:
+        self._semaphore = asyncio.Semaphore(max_requests)
+        self.num_bytes = 0
+
+    @contextlib.asynccontextmanager
+    async def passing(self, num_bytes: int) -> AsyncIterator[None]:
+        """Returns a context in which a request for so many bytes is sent."""
+        async with self._semaphore:
+            self.num_bytes += num_bytes
+            try:
+                yield
+            finally:
+                self.num_bytes -= num_bytes
 
 
 def _reader(
