@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from .reads import compared_version, read_range
+from .reads import compared_version, is_gcs, read_range
 from .request_options import RequestOptions
 from .requests import Attempts, Failure, check_length, try_again, wait_for
 
@@ -102,6 +102,8 @@ class Connection:
         if self._here is None:
             loop = asyncio.new_event_loop()
             system = self._open_one(asynchronous=True)
+            if is_gcs(system) and not getattr(system, "_use_client_cert", False):
+                _run(loop, _open_session(system))
             self._here = system, loop
             weakref.finalize(self, _close, system, loop, os.getpid())
         return self._here
@@ -250,6 +252,14 @@ def _run(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(call)
     finally:
         asyncio._set_running_loop(outer)
+
+
+async def _open_session(system: Any) -> None:
+    """Gives a file system of gcsfs its client: its own one it would close in fsspec's thread."""
+    import aiohttp
+
+    options = {"connector": aiohttp.TCPConnector(limit=0), **system.session_kwargs}
+    system._session = aiohttp.ClientSession(**options)
 
 
 def _close(system: Any, loop: asyncio.AbstractEventLoop, pid: int) -> None:

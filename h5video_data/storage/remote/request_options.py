@@ -40,9 +40,6 @@ class RequestOptions:
             _check_seconds(f"{name}_seconds", getattr(self, f"{name}_seconds"))
 
 
-DEFAULTS = RequestOptions()
-
-
 def request_options(remote_options: Any) -> RequestOptions:
     """Returns what `remote_options`, a dict or None, stands for.
 
@@ -73,3 +70,6 @@ def _check_seconds(name: str, value: Any) -> None:
             f'`remote_options["{name}"]` must be a number of seconds, more than 0. '
             f"Received: {value!r}"
         )
+
+
+DEFAULTS = RequestOptions()

@@ -203,9 +203,11 @@ def _reason(error: Exception) -> tuple[str, bool]:
     if isinstance(origin, PermissionError) or str(origin).startswith("Forbidden: "):
         return "permission denied", False
     name = type(origin).__name__
-    if type(origin).__module__.startswith("google.auth"):
-        is_transient = "Transport" in name or bool(getattr(origin, "retryable", False))
-        return f"no valid credentials ({name})", is_transient
+    for item in (origin, origin.__cause__):
+        if type(item).__module__.startswith("google.auth"):
+            kind = type(item).__name__
+            is_transient = "Transport" in kind or bool(getattr(item, "retryable", False))
+            return f"no valid credentials ({kind})", is_transient
     if "Credential" in name:
         return f"no valid credentials ({name})", False
     if "Timeout" in name:
