@@ -157,11 +157,11 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             nowhere, nor saved in a state. None: what its library finds by itself, in files and in
             variables of the environment.
         remote_options: For URLs in `path`, how requests are sent, as a dict. `"max_requests"`: how
-            many at once, 128; those of HDF5 itself are counted apart. What fails is sent again, after a pause that grows from
-            `"first_pause_seconds"`, 0.1, to `"max_pause_seconds"`, 5; half of each is drawn at
-            random. It is given up after `"deadline_seconds"`, 60, or after `"max_retries"` times:
-            None, as often as there is time. One without an answer counts as failed after
-            `"timeout_seconds"`, 20, and more where much is being read.
+            many at once, 128; those of HDF5 itself are counted apart. What fails is sent again,
+            after a pause that grows from `"first_pause_seconds"`, 0.1, to `"max_pause_seconds"`, 5;
+            half of each is drawn at random. It is given up after `"deadline_seconds"`, 60, or after
+            `"max_retries"` times: None, as often as there is time. One without an answer counts as
+            failed after `"timeout_seconds"`, 20, and more where much is being read.
         index: For URLs in `path`, a file that `VideoLoader.save_index` wrote: what HDF5 reads when
             the set is opened is then taken from there, and not requested. An error if an object has
             changed since. None: it is requested.

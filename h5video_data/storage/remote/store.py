@@ -138,7 +138,7 @@ def open_filesystem(url: str, options: Mapping[str, Any], max_requests: int, **m
         name = f": {error.name}" if error.name else ""
         raise MissingDependencyError(
             f"Reading {protocol}:// needs another package{name}. pip install h5video_data[remote] "
-            "has those for s3://, gs:// and https://"
+            "has those for s3:// and https://, pip install gcsfs that for gs://"
         ) from None
     except Exception as error:
         names = ", ".join(map(repr, options)) or "none"
