@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import functools
 import os
+import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
@@ -155,17 +156,19 @@ class Connection:
         system = self.filesystem
         if not system.async_impl:
             return []
-        return [
-            self._begin(_reader(system, key, *pair, version), pair[1] - pair[0])
-            for pair in zip(starts, stops, strict=True)
-        ]
+        return self._begin(
+            [
+                (_reader(system, key, *pair, version), pair[1] - pair[0])
+                for pair in zip(starts, stops, strict=True)
+            ]
+        )
 
     def begin_info(self, key: str) -> Callable[[], Mapping[str, Any]]:
         """Begins to ask what `info` returns; the result waits for it."""
         system = self.filesystem
         if not system.async_impl:
             return functools.partial(self.info, key)
-        return functools.partial(wait_for, self._begin(lambda: system._info(key)))
+        return functools.partial(wait_for, *self._begin([(lambda: system._info(key), 0)]))
 
     def info(self, key: str) -> Mapping[str, Any]:
         """Returns what the store tells of an object now, as fsspec's `info`."""
@@ -181,20 +184,37 @@ class Connection:
         if not system.async_impl:
             return try_again(lambda: getattr(system, method)(*args), self._options)
         function = getattr(system, f"_{method}")
-        return wait_for(self._begin(lambda: function(*args)))
+        (future,) = self._begin([(lambda: function(*args), 0)])
+        return wait_for(future)
 
-    def _begin(self, function: Callable[[], Awaitable[T]], num_bytes: int = 0) -> Future[T]:
-        """Begins to send a request again until it succeeds, in fsspec's thread."""
+    def _begin(self, calls: list[tuple[Callable[[], Awaitable[Any]], int]]) -> list[Future[Any]]:
+        """Begins to send requests again until they succeed, in fsspec's thread.
 
-        async def outcome() -> Any:
+        Args:
+            calls: For each, a function that sends it, and how many bytes it reads.
+        """
+        loop: asyncio.AbstractEventLoop = self.filesystem.loop
+        futures: list[Future[Any]] = [Future() for _ in calls]
+
+        def start() -> None:
             if self._gate is None:
                 self._gate = _Gate(self._options.max_requests)
-            try:
-                return await self._try_again(function, num_bytes, self._gate)
-            except Exception as error:
-                return Failure(error)  # raised, it would be printed if nobody waits any more
+            for future, call in zip(futures, calls, strict=True):
+                if not future.cancelled():
+                    task = loop.create_task(self._outcome(*call, self._gate))
+                    task.add_done_callback(functools.partial(_hand_over, future))
+                    future.add_done_callback(functools.partial(_cancel_too, loop, task))
 
-        return asyncio.run_coroutine_threadsafe(outcome(), self.filesystem.loop)
+        loop.call_soon_threadsafe(start)  # once for all: to wake that thread takes its time
+        return futures
+
+    async def _outcome(
+        self, function: Callable[[], Awaitable[T]], num_bytes: int, gate: _Gate
+    ) -> T | Failure:
+        try:
+            return await self._try_again(function, num_bytes, gate)
+        except Exception as error:
+            return Failure(error)  # raised, it would be printed if nobody waits any more
 
     async def _try_again(
         self, function: Callable[[], Awaitable[T]], num_bytes: int, gate: _Gate
@@ -202,34 +222,58 @@ class Connection:
         attempts = Attempts(self._options)
         while True:
             try:
-                async with gate.passing(num_bytes):
-                    seconds = attempts.begin(gate.num_bytes)
-                    return await asyncio.wait_for(function(), seconds)
+                async with gate.semaphore:
+                    gate.num_bytes += num_bytes
+                    try:
+                        return await _within(attempts.begin(gate.num_bytes), function)
+                    finally:
+                        gate.num_bytes -= num_bytes
             except Exception as error:
                 pause = attempts.pause_after(error)
             await asyncio.sleep(pause)
 
 
+def _hand_over(future: Future[Any], task: asyncio.Task[Any]) -> None:
+    """Gives what a task brought to who waits for it in another thread."""
+    if task.cancelled():
+        future.cancel()
+    elif future.set_running_or_notify_cancel():
+        error = task.exception()
+        if error is None:
+            future.set_result(task.result())
+        else:
+            future.set_exception(error)
+
+
+def _cancel_too(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], future: Future[Any]
+) -> None:
+    if future.cancelled() and not task.done():
+        with contextlib.suppress(RuntimeError):  # the process ends
+            loop.call_soon_threadsafe(task.cancel)
+
+
+async def _within(seconds: float, function: Callable[[], Awaitable[T]]) -> T:
+    """Returns what a function returns, or raises a TimeoutError."""
+    if sys.version_info < (3, 11):
+        return await asyncio.wait_for(function(), seconds)
+    async with asyncio.timeout(seconds):  # half as much work: it makes no task
+        return await function()
+
+
 class _Gate:
     """Lets requests of one loop pass, some at once.
+
+    Args:
+        max_requests: How many.
 
     Attributes:
         num_bytes: Bytes of those that have passed it, and are being read.
     """
 
     def __init__(self, max_requests: int) -> None:
-        self._semaphore = asyncio.Semaphore(max_requests)
+        self.semaphore = asyncio.Semaphore(max_requests)
         self.num_bytes = 0
-
-    @contextlib.asynccontextmanager
-    async def passing(self, num_bytes: int) -> AsyncIterator[None]:
-        """Returns a context in which a request for so many bytes is sent."""
-        async with self._semaphore:
-            self.num_bytes += num_bytes
-            try:
-                yield
-            finally:
-                self.num_bytes -= num_bytes
 
 
 def _reader(
