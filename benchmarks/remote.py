@@ -192,6 +192,8 @@ def at_once(url: str, folder: Path, options: argparse.Namespace) -> dict[str, An
         arguments: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 0}
         arguments["remote_options"] = {"max_requests": number}
         with h5v.VideoLoader(place, **arguments) as loader:
+            next(loader.batches())  # connects
+            loader.set_epoch(1000)
             begin = time.perf_counter()
             count = sum(len(numbers) for _, numbers, _ in loader.batches())
             ours = count / (time.perf_counter() - begin)
