@@ -68,7 +68,9 @@ async def read_range(
 async def _read_gcs(system: Any, key: str, span: str, generation: str) -> bytes:
     body: bytes
     try:
-        url = system.url(key, generation=generation)
+        url = system.url(key)
+        if "&generation=" not in url:
+            url += f"&generation={generation}"
         headers, body = await system._call("GET", url, headers={"Range": span})
     except FileNotFoundError:
         raise ObjectChangedError(f"there is no generation {generation} any more") from None
