@@ -5,7 +5,8 @@
 A server in a process of its own answers range requests from files, each after the latency. Then:
 
 - `throughput`: samples per second of an epoch, and of the same number of bare range requests, each
-  of one sample, at once (`--concurrent`), by aiohttp alone;
+  of one sample, as many at once, by aiohttp alone;
+- `at once`: both, by the number of requests at once;
 - `first batch`: seconds from the path to the first batch of a file of 100,000 chunks, whose index
   is the default B-tree: of tiny chunks, and of chunks of 24 KiB (a sparse file of 2.4 GB); without
   an index of this package, with one (`save_index`), and the number of requests of each;
@@ -35,6 +36,7 @@ import numpy as np
 
 import h5video_data as h5v
 from h5video_data.reading.one_pass import read_once
+from h5video_data.storage.remote.request_options import DEFAULTS
 
 from .measure import in_turns, spread
 from .video_set import positive_integer, temporary_folder
@@ -178,6 +180,28 @@ def throughput(url: str, folder: Path, options: argparse.Namespace) -> dict[str,
     }
 
 
+def at_once(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Measures samples and bare requests per second, by the number of requests at once."""
+    make_samples(folder / "samples.h5", options.samples)
+    with h5py.File(folder / "samples.h5") as file:
+        start, size = file["X"].id.get_offset(), int(np.prod(SAMPLE))
+    order = np.random.default_rng(0).permutation(options.samples)
+    offsets, place = (start + order * size).tolist(), f"{url}/samples.h5"
+    found = {}
+    for number in options.at_once:
+        arguments: dict[str, Any] = {"batch_size": BATCH_SIZE, "seed": 0}
+        arguments["remote_options"] = {"max_requests": number}
+        with h5v.VideoLoader(place, **arguments) as loader:
+            next(loader.batches())  # connects
+            loader.set_epoch(1000)
+            begin = time.perf_counter()
+            count = sum(len(numbers) for _, numbers, _ in loader.batches())
+            ours = count / (time.perf_counter() - begin)
+        bare = asyncio.run(bare_requests(place, offsets, size, number))
+        found[number] = {"samples/s": round(ours), "bare requests/s": round(bare)}
+    return found
+
+
 def first_batch(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measures the time to the first batch of files of many chunks."""
     found = {}
@@ -185,9 +209,11 @@ def first_batch(url: str, folder: Path, options: argparse.Namespace) -> dict[str
         make_chunks(folder / f"{name}.h5", options.chunks, sample)
         place, index = f"{url}/{name}.h5", str(folder / f"{name}.h5i")
         ways: dict[str, dict[str, Any]] = {"first": {}, "with index": {"index": index}}
+        sent = {} if options.max_requests is None else {"max_requests": options.max_requests}
         for how, more in ways.items():
             before, begin = counts_of(url)[0], time.perf_counter()
-            with h5v.VideoLoader(place, batch_size=BATCH_SIZE, seed=0, **more) as loader:
+            arguments = {"batch_size": BATCH_SIZE, "seed": 0, "remote_options": sent, **more}
+            with h5v.VideoLoader(place, **arguments) as loader:
                 opened = time.perf_counter()
                 num_requests = counts_of(url)[0] - before
                 next(loader.batches())
@@ -261,6 +287,7 @@ def cache(url: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]
 
 MEASURES = {
     "throughput": throughput,
+    "at_once": at_once,
     "first_batch": first_batch,
     "requests": requests,
     "cache": cache,
@@ -276,7 +303,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--latency", type=float, default=0.05, metavar="SECONDS")
-    parser.add_argument("--concurrent", type=positive_integer, default=64)
+    parser.add_argument("--concurrent", type=positive_integer, default=DEFAULTS.max_requests)
+    text = "of the first batch (default: that of the package)"
+    parser.add_argument("--max-requests", type=positive_integer, default=None, help=text)
+    parser.add_argument(
+        "--at-once", type=positive_integer, nargs="*", default=[16, 32, 64, 128, 256]
+    )
     parser.add_argument("--samples", type=positive_integer, default=4000)
     parser.add_argument("--chunks", type=positive_integer, default=100_000)
     parser.add_argument("--counted", type=positive_integer, default=1600, help="samples: requests")

@@ -156,6 +156,12 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             them: `{"anon": True}` or `{"key": ..., "secret": ...}` for s3://, say. They are shown
             nowhere, nor saved in a state. None: what its library finds by itself, in files and in
             variables of the environment.
+        remote_options: For URLs in `path`, how requests are sent, as a dict. `"max_requests"`: how
+            many at once, 128; those of HDF5 itself are counted apart. What fails is sent again,
+            after a pause that grows from `"first_pause_seconds"`, 0.1, to `"max_pause_seconds"`, 5;
+            half of each is drawn at random. It is given up after `"deadline_seconds"`, 60, or after
+            `"max_retries"` times: None, as often as there is time. One without an answer counts as
+            failed after `"timeout_seconds"`, 20, and more where much is being read.
         index: For URLs in `path`, and for recordings on the disk, a file that
             `VideoLoader.save_index` wrote: what is read when the set is opened is then taken from
             there. An error if a file has changed since. None: it is read.

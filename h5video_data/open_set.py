@@ -24,7 +24,12 @@ def open_set(path: Paths, options: LoaderOptions, recording: Recording | None = 
         cache = DiskCache(options.cache_dir, options.cache_bytes)
     with allowing_external(options.allow_external), using_index(index, recording):
         video_set = open_video_set(
-            with_options(path, options.storage_options, LocalCopies(index, cache, recording)),
+            with_options(
+                path,
+                options.storage_options,
+                options.remote_options,
+                LocalCopies(index, cache, recording),
+            ),
             options.x,
             options.y,
             options.sample_weight,

@@ -19,6 +19,7 @@ from .splits import SampleIndices, SplitBy, StratifyBy, check_one_rule
 from .storage.paths import check_options, is_url, shown_url
 from .storage.picture_rows import ColorMode, Decode, Decoding
 from .storage.pictures.resizing import Interpolation
+from .storage.remote.request_options import request_options
 
 if TYPE_CHECKING:
     import tensorflow as tf  # noqa: TID251 - only for the annotation
@@ -81,6 +82,7 @@ class LoaderOptions:
     allow_external: bool = False
     # Not shown: there may be credentials in it.
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    remote_options: Mapping[str, Any] | None = None
     index: str | os.PathLike[str] | None = None
     cache_dir: str | os.PathLike[str] | None = None
     cache_bytes: int | None = None
@@ -98,6 +100,7 @@ class LoaderOptions:
         _check_split(self)
         check_choice("on_error", self.on_error, "raise", "skip")
         check_options(self.storage_options)
+        request_options(self.remote_options)
         _check_local_files(self)
         if self.pin_memory is not None and not isinstance(self.pin_memory, bool):
             raise ArgumentError(
@@ -185,6 +188,7 @@ class LoaderArguments(TypedDict, total=False):
     pin_memory: bool | None
     allow_external: bool
     storage_options: Mapping[str, Any] | None
+    remote_options: Mapping[str, Any] | None
     index: str | os.PathLike[str] | None
     cache_dir: str | os.PathLike[str] | None
     cache_bytes: int | None

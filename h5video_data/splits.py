@@ -45,6 +45,7 @@ def split_samples(
     y: Labels | None = "Y",
     windows: Windows | int | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    remote_options: Mapping[str, Any] | None = None,
     allow_external: bool = False,  # noqa: ARG001 - taken by the decorator
 ) -> Sides:
     """Splits the samples of files as `video_dataset_from_hdf5` does, and returns their numbers.
@@ -63,6 +64,7 @@ def split_samples(
         windows: A `Windows`, or a number of frames, if rows are frames of recordings, which come on
             one side each.
         storage_options: Of URLs in `path`, see `video_dataset_from_hdf5`.
+        remote_options: Likewise.
         allow_external: Whether files may lead to others outside of their folders.
 
     Returns:
@@ -77,7 +79,7 @@ def split_samples(
     )
     video_set = open_video_set(
         # Pictures are not read: how they are stored, and their sizes, do not matter.
-        with_options(path, storage_options),
+        with_options(path, storage_options, remote_options),
         x,
         y,
         windows=Windows(windows) if is_whole_number(windows) else windows,  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import of TensorFlow is an error, so a test that lacks its mark fails there.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import os
@@ -156,6 +157,18 @@ def resident_nbytes():
     """The physical memory that this process takes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def send_with(monkeypatch):
+    """Returns a function that changes defaults of `remote_options` for a test."""
+    from h5video_data.storage.remote import request_options
+
+    def change(**options):
+        found = dataclasses.replace(request_options.DEFAULTS, **options)
+        monkeypatch.setattr(request_options, "DEFAULTS", found)
+
+    return change
 
 
 @pytest.fixture

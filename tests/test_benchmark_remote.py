@@ -22,6 +22,9 @@ def test_remote(tmp_path, capsys):
         "1",
         "--counted",
         "64",
+        "--at-once",
+        "2",
+        "8",
         "--latency",
         "0.001",
     ]
@@ -32,6 +35,7 @@ def test_remote(tmp_path, capsys):
         found.update(item)
         end += 1
     assert found["throughput"]["ratio"] > 0
+    assert list(found["at_once"]) == ["2", "8"]
     for name in ("tiny", "small"):
         assert found["first_batch"][f"{name}, with index"]["requests to open"] == 1
         assert found["first_batch"][f"{name}, first"]["requests to open"] > 1

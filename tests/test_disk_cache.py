@@ -21,7 +21,6 @@ import h5video_data as h5v
 from h5video_data.errors import ArgumentError, FileChangedError, UnavailableError
 from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity
 from h5video_data.storage.remote import disk_cache
-from h5video_data.storage.remote import requests as remote_requests
 from h5video_data.storage.remote.disk_cache import BLOCK_BYTES, DiskCache
 
 pytest.importorskip("fsspec")
@@ -48,8 +47,8 @@ CONTENT = content()
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(remote_requests, "FIRST_PAUSE_SECONDS", 0.01)
+def server(send_with):
+    send_with(first_pause_seconds=0.01)
     found = RangeServer()
     found.put("/a.h5", CONTENT)
     yield found

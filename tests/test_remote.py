@@ -37,7 +37,6 @@ from h5video_data.storage.hdf5_files import connect, handle_of
 from h5video_data.storage.paths import expand_paths
 from h5video_data.storage.pictures.codecs import encode_picture
 from h5video_data.storage.remote import metadata_blocks
-from h5video_data.storage.remote import requests as remote_requests
 from h5video_data.storage.remote.paths import RemotePath, is_url, shown_url
 from h5video_data.storage.remote.store import Store
 
@@ -76,8 +75,8 @@ CONTENT = content()
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(remote_requests, "FIRST_PAUSE_SECONDS", 0.01)
+def server(send_with):
+    send_with(first_pause_seconds=0.01)
     found = RangeServer()
     found.put("/a.h5", CONTENT)
     yield found
@@ -141,8 +140,8 @@ def test_requests_that_fail_are_sent_again(server, local, kind, fault):
     assert_same(epoch(f"{server.url}/a.h5", **KINDS[kind]), epoch(local, **KINDS[kind]))
 
 
-def test_one_that_hangs_is_given_up_and_sent_again(server, local, monkeypatch):
-    monkeypatch.setattr(remote_requests, "REQUEST_SECONDS", 0.5)
+def test_one_that_hangs_is_given_up_and_sent_again(server, local, send_with):
+    send_with(timeout_seconds=0.5)
     server.fail = lambda number, *_: "hang" if number == 9 else None
     assert_same(epoch(f"{server.url}/a.h5", x="gzip"), epoch(local, x="gzip"))
 
@@ -155,16 +154,16 @@ def test_one_that_hangs_is_given_up_and_sent_again(server, local, monkeypatch):
         ("reset", r"cannot access http://127\S+/a\.h5: .*, also the last of \d+ times"),
     ],
 )
-def test_a_server_that_does_not_answer_is_an_error_at_opening(server, monkeypatch, fault, message):
-    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.3)
+def test_a_server_that_does_not_answer_is_an_error_at_opening(server, send_with, fault, message):
+    send_with(deadline_seconds=0.3)
     server.fail = lambda *_: fault
     with pytest.raises(UnavailableError, match=message):
         h5v.VideoLoader(f"{server.url}/a.h5", x="gzip")
 
 
 @pytest.mark.parametrize("kind", ["gzip", "contiguous", "rows", "twelve_bits", "pictures"])
-def test_a_server_that_goes_away_is_an_error_and_not_skipped(server, monkeypatch, kind):
-    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.3)
+def test_a_server_that_goes_away_is_an_error_and_not_skipped(server, monkeypatch, send_with, kind):
+    send_with(deadline_seconds=0.3)
     monkeypatch.setattr(metadata_blocks, "MAX_BLOCKS", 0)  # or HDF5 needs no request
     with h5v.VideoLoader(f"{server.url}/a.h5", x=kind, on_error="skip") as loader:
         server.fail = lambda _, method, *__: 503 if method == "GET" else None
@@ -350,9 +349,9 @@ def test_urls_show_no_credentials():
     assert [is_url(path) for path in ("s3://bucket/a", "C:/a.h5", "/a://b")] == [True, False, False]
 
 
-def test_credentials_are_shown_nowhere(server, monkeypatch, caplog):
+def test_credentials_are_shown_nowhere(server, send_with, caplog):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 0.2)
+    send_with(deadline_seconds=0.2)
     options = {"headers": {"X-Token": SECRET}}
     url = f"{server.url.replace('//', f'//me:{SECRET}@')}/a.h5?sig={SECRET}"
 

@@ -19,7 +19,6 @@ from h5video_data.storage.hdf5_files import connect
 from h5video_data.storage.layout import describe
 from h5video_data.storage.paths import expand_paths
 from h5video_data.storage.remote import metadata_blocks
-from h5video_data.storage.remote import requests as remote_requests
 from h5video_data.storage.remote.metadata_blocks import MetadataBlocks, children_of, level_of
 
 pytest.importorskip("fsspec")
@@ -43,8 +42,8 @@ def content(shift=0):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(remote_requests, "FIRST_PAUSE_SECONDS", 0.01)
+def server(send_with):
+    send_with(first_pause_seconds=0.01)
     found = RangeServer()
     found.put("/a.h5", content())
     yield found

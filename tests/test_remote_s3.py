@@ -13,7 +13,6 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data.errors import FileChangedError, UnavailableError, VideoFileNotFoundError
-from h5video_data.storage.remote import requests as remote_requests
 
 pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
@@ -141,8 +140,8 @@ def test_an_object_that_changes_is_an_error(bucket, options):
 
 
 @pytest.mark.usefixtures("bucket")
-def test_what_is_not_there(options, monkeypatch):
-    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 2)
+def test_what_is_not_there(options, send_with):
+    send_with(deadline_seconds=20)
     with pytest.raises(VideoFileNotFoundError, match=r"s3://films/none\.h5"):
         h5v.VideoLoader("s3://films/none.h5", storage_options=options)
     with pytest.raises(VideoFileNotFoundError, match=r"No file matches.*s3://films/none/\*\.h5"):
@@ -152,8 +151,7 @@ def test_what_is_not_there(options, monkeypatch):
 
 
 @pytest.mark.usefixtures("bucket")
-def test_credentials_are_shown_nowhere(options, monkeypatch):
-    monkeypatch.setattr(remote_requests, "DEADLINE_SECONDS", 1)
+def test_credentials_are_shown_nowhere(options):
     shown = []
     with h5v.VideoLoader("s3://films/set/*.h5", storage_options=options) as loader:
         shown += [repr(loader), str(loader), repr(loader._options), repr(loader._set.paths)]
@@ -164,6 +162,11 @@ def test_credentials_are_shown_nowhere(options, monkeypatch):
         ("s3://films/set/0.h5", {"no_such_argument": SECRET}),
     ):
         with pytest.raises(h5v.errors.H5VideoError) as caught:
-            h5v.VideoLoader(path, storage_options={**options, **more}, x="none")
+            h5v.VideoLoader(
+                path,
+                storage_options={**options, **more},
+                remote_options={"deadline_seconds": 1},
+                x="none",
+            )
         shown.append("".join(traceback.format_exception(caught.value)))
     assert not [text for text in shown if SECRET in text]

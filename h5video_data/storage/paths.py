@@ -14,6 +14,7 @@ from .os_errors import unavailable
 from .remote.paths import RemotePath, Url, ask_ahead, expand_url
 from .remote.paths import is_url as is_url
 from .remote.paths import shown_url as shown_url
+from .remote.request_options import request_options
 from .remote.store import LocalCopies, Store
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -72,7 +73,8 @@ def expand_beside(path: Paths, beside: Sequence[str]) -> tuple[str, ...]:
         if isinstance(other, RemotePath) and isinstance(path, str) and is_url(path):
             is_alike = other.partition("://")[0] == path.partition("://")[0]
             store = other.store
-            return expand_paths(Url(path, store.options if is_alike else None, store.copies))
+            options = store.options if is_alike else None
+            return expand_paths(Url(path, options, store.copies, store.requests))
     return expand_paths(path)
 
 
@@ -183,23 +185,29 @@ def _walk(folder: str) -> None:
 
 
 def with_options(
-    path: Any, storage_options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+    path: Any,
+    storage_options: Mapping[str, Any] | None,
+    remote_options: Mapping[str, Any] | None = None,
+    copies: LocalCopies | None = None,
 ) -> Any:
     """Returns paths in the form in which they are given, each URL as a `Url` with these options.
 
     Args:
         path: The paths.
         storage_options: Arguments of the file system of fsspec.
+        remote_options: How requests are sent: see `remote.request_options`.
         copies: What there is on this machine of remote files.
 
     Raises:
-        ArgumentError: There are options or copies, and no URL; or the options are no dict.
+        ArgumentError: There are options or copies, and no URL; or options are not valid.
     """
     check_options(storage_options)
+    requests = request_options(remote_options)
     path = reusable(path)
-    found = _with_options(path, storage_options, copies)
+    found = _with_options(path, (storage_options, copies, requests))
     given = {
         "storage_options": storage_options is not None,
+        "remote_options": remote_options is not None,
         "index": copies is not None and copies.index is not None and not copies.index.notes,
         "cache_dir": copies is not None and copies.cache is not None,
     }
@@ -241,14 +249,19 @@ def check_options(storage_options: Any) -> None:
         )
 
 
-def single_path(path: str | os.PathLike[str], options: Mapping[str, Any] | None) -> str:
+def single_path(
+    path: str | os.PathLike[str],
+    storage_options: Mapping[str, Any] | None,
+    remote_options: Mapping[str, Any] | None = None,
+) -> str:
     """Returns the path of one file, of which a URL is made one that can be opened.
 
     Raises:
         ArgumentError: It is a glob that several objects match, or options go with a local file.
         H5VideoError: As `expand_paths`, of a URL.
     """
-    given = with_options(os.fsdecode(path) if isinstance(path, os.PathLike) else path, options)
+    name = os.fsdecode(path) if isinstance(path, os.PathLike) else path
+    given = with_options(name, storage_options, remote_options)
     if not isinstance(given, (RemotePath, Url)):
         return os.fsdecode(given)
     found = expand_paths(given)
@@ -259,20 +272,18 @@ def single_path(path: str | os.PathLike[str], options: Mapping[str, Any] | None)
     return found[0]
 
 
-def _with_options(
-    path: Any, options: Mapping[str, Any] | None, copies: LocalCopies | None = None
-) -> Any:
+def _with_options(path: Any, options: tuple[Any, ...]) -> Any:
     """Returns `path` itself if there is no URL in it."""
     if isinstance(path, (RemotePath, Url)):
         return path
     if isinstance(path, (str, os.PathLike)):
-        return Url(path, options, copies) if isinstance(path, str) and is_url(path) else path
+        return Url(path, *options) if isinstance(path, str) and is_url(path) else path
     if isinstance(path, (bytes, bytearray, Mapping, io.IOBase)) or not isinstance(path, Iterable):
         return path
     if getattr(path, "ndim", 1) != 1:
         return path
     items = list(path)
-    found = [_with_options(item, options, copies) for item in items]
+    found = [_with_options(item, options) for item in items]
     if all(new is old for new, old in zip(found, items, strict=True)):
         return path
     return found if has_order(path) else ListedPaths(found)

@@ -20,7 +20,7 @@ from h5video_data.storage.codecs import BUILT_IN_COMPRESSIONS, COMPRESSIONS
 from h5video_data.summary import counted
 
 from .demo import run_demo
-from .flags import in_flags, indices_of, size_of, storage_options_of
+from .flags import in_flags, indices_of, json_object_of, size_of
 from .inspecting.text import rate_text, report_text, size_text
 from .inspection import inspect
 from .pack import LAYOUTS, pack
@@ -207,7 +207,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_storage_options(add: Callable[..., Any]) -> None:
     text = "for URLs: arguments of fsspec, '{\"anon\": true}', or @FILE.json, a file of them"
-    add("--storage-options", type=storage_options_of, metavar="JSON", help=text)
+    add("--storage-options", type=json_object_of, metavar="JSON", help=text)
+    text = "for URLs: how requests are sent, '{\"max_requests\": 8}'; see video_dataset_from_hdf5"
+    add("--remote-options", type=json_object_of, metavar="JSON", help=text)
 
 
 def _add_output(add: Callable[..., Any], compressions: Iterable[str]) -> None:
@@ -235,6 +237,7 @@ def _inspect(options: argparse.Namespace) -> int:
         read_ahead_bytes=options.read_ahead_bytes,
         html=options.html,
         storage_options=options.storage_options,
+        remote_options=options.remote_options,
         allow_external=options.allow_external,
     )
     if options.json:

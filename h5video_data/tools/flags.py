@@ -94,8 +94,8 @@ def _numbers_in(path: Path) -> NDArray[Any]:
         ) from None
 
 
-def storage_options_of(text: str) -> dict[str, Any]:
-    """Parses arguments of fsspec; whatever is wrong with them, they are not shown."""
+def json_object_of(text: str) -> dict[str, Any]:
+    """Parses a JSON object of options; whatever is wrong with it, it is not shown."""
     try:
         given = Path(text[1:]).read_text("utf-8") if text.startswith("@") else text
     except OSError as error:

@@ -43,6 +43,7 @@ def inspect(
     read_ahead_bytes: int | None = None,
     html: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    remote_options: Mapping[str, Any] | None = None,
     allow_external: bool = False,
 ) -> FileReport:
     """Tells how the datasets of an HDF5 file are stored and how they will be read.
@@ -55,6 +56,7 @@ def inspect(
         html: A file to write as well, which is replaced if it exists: a page that needs no network,
             with samples to look at, labels, and how samples lie in chunks.
         storage_options: Of a URL, see `video_dataset_from_hdf5`.
+        remote_options: Likewise.
         allow_external: Whether the file may lead to others outside of its folder, see
             `video_dataset_from_hdf5`.
 
@@ -69,7 +71,7 @@ def inspect(
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError(f"`path` must be a path. Received: path={path!r}")
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)
-    name = single_path(path, storage_options)
+    name = single_path(path, storage_options, remote_options)
     with open_file(name) as file:
         found = read_file(file, read_ahead_bytes)
         report = FileReport(

@@ -101,6 +101,7 @@ def repack(
     progress: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    remote_options: Mapping[str, Any] | None = None,
 ) -> RepackReport:
     """Rewrites an HDF5 file, or several that form one set, in a layout that trains fast.
 
@@ -194,6 +195,7 @@ def repack(
         progress: Shows a progress bar on stderr.
         overwrite: Replaces `out` if it exists.
         storage_options: Of URLs in `path`, see `video_dataset_from_hdf5`.
+        remote_options: Likewise.
 
     Returns:
         The number of samples, and what was not copied.
@@ -212,7 +214,7 @@ def repack(
             "`out` must be a file of this machine: write it, then copy it to the store. Received: "
             f"out={shown_url(os.fspath(out))!r}"
         )
-    out, path = Path(out), with_options(path, storage_options)
+    out, path = Path(out), with_options(path, storage_options, remote_options)
     names = _checked_names(x)
     check_choice("decode", decode, "auto", "image", None)
     check_whole_number("read_ahead_bytes", read_ahead_bytes, 0, or_none=True)

@@ -119,7 +119,9 @@ def show(
 def _open(path: str, num_samples: int, options: dict[str, Any]) -> VideoLoader:
     found: dict[str, Any] = {}
     options = dict(options)
-    path = single_path(path, options.pop("storage_options", None)) if is_url(path) else path
+    if is_url(path):
+        given = (options.pop(name, None) for name in ("storage_options", "remote_options"))
+        path = single_path(path, *given)
     if "x" not in options:
         opening = find_opening(path)
         found = {} if opening is None else opening.arguments()

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import functools
 import os
-import time
+import sys
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from . import requests
-from .reads import compares_versions, read_range
-from .requests import MAX_REQUESTS, Failure, check_length, pause_after, try_again, wait_for
+from .reads import compared_version, is_gcs, read_range
+from .request_options import RequestOptions
+from .requests import Attempts, Failure, check_length, try_again, wait_for
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Version(NamedTuple):
     """Which version of an object is read."""
 
-    etag: str
-    """Its ETag; none: any version."""
+    tag: str
+    """Its ETag or generation, see `reads.compared_version`; none: any version."""
     num_bytes: int
 
 
@@ -41,18 +41,21 @@ class Connection:
 
     Args:
         open_one: Opens the file system.
+        options: How many requests are sent at once, in fsspec's thread and in that one, and what is
+            done when one fails.
     """
 
-    def __init__(self, open_one: Callable[..., Any]) -> None:
+    def __init__(self, open_one: Callable[..., Any], options: RequestOptions) -> None:
         self.filesystem = open_one()
         self._open_one = open_one
-        self._gate: asyncio.Semaphore | None = None
+        self._options = options
+        self._gate: _Gate | None = None
         self._here: tuple[Any, asyncio.AbstractEventLoop] | None = None
 
     @property
-    def compares_versions(self) -> bool:
-        """Whether a read with an ETag is of that version, or an error."""
-        return compares_versions(self.filesystem)
+    def compared_version(self) -> str:
+        """By what a read is of one version, or an error. See `reads.compared_version`."""
+        return compared_version(self.filesystem)
 
     def info_here(self, key: str) -> Mapping[str, Any]:
         """Returns what `info` does, in this thread, which holds h5py's lock.
@@ -61,15 +64,12 @@ class Connection:
             VideoFileNotFoundError: There is no such object.
             RequestError: The request failed until the deadline, or cannot succeed.
         """
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system, loop = self._own_system()
         if loop is None:
-            return try_again(lambda: system.info(key), deadline)
+            return try_again(lambda: system.info(key), self._options)
 
         async def ask() -> Mapping[str, Any]:
-            found: Mapping[str, Any] = await self._try_again(
-                lambda: system._info(key), deadline, asyncio.Semaphore(1)
-            )
+            found: Mapping[str, Any] = await self._try_again(lambda: system._info(key), 0, _Gate(1))
             return found
 
         return _run(loop, ask())
@@ -81,12 +81,11 @@ class Connection:
         system, loop = self._own_system()
         if loop is None:
             return self._read_one_by_one(key, starts, stops)
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
 
         async def read() -> list[bytes]:
-            gate = asyncio.Semaphore(MAX_REQUESTS)
+            gate = _Gate(self._options.max_requests)
             reads = (
-                self._try_again(_reader(system, key, *pair, version), deadline, gate)
+                self._try_again(_reader(system, key, *pair, version), pair[1] - pair[0], gate)
                 for pair in zip(starts, stops, strict=True)
             )
             found = await asyncio.gather(*reads, return_exceptions=True)  # none is left behind
@@ -104,6 +103,8 @@ class Connection:
         if self._here is None:
             loop = asyncio.new_event_loop()
             system = self._open_one(asynchronous=True)
+            if is_gcs(system) and not getattr(system, "_use_client_cert", False):
+                _run(loop, _open_session(system))
             self._here = system, loop
             weakref.finalize(self, _close, system, loop, os.getpid())
         return self._here
@@ -111,25 +112,24 @@ class Connection:
     def _read_one_by_one(
         self, key: str, starts: Sequence[int], stops: Sequence[int]
     ) -> list[bytes]:
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
 
         def read_one(start: int, stop: int) -> bytes:
             return check_length(system.cat_file(key, start=start, end=stop), stop - start)
 
         pairs = zip(starts, stops, strict=True)
-        return [try_again(functools.partial(read_one, *pair), deadline) for pair in pairs]
+        return [try_again(functools.partial(read_one, *pair), self._options) for pair in pairs]
 
     def read_ranges(
         self, key: str, starts: Sequence[int], stops: Sequence[int], version: Version = ANY_VERSION
     ) -> list[bytes]:
-        """Reads byte ranges of an object, at most `MAX_REQUESTS` at once.
+        """Reads byte ranges of an object, at most `RequestOptions.max_requests` at once.
 
         Args:
             key: The object, as the file system names it.
             starts: The first byte of each range.
             stops: The end of each, at most the size of the object.
-            version: Which version it must be, if `compares_versions`.
+            version: Which version it must be, if there is a `compared_version`.
 
         Raises:
             VideoFileNotFoundError: There is no such object.
@@ -153,22 +153,22 @@ class Connection:
         Returns:
             For each, what `wait_for` waits for; empty if the file system reads one at a time.
         """
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
         if not system.async_impl:
             return []
-        return [
-            self._begin(_reader(system, key, *pair, version), deadline)
-            for pair in zip(starts, stops, strict=True)
-        ]
+        return self._begin(
+            [
+                (_reader(system, key, *pair, version), pair[1] - pair[0])
+                for pair in zip(starts, stops, strict=True)
+            ]
+        )
 
     def begin_info(self, key: str) -> Callable[[], Mapping[str, Any]]:
         """Begins to ask what `info` returns; the result waits for it."""
         system = self.filesystem
         if not system.async_impl:
             return functools.partial(self.info, key)
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
-        return functools.partial(wait_for, self._begin(lambda: system._info(key), deadline))
+        return functools.partial(wait_for, *self._begin([(lambda: system._info(key), 0)]))
 
     def info(self, key: str) -> Mapping[str, Any]:
         """Returns what the store tells of an object now, as fsspec's `info`."""
@@ -180,44 +180,100 @@ class Connection:
         return sorted(self._call("glob", pattern))
 
     def _call(self, method: str, *args: Any) -> Any:
-        deadline = time.monotonic() + requests.DEADLINE_SECONDS
         system = self.filesystem
         if not system.async_impl:
-            return try_again(lambda: getattr(system, method)(*args), deadline)
+            return try_again(lambda: getattr(system, method)(*args), self._options)
         function = getattr(system, f"_{method}")
-        return wait_for(self._begin(lambda: function(*args), deadline))
+        (future,) = self._begin([(lambda: function(*args), 0)])
+        return wait_for(future)
 
-    def _begin(self, function: Callable[[], Awaitable[T]], deadline: float) -> Future[T]:
-        """Begins to send a request again until it succeeds, in fsspec's thread."""
+    def _begin(self, calls: list[tuple[Callable[[], Awaitable[Any]], int]]) -> list[Future[Any]]:
+        """Begins to send requests again until they succeed, in fsspec's thread.
 
-        async def outcome() -> Any:
-            try:
-                return await self._try_again(function, deadline)
-            except Exception as error:
-                return Failure(error)  # raised, it would be printed if nobody waits any more
+        Args:
+            calls: For each, a function that sends it, and how many bytes it reads.
+        """
+        loop: asyncio.AbstractEventLoop = self.filesystem.loop
+        futures: list[Future[Any]] = [Future() for _ in calls]
 
-        return asyncio.run_coroutine_threadsafe(outcome(), self.filesystem.loop)
+        def start() -> None:
+            if self._gate is None:
+                self._gate = _Gate(self._options.max_requests)
+            for future, call in zip(futures, calls, strict=True):
+                if not future.cancelled():
+                    task = loop.create_task(self._outcome(*call, self._gate))
+                    task.add_done_callback(functools.partial(_hand_over, future))
+                    future.add_done_callback(functools.partial(_cancel_too, loop, task))
+
+        loop.call_soon_threadsafe(start)  # once for all: to wake that thread takes its time
+        return futures
+
+    async def _outcome(
+        self, function: Callable[[], Awaitable[T]], num_bytes: int, gate: _Gate
+    ) -> T | Failure:
+        try:
+            return await self._try_again(function, num_bytes, gate)
+        except Exception as error:
+            return Failure(error)  # raised, it would be printed if nobody waits any more
 
     async def _try_again(
-        self,
-        function: Callable[[], Awaitable[T]],
-        deadline: float,
-        gate: asyncio.Semaphore | None = None,
+        self, function: Callable[[], Awaitable[T]], num_bytes: int, gate: _Gate
     ) -> T:
-        if gate is None:
-            if self._gate is None:
-                self._gate = asyncio.Semaphore(MAX_REQUESTS)
-            gate = self._gate
-        attempt = 0
+        attempts = Attempts(self._options)
         while True:
             try:
-                async with gate:
-                    left = max(0.1, min(requests.REQUEST_SECONDS, deadline - time.monotonic()))
-                    return await asyncio.wait_for(function(), left)
+                async with gate.semaphore:
+                    gate.num_bytes += num_bytes
+                    try:
+                        return await _within(attempts.begin(gate.num_bytes), function)
+                    finally:
+                        gate.num_bytes -= num_bytes
             except Exception as error:
-                pause = pause_after(error, attempt, deadline)
-            attempt += 1
+                pause = attempts.pause_after(error)
             await asyncio.sleep(pause)
+
+
+def _hand_over(future: Future[Any], task: asyncio.Task[Any]) -> None:
+    """Gives what a task brought to who waits for it in another thread."""
+    if task.cancelled():
+        future.cancel()
+    elif future.set_running_or_notify_cancel():
+        error = task.exception()
+        if error is None:
+            future.set_result(task.result())
+        else:
+            future.set_exception(error)
+
+
+def _cancel_too(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], future: Future[Any]
+) -> None:
+    if future.cancelled() and not task.done():
+        with contextlib.suppress(RuntimeError):  # the process ends
+            loop.call_soon_threadsafe(task.cancel)
+
+
+async def _within(seconds: float, function: Callable[[], Awaitable[T]]) -> T:
+    """Returns what a function returns, or raises a TimeoutError."""
+    if sys.version_info < (3, 11):
+        return await asyncio.wait_for(function(), seconds)
+    async with asyncio.timeout(seconds):  # half as much work: it makes no task
+        return await function()
+
+
+class _Gate:
+    """Lets requests of one loop pass, some at once.
+
+    Args:
+        max_requests: How many.
+
+    Attributes:
+        num_bytes: Bytes of those that have passed it, and are being read.
+    """
+
+    def __init__(self, max_requests: int) -> None:
+        self.semaphore = asyncio.Semaphore(max_requests)
+        self.num_bytes = 0
 
 
 def _reader(
@@ -240,6 +296,14 @@ def _run(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(call)
     finally:
         asyncio._set_running_loop(outer)
+
+
+async def _open_session(system: Any) -> None:
+    """Gives a file system of gcsfs its client: its own one it would close in fsspec's thread."""
+    import aiohttp
+
+    options = {"connector": aiohttp.TCPConnector(limit=0), **system.session_kwargs}
+    system._session = aiohttp.ClientSession(**options)
 
 
 def _close(system: Any, loop: asyncio.AbstractEventLoop, pid: int) -> None:

@@ -23,6 +23,7 @@ from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity, Obj
 from h5video_data.storage.os_errors import ObjectChangedError, RequestError, unavailable
 
 from .metadata_blocks import BLOCK_BYTES
+from .request_options import RequestOptions, request_options
 from .requests import wait_for
 from .store import LocalCopies, Store
 
@@ -39,7 +40,7 @@ _CHAIN = re.compile(rf"^{_SCHEME}::|::{_SCHEME}(://|$)", re.ASCII)
 
 # What stores say of the contents of an object, under the names that their libraries give it. The
 # first that is there counts; then the time of the last change.
-_VERSIONS = ("ETag", "etag", "generation", "VersionId", "md5Hash", "Content-MD5", "Digest", "ino")
+_VERSIONS = ("generation", "ETag", "etag", "VersionId", "md5Hash", "Content-MD5", "Digest", "ino")
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created")
 
 
@@ -57,18 +58,25 @@ class Url(ObjectPath):
         full: The URL, with everything that belongs to it.
         options: Arguments of the file system of fsspec.
         copies: What there is on this machine of its objects.
+        requests: How requests are sent.
     """
 
     full: str
     options: Mapping[str, Any]
     copies: LocalCopies | None
+    requests: RequestOptions
 
     def __new__(
-        cls, url: str, options: Mapping[str, Any] | None, copies: LocalCopies | None = None
+        cls,
+        url: str,
+        options: Mapping[str, Any] | None,
+        copies: LocalCopies | None = None,
+        requests: RequestOptions | None = None,
     ) -> Url:
         """Makes one of a URL."""
         path = super().__new__(cls, shown_url(url))
         path.full, path.options, path.copies = str(url), options or {}, copies
+        path.requests = request_options(None) if requests is None else requests
         return path
 
     def __reduce__(self) -> Any:
@@ -196,7 +204,7 @@ class RemotePath(ObjectPath):
 
     def is_compared(self, identity: FileIdentity) -> bool:
         """Whether each read of this identity is compared with it. See `ObjectPath.is_compared`."""
-        return bool(self._version_of(identity).etag)
+        return bool(self._version_of(identity).tag)
 
     def _version_of(self, identity: FileIdentity) -> Version:
         """Returns what the reads of an identity are compared with."""
@@ -204,13 +212,13 @@ class RemotePath(ObjectPath):
 
         if self._is_distrusted or not isinstance(identity, ObjectIdentity):
             return ANY_VERSION
-        name, _, etag = identity.version.partition(" ")
+        name, _, tag = identity.version.partition(" ")
         # A weak one, W/"...", may be the same for other bytes.
-        if name.lower() != "etag" or not etag.startswith('"') or len(etag) < 3:
+        if name.lower() == "etag" and (not tag.startswith('"') or len(tag) < 3):
             return ANY_VERSION
-        if not self.store.connection.compares_versions:
+        if name.lower() != self.store.connection.compared_version:
             return ANY_VERSION
-        return Version(etag, identity.num_bytes)
+        return Version(tag, identity.num_bytes)
 
     def identity_here(self) -> ObjectIdentity:
         """Does what `identity` does, in a thread that holds h5py's lock."""
@@ -327,7 +335,7 @@ def expand_url(path: str, stores: dict[str, Store]) -> list[str]:
         raise ArgumentError(f"`path` must be one URL, not a chain of them. Received: {given!r}")
     scheme, _, rest = url.partition("://")
     place = f"{scheme}://{rest.partition('/')[0]}"
-    store = stores.setdefault(place, Store(url, given.options, given.copies))
+    store = stores.setdefault(place, Store(url, given.options, given.copies, given.requests))
     try:
         connection = store.connection
         system = connection.filesystem

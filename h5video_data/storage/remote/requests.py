@@ -7,6 +7,7 @@ URLs, so none of it is passed on: `RequestError` says in words what happened.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -17,16 +18,12 @@ from typing import NamedTuple, TypeVar
 from h5video_data.errors import VideoFileNotFoundError
 from h5video_data.storage.os_errors import ObjectChangedError, RequestError
 
+from .request_options import RequestOptions
+
 T = TypeVar("T")
 
-# Not measured yet: chosen for about 50 ms a request, and some 100 MB/s a connection.
-MAX_REQUESTS = 64
-# A server that is restarted or that throttles comes back within this; a training waits for it.
-DEADLINE_SECONDS = 60.0
-# One request that takes longer is given up and sent again.
-REQUEST_SECONDS = 20.0
-FIRST_PAUSE_SECONDS = 0.1
-MAX_PAUSE_SECONDS = 5.0
+# What is being read may come as slowly as this without being given up. Bytes.
+SLOWEST_BYTES_PER_SECOND = 1 << 20
 
 # What the server is asked again for: timeout, too early, throttling. All of 500 and above are too.
 _TRANSIENT_STATUS = (408, 425, 429)
@@ -55,42 +52,75 @@ def wait_for(future: Future[T]) -> T:
         raise RequestError(f"the connection failed ({type(error).__name__})") from None
 
 
-def try_again(function: Callable[[], T], deadline: float) -> T:
-    """Sends a request again until it succeeds, or raises as `pause_after`."""
-    attempt = 0
+class Attempts:
+    """The times that one request is sent, until it succeeds or is given up.
+
+    Args:
+        options: How often, and until when.
+    """
+
+    def __init__(self, options: RequestOptions) -> None:
+        self._options = options
+        self._deadline: float | None = None
+        self._num_failed = 0
+
+    def begin(self, num_bytes: int = 0) -> float:
+        """Notes that it is sent, which begins its time: to wait for others is not to fail.
+
+        Args:
+            num_bytes: Bytes that are being read, by this and by other requests.
+
+        Returns:
+            The seconds after which this time is given up.
+        """
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._options.deadline_seconds
+        left = max(0.1, min(self._options.timeout_seconds, self._deadline - now))
+        return left + num_bytes / SLOWEST_BYTES_PER_SECOND
+
+    def pause_after(self, error: Exception) -> float:
+        """Returns the seconds to wait before it is sent again.
+
+        Half of them are drawn at random: the requests that a server refused together do not come
+        back together.
+
+        Raises:
+            VideoFileNotFoundError: There is no such object.
+            RequestError: To send it again would not help, or it was sent often or long enough.
+        """
+        origin = _origin(error)
+        found = {_status(item) for item in (origin, origin.__cause__) if item is not None}
+        if isinstance(error, ObjectChangedError) or _PRECONDITION_FAILED in found:
+            raise ObjectChangedError("it is another version now") from None
+        reason, is_transient = _reason(error)
+        if _is_missing(error):
+            raise VideoFileNotFoundError("No such object") from None
+        if not is_transient:
+            raise RequestError(reason) from None
+        options, number = self._options, self._num_failed
+        self._num_failed += 1
+        pause: float = options.first_pause_seconds * 2.0 ** min(number, 64)
+        pause = max(min(options.max_pause_seconds, pause), _wished_pause(origin))
+        pause *= random.uniform(0.5, 1)
+        is_last = options.max_retries is not None and number >= options.max_retries
+        deadline = math.inf if self._deadline is None else self._deadline
+        if is_last or time.monotonic() + pause > deadline:
+            times = f", also the last of {number + 1} times" if number else ""
+            raise RequestError(reason + times) from None
+        return pause
+
+
+def try_again(function: Callable[[], T], options: RequestOptions) -> T:
+    """Sends a request again until it succeeds, or raises as `Attempts.pause_after`."""
+    attempts = Attempts(options)
     while True:
+        attempts.begin()
         try:
             return function()
         except Exception as error:
-            pause = pause_after(error, attempt, deadline)
-        attempt += 1
+            pause = attempts.pause_after(error)
         time.sleep(pause)
-
-
-def pause_after(error: Exception, attempt: int, deadline: float) -> float:
-    """Returns the seconds to wait before a request is sent again.
-
-    Half of them are drawn at random: the requests that a server refused together do not come back
-    together.
-
-    Raises:
-        VideoFileNotFoundError: There is no such object.
-        RequestError: To send it again would not help, or the deadline has passed.
-    """
-    origin = _origin(error)
-    found = {_status(item) for item in (origin, origin.__cause__) if item is not None}
-    if isinstance(error, ObjectChangedError) or _PRECONDITION_FAILED in found:
-        raise ObjectChangedError("it is another version now") from None
-    reason, is_transient = _reason(error)
-    if _is_missing(error):
-        raise VideoFileNotFoundError("No such object") from None
-    pause: float = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 16))
-    pause = max(pause, _wished_pause(_origin(error))) * random.uniform(0.5, 1)
-    if not is_transient:
-        raise RequestError(reason) from None
-    if time.monotonic() + pause > deadline:
-        raise RequestError(f"{reason}, also the last of {attempt + 1} times") from None
-    return pause
 
 
 class _ShortBodyError(Exception):
@@ -169,9 +199,15 @@ def _reason(error: Exception) -> tuple[str, bool]:
             )
             is_transient = status >= 500 or status in _TRANSIENT_STATUS
             return text, is_transient or code.startswith(_TRANSIENT_CODES)
-    if isinstance(origin, PermissionError):
+    # gcsfs has an OSError of its own text for 403.
+    if isinstance(origin, PermissionError) or str(origin).startswith("Forbidden: "):
         return "permission denied", False
     name = type(origin).__name__
+    for item in (origin, origin.__cause__):
+        if type(item).__module__.startswith("google.auth"):
+            kind = type(item).__name__
+            is_transient = "Transport" in kind or bool(getattr(item, "retryable", False))
+            return f"no valid credentials ({kind})", is_transient
     if "Credential" in name:
         return f"no valid credentials ({name})", False
     if "Timeout" in name:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from h5video_data.storage.os_errors import RequestError
 from .disk_cache import DiskCache
 from .index import Index, Recording
 from .metadata_blocks import MetadataBlocks
-from .requests import MAX_REQUESTS
+from .reads import is_gcs
+from .request_options import DEFAULTS, RequestOptions
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -43,18 +45,25 @@ class Store:
         url: A URL on it.
         options: Arguments of the file system of fsspec.
         copies: What there is of its objects on this machine.
+        requests: How requests are sent.
 
     Attributes:
         options: As given.
         copies: As given.
+        requests: As given.
         blocks: What HDF5 has read of its objects.
     """
 
     def __init__(
-        self, url: str, options: Mapping[str, Any], copies: LocalCopies | None = None
+        self,
+        url: str,
+        options: Mapping[str, Any],
+        copies: LocalCopies | None = None,
+        requests: RequestOptions = DEFAULTS,
     ) -> None:
         self._url = url
         self.copies = copies or LocalCopies()
+        self.requests = requests
         self.options = dict(options)
         self.blocks = MetadataBlocks()
         self._pid = -1
@@ -75,20 +84,30 @@ class Store:
                 if self._connection is None or self._pid != os.getpid():
                     from .connection import Connection
 
+                    most = self.requests.max_requests
                     self._connection = Connection(
-                        functools.partial(open_filesystem, self._url, self.options)
+                        functools.partial(open_filesystem, self._url, self.options, most),
+                        self.requests,
                     )
                     self._pid = os.getpid()
                 connection = self._connection
         return connection
 
 
-def open_filesystem(url: str, options: Mapping[str, Any], **more: Any) -> Any:
+async def _client_of_many(**options: Any) -> Any:
+    """Returns a client of aiohttp that has as many connections as there are requests at once."""
+    import aiohttp
+
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **options)
+
+
+def open_filesystem(url: str, options: Mapping[str, Any], max_requests: int, **more: Any) -> Any:
     """Returns the file system of fsspec for a URL.
 
     Args:
         url: The URL.
         options: Arguments of the file system.
+        max_requests: How many connections it may need at once.
         **more: Others.
 
     Raises:
@@ -105,17 +124,21 @@ def open_filesystem(url: str, options: Mapping[str, Any], **more: Any) -> Any:
     own: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False, **more}
     if protocol in ("s3", "s3a"):  # or no more than 10 at once
         given = options.get("config_kwargs") or {}
-        own["config_kwargs"] = {"max_pool_connections": MAX_REQUESTS, **given}
+        own["config_kwargs"] = {"max_pool_connections": max_requests, **given}
+    if protocol in ("http", "https") and "connector" not in (options.get("client_kwargs") or {}):
+        own["get_client"] = options.get("get_client", _client_of_many)  # or no more than 100
     try:
         system = fsspec.core.url_to_fs(url, **{**options, **own})[0]
         if hasattr(system, "_call_s3"):
             system.retries = 1  # what fails is sent again by `requests`, after its pauses
+        if is_gcs(system) and (once := getattr(type(system)._request, "__wrapped__", None)):
+            system._request = functools.partial(once, weakref.proxy(system))  # likewise
         return system
     except ImportError as error:
         name = f": {error.name}" if error.name else ""
         raise MissingDependencyError(
             f"Reading {protocol}:// needs another package{name}. pip install h5video_data[remote] "
-            "has those for s3://, gs:// and https://"
+            "has those for s3:// and https://, pip install gcsfs that for gs://"
         ) from None
     except Exception as error:
         names = ", ".join(map(repr, options)) or "none"
