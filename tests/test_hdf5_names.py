@@ -6,12 +6,19 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader
 from h5video_data.storage.hdf5_files import OpenedFile
-from h5video_data.storage.hdf5_names import FoundDataset, find_dataset, find_quickly, own_name
+from h5video_data.storage.hdf5_names import (
+    FoundDataset,
+    find_dataset,
+    find_quickly,
+    list_names,
+    own_name,
+)
 from h5video_data.storage.layout import describe
 from h5video_data.testing import write_video_file
 
@@ -24,6 +31,14 @@ def test_things_with_several_names_are_listed_once(tmp_path):
         file["group/in"] = file["group"]  # a group that holds itself
         file["group/root"] = file["/"]
     assert [item.name for item in h5v.inspect(path).datasets] == ["X", "Y"]
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (2, 0), ()])
+def test_datasets_without_rows_are_listed(tmp_path, shape):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.zeros(shape)
+        file["group/Y"], file["none"] = np.zeros(shape), h5py.Empty("f4")
+        assert list_names(file) == (["X", "group/Y", "none"], [], [])
 
 
 def test_names_of_datasets_that_are_not_utf8(tmp_path):

@@ -145,7 +145,7 @@ def _walk(file: Any) -> Iterator[tuple[str, str | None, Any]]:
             target = None if is_hard else _link_target(group, link)
             try:
                 item = open_found(group, link, is_own=is_hard)
-                item = item[0] if isinstance(item, tuple) else item or True
+                item = item[0] if isinstance(item, tuple) else True if item is None else item
                 address = _address(item) if is_hard and item is not True else None
                 if address is not None:
                     if address in seen:
