@@ -139,3 +139,34 @@ def test_a_last_start_that_comes_twice_may_be_the_end():
     message = "as starts: some come twice, and the last one, 9, may be the end or an empty"
     with pytest.raises(FileFormatError, match=message):
         read([0, 4, 9, 9], 9, "starts")
+
+
+@pytest.mark.parametrize(
+    ("values", "num_rows", "kind"),
+    [
+        ([0, 0, 9], 5, "starts"),
+        ([-1, -1, 5], 5, "ends"),
+        ([-1, 0, 0, 5], 5, "ends"),
+        ([0, 0, 4], 5, "ends"),
+    ],
+)
+def test_recordings_without_rows_are_within_the_rows(values, num_rows, kind):
+    with pytest.raises(FileFormatError, match=f"as {kind}: "):
+        read(values, num_rows, kind)
+
+
+def test_the_end_may_not_come_after_a_start_that_comes_twice():
+    with pytest.raises(FileFormatError, match="may be the end or an empty recording"):
+        read([0, 0, 5], 5, "starts")
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([2, 5, 9, 4], r"int64 \(4,\): 2, 5, 9, 4"),
+        ([2, 5, 9, 4, 3], r"int64 \(5,\): 2, 5, 9, 4, ..."),
+    ],
+)
+def test_a_message_shows_the_first_values(values, shown):
+    with pytest.raises(FileFormatError, match=f"Received: {shown}$"):
+        read(values)
