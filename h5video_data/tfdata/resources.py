@@ -45,13 +45,13 @@ def make_token(freed: Callable[[], object]) -> tf.Tensor:
             them; by any thread that runs Python. Never, if TensorFlow copies the array, as it does
             for a graph that the tensor is made in.
     """
-    array = aligned_empty(ALIGNMENT).view(_Token)
+    array = aligned_empty(ALIGNMENT)
     array[:] = 0
-    is_held = weakref.ref(array)
+    owner = weakref.ref(array.base)
     with tf.device("/CPU:0"):
-        token = tf.constant(array)
+        token = tf.constant(array.view(_Token))
     del array
-    held = is_held()
-    if held is not None:
-        weakref.finalize(held, freed).atexit = False
+    memory = owner()
+    if memory is not None:
+        weakref.finalize(memory, freed).atexit = False
     return token
