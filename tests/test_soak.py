@@ -595,32 +595,6 @@ def test_nothing_of_a_loader_stays_behind_its_datasets(path):
     wait_until(lambda: is_collected(*left))
 
 
-@pytest.mark.parametrize("of_it", [lambda dataset: dataset, lambda dataset: dataset.take(4)])
-def test_a_function_goes_on_with_a_dataset_that_python_has_deleted(path, of_it, new_threads):
-    # As it does with tf.data's own. The graph has captured what the dataset was made of.
-    dataset = video_dataset_from_hdf5(path, batch_size=10, seed=0, num_threads=2)
-    left = weakref.ref(dataset.loader)
-    held = [of_it(dataset)]
-    num_batches = held[0].cardinality()
-
-    @tf.function
-    def numbers():
-        found = tf.TensorArray(tf.int64, num_batches)
-        for step, (x, _) in held[0].enumerate():
-            found = found.write(tf.cast(step, tf.int32), tf.cast(x[:, 0], tf.int64))
-        return tf.reshape(found.stack(), [-1])
-
-    count = int(num_batches) * 10
-    assert numbers().numpy().tolist() == order(0)[:count]
-    del dataset, held[0]
-    gc.collect()
-    assert left() is not None
-    for epoch in (1, 2):
-        assert numbers().numpy().tolist() == order(epoch)[:count]
-    del numbers
-    wait_until(lambda: is_collected(left) and not new_threads())
-
-
 def test_take_and_repeat_follow_on(path):
     dataset = video_dataset_from_hdf5(path, batch_size=10, seed=0, num_threads=2)
     for number in range(4):
