@@ -182,7 +182,7 @@ def test_all_rows_of_the_recordings_of_some_windows(offsets):
     assert found.run_recordings.tolist() == [0, 1, 3]
     given = None if offsets is None else np.array(offsets)
     index = found.rows_of(np.array([4, 1, 2]), given)  # of the second and the last recording
-    assert index.num_samples == 10
+    assert (index.num_samples, index.num_rows.tolist()) == (10, [4, 14])
     assert index.rows_per_sample == 1
     # A sample has an axis of one frame if the windows have frames.
     assert (index.offsets is None) == (offsets is None)
