@@ -145,6 +145,13 @@ def test_a_sampler_may_use_its_array_again(sizes):
     assert numbers_of(got) == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("make", [SequentialSampler, lambda n: ShuffleSampler(n, seed=0)])
+def test_one_sample_and_none(make):
+    assert make(1).epoch(3).tolist() == [0]
+    with pytest.raises(ArgumentError, match="num_samples"):
+        make(0)
+
+
 def test_sequential_and_shuffle():
     assert SequentialSampler(4).epoch(7).tolist() == [0, 1, 2, 3]
     counts = np.zeros((5, 5), int)
