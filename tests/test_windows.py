@@ -155,6 +155,12 @@ def test_windows_that_are_drawn():
     assert again.tolist() != found.shifts(7, 3, samples, np.ones(12, np.int64)).tolist()
 
 
+def test_the_windows_of_an_epoch_stay_what_they_are():
+    # A saved position is one among these, also for a later version.
+    found = make(Windows(3, hop=2, per_recording=4), [(0, 0, 30), (1, 5, 3), (1, 8, 9)], [30, 17])
+    assert found.shifts(7, 3, np.arange(12)).tolist() == [18, 14, 18, 12, 0, 0, 0, 0, 4, 4, 6, 0]
+
+
 def test_a_label_of_the_recording_does_not_move():
     windows = Windows(3, per_recording=2)
     labels = make(windows, [(0, 0, 9), (0, 9, 9)], [18]).by_recording()
