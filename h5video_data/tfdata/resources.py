@@ -47,7 +47,7 @@ def make_token(freed: Callable[[], object]) -> tf.Tensor:
     """
     array = aligned_empty(ALIGNMENT)
     array[:] = 0
-    owner = weakref.ref(array.base)
+    owner = weakref.ref(array.base)  # TensorFlow holds a view of it, if it takes it as it is
     with tf.device("/CPU:0"):
         token = tf.constant(array.view(_Token))
     del array
