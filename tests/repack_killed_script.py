@@ -5,6 +5,7 @@ python repack_killed_script.py FOLDER SEED ARGUMENTS: `FOLDER/a.h5`, by the JSON
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from pathlib import Path
 import h5py
 
 import h5video_data as h5v
+from h5video_data.tools.packing.partial_files import PartialFile
 from h5video_data.tools.repacking import sample_batches
 
 NUM_KILLS = 12
@@ -36,6 +38,31 @@ def of_item(item):
     return item.dtype.str, item.shape, item.chunks, item[()].tobytes()
 
 
+def lines_of_journals(out):
+    return [path.read_text().count("\n") for path in out.glob("*.journal")]
+
+
+def write_slowly():
+    """Makes sure that there is something to go on from, however busy the machine is."""
+    note = PartialFile._note
+
+    def note_and_wait(*arguments):
+        note(*arguments)
+        time.sleep(0.02)
+
+    PartialFile._note = note_and_wait
+
+
+def wait_for_lines(out):
+    """Waits until there is; not for long, as all may be done by now."""
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        with contextlib.suppress(FileNotFoundError):
+            if sum(lines_of_journals(out)) > 1:
+                return
+        time.sleep(0.0005)
+
+
 def main(folder, seed, arguments):
     # Small batches: there are many moments at which something is half done.
     sample_batches.BATCH_BYTES = 1 << 16
@@ -52,15 +79,19 @@ def main(folder, seed, arguments):
     for _ in range(NUM_KILLS):
         pid = os.fork()
         if not pid:
+            if max(done) < 2:
+                write_slowly()
             h5v.repack(folder / "a.h5", out / "b.h5", **arguments)
             os._exit(0)
         time.sleep(rng.uniform(0, 0.7 * seconds))
+        if max(done) < 2:
+            wait_for_lines(out)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         for path in out.iterdir():
             if ".partial" not in path.name:
                 assert contents(path) == expected[path.name], path
-        journals = [path.read_text().count("\n") for path in out.glob("*.journal")]
+        journals = lines_of_journals(out)
         done.append(sum(journals))
         if status == 0 or (any(out.iterdir()) and not journals):  # it is complete
             break

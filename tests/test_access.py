@@ -1,12 +1,16 @@
 """How each dataset is read: one decision, with its reason, for every way in which it is stored."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
+from picture_rows_helpers import as_padded, as_strings, as_variable, jpeg
 
 from h5video_data.planning import access
 from h5video_data.planning.access import decide_access, direct_access
 from h5video_data.storage.layout import describe
+from h5video_data.storage.picture_rows import Decoding, describe_pictures
 
 SHAPE = (12, 4, 3, 5)
 ONE = (1, *SHAPE[1:])
@@ -104,3 +108,50 @@ def test_a_type_that_h5py_has_to_convert(tmp_path):
     (found,) = decide_access([stored(tmp_path, (12, 5000), np.dtype("bool"))], 12, (5000,))
     assert found.kind == ("h5py" if found.stored.obstacle else "direct")
     assert found.reason == (found.stored.obstacle or "it is contiguous")
+
+
+@pytest.mark.parametrize(
+    ("write", "options", "encoded", "reason"),
+    [
+        (as_strings, {}, "direct", "its rows are pictures (JPEG)"),
+        (as_padded, {"chunks": (1,)}, "direct", "its rows are pictures (JPEG)"),
+        (
+            as_padded, {"chunks": (3,), "compression": "gzip"}, "chunks",
+            "its rows are pictures (JPEG); its chunks hold 3 samples each",
+        ),
+        (as_variable, {}, None, "its rows are pictures (JPEG)"),
+    ],
+    ids=["strings", "a row a chunk", "three rows a chunk", "variable"],
+)  # fmt: skip
+def test_pictures(tmp_path, write, options, encoded, reason):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write(file, "video", [jpeg(number) for number in range(6)], **options)
+    with h5py.File(tmp_path / "a.h5") as file:
+        pictures = describe_pictures(file["video"], Decoding("image"))
+    found = direct_access(pictures)
+    assert (found.kind, found.reason, found.stored) == ("pictures", reason, pictures)
+    assert (found.encoded and found.encoded.kind) == encoded
+    assert found.has_positioned_reads == (encoded != "h5py")
+    assert (
+        decide_access([pictures], 20_000, (24, 32, 3), budget_nbytes=1 << 40)[0].kind == "pictures"
+    )
+
+
+@pytest.mark.parametrize("write", [as_strings, as_variable])
+def test_pictures_whose_bytes_h5py_reads(tmp_path, write):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write(file, "video", [jpeg(number) for number in range(6)])
+    with h5py.File(tmp_path / "a.h5") as file:
+        found = describe_pictures(file["video"], Decoding())
+    if found.fixed is None:
+        found = dataclasses.replace(found, variable=None, heap_obstacle="it is external")
+    else:
+        fixed = dataclasses.replace(found.fixed, obstacle="it is external")
+        found = dataclasses.replace(found, fixed=fixed)
+    decided = direct_access(found)
+    assert decided.kind == "pictures"
+    assert decided.reason == (
+        "its rows are pictures (JPEG), whose bytes are read by h5py: it is external"
+    )
+    assert (decided.encoded and decided.encoded.kind) == (found.fixed and "h5py")
+    assert not decided.has_positioned_reads

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import h5py
 import hdf5plugin
+import imagecodecs
 import numpy as np
 import pytest
 from filters_helpers import decoded, stored_chunk
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5video_data import VideoLoader
+from h5video_data.storage.layout import Filter
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -57,3 +61,78 @@ def test_a_damaged_frame_of_blosc2_is_an_error(cut):
     filters, mask, stored = stored_chunk(values, **hdf5plugin.Blosc2())
     with pytest.raises(ValueError, match=r"too short|not a frame|bytes instead of"):
         decoded(filters, mask, stored[:cut], values.nbytes)
+
+
+BLOSC2 = Filter(32026, "blosc2", (1, 0, 2, 192))
+VALUES = np.arange(96, dtype="<i2") % 7
+WHOLE = imagecodecs.blosc2_encode(VALUES, typesize=2)
+
+
+def frame_of(chunk, *, offset=bytes(8), nbytes=VALUES.nbytes, shapes=None):
+    """A frame of one chunk, as in README_CFRAME_FORMAT.rst of c-blosc2, without a trailer."""
+    extra = b""
+    if shapes is not None:
+        numbers = b"".join(
+            struct.pack(">x" + len(shape) * f"x{kind}", *shape)
+            for shape, kind in zip(shapes, "qii", strict=True)
+        )
+        extra = b"\xa4b2nd\xd2" + struct.pack(">I5x2xB", 87 + 10, len(shapes[0])) + numbers
+    index = imagecodecs.blosc2_encode(offset, typesize=8)
+    header = 87 + len(extra)
+    total = header + len(chunk) + len(index)
+    fields = (b"b2frame\0", header, total, nbytes, len(chunk), 2)
+    return struct.pack(">2x8sxIxQ6xQxQxi35x", *fields) + extra + chunk + index
+
+
+def changed(chunk, place, *numbers):
+    return chunk[:place] + bytes(numbers) + chunk[place + len(numbers) :]
+
+
+@pytest.mark.parametrize("shapes", [None, ([8, 12], [8, 12], [8, 12])])
+def test_frames_of_blosc2_without_a_trailer(shapes):
+    found = decoded([BLOSC2], 0, frame_of(WHOLE, shapes=shapes), VALUES.nbytes)
+    assert found == VALUES.tobytes()
+
+
+def test_a_frame_of_zeros_has_no_chunk():
+    frame = frame_of(b"", offset=bytes(7) + b"\x81")
+    assert decoded([BLOSC2], 0, frame, VALUES.nbytes) == bytes(VALUES.nbytes)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    {
+        "another size": (frame_of(WHOLE, nbytes=190), "190 bytes instead of 192"),
+        "longer than the frame": (frame_of(WHOLE) + b"\0", r"\d+ bytes instead of \d+"),
+        "no values": (frame_of(b"", offset=bytes(7) + b"\x82"), "that is not all zeros"),
+        "elsewhere": (frame_of(WHOLE, offset=b"\x09" + bytes(7)), "does not come first"),
+        "cut short": (frame_of(WHOLE[:-1]), "cut short"),
+        "no header": (
+            frame_of(changed(WHOLE[:16], 12, 16, 0, 0, 0)), "too short for its header: 16"
+        ),
+        "order of filters": (frame_of(changed(WHOLE, 16, 1, 3, 0)), "order that cannot be undone"),
+        "uninitialized": (frame_of(changed(WHOLE, 31, 4 << 4)), "special chunk without values"),
+        "chunks": (
+            frame_of(WHOLE, shapes=([8, 12], [4, 24], [4, 12])), r"\[8, 12\] in chunks of .*\[4, 24"
+        ),
+        "blocks of nothing": (
+            frame_of(WHOLE, shapes=([8, 12], [8, 12], [0, 12])), r"blocks of shape \[0, 12\]"
+        ),
+        "large blocks": (
+            frame_of(WHOLE, shapes=([8, 12], [8, 12], [9, 12])), r"blocks of shape \[9, 12\]"
+        ),
+        "no axes": (frame_of(WHOLE, shapes=([], [], [])), r"an array of shape \[\] instead of"),
+        "another shape": (
+            frame_of(WHOLE, shapes=([8, 13], [8, 13], [8, 13])), "208 bytes instead of 192"
+        ),
+    }.values(),
+)  # fmt: skip
+def test_frames_of_blosc2_that_say_something_else(frame, message):
+    with pytest.raises(ValueError, match=message):
+        decoded([BLOSC2], 0, frame, VALUES.nbytes)
+
+
+def test_a_frame_of_another_shape_than_the_filter_says():
+    filters = [Filter(32026, "blosc2", (1, 0, 2, 192, 5, 1, 0, 2, 12, 8))]
+    with pytest.raises(ValueError, match=r"shape \[8, 12\] instead of \[12, 8\]"):
+        decoded(filters, 0, frame_of(WHOLE, shapes=([8, 12], [8, 12], [8, 12])), VALUES.nbytes)

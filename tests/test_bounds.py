@@ -70,6 +70,21 @@ def test_two_readings_that_differ_are_an_error():
     assert read(values, 8, "lengths") == [0, 0, 3, 8]
 
 
+def test_starts_of_recordings_of_one_row_may_be_ids():
+    with pytest.raises(FileFormatError, match="may be starts or ids"):
+        read([0, 1, 3], 3)
+
+
+def test_long_recordings():
+    assert read([0, 200], 5000) == [0, 200, 5000]
+    assert read([0, 1 << 40], 1 << 52) == [0, 1 << 40, 1 << 52]
+
+
+def test_a_sum_of_lengths_beyond_64_bits():
+    with pytest.raises(FileFormatError, match="as lengths: their sum is 18446744073709551616"):
+        read([1 << 52] * 4096 + [5], 5)
+
+
 def test_two_readings_that_agree_are_none():
     assert read([8], 8) == [0, 8]  # one length, one end
     assert read(np.arange(8), 8) == list(range(9))  # starts, or ids
@@ -128,6 +143,7 @@ def test_shapes_that_are_no_bounds(values):
         ([4, 4, 9], 9, None, [0, 4, 4, 9]),
         ([0, 4, 9, 9], 9, "ends", [0, 0, 4, 9, 9]),
         ([0, 0, 1], 3, None, [0, 2, 3]),  # ids, as ever
+        ([1, 1, 3], 3, None, [0, 2, 3]),
         ([0, 0, 3], 3, "lengths", [0, 0, 0, 3]),
     ],
 )
@@ -139,3 +155,34 @@ def test_a_last_start_that_comes_twice_may_be_the_end():
     message = "as starts: some come twice, and the last one, 9, may be the end or an empty"
     with pytest.raises(FileFormatError, match=message):
         read([0, 4, 9, 9], 9, "starts")
+
+
+@pytest.mark.parametrize(
+    ("values", "num_rows", "kind"),
+    [
+        ([0, 0, 9], 5, "starts"),
+        ([-1, -1, 5], 5, "ends"),
+        ([-1, 0, 0, 5], 5, "ends"),
+        ([0, 0, 4], 5, "ends"),
+    ],
+)
+def test_recordings_without_rows_are_within_the_rows(values, num_rows, kind):
+    with pytest.raises(FileFormatError, match=f"as {kind}: "):
+        read(values, num_rows, kind)
+
+
+def test_the_end_may_not_come_after_a_start_that_comes_twice():
+    with pytest.raises(FileFormatError, match="may be the end or an empty recording"):
+        read([0, 0, 5], 5, "starts")
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([2, 5, 9, 4], r"int64 \(4,\): 2, 5, 9, 4"),
+        ([2, 5, 9, 4, 3], r"int64 \(5,\): 2, 5, 9, 4, ..."),
+    ],
+)
+def test_a_message_shows_the_first_values(values, shown):
+    with pytest.raises(FileFormatError, match=f"Received: {shown}$"):
+        read(values)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from h5video_data.planning.byte_ranges import RowPlanner, row_planner
 from h5video_data.storage.file_identity import FileIdentity
-from h5video_data.storage.layout import Filter, StoredArray
+from h5video_data.storage.layout import Filter, StoredArray, describe
 
 GZIP = (Filter(1, "deflate", (4,)),)
 
@@ -193,3 +194,16 @@ def test_every_byte_is_planned_once_and_comes_from_its_place(shape, data):
         assert (out[start:stop] == -2).all()
         out[start:stop] = file[offset : offset + size]
     np.testing.assert_array_equal(out, numbers[rows].ravel())
+
+
+def test_parts_of_one_shape_share_arrays_that_nobody_changes(tmp_path):
+    planners = []
+    for number in range(2):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file.create_dataset("X", (4, 6, 5), "u1", chunks=(1, 3, 5))[...] = number
+        with h5py.File(tmp_path / f"{number}.h5") as file:
+            planners.append(row_planner(describe(file["X"])))
+    assert planners[0].starts is planners[1].starts
+    for array in (planners[0].starts, planners[0].stops):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1

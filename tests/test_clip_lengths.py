@@ -248,3 +248,28 @@ def test_small_integers_do_not_overflow():
     lengths.check(np.arange(2))
     assert lengths.of_samples(np.array([1])).tolist() == [255]
     assert lengths.of_samples(np.array([1])).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 4, 4], r"from 1 to 9.* with 0 for sample 0$"),
+        ([4, 10, 4], r"from 1 to 9.* with 10 for sample 1$"),
+        ([4, 4.5, 4], r"from 1 to 9.* with 4.5 for sample 1$"),
+        ([4, np.nan, -1], r"from 1 to 9.* with nan for sample 1, -1.0 for sample 2$"),
+        ([0] * 5, r"with (0 for sample \d, ){4}0 for sample 4$"),
+        ([0] * 6, r"with (0 for sample \d, ){5}\.\.\.$"),
+        ([3, 2, 3, 1], r"2 of 4 samples have fewer.* with 2 for sample 1, 1 for sample 3$"),
+    ],
+)
+def test_lengths_that_are_none(values, message):
+    lengths = ClipLengths(np.array(values), "lengths='n'", Clip(3), 9)
+    with pytest.raises(ArgumentError, match=message):
+        lengths.check(np.arange(len(values)))
+
+
+def test_only_samples_in_use_have_lengths():
+    lengths = ClipLengths(np.array([0, 1.0, 9.0, np.nan]), "lengths='n'", Clip(1), 9)
+    lengths.check(np.array([2, 1]))
+    found = lengths.of_samples(np.array([2, 1]))
+    assert (found.tolist(), found.dtype) == ([9, 1], np.int64)

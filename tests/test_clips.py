@@ -459,3 +459,11 @@ def test_compressed_chunks_of_one_frame_that_cut_it_into_unequal_parts(tmp_path,
     clip = Clip(2, stride=stride, position="start")
     with VideoLoader(path, y=None, shuffle=False, clip=clip) as loader:
         np.testing.assert_array_equal(next(iter(loader)), values[:, : 2 * stride : stride])
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_clip_is_cut_along_its_axis(axis):
+    sample = np.arange(42).reshape(6, 7)
+    found = Clip(2, 3, axis=axis).cut(sample, 1)
+    np.testing.assert_array_equal(found, np.take(sample, [1, 4], axis or 0))
+    assert Clip(2, 3, axis=axis).shape_of(sample.shape) == found.shape

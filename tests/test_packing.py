@@ -21,7 +21,12 @@ from hypothesis import strategies as st
 from pack_helpers import contents, files_in, numbered, numbers, reasons, write_video
 
 import h5video_data as h5v
-from h5video_data.errors import ArgumentError, FileFormatError, ReadError
+from h5video_data.errors import (
+    ArgumentError,
+    FileFormatError,
+    ReadError,
+    VideoFileNotFoundError,
+)
 from h5video_data.tools.cli import main
 from h5video_data.tools.pack import pack
 from h5video_data.tools.packing import decoding
@@ -454,6 +459,23 @@ def test_a_video_is_read_like_channels_last(tmp_path):
     h5v.write_videos(tmp_path / "f.h5", np.zeros((2, 4, 3, 8, 8), np.float32))
     with pytest.raises(FileFormatError, match=r"must be uint8.*float32"):
         h5v.read_video(path, like=tmp_path / "f.h5")
+
+
+def test_what_cannot_be_read_like_a_file(tmp_path):
+    like = tmp_path / "a.h5"
+    h5v.write_videos(like, np.zeros((2, 4, 8, 10, 3), np.uint8))
+    with h5py.File(like, "a") as file:
+        file["depth"] = np.zeros((2, 4, 5, 8, 8), np.uint8)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for error, path, options, message in (
+        (VideoFileNotFoundError, tmp_path / "no.mkv", {}, "There is no video .*no.mkv"),
+        (ReadError, folder, {}, "is a folder without numbered pictures"),
+        (ArgumentError, folder, {"speed": 3}, "has no option `speed`. It has: num_frames"),
+        (FileFormatError, folder, {"x": "depth"}, r"'depth' must be .*Received: shape \(2, 4, 5"),
+    ):
+        with pytest.raises(error, match=message):
+            h5v.read_video(path, like=like, **options)
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])

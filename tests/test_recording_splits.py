@@ -164,3 +164,30 @@ def test_many_windows_take_memory_for_their_numbers_alone(tmp_path):
         finally:
             tracemalloc.stop()
         assert peak < per_window * count + (12 << 20)
+
+
+def by_label(path, name, **windows):
+    bounds = ("lengths", "length")
+    return VideoLoader(
+        path, x="frames", y=name, windows=Windows(1, bounds=bounds, **windows), split_by="label",
+        subset="training", **SPLIT,
+    )  # fmt: skip
+
+
+def test_a_split_by_the_label_of_each_recording(path):
+    with h5py.File(path, "a") as file:
+        file["label"] = np.repeat([0, 1, 0, 1, 0, 1], LENGTHS)
+    found = by_label(path, "label").sample_indices
+    recordings = np.repeat(range(6), LENGTHS)[found]
+    assert len(np.unique(recordings)) == 4  # of 6 at 0.4, and all of each
+    assert len(found) == LENGTHS[np.unique(recordings)].sum()
+    assert {number % 2 for number in recordings.tolist()} == {0, 1}
+
+
+def test_labels_that_a_split_by_label_cannot_go_by(path):
+    with h5py.File(path, "a") as file:
+        file["changing"] = np.arange(LENGTHS.sum()) % 2
+    with pytest.raises(ArgumentError, match="must have the same label"):
+        by_label(path, "changing")
+    with pytest.raises(ArgumentError, match=r"label for each window.*Received: y='changing'"):
+        by_label(path, "changing", y=1)

@@ -233,6 +233,24 @@ def test_classes_that_are_inferred(tmp_path):
         VideoLoader(paths, x="frames", y="inferred", windows=4)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*/?.h5", ("jump", "run")),
+        ("[jr]u*/*.h5", ("mp", "n")),
+        ("[!x]u*/[0-9].h5", ("mp", "n")),
+        ("**/r*/*.h5", ("un",)),
+    ],
+)
+def test_what_the_first_star_of_a_path_stands_for(tmp_path, pattern, names):
+    for name in ("run", "jump"):
+        (tmp_path / name).mkdir()
+        with h5py.File(tmp_path / name / "0.h5", "w") as file:
+            file["frames"] = frames(0, 6)
+    loader = VideoLoader(str(tmp_path / pattern), x="frames", y="inferred", windows=4)
+    assert tuple(loader._set.class_names) == names
+
+
 def test_a_dict_with_a_mask(tmp_path):
     arguments, more = write_groups(tmp_path)
     windows = Windows({"image": [-1, 0]}, range(6), pad="zeros", mask="is_pad", **more)

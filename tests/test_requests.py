@@ -16,10 +16,24 @@ from h5video_data.planning.requests import copy_ranges, plan_requests
         ([(0, 10), (30, 10)], [(0, 40)]),
         ([(0, 10), (31, 10)], [(0, 10), (31, 41)]),
         ([(31, 10), (0, 10), (2, 3)], [(0, 10), (31, 41)]),
+        ([(0, 10), (25, 0), (40, 10)], [(0, 10), (40, 50)]),
+        ([(7, 1), (50, 1)], [(7, 8), (50, 51)]),
+        ([(950, 90)], [(950, 1040)]),
         ([(7, 201)], [(7, 74), (74, 141), (141, 208)]),
         ([(0, 90), (100, 90)], [(0, 95), (95, 190)]),
     ],
-    ids=["none", "empty", "gap", "beyond_gap", "order", "divided", "merged_and_divided"],
+    ids=[
+        "none",
+        "empty",
+        "gap",
+        "beyond_gap",
+        "order",
+        "empty_between",
+        "a_byte",
+        "far",
+        "divided",
+        "merged_and_divided",
+    ],
 )
 def test_requests(ranges, expected):
     offsets, sizes = np.array(ranges, np.int64).reshape(-1, 2).T

@@ -189,3 +189,13 @@ def test_rows_of_windows_follow_each_other():
     parts, rows = windows((5, 4), [0, 2]).rows(np.array([3, 0]))
     assert parts.tolist() == [1, 1, 0, 0]
     assert rows.tolist() == [0, 2, 0, 2]
+
+
+def test_the_only_row_of_a_sample_may_be_beyond_its_recording():
+    index = SampleIndex.stacked(np.array([3, 4]))
+    assert index.is_beyond(np.arange(7)).tolist() == [[False]] * 7
+    limits = (np.array([1, 0]), np.array([3, 3]))
+    beyond = dataclasses.replace(index, limits=limits).is_beyond(np.arange(7))
+    assert beyond.dtype == index.is_beyond(np.arange(7)).dtype == np.bool_
+    assert beyond.ravel().tolist() == [True] + [False] * 5 + [True]
+    assert beyond.shape == (7, 1)

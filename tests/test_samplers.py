@@ -1,6 +1,7 @@
 """The order by blocks; the other samplers are tested with the loader."""
 
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -144,6 +145,13 @@ def test_a_sampler_may_use_its_array_again(sizes):
     assert numbers_of(got) == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("make", [SequentialSampler, lambda n: ShuffleSampler(n, seed=0)])
+def test_one_sample_and_none(make):
+    assert make(1).epoch(3).tolist() == [0]
+    with pytest.raises(ArgumentError, match="num_samples"):
+        make(0)
+
+
 def test_sequential_and_shuffle():
     assert SequentialSampler(4).epoch(7).tolist() == [0, 1, 2, 3]
     counts = np.zeros((5, 5), int)
@@ -208,3 +216,64 @@ def test_masked_weights_and_labels():
         WeightedSampler(values, seed=0)
     with pytest.raises(ArgumentError, match="must have no masked values"):
         BalancedSampler(values, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "first", "checksum"),
+    [
+        (ShuffleSampler(1000, seed=3), [983, 19, 269, 795, 441], 2784402286),
+        (
+            BlockShuffleSampler(np.arange(1000) // 7, window=4, seed=3),
+            [371, 818, 558, 503, 555],
+            1808159897,
+        ),
+        (
+            WeightedSampler(np.arange(1000) % 5, num_samples=700, seed=3),
+            [27, 744, 814, 127, 1],
+            3606369492,
+        ),
+        (BalancedSampler(np.arange(1000) ** 2 % 7, seed=3), [25, 742, 812, 126, 0], 710589778),
+    ],
+    ids=["shuffle", "blocks", "weighted", "balanced"],
+)
+def test_orders_stay_what_they_are(sampler, first, checksum):
+    # A saved position is one in this order, also for a later version.
+    order = sampler.epoch(2).astype("<i8")
+    assert (order[:5].tolist(), zlib.crc32(order)) == (first, checksum)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[1, np.nan], [1, np.inf], [[1, 2], [3, 4]], 3.0, [1, -1, 2], [0, 0], []],
+    ids=["nan", "inf", "two axes", "scalar", "negative", "zero", "none"],
+)
+def test_what_are_no_weights(weights):
+    with pytest.raises(ArgumentError, match=r"`weights` must .*Received: "):
+        WeightedSampler(weights, seed=0)
+
+
+def test_small_weights_and_few_samples():
+    assert WeightedSampler([0.1, 0.2], num_samples=1, seed=0).epoch(0).shape == (1,)
+    with pytest.raises(ArgumentError, match="num_samples"):
+        WeightedSampler([0.1, 0.2], num_samples=0, seed=0)
+
+
+def test_weights_of_32_bits_are_summed_in_64():
+    weights = np.random.default_rng(0).random(100_000, np.float32)
+    found, exact = (WeightedSampler(w, seed=0).epoch(0) for w in (weights, weights.astype(float)))
+    np.testing.assert_array_equal(found, exact)
+
+
+def test_a_draw_at_the_bounds_is_no_sample_of_weight_0(monkeypatch):
+    class Bounds:
+        def random(self, count):
+            return np.array([0.0, 0.5, np.nextafter(1, 0)])[:count]
+
+    monkeypatch.setattr(np.random, "default_rng", lambda _: Bounds())
+    assert WeightedSampler([0, 1, 0, 1, 0], num_samples=3, seed=0).epoch(0).tolist() == [1, 3, 3]
+
+
+def test_the_largest_value_of_each_row_is_its_class():
+    probabilities = [[0.9, 0.1], [0.2, 0.3], [0.8, 0.2], [0.6, 0.4]]
+    drawn = BalancedSampler(probabilities, num_samples=6000, seed=0).epoch(0)
+    np.testing.assert_allclose(np.bincount(drawn) / 6000, [1 / 6, 1 / 2, 1 / 6, 1 / 6], atol=0.03)

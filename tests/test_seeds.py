@@ -37,4 +37,5 @@ def test_earlier_uses(order):
     if len(set(order)) == len(order):
         assert found is None
     else:
+        assert found.dtype == np.int64
         assert found.tolist() == [order[:i].count(number) for i, number in enumerate(order)]

@@ -1,6 +1,7 @@
 """Workers: each one's part of every global batch, and nothing twice or left out."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +146,56 @@ def test_without_a_context_there_is_one_worker():
         == replica_shard(tf.distribute.InputContext(1, 0, 1), 32)
         == ReplicaShard()
     )
+
+
+@pytest.mark.parametrize(
+    ("shard", "drop", "positions", "ends"),
+    [
+        (ReplicaShard(), False, [*range(14)], [6, 12, 14]),
+        (ReplicaShard(), True, [*range(12)], [6, 12]),
+        (ReplicaShard(3, 0, 1), False, [0, 1, 6, 7, 12], [2, 4, 5]),
+        (ReplicaShard(3, 1, 1), False, [2, 3, 8, 9, 13], [2, 4, 5]),
+        (ReplicaShard(3, 2, 1), False, [4, 5, 10, 11, 12], [2, 4, 5]),  # 12 comes twice
+        (ReplicaShard(3, 1, 2), False, [2, 3, 4, 5, 8, 9, 10, 11, 13, 12], [2, 4, 6, 8, 9, 10]),
+        (ReplicaShard(3, 2, 1), True, [4, 5, 10, 11], [2, 4]),
+    ],
+    ids=str,
+)
+def test_parts_of_14_samples_in_batches_of_6(shard, drop, positions, ends):
+    found, found_ends = shard.cut(14, 6, drop_remainder=drop)
+    assert np.arange(14)[found].tolist() == positions
+    assert (found_ends.tolist(), found_ends.dtype) == (ends, np.int64)
+
+
+def test_an_epoch_shorter_than_a_batch():
+    assert ReplicaShard().cut(4, 6, drop_remainder=True)[0] == slice(0, 0)
+    assert ReplicaShard().cut(4, 6, drop_remainder=False)[0] == slice(0, 4)
+    positions, ends = ReplicaShard(2, 1, 1).cut(5, 6, drop_remainder=False)
+    assert (positions.tolist(), ends.tolist()) == ([3, 4], [2])
+
+
+def context_of(workers, worker, replicas):
+    return SimpleNamespace(
+        num_input_pipelines=workers, input_pipeline_id=worker, num_replicas_in_sync=replicas
+    )
+
+
+def test_the_replicas_of_a_worker():
+    shard = replica_shard(context_of(2, 1, 6), 12)
+    assert shard == ReplicaShard(num_replicas=6, first=3, count=3)
+    assert shard.is_one_of_several
+    assert not replica_shard(context_of(1, 0, 6), 12).is_one_of_several
+
+
+@pytest.mark.parametrize(
+    ("context", "batch_size", "message"),
+    [
+        (context_of(1, 0, 3), 32, r"multiple of the .*Received: batch_size=32 for 3 replicas"),
+        (context_of(2, 0, 3), 33, "same number of replicas .*Received: 3 replicas on 2 workers"),
+        (context_of(1, 0, 1), None, "batch_size=None"),
+        ("worker 0", 32, r"must be a tf.distribute.InputContext\. Received: 'worker 0'"),
+    ],
+)
+def test_contexts_that_share_nothing_out(context, batch_size, message):
+    with pytest.raises(ArgumentError, match=message):
+        replica_shard(context, batch_size)

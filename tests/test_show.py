@@ -10,7 +10,7 @@ import pytest
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError
 from h5video_data.testing import recording_values, write_recordings, write_video_file
-from h5video_data.tools.showing.frames import as_frames, as_pixels, value_range
+from h5video_data.tools.showing.frames import as_frames, as_pixels, resized, value_range
 from h5video_data.tools.showing.labels import label_text
 from h5video_data.tools.showing.lettering import written
 from h5video_data.tools.showing.png import encode_png
@@ -84,11 +84,45 @@ def test_axes(shape, form, axis, expected):
         ((4, 3, 8, 3), 'either axis may be the channels: pass data_format="channels_first" or'),
         ((4, 9, 8, 9), "no axis of 1 to 4 channels"),
         ((5,), "Samples must be"),
+        ((4, 2, 3, 8, 8), "Samples must be"),
     ],
 )
 def test_axes_that_cannot_be_told(shape, message):
     with pytest.raises(ArgumentError, match=message):
         as_frames(np.zeros(shape))
+
+
+def test_frames_of_too_many_channels():
+    message = r"1 to 4 channels\. Received: .*\(4, 8, 9, 7\), data_format='channels_last'"
+    with pytest.raises(ArgumentError, match=message):
+        as_frames(np.zeros((4, 8, 9, 7)), "channels_last")
+
+
+def test_flow_has_a_third_channel_that_does_not_change():
+    frames = np.arange(24, dtype=np.uint8).reshape(1, 3, 4, 2)
+    pixels = as_pixels(frames, (0.0, 255.0))
+    np.testing.assert_array_equal(pixels[..., :2], frames)
+    assert (pixels[..., 2] == 128).all()
+
+
+def test_nothing_but_nan():
+    frames = np.full((1, 2, 2, 1), np.nan, np.float32)
+    assert value_range([frames]) == (0.0, 1.0)
+    assert (as_pixels(frames, (0.0, 1.0)) == 0).all()
+
+
+def test_large_frames_are_means_and_small_ones_repeated():
+    frames = np.arange(48, dtype=np.uint8).reshape(1, 6, 8, 1)
+    small = resized(frames, 3)
+    expected = frames[0, ..., 0].reshape(3, 2, 4, 2).astype(int)
+    by_rows = expected.sum(axis=1) // 2
+    np.testing.assert_array_equal(small[0, ..., 0], by_rows.sum(axis=2) // 2)
+    large = resized(frames, 12)
+    np.testing.assert_array_equal(large, frames.repeat(2, axis=1).repeat(2, axis=2))
+    wide = resized(frames[:, :1], 1)
+    np.testing.assert_array_equal(wide, frames[:, :1])
+    (uneven,) = resized(np.arange(5, dtype=np.uint8).reshape(1, 5, 1, 1), 2)
+    assert uneven.ravel().tolist() == [0, 3]  # the means of 0, 1 and of 2, 3, 4
 
 
 VALUES = {
@@ -204,6 +238,51 @@ def test_a_dict_and_pictures_as_y(tmp_path):
     assert cell.frames[..., 64:, :].min() == 255
     with pytest.raises(ArgumentError, match="`key` must be one of x: 'pose'"):
         h5v.show(loader, key="depth")
+
+
+@pytest.mark.parametrize(("num_y", "shape", "how"), [
+    (5, (5, 64, 128, 3), "x | y"), (1, (5, 64, 128, 3), "x | y"), (3, (8, 64, 64, 3), "x, then y"),
+])  # fmt: skip
+def test_pictures_of_x_beside_those_of_y(tmp_path, num_y, shape, how):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.full((4, 5, 32, 32, 3), 50, np.uint8)
+        file["y"] = np.full((4, num_y, 16, 16, 3), 200, np.uint8)  # of another size
+    cell = h5v.show(tmp_path / "a.h5", x="x", y="y", num_samples=1, shuffle=False).cells[0]
+    assert cell.caption == f"#0 {how}"
+    assert cell.frames.shape == shape
+    first, last = cell.frames[0, 0, 0], cell.frames[-1, 0, -1]
+    assert (first[0], last[0]) == (50, 200)
+
+
+def test_single_samples(tmp_path):
+    file = write_video_file(tmp_path / "a.h5", num_samples=8)
+    batches = h5v.show(h5v.VideoLoader(file, batch_size=4, seed=3), num_samples=5).cells
+    single = h5v.show(h5v.VideoLoader(file, batch_size=None, seed=3), num_samples=5).cells
+    assert [cell.caption for cell in single] == [cell.caption for cell in batches]
+    for found, expected in zip(single, batches, strict=True):
+        np.testing.assert_array_equal(found.frames, expected.frames)
+    both = h5v.VideoLoader(file, x={"a": "X"}, batch_size=None, seed=3)
+    np.testing.assert_array_equal(h5v.show(both, num_samples=1).cells[0].frames, single[0].frames)
+
+
+def test_samples_that_cannot_be_read_leave_the_others_without_numbers(tmp_path):
+    file = write_video_file(
+        tmp_path / "a.h5", num_samples=4, chunks=(1, 4, 3, 8, 8), compression="gzip"
+    )
+    with h5py.File(file, "a") as opened:
+        opened["X"].id.write_direct_chunk((1, 0, 0, 0, 0), b"no zlib stream")
+    loader = h5v.VideoLoader(file, batch_size=4, shuffle=False, on_error="skip")
+    assert [cell.caption.startswith("#") for cell in h5v.show(loader).cells] == [False] * 3
+
+
+def test_what_goes_with_what(tmp_path):
+    file = write_video_file(tmp_path / "a.h5", num_samples=8)
+    loader = h5v.VideoLoader(file, batch_size=4, shuffle=False)
+    with pytest.raises(ArgumentError, match=r"`key` goes with a dict for x\. Received: key='a'"):
+        h5v.show(loader, key="a")
+    message = r"a row for each of the 4 samples of a batch\. Received: shape \(3, 4\)"
+    with pytest.raises(ArgumentError, match=message):
+        h5v.show(loader, predictions=lambda _: np.zeros((3, 4)))
 
 
 def test_other_sources(tmp_path):

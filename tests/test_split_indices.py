@@ -1,5 +1,7 @@
 """Splits of sample numbers: what counts as a label, and the same split from the same values."""
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -143,15 +145,30 @@ def test_classes_may_be_any_values(values):
     [
         ([0.5, 1, 1], "not all of them whole numbers"),
         ([np.nan, 1, 1], "not all of them whole numbers"),
-        ([[1, 1], [1, 0]], "some rows without exactly one non-zero value"),
+        (
+            [[1, 1], [1, 0]],
+            r"values of shape \(2, 2\), some rows without exactly one non-zero value",
+        ),
         ([[np.nan, 1], [1, 0]], "some rows without exactly one non-zero value"),
         (np.zeros((3, 2, 2)), r"shape \(3, 2, 2\), which name no classes"),
         ([1j, 1j], "which name no classes"),
         (["a", "b", "c"], "3 different values for 3 samples"),
+        (["a", "b"], "2 different values for 2 samples"),
         (np.array(["a", 1, "a"], object), "all numbers or all strings"),
         (np.ma.array([1, 1, 2], mask=[False, True, False]), "no masked values"),
     ],
-    ids=["halves", "nan", "several", "nan in a row", "frames", "complex", "ids", "mixed", "masked"],
+    ids=[
+        "halves",
+        "nan",
+        "several",
+        "nan in a row",
+        "frames",
+        "complex",
+        "ids",
+        "two ids",
+        "mixed",
+        "masked",
+    ],
 )
 def test_what_names_no_classes(values, message):
     with pytest.raises(ArgumentError, match=message):
@@ -173,6 +190,38 @@ def test_a_split_of_runs_is_that_of_all_their_samples(runs, fraction, seed):
     for side, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(side, wanted)
         assert side.dtype == np.int64
+
+
+def test_one_sample_is_one_class():
+    assert strata([3]).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "checksum"),
+    [
+        ({}, [0, 4, 11, 12, 14], 2793868599),
+        ({"labels": np.arange(1000) ** 2 % 31}, [0, 4, 12, 14, 15], 2299592262),
+        ({"ids": np.arange(1000) ** 2 % 53}, [0, 3, 9, 10, 14], 2415948127),
+    ],
+    ids=["samples", "labels", "ids"],
+)
+def test_splits_stay_what_they_are(arguments, first, checksum):
+    # Or samples of training would be samples of validation, with a later version.
+    _, validation = split_indices(1000, 0.23, seed=5, **arguments)
+    found = validation[:5].tolist(), zlib.crc32(validation.astype("<i8"))
+    assert found == (first, checksum)
+
+
+@pytest.mark.parametrize("ids", [3, [1, 2, 3], [[1, 2], [2, 1], [3, 1], [4, 4]]])
+def test_there_is_an_id_for_each_sample(ids):
+    with pytest.raises(ArgumentError, match="There must be ids for each of the 4 samples"):
+        split_indices(4, 0.5, ids=np.array(ids))
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [[1, 0], [0, 1]]])
+def test_there_is_a_label_for_each_sample(labels):
+    with pytest.raises(ArgumentError, match="There must be labels for each of the 4 samples"):
+        split_indices(4, 0.5, labels=np.array(labels))
 
 
 def test_a_split_of_runs_of_one_id():

@@ -319,3 +319,23 @@ def test_a_name_with_a_colon_beside_a_file_of_that_name(tmp_path, monkeypatch):
     (tmp_path / "X").unlink()
     with VideoLoader("a.h5", x="X:1", shuffle=False) as loader:
         np.testing.assert_array_equal(loader[0][0], np.arange(40).reshape(10, 4))
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts"),
+    [
+        (np.eye(3)[[0, 1, 1, 2]], (("0", 1), ("1", 2), ("2", 1))),
+        (np.array([[1], [5], [1], [7]]), (("1", 2), ("5", 1), ("7", 1))),
+        (np.array([True, False, True, True]), (("False", 1), ("True", 3))),
+        (np.full((4, 3), 0.25), ()),
+        (np.arange(4) / 2, ()),
+        (np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]]), (("0", 2), ("1", 2), ("2", 0))),
+    ],
+    ids=["one-hot", "a column", "bool", "probabilities", "numbers", "several"],
+)
+def test_samples_of_each_class(tmp_path, labels, counts):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"], file["Y"] = np.zeros((4, 2, 4, 4, 3), np.uint8), labels
+    found = VideoLoader(tmp_path / "a.h5")._class_counts()
+    assert tuple((str(name), count) for name, count in found) == counts
+    assert VideoLoader(tmp_path / "a.h5", y=None)._class_counts() == ()

@@ -121,6 +121,14 @@ def test_some_windows_of_each_recording(position, number, anchors):
     assert found.recordings_of(np.arange(2 * number)).tolist() == [0] * number + [1] * number
 
 
+@pytest.mark.parametrize(("position", "number"), [("start", 1), ("center", 1), ("spread", 3)])
+def test_windows_begin_at_whole_rows(position, number):
+    windows = Windows(2, per_recording=number, position=position)
+    rows = make(windows, [(0, 0, 11)], [11]).anchors.run_rows
+    assert rows.dtype == np.int64
+    assert rows.tolist() == {"start": [0], "center": [4], "spread": [0, 4, 9]}[position]
+
+
 def test_windows_that_are_drawn():
     windows = Windows(3, hop=2, per_recording=4)
     recordings = [(0, 0, 30), (1, 5, 3), (1, 8, 9)]
@@ -147,11 +155,47 @@ def test_windows_that_are_drawn():
     assert again.tolist() != found.shifts(7, 3, samples, np.ones(12, np.int64)).tolist()
 
 
+def test_the_windows_of_an_epoch_stay_what_they_are():
+    # A saved position is one among these, also for a later version.
+    found = make(Windows(3, hop=2, per_recording=4), [(0, 0, 30), (1, 5, 3), (1, 8, 9)], [30, 17])
+    assert found.shifts(7, 3, np.arange(12)).tolist() == [18, 14, 18, 12, 0, 0, 0, 0, 4, 4, 6, 0]
+
+
 def test_a_label_of_the_recording_does_not_move():
     windows = Windows(3, per_recording=2)
     labels = make(windows, [(0, 0, 9), (0, 9, 9)], [18]).by_recording()
     samples = np.arange(4)
     assert labels.rows(samples, np.array([5, 3, 1, 2]))[1].tolist() == [0, 0, 1, 1]
+
+
+def test_labels_of_recordings_are_in_one_part():
+    # Also where their frames are in several, and where windows reach beyond a recording.
+    recordings = [(0, 0, 4), (1, 0, 3), (1, 3, 5)]
+    index = make(Windows(range(-2, 3), pad="edge"), recordings, [4, 8]).by_recording()
+    assert index.num_rows.tolist() == [3]
+    parts, rows = index.rows(np.arange(12))
+    assert parts.tolist() == [0] * 12
+    assert rows.tolist() == [0] * 4 + [1] * 3 + [2] * 5
+    assert not index.is_beyond(np.arange(12)).any()
+    # A label for each frame of the window, if it is asked for: the same one.
+    repeated = index.with_offsets(np.array([0, 0])).rows(np.array([3, 4]))
+    assert [part.tolist() for part in repeated] == [[0] * 4, [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("offsets", [None, range(-1, 2)])
+def test_all_rows_of_the_recordings_of_some_windows(offsets):
+    found = make(Windows(3, hop=2), [(0, 0, 4), (1, 2, 7), (1, 9, 2), (1, 11, 3)], [4, 14])
+    assert found.run_recordings.tolist() == [0, 1, 3]
+    given = None if offsets is None else np.array(offsets)
+    index = found.rows_of(np.array([4, 1, 2]), given)  # of the second and the last recording
+    assert (index.num_samples, index.num_rows.tolist()) == (10, [4, 14])
+    assert index.rows_per_sample == 1
+    # A sample has an axis of one frame if the windows have frames.
+    assert (index.offsets is None) == (offsets is None)
+    parts, rows = index.rows(np.arange(10))
+    assert parts.tolist() == [1] * 10
+    assert rows.tolist() == [*range(2, 9), *range(11, 14)]
+    assert rows.dtype == np.int64
 
 
 def test_a_hundred_million_windows_take_no_memory():

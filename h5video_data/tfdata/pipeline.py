@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from h5video_data.errors import ClosedError, H5VideoError
+from h5video_data.errors import H5VideoError
 from h5video_data.reading.pinned_memory import CudaError
 from h5video_data.reading.threads import run_by_others
 
@@ -19,6 +19,7 @@ from .devices import check_device, cuda_gpu
 from .epoch_iterators import EpochIterators
 from .inline_map import map_inline
 from .map_stages import MapStage
+from .resources import make_token
 from .stream import ElementStream, bundled_elements
 from .timestamps import Timestamps
 
@@ -96,11 +97,6 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     held = [functools.partial(bundled_elements, stream, timestamps, with_seeds=with_seeds)]
 
     def elements() -> Iterator[Any]:
-        if not held:
-            raise ClosedError(
-                "The dataset was deleted, and what was made of it is used still, such as a "
-                "tf.function that took it from outside. Keep a reference to the dataset."
-            )
         return held[0]()
 
     dataset = tf.data.Dataset.from_generator(
@@ -110,20 +106,20 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
             stream.element_spec(None, with_seeds=with_seeds),
         ),
     )
-    # TensorFlow keeps the generator until the process ends. What is behind it (the loader, with its
-    # indices and chunk tables, threads, open files and buffers) goes with the dataset; datasets and
-    # iterators made from this one hold it. Of one made in a graph, the graph lives longer.
-    is_kept = not tf.executing_eagerly()
-    weakref.finalize(dataset, _release, stream, [] if is_kept else held).atexit = False
+    # Threads, files and buffers go when Python has no dataset of it any more. TensorFlow keeps the
+    # generator until the process ends; the loader behind it, with its indices and chunk tables,
+    # goes with the pipeline, of which a tf.function may run epochs after that.
+    weakref.finalize(dataset, stream.release).atexit = False
+    token = make_token(functools.partial(_forget, stream, held))
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
 
     def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
         return _cut_bundle(timestamps, batch_spec, bounds, bundle)
 
-    return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)))
+    return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)), token)
 
 
-def _release(stream: ElementStream, held: list[Any]) -> None:
+def _forget(stream: ElementStream, held: list[Any]) -> None:
     held.clear()
     stream.release()
 
@@ -143,21 +139,22 @@ def _cut_bundle(
     return map_inline(tf.data.Dataset.from_tensor_slices(bounds), cut, spec)
 
 
-def _at_most(count: int, dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _at_most(count: int, dataset: tf.data.Dataset, zeros: tf.Tensor) -> tf.data.Dataset:
     """Returns a dataset of the same elements whose cardinality is `count`, as Keras wants.
 
     An epoch that goes on from a saved position has fewer elements, which `assert_cardinality` would
     make an error. A choice between two datasets counts as infinite if one of them is. This one
     always chooses the first, and ends with it: an iterator runs the generator once, and cannot
     begin another epoch.
+
+    What chooses holds `zeros`, int64 (n,): they live as long as what is made of the pipeline.
     """
     spec = dataset.element_spec
-
     # Of the right types, which is what TensorFlow compares; their shapes would take memory.
     empty = tf.nest.map_structure(lambda s: tf.zeros([0] * s.shape.rank, s.dtype), spec)
     endless = tf.data.experimental.to_variant(tf.data.Dataset.from_tensors(empty).repeat())
     never_asked = tf.data.experimental.from_variant(endless, spec)
-    always_first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+    always_first = tf.data.Dataset.from_tensor_slices(zeros).repeat()
     both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
     return both.take(count)
 
