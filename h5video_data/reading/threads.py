@@ -198,9 +198,9 @@ def is_process_ending() -> bool:
 def run_by_others(make: Callable[[], Iterator[T]]) -> Callable[[], Iterator[T]]:
     """Makes a generator function one that threads of C code may run until the process ends.
 
-    When the interpreter goes, it destroys TensorFlow's iterators, and waits for their threads while
-    it holds its own lock: for ever, if one of them is on its way into Python. So, once the process
-    ends, the generators give nothing more, but for one error, and get a moment to do so.
+    When the interpreter goes, it ends each thread that is in Python, or comes there. So, once the
+    process ends, the generators give nothing more, but for one error, and get a moment to do so.
+    (`tfdata.process_end` sees to it that nobody waits for those that take longer.)
     """
     has_failed: list[bool] = []
 

@@ -14,6 +14,7 @@ from h5video_data.errors import H5VideoError
 from h5video_data.reading.pinned_memory import CudaError
 from h5video_data.reading.threads import run_by_others
 
+from . import process_end as process_end  # registers what it does
 from .described import DescribedDataset
 from .devices import check_device, cuda_gpu
 from .epoch_iterators import EpochIterators
