@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5d, h5g, h5p, h5s, h5t
-from imagecodecs import h5checksum_lookup3
+from layout_helpers import change_numbers
 
 from h5video_data.errors import ReadError
 from h5video_data.tools.repack import repack
@@ -248,20 +248,7 @@ def test_a_largest_shape_whose_index_does_not_fit(tmp_path):
         file.create_dataset("other", data=np.ones((7, 3), "f4"), **options)
         file.create_dataset("whole", data=np.ones((7, 3), "f4"), **options)
         file.create_dataset("unwritten", (7, 3), "f4", chunks=(2, 3), maxshape=(10**14, 3))
-    data = bytearray((tmp_path / "a.h5").read_bytes())
-    number = (1_000_003).to_bytes(8, "little")
-    for _ in ("Y", "other"):
-        place = data.index(number)
-        begin = data.rindex(b"OHDR", 0, place)
-        (end,) = [
-            n
-            for n in range(place + 8, place + 300)
-            if h5checksum_lookup3(bytes(data[begin:n])) == int.from_bytes(data[n : n + 4], "little")
-        ]
-        data[place : place + 8] = (10**15).to_bytes(8, "little")
-        checksum = h5checksum_lookup3(bytes(data[begin:end]))
-        data[end : end + 4] = checksum.to_bytes(4, "little")
-    (tmp_path / "a.h5").write_bytes(data)
+    change_numbers(tmp_path / "a.h5", [(1_000_003, 0), (1_000_003, 1)], 10**15)
     code = """
 from h5video_data import errors, repack, VideoLoader
 print(*(item.name for item in repack("a.h5", "b.h5").skipped))

@@ -31,8 +31,8 @@ _MAX_VALUE = np.uint64(2**62)
 # Chunks that are collected as Python integers before they become arrays.
 _CHUNKS_AT_ONCE = 65_536
 
-# H5D_CHUNK_IDX_NONE, _FARRAY and _EARRAY in HDF5's H5Dpublic.h.
-_IMPLICIT, _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 2, 3, 4
+# H5D_CHUNK_IDX_SINGLE, _NONE, _FARRAY and _EARRAY in HDF5's H5Dpublic.h.
+_SINGLE, _IMPLICIT, _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 1, 2, 3, 4
 _ADDRESS_NBYTES = 8
 
 
@@ -151,6 +151,8 @@ def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, 
     with file.handle.listing_chunks(file.userblock_nbytes):
         dataset.id.chunk_iter(collect)
     flush()
+    if num_chunks > 1 and np.count_nonzero(offsets >= 0) == 1:
+        _check_single(chunking)
     if file.userblock_nbytes:
         offsets[offsets >= 0] += _userblock_correction(chunking, file, offsets, sizes)
     _check_ranges(chunking, file, offsets, sizes)
@@ -257,7 +259,8 @@ def check_index(dataset: Any) -> None:
 
     A fixed array (specification, VII.C) has an address for each chunk of the maximal shape, and
     where there is no index (implicit, VII.B), all chunks follow each other. If the shape is
-    damaged, HDF5 reads, or writes, beyond them, and ends the process (1.14.6).
+    damaged, HDF5 reads, or writes, beyond them, and ends the process (1.14.6). Where the index is
+    that of a single chunk (VII.A), it returns that for every other one, too.
 
     Args:
         dataset: An `h5py.Dataset`.
@@ -266,7 +269,9 @@ def check_index(dataset: Any) -> None:
         ValueError: It may not.
     """
     if dataset.chunks:
-        _check_index(Chunking(dataset), file_identity(dataset.file).num_bytes)
+        chunking = Chunking(dataset)
+        _check_index(chunking, file_identity(dataset.file).num_bytes)
+        _check_single(chunking)
 
 
 def _check_index(chunking: Chunking, num_bytes: int) -> None:
@@ -282,6 +287,14 @@ def _check_index(chunking: Chunking, num_bytes: int) -> None:
         is_too_long = num_chunks * nbytes.get(_index_type(dataset), 0) > num_bytes
         if is_too_long and dataset.id.get_num_chunks():  # or nothing is written yet
             raise ValueError(f"{num_chunks} chunks, or their index, do not fit into its file")
+
+
+def _check_single(chunking: Chunking) -> None:
+    """Raises a ValueError if the index is that of a single chunk, and there are more."""
+    num_chunks = math.prod(chunking.grid)
+    with contextlib.suppress(UnreadableTableError):
+        if num_chunks > 1 and _index_type(chunking.dataset) == _SINGLE:
+            raise ValueError(f"its shape has {num_chunks} chunks, and its index is that of one")
 
 
 def _index_type(dataset: Any) -> int:
