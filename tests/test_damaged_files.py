@@ -268,6 +268,39 @@ except errors.FileFormatError as error:
         assert (file["whole"].maxshape, file["unwritten"].maxshape) == ((1_000_003, 3), (10**14, 3))
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_largest_shape_without_a_limit_whose_index_has_one(tmp_path, axis):
+    # H5Ocopy dies of it; behind the first axis, each read does, for it looks beyond the index.
+    longest = [4, 6]
+    longest[axis] = 1_000_003
+    values = np.arange(24, dtype="f4").reshape(4, 6)
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["X"] = np.arange(12, dtype="u1").reshape(4, 3)
+        file.create_dataset("other", data=values, chunks=(2, 3), maxshape=tuple(longest))
+    change_numbers(tmp_path / "a.h5", [(1_000_003, 0)], 2**64 - 1)
+    code = """
+from h5video_data import errors, repack, VideoLoader
+print(*repack("a.h5", "b.h5").skipped)
+try:
+    VideoLoader("a.h5", x="other", y=None)
+except errors.FileFormatError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    skipped, *messages = ran.stdout.splitlines()
+    reason = "its maximal shape has no limit, and its index has one"
+    with h5py.File(tmp_path / "b.h5") as file:
+        if axis == 0:
+            assert (skipped, messages) == ("", [])
+            assert file["other"][:].tolist() == values.tolist()
+        else:
+            assert f"name=\"dataset '/other'\", reason='is damaged: {reason}'" in skipped
+            assert f"has a damaged chunk index: {reason}" in messages[0]
+            assert "other" not in file
+
+
 def test_chunks_of_a_wrong_size(tmp_path):  # H5Ocopy reads them into memory for a chunk
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = np.arange(12, dtype="u1").reshape(4, 3)

@@ -277,6 +277,9 @@ def check_index(dataset: Any) -> None:
 def _check_index(chunking: Chunking, num_bytes: int) -> None:
     """Checks an index as `check_index`, of a file of so many bytes."""
     if None in chunking.max_shape:
+        # HDF5 numbers the chunks by the maximal lengths of all axes but the first one.
+        if None in chunking.max_shape[1:] and has_fixed_index(chunking.dataset):
+            raise ValueError("its maximal shape has no limit, and its index has one")
         return
     num_chunks, chunk_nbytes = math.prod(chunking.max_grid), chunking.chunk_nbytes
     if num_chunks * min(_ADDRESS_NBYTES, chunk_nbytes) <= num_bytes:
@@ -295,6 +298,13 @@ def _check_single(chunking: Chunking) -> None:
     with contextlib.suppress(UnreadableTableError):
         if num_chunks > 1 and _index_type(chunking.dataset) == _SINGLE:
             raise ValueError(f"its shape has {num_chunks} chunks, and its index is that of one")
+
+
+def has_fixed_index(dataset: Any) -> bool:
+    """Returns whether the index of a dataset's chunks is one that cannot grow (VII.B, VII.C)."""
+    with contextlib.suppress(UnreadableTableError):
+        return _index_type(dataset) in (_IMPLICIT, _FIXED_ARRAY)
+    return False
 
 
 def _index_type(dataset: Any) -> int:
