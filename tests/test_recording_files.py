@@ -8,7 +8,7 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader, Windows
-from h5video_data.errors import ArgumentError, FileFormatError, UnsupportedDtypeError
+from h5video_data.errors import ArgumentError, FileFormatError, ReadError, UnsupportedDtypeError
 from h5video_data.opening import small_values
 
 LENGTHS = (5, 1, 3)
@@ -229,3 +229,37 @@ def test_bounds_that_were_hardly_written(tmp_path, monkeypatch):
         file["ep_len"].resize((199,))
     loader = VideoLoader(path, x="frames", y=None, windows=Windows(2, bounds="ep_len"))
     assert loader.batch_indices(epoch=0, step=0).size == 4 + 0 + 2
+
+
+INTEGER = b"\x10\x08\x00\x00\x08\x00\x00\x00\x00\x00\x40\x00"  # its class, size, and bits
+
+
+@pytest.mark.parametrize("name", ["bounds", "label", "one"])
+def test_small_values_of_a_dtype_that_numpy_has_not(tmp_path, name):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        names = {"bounds": [4, 5], "label": [1, 2], "one": 3}
+        for other, values in names.items():
+            file[other] = np.array(values, "i8" if other == name else "i4")
+    content = path.read_bytes()
+    assert content.count(INTEGER) == 1
+    wide = INTEGER[:4] + b"\x10" + INTEGER[5:]
+    path.write_bytes(content.replace(INTEGER, wide))
+    message = f"a.h5: dataset '/{name}' has a dtype that h5py does not support: .*<i16"
+    with pytest.raises(FileFormatError, match=message):
+        windows = Windows(2, bounds=None if name == "one" else "bounds")
+        VideoLoader(path, x="frames", y=None if name == "bounds" else name, windows=windows)
+
+
+def test_one_value_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        file["one"] = "a class"
+        place = file["one"].id.get_offset() + 4  # of the address of the heap that has it
+    content = path.read_bytes()
+    beyond = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(content[:place] + beyond + content[place + 8 :])
+    with pytest.raises(ReadError, match="a.h5: dataset '/one': "):
+        VideoLoader(path, x="frames", y="one", windows=2)

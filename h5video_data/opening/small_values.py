@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import FileFormatError
-from h5video_data.storage.hdf5_files import path_of
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.errors import FileFormatError, H5VideoError
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, path_of
+from h5video_data.storage.hdf5_names import dataset_location, find_dataset
+from h5video_data.storage.layout import dtype_of
+from h5video_data.storage.os_errors import read_failure
 from h5video_data.storage.strings import as_text, picture_hint
 from h5video_data.storage.values import Values
 from h5video_data.storage.virtual import find_source_files
@@ -22,9 +24,23 @@ MAX_UNWRITTEN_CHUNKS = 100_000
 
 
 def small_values(file: Any, name: str) -> NDArray[Any]:
-    """Reads a small dataset whole, a scalar as one value."""
+    """Reads a small dataset whole, a scalar as one value.
+
+    Raises:
+        FileFormatError: It is large, hardly written, or of a dtype that h5py does not support.
+        H5VideoError: It cannot be found or read.
+    """
     dataset = find_dataset(file, name)
-    nbytes = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
+    try:
+        return _whole(file, name, dataset)
+    except H5VideoError:
+        raise
+    except HDF5_ERRORS as error:
+        raise read_failure(dataset_location(dataset), error) from error
+
+
+def _whole(file: Any, name: str, dataset: Any) -> NDArray[Any]:
+    nbytes = math.prod(dataset.shape or (1,)) * dtype_of(dataset, path_of(file)).itemsize
     if nbytes > MAX_VALUES_NBYTES:
         raise FileFormatError(
             f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."

@@ -334,15 +334,21 @@ _STORAGE_OBSTACLES = {
 }
 
 
-def _file_dtype(dataset: Any, path: str) -> Element:
-    """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
+def dtype_of(dataset: Any, path: str) -> np.dtype[Any]:
+    """Returns the dtype of an `h5py.Dataset` of a file, or raises an UnsupportedDtypeError."""
     try:
-        item = dataset.dtype
+        dtype: np.dtype[Any] = dataset.dtype
     except HDF5_ERRORS as error:  # NumPy has no such type
         raise UnsupportedDtypeError(
             f"{location_in(path, dataset)} has a dtype that h5py does not support: {error!r}. "
             f"Supported: {', '.join(SUPPORTED_DTYPES)}."
         ) from error
+    return dtype
+
+
+def _file_dtype(dataset: Any, path: str) -> Element:
+    """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
+    item = dtype_of(dataset, path)
     inner_shape: tuple[int, ...] = ()
     while item.subdtype is not None:
         item, shape = item.subdtype
