@@ -50,9 +50,9 @@ def test_a_damaged_index_of_chunks_whose_filter_is_not_installed(tmp_path):
     assert content.count(filters) == 1
     content = content[:place] + b"\1" + content[place + 1 :]
     path.write_bytes(content.replace(filters, b"\1\x10" + filters[2:]))
-    with pytest.raises(ReadError, match="a.h5: dataset '/X': .*bad coordinate offset"):
+    with pytest.raises(ReadError, match=r"a.h5: dataset '/X': .*bad coordinate offset"):
         VideoLoader(path, y=None, decode="image")
-    with pytest.raises(FileFormatError, match="a.h5: dataset '/X' has a damaged chunk index"):
+    with pytest.raises(FileFormatError, match=r"a.h5: dataset '/X' has a damaged chunk index"):
         VideoLoader(path, y=None)
 
 

@@ -19,7 +19,10 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity
+from h5video_data.errors import FileFormatError
+
+from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity
+from .hdf5_names import location_in
 
 Ints = NDArray[np.int64]
 
@@ -79,7 +82,40 @@ class Chunking:
         return tuple(-(-(n or 1) // c) for n, c in zip(self.max_shape, self.chunks, strict=True))
 
 
-def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, NDArray[np.uint32]]:
+Table = tuple[Ints, Ints, NDArray[np.uint32]]
+
+
+def check_chunk_table(dataset: Any) -> None:
+    """Raises a FileFormatError if HDF5 would find other values by a damaged index, or none.
+
+    For what h5py alone reads, as it does labels and bounds of recordings.
+
+    Args:
+        dataset: An `h5py.Dataset`.
+    """
+    if dataset.chunks:
+        with contextlib.suppress(UnreadableTableError):
+            open_chunk_table(dataset, None, OpenedFile.of(dataset.file))
+
+
+def open_chunk_table(dataset: Any, plist: Any, file: OpenedFile) -> tuple[Chunking, Table]:
+    """Reads the chunk table of a dataset of a file, as `read_chunk_table`.
+
+    Raises:
+        UnreadableTableError: Only HDF5 can read the dataset.
+        FileFormatError: The chunk index is damaged.
+    """
+    try:
+        chunking = Chunking(dataset, plist)
+        return chunking, read_chunk_table(chunking, file)
+    except HDF5_ERRORS as error:
+        raise FileFormatError(
+            f"{location_in(file.path, dataset)} has a damaged chunk index: {error}. Restore the "
+            "file from a backup. h5py may return the values of other samples, or the fill value."
+        ) from error
+
+
+def read_chunk_table(chunking: Chunking, file: OpenedFile) -> Table:
     """Reads the chunk table of an open, chunked dataset of a file.
 
     A chunk that cannot be read, because it has no bytes or lies outside the file, gets the end of
