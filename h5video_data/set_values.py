@@ -15,6 +15,7 @@ from .sampling.clip_lengths import ClipLengths, check_lengths
 from .sampling.clips import Clip
 from .sampling.split_indices import squeeze_column
 from .storage.attributes import read_sample_count
+from .storage.chunk_table import check_chunk_table
 from .storage.descriptors import open_descriptor, with_free_descriptors
 from .storage.file_handles import Descriptor, FileHandle
 from .storage.file_identity import FileIdentity, ObjectPath, absolute_path, check_identity
@@ -315,6 +316,7 @@ def _read_first(
                     "have more rows where the attribute `sample_count` says how many are in use. "
                     f"Received: shape {dataset.shape}"
                 )
+        check_chunk_table(dataset)
         return Values(dataset, count).read(slice(0, count))
 
 

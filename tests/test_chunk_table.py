@@ -8,7 +8,7 @@ import struct
 import h5py
 import numpy as np
 import pytest
-from layout_helpers import SHAPE, described
+from layout_helpers import SHAPE, change_numbers, described
 
 from h5video_data import VideoLoader
 from h5video_data.errors import (
@@ -90,6 +90,23 @@ def test_values_do_not_lie_in_the_superblock(path, chunks, where, expected):
     with VideoLoader(path, **options) as loader:
         rows = [row for _, _, (x,) in loader.batches() for row in x.reshape(-1, 12).tolist()]
     assert rows == expected
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_the_index_of_a_single_chunk_is_not_one_of_several(path, compression):
+    # HDF5 returns the values of that chunk for each of them; what it lists has it once.
+    values = (np.arange(3 * 1003) % 251).astype("u1").reshape(1003, 3)
+    options = {"chunks": values.shape, "compression": compression}
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("X", data=values, **options)
+    change_numbers(path, [(1003, 0), (1003, 1)], 2006)
+    with h5py.File(path) as file:
+        assert (file["X"][1003:] == file["X"][:1003]).all()
+        with pytest.raises(ValueError, match="its shape has 2 chunks, and its index is that of o"):
+            chunk_table.check_index(file["X"])
+    message = r"set.h5: dataset '/X' has a damaged chunk index: its shape has 2 chunks, and its"
+    with pytest.raises(FileFormatError, match=message):
+        VideoLoader(path, y=None)
 
 
 @pytest.mark.parametrize("counted_in", [True, False])

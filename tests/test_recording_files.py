@@ -8,7 +8,7 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader, Windows
-from h5video_data.errors import ArgumentError, FileFormatError, UnsupportedDtypeError
+from h5video_data.errors import ArgumentError, FileFormatError, ReadError, UnsupportedDtypeError
 from h5video_data.opening import small_values
 
 LENGTHS = (5, 1, 3)
@@ -229,3 +229,82 @@ def test_bounds_that_were_hardly_written(tmp_path, monkeypatch):
         file["ep_len"].resize((199,))
     loader = VideoLoader(path, x="frames", y=None, windows=Windows(2, bounds="ep_len"))
     assert loader.batch_indices(epoch=0, step=0).size == 4 + 0 + 2
+
+
+INTEGER = b"\x10\x08\x00\x00\x08\x00\x00\x00\x00\x00\x40\x00"  # its class, size, and bits
+
+
+@pytest.mark.parametrize("name", ["bounds", "label", "one"])
+def test_small_values_of_a_dtype_that_numpy_has_not(tmp_path, name):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        names = {"bounds": [4, 5], "label": [1, 2], "one": 3}
+        for other, values in names.items():
+            file[other] = np.array(values, "i8" if other == name else "i4")
+    content = path.read_bytes()
+    assert content.count(INTEGER) == 1
+    wide = INTEGER[:4] + b"\x10" + INTEGER[5:]
+    path.write_bytes(content.replace(INTEGER, wide))
+    message = f"a.h5: dataset '/{name}' has a dtype that h5py does not support: .*<i16"
+    windows = Windows(2, bounds=None if name == "one" else "bounds")
+    with pytest.raises(FileFormatError, match=message):
+        VideoLoader(path, x="frames", y=None if name == "bounds" else name, windows=windows)
+
+
+def test_one_value_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        file["one"] = "a class"
+        place = file["one"].id.get_offset() + 4  # of the address of the heap that has it
+    content = path.read_bytes()
+    beyond = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(content[:place] + beyond + content[place + 8 :])
+    with pytest.raises(ReadError, match=r"a.h5: dataset '/one': "):
+        VideoLoader(path, x="frames", y="one", windows=2)
+
+
+def damage_tree(path, place, data):
+    """Changes bytes at a place in the only B-tree of chunks of a file (HDF5 file format, III.A.1).
+
+    The number of its entries is at 6; at 24, its first chunk's size, mask and corner.
+    """
+    content = path.read_bytes()
+    assert content.count(b"TREE\1") == 1
+    place += content.index(b"TREE\1")
+    path.write_bytes(content[:place] + data + content[place + len(data) :])
+
+
+def test_bounds_and_values_whose_index_is_damaged(tmp_path):
+    # HDF5 finds no chunk at 0, and gives zeros: of lengths, 0, 0 and 4 could be starts.
+    path = tmp_path / "a.h5"
+    names = {"ep_len": [2, 3, 4], "number": [1, 2, 3], "name": np.array([b"a", b"b", b"c"])}
+    for name, values in names.items():
+        with h5py.File(path, "w") as file:
+            file["frames"] = np.zeros((9, 4, 4), np.uint8)
+            file["starts"] = [0, 2, 5]
+            file.create_dataset(name, data=values, chunks=(2,))
+        damage_tree(path, 24 + 8, b"\x02\x02\x02")
+        y, bounds = (None, name) if name == "ep_len" else (name, "starts")
+        with pytest.raises(FileFormatError, match=rf"a.h5: dataset '/{name}' has a damaged chunk"):
+            VideoLoader(path, x="frames", y=y, windows=Windows(2, bounds=bounds))
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_bounds_of_which_none_is_written(tmp_path, is_written):
+    # If a damaged index has no chunks, lengths are zeros, which could be starts.
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        file["one"] = [0]
+        file.create_dataset("ids", (9,), "i8")
+        values = [0, 0, 0] if is_written else [2, 3, 4]
+        file.create_dataset("bounds", data=values, chunks=(2,), maxshape=(None,))
+    windows = {name: Windows(2, bounds=name) for name in ("bounds", "one", "ids")}
+    for name in ("one", "ids", *(["bounds"] if is_written else [])):
+        loader = VideoLoader(path, x="frames", y=None, windows=windows[name])
+        assert loader.batch_indices(epoch=0, step=0).size == 8
+    damage_tree(path, 6, b"\0")
+    with pytest.raises(FileFormatError, match=r"a.h5: no values of the bounds 'bounds' were writ"):
+        VideoLoader(path, x="frames", y=None, windows=windows["bounds"])

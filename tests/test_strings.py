@@ -111,3 +111,17 @@ def test_strings_that_are_not_utf8(path):
     loader = VideoLoader(path, y="s", seed=0)
     assert loader._set.class_names == ("b\udcff", "ä")
     loader.load_state_dict(loader.state_dict(epoch=0, step=0))
+
+
+def test_strings_whose_index_is_damaged(path):
+    # HDF5 finds no chunk at 0, and gives empty strings: another class.
+    with h5py.File(path, "a") as file:
+        file.create_dataset("s", data=np.array([b"b", b"a"] * 3), chunks=(4,))
+    content = path.read_bytes()
+    corner = content.rindex(b"TREE\1") + 24 + 8
+    path.write_bytes(content[:corner] + b"\0\0\2" + content[corner + 3 :])
+    for name in ("y", "split_by"):
+        options = {"y": "s"} if name == "y" else {"split_by": "s", "y": None, "seed": 0}
+        options |= {"validation_split": 0.5, "subset": "training"} if name == "split_by" else {}
+        with pytest.raises(FileFormatError, match=r"a.h5: dataset '/s' has a damaged chunk index"):
+            VideoLoader(path, **options)

@@ -37,6 +37,25 @@ def test_no_fingerprint_of_samples_that_cannot_be_read(tmp_path):
         loader.state_dict(epoch=0, step=0)
 
 
+def test_a_damaged_index_of_chunks_whose_filter_is_not_installed(tmp_path):
+    # h5py raises a RuntimeError when it looks whether any chunk went through the filter.
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        rows = np.zeros((9, 200), np.uint8)
+        file.create_dataset("X", data=rows, chunks=(2, 200), compression="gzip")
+    content = path.read_bytes()
+    corner = np.array([0, 0, 0], "<u8").tobytes()
+    place = content.index(corner, content.index(b"TREE\1") + 32)
+    filters = b"\1\0\x08\0\1\0\1\0deflate"
+    assert content.count(filters) == 1
+    content = content[:place] + b"\1" + content[place + 1 :]
+    path.write_bytes(content.replace(filters, b"\1\x10" + filters[2:]))
+    with pytest.raises(ReadError, match=r"a.h5: dataset '/X': .*bad coordinate offset"):
+        VideoLoader(path, y=None, decode="image")
+    with pytest.raises(FileFormatError, match=r"a.h5: dataset '/X' has a damaged chunk index"):
+        VideoLoader(path, y=None)
+
+
 # --------------------------------------------------------------------------- replaced files
 
 

@@ -26,7 +26,7 @@ from h5video_data.storage.strings import is_strings
 from .file_groups import described_dataset
 from .fitting import Stored
 from .recording_index import RecordingFile, saved_file, saving
-from .small_values import joined_values, small_values
+from .small_values import is_unwritten, joined_values, small_values
 
 
 def read_file(
@@ -258,6 +258,13 @@ def _edges(
             f"datasets that they divide. Received: {len(located)}"
         )
     values = [small_values(file, item) for item in located.values()]
+    for item, found, length in zip(located.values(), values, lengths, strict=True):
+        # Zeros are rows of one id, or the start of one recording. More starts than that are not.
+        if 1 < len(found) != length and not found.any() and is_unwritten(file, item):
+            raise FileFormatError(
+                f"{path_of(file)}: no values of the bounds {item!r} were written. Write them; or "
+                "if that is not meant, the file is damaged."
+            )
     where = [f"{path_of(file)}: {item!r}" for item in located.values()]
 
     def read(lengths: list[int]) -> list[NDArray[np.int64]]:

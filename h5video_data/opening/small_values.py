@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5video_data.errors import FileFormatError
-from h5video_data.storage.hdf5_files import path_of
-from h5video_data.storage.hdf5_names import find_dataset
+from h5video_data.errors import FileFormatError, H5VideoError
+from h5video_data.storage.chunk_table import check_chunk_table
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, path_of
+from h5video_data.storage.hdf5_names import dataset_location, find_dataset
+from h5video_data.storage.layout import dtype_of
+from h5video_data.storage.os_errors import read_failure
 from h5video_data.storage.strings import as_text, picture_hint
 from h5video_data.storage.values import Values
 from h5video_data.storage.virtual import find_source_files
@@ -22,9 +25,24 @@ MAX_UNWRITTEN_CHUNKS = 100_000
 
 
 def small_values(file: Any, name: str) -> NDArray[Any]:
-    """Reads a small dataset whole, a scalar as one value."""
+    """Reads a small dataset whole, a scalar as one value.
+
+    Raises:
+        FileFormatError: It is large, hardly written, or of a dtype that h5py does not support;
+            its index of chunks is damaged.
+        H5VideoError: It cannot be found or read.
+    """
     dataset = find_dataset(file, name)
-    nbytes = math.prod(dataset.shape or (1,)) * dataset.dtype.itemsize
+    try:
+        return _whole(file, name, dataset)
+    except H5VideoError:
+        raise
+    except HDF5_ERRORS as error:
+        raise read_failure(dataset_location(dataset), error) from error
+
+
+def _whole(file: Any, name: str, dataset: Any) -> NDArray[Any]:
+    nbytes = math.prod(dataset.shape or (1,)) * dtype_of(dataset, path_of(file)).itemsize
     if nbytes > MAX_VALUES_NBYTES:
         raise FileFormatError(
             f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
@@ -40,7 +58,14 @@ def small_values(file: Any, name: str) -> NDArray[Any]:
             f"{path_of(file)}: {name!r} has the shape {dataset.shape}, and few of its values were "
             "written. If that is not meant, the file is damaged."
         )
+    check_chunk_table(dataset)
     return np.asarray(Values(dataset, dataset.shape[0]).read(slice(0, dataset.shape[0])))
+
+
+def is_unwritten(file: Any, name: str) -> bool:
+    """Whether no value of a dataset with axes was written, so that HDF5 gives the fill value."""
+    dataset = find_dataset(file, name)
+    return not (dataset.is_virtual or dataset.external or dataset.id.get_storage_size())
 
 
 def joined_values(

@@ -19,7 +19,10 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from .hdf5_files import MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity
+from h5video_data.errors import FileFormatError
+
+from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile, file_identity
+from .hdf5_names import location_in
 
 Ints = NDArray[np.int64]
 
@@ -31,8 +34,8 @@ _MAX_VALUE = np.uint64(2**62)
 # Chunks that are collected as Python integers before they become arrays.
 _CHUNKS_AT_ONCE = 65_536
 
-# H5D_CHUNK_IDX_NONE, _FARRAY and _EARRAY in HDF5's H5Dpublic.h.
-_IMPLICIT, _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 2, 3, 4
+# H5D_CHUNK_IDX_SINGLE, _NONE, _FARRAY and _EARRAY in HDF5's H5Dpublic.h.
+_SINGLE, _IMPLICIT, _FIXED_ARRAY, _EXTENSIBLE_ARRAY = 1, 2, 3, 4
 _ADDRESS_NBYTES = 8
 
 
@@ -79,7 +82,40 @@ class Chunking:
         return tuple(-(-(n or 1) // c) for n, c in zip(self.max_shape, self.chunks, strict=True))
 
 
-def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, NDArray[np.uint32]]:
+Table = tuple[Ints, Ints, NDArray[np.uint32]]
+
+
+def check_chunk_table(dataset: Any) -> None:
+    """Raises a FileFormatError if HDF5 would find other values by a damaged index, or none.
+
+    For what h5py alone reads, as it does labels and bounds of recordings.
+
+    Args:
+        dataset: An `h5py.Dataset`.
+    """
+    if dataset.chunks:
+        with contextlib.suppress(UnreadableTableError):
+            open_chunk_table(dataset, None, OpenedFile.of(dataset.file))
+
+
+def open_chunk_table(dataset: Any, plist: Any, file: OpenedFile) -> tuple[Chunking, Table]:
+    """Reads the chunk table of a dataset of a file, as `read_chunk_table`.
+
+    Raises:
+        UnreadableTableError: Only HDF5 can read the dataset.
+        FileFormatError: The chunk index is damaged.
+    """
+    try:
+        chunking = Chunking(dataset, plist)
+        return chunking, read_chunk_table(chunking, file)
+    except HDF5_ERRORS as error:
+        raise FileFormatError(
+            f"{location_in(file.path, dataset)} has a damaged chunk index: {error}. Restore the "
+            "file from a backup. h5py may return the values of other samples, or the fill value."
+        ) from error
+
+
+def read_chunk_table(chunking: Chunking, file: OpenedFile) -> Table:
     """Reads the chunk table of an open, chunked dataset of a file.
 
     A chunk that cannot be read, because it has no bytes or lies outside the file, gets the end of
@@ -151,6 +187,8 @@ def read_chunk_table(chunking: Chunking, file: OpenedFile) -> tuple[Ints, Ints, 
     with file.handle.listing_chunks(file.userblock_nbytes):
         dataset.id.chunk_iter(collect)
     flush()
+    if num_chunks > 1 and np.count_nonzero(offsets >= 0) == 1:
+        _check_single(chunking)
     if file.userblock_nbytes:
         offsets[offsets >= 0] += _userblock_correction(chunking, file, offsets, sizes)
     _check_ranges(chunking, file, offsets, sizes)
@@ -257,7 +295,8 @@ def check_index(dataset: Any) -> None:
 
     A fixed array (specification, VII.C) has an address for each chunk of the maximal shape, and
     where there is no index (implicit, VII.B), all chunks follow each other. If the shape is
-    damaged, HDF5 reads, or writes, beyond them, and ends the process (1.14.6).
+    damaged, HDF5 reads, or writes, beyond them, and ends the process (1.14.6). Where the index is
+    that of a single chunk (VII.A), it returns that for every other one, too.
 
     Args:
         dataset: An `h5py.Dataset`.
@@ -266,12 +305,17 @@ def check_index(dataset: Any) -> None:
         ValueError: It may not.
     """
     if dataset.chunks:
-        _check_index(Chunking(dataset), file_identity(dataset.file).num_bytes)
+        chunking = Chunking(dataset)
+        _check_index(chunking, file_identity(dataset.file).num_bytes)
+        _check_single(chunking)
 
 
 def _check_index(chunking: Chunking, num_bytes: int) -> None:
     """Checks an index as `check_index`, of a file of so many bytes."""
     if None in chunking.max_shape:
+        # HDF5 numbers the chunks by the maximal lengths of all axes but the first one.
+        if None in chunking.max_shape[1:] and has_fixed_index(chunking.dataset):
+            raise ValueError("its maximal shape has no limit, and its index has one")
         return
     num_chunks, chunk_nbytes = math.prod(chunking.max_grid), chunking.chunk_nbytes
     if num_chunks * min(_ADDRESS_NBYTES, chunk_nbytes) <= num_bytes:
@@ -282,6 +326,21 @@ def _check_index(chunking: Chunking, num_bytes: int) -> None:
         is_too_long = num_chunks * nbytes.get(_index_type(dataset), 0) > num_bytes
         if is_too_long and dataset.id.get_num_chunks():  # or nothing is written yet
             raise ValueError(f"{num_chunks} chunks, or their index, do not fit into its file")
+
+
+def _check_single(chunking: Chunking) -> None:
+    """Raises a ValueError if the index is that of a single chunk, and there are more."""
+    num_chunks = math.prod(chunking.grid)
+    with contextlib.suppress(UnreadableTableError):
+        if num_chunks > 1 and _index_type(chunking.dataset) == _SINGLE:
+            raise ValueError(f"its shape has {num_chunks} chunks, and its index is that of one")
+
+
+def has_fixed_index(dataset: Any) -> bool:
+    """Returns whether the index of a dataset's chunks is one that cannot grow (VII.B, VII.C)."""
+    with contextlib.suppress(UnreadableTableError):
+        return _index_type(dataset) in (_IMPLICIT, _FIXED_ARRAY)
+    return False
 
 
 def _index_type(dataset: Any) -> int:

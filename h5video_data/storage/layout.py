@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeError
 
-from .chunk_table import Chunking, UnreadableTableError, read_chunk_table
+from .chunk_table import Chunking, UnreadableTableError, open_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile
 from .hdf5_names import FoundDataset, location_in, own_name
@@ -270,15 +270,9 @@ def _contiguous(
 
 def _chunked(dataset: Any, plist: Any, dtype: np.dtype[Any], file: OpenedFile) -> _Chunks:
     try:
-        chunking = Chunking(dataset, plist)
-        offsets, sizes, masks = read_chunk_table(chunking, file)
+        chunking, (offsets, sizes, masks) = open_chunk_table(dataset, plist, file)
     except UnreadableTableError as error:
         return _Chunks(obstacle=str(error))
-    except HDF5_ERRORS as error:
-        raise FileFormatError(
-            f"{location_in(file.path, dataset)} has a damaged chunk index: {error}. Restore the "
-            "file from a backup. h5py may return the values of other samples, or the fill value."
-        ) from error
     fill_value, obstacle = None, None
     if (offsets < 0).any():
         fill_value, obstacle = _fill_value(dataset, plist, dtype)
@@ -334,15 +328,21 @@ _STORAGE_OBSTACLES = {
 }
 
 
-def _file_dtype(dataset: Any, path: str) -> Element:
-    """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
+def dtype_of(dataset: Any, path: str) -> np.dtype[Any]:
+    """Returns the dtype of an `h5py.Dataset` of a file, or raises an UnsupportedDtypeError."""
     try:
-        item = dataset.dtype
+        dtype: np.dtype[Any] = dataset.dtype
     except HDF5_ERRORS as error:  # NumPy has no such type
         raise UnsupportedDtypeError(
             f"{location_in(path, dataset)} has a dtype that h5py does not support: {error!r}. "
             f"Supported: {', '.join(SUPPORTED_DTYPES)}."
         ) from error
+    return dtype
+
+
+def _file_dtype(dataset: Any, path: str) -> Element:
+    """Returns the dtype of a dataset's numbers in the file, and the shape of its array type."""
+    item = dtype_of(dataset, path)
     inner_shape: tuple[int, ...] = ()
     while item.subdtype is not None:
         item, shape = item.subdtype

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError
 
+from .chunk_table import check_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, file_identity, open_file, path_of
 from .hdf5_names import dataset_location, find_again, own_name
@@ -48,7 +49,8 @@ def is_strings(dataset: Any) -> bool:
 
 
 def describe_strings(dataset: Any) -> StoredStrings:
-    """Describes an open `h5py.Dataset` of strings."""
+    """Describes an open `h5py.Dataset` of strings; raises a FileFormatError if it is damaged."""
+    check_chunk_table(dataset)
     path, identity = path_of(dataset.file), file_identity(dataset.file)
     return StoredStrings(path, identity, own_name(dataset), dataset.shape)
 

@@ -11,7 +11,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from h5video_data.errors import FileChangedError
+from h5video_data.errors import FileChangedError, H5VideoError
 
 from .descriptors import check_openable, with_free_descriptors
 from .external_storage import check_external
@@ -42,13 +42,22 @@ class Values:
 
     Raises:
         H5VideoError: A file with its values cannot be opened or is truncated, or a filter that it
-            needs is not installed.
+            needs is not installed; its metadata are damaged.
     """
 
     def __init__(
         self, dataset: Any, num_rows: int | None = None, expected: StoredArray | None = None
     ) -> None:
         self.dataset = dataset
+        try:
+            self._look(num_rows, expected)
+        except H5VideoError:
+            raise
+        except HDF5_ERRORS as error:
+            raise read_failure(dataset_location(dataset), error) from error
+
+    def _look(self, num_rows: int | None, expected: StoredArray | None) -> None:
+        dataset = self.dataset
         require_filters(dataset)
         file = dataset.file  # which h5py makes anew each time
         self._handle = handle_of(file)

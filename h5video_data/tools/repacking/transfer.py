@@ -13,7 +13,7 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from h5video_data.storage.chunk_table import check_index
+from h5video_data.storage.chunk_table import check_index, has_fixed_index
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.layout import dtype_name
@@ -193,9 +193,14 @@ def _has_damaged_chunks(dataset: Any) -> bool:
     """Tells if HDF5 would end the process, or write beyond its memory (1.14.6).
 
     H5Ocopy does, and H5Dread_chunk, for chunks that lie beyond the file's end, and for those
-    without filters whose stored size is not that of a chunk.
+    without filters whose stored size is not that of a chunk. H5Ocopy does, too, if the maximal
+    shape has no limit, but the index has one.
     """
-    if dataset.chunks is None or not hasattr(dataset.id, "chunk_iter"):
+    if dataset.chunks is None:
+        return False
+    if None in dataset.maxshape and has_fixed_index(dataset):
+        return True
+    if not hasattr(dataset.id, "chunk_iter"):
         return False
     end = dataset.file.id.get_filesize()
     is_filtered = dataset.id.get_create_plist().get_nfilters() > 0
