@@ -9,3 +9,11 @@ def nine_bits(file):
     stored_type.set_precision(9)
     stored_type.commit(file.id, b"nine_bits")
     return file["nine_bits"]
+
+
+def write_long_integers(file, name, shape):
+    """Creates a dataset of integers of 16 bytes, which NumPy has not, in an open `h5py.File`."""
+    stored_type = h5py.h5t.STD_I64LE.copy()
+    stored_type.set_size(16)
+    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    h5py.h5d.create(file.id, name.encode(), stored_type, space)

@@ -13,7 +13,7 @@ import pytest
 from h5py import h5d, h5g, h5p, h5s, h5t
 from layout_helpers import change_numbers
 
-from h5video_data.errors import ReadError
+from h5video_data.errors import FileFormatError, ReadError
 from h5video_data.tools.repack import repack
 from h5video_data.tools.repacking import transfer
 
@@ -314,3 +314,35 @@ def test_chunks_of_a_wrong_size(tmp_path):  # H5Ocopy reads them into memory for
     repack(tmp_path / "a.h5", tmp_path / "b.h5", overwrite=True)
     with h5py.File(tmp_path / "b.h5") as file:
         assert file["other"][:].tolist() == np.ones((30, 6)).tolist()
+
+
+def hide_first_chunk(path):
+    """Moves the first chunk of the last dataset beyond its shape: HDF5 then gives zeros for it."""
+    data = path.read_bytes()
+    corner = data.rindex(b"TREE\1") + 24 + 8
+    path.write_bytes(data[:corner] + b"\0\0\2" + data[corner + 3 :])
+
+
+def test_a_damaged_index_of_rows_that_are_joined(tmp_path):
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for path in paths:
+        with h5py.File(path, "w") as file:
+            file["X"] = np.arange(12, dtype="u1").reshape(4, 3)
+            file.create_dataset("weight", data=np.arange(1, 5), chunks=(2,))
+    repack(paths, tmp_path / "c.h5")
+    hide_first_chunk(paths[1])
+    with pytest.raises(FileFormatError, match=r"b.h5: dataset '/weight' has a damaged chunk index"):
+        repack(paths, tmp_path / "d.h5")
+    assert not (tmp_path / "d.h5").exists()
+
+
+def test_a_damaged_index_of_a_frame(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(3):
+            frame = np.full((4, 6), number + 1, "u1")
+            file.create_dataset(f"image{number}", data=frame, chunks=(2, 6))
+    repack(tmp_path / "a.h5", tmp_path / "b.h5", x="image*", layout="recordings")
+    hide_first_chunk(tmp_path / "a.h5")
+    with pytest.raises(FileFormatError, match=r"a.h5: dataset '/image2' has a damaged chunk index"):
+        repack(tmp_path / "a.h5", tmp_path / "c.h5", x="image*", layout="recordings")
+    assert not (tmp_path / "c.h5").exists()

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_types import write_long_integers
 from pack_helpers import contents, files_in, numbered, numbers, reasons, write_video
 
 import h5video_data as h5v
@@ -466,6 +467,7 @@ def test_what_cannot_be_read_like_a_file(tmp_path):
     h5v.write_videos(like, np.zeros((2, 4, 8, 10, 3), np.uint8))
     with h5py.File(like, "a") as file:
         file["depth"] = np.zeros((2, 4, 5, 8, 8), np.uint8)
+        write_long_integers(file, "long", (2, 4, 3, 8, 8))
     folder = tmp_path / "folder"
     folder.mkdir()
     for error, path, options, message in (
@@ -473,6 +475,7 @@ def test_what_cannot_be_read_like_a_file(tmp_path):
         (ReadError, folder, {}, "is a folder without numbered pictures"),
         (ArgumentError, folder, {"speed": 3}, "has no option `speed`. It has: num_frames"),
         (FileFormatError, folder, {"x": "depth"}, r"'depth' must be .*Received: shape \(2, 4, 5"),
+        (FileFormatError, folder, {"x": "long"}, "'/long' has a dtype that h5py does not support"),
     ):
         with pytest.raises(error, match=message):
             h5v.read_video(path, like=like, **options)

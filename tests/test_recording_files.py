@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from odd_types import write_long_integers
 
 import h5video_data as h5v
 from h5video_data import VideoLoader, Windows
@@ -231,21 +232,15 @@ def test_bounds_that_were_hardly_written(tmp_path, monkeypatch):
     assert loader.batch_indices(epoch=0, step=0).size == 4 + 0 + 2
 
 
-INTEGER = b"\x10\x08\x00\x00\x08\x00\x00\x00\x00\x00\x40\x00"  # its class, size, and bits
-
-
 @pytest.mark.parametrize("name", ["bounds", "label", "one"])
 def test_small_values_of_a_dtype_that_numpy_has_not(tmp_path, name):
     path = tmp_path / "a.h5"
+    values = {"bounds": [4, 5], "label": [1, 2], "one": 3}
     with h5py.File(path, "w") as file:
         file["frames"] = np.zeros((9, 4, 4), np.uint8)
-        names = {"bounds": [4, 5], "label": [1, 2], "one": 3}
-        for other, values in names.items():
-            file[other] = np.array(values, "i8" if other == name else "i4")
-    content = path.read_bytes()
-    assert content.count(INTEGER) == 1
-    wide = INTEGER[:4] + b"\x10" + INTEGER[5:]
-    path.write_bytes(content.replace(INTEGER, wide))
+        write_long_integers(file, name, np.shape(values.pop(name)))
+        for other, value in values.items():
+            file[other] = value
     message = f"a.h5: dataset '/{name}' has a dtype that h5py does not support: .*<i16"
     windows = Windows(2, bounds=None if name == "one" else "bounds")
     with pytest.raises(FileFormatError, match=message):

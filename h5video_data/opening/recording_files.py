@@ -104,7 +104,7 @@ def _read_file(
             # Pictures are no values of recordings.
             are_pictures = is_rows and any(isinstance(part, StoredPictures) for part in parts)
             if is_text or (is_each and name not in windowed and not are_pictures):
-                values = [small_values(file, item) for item in located[name]]
+                values = [small_values(opened, item) for item in located[name]]
                 read.values[name] = joined_values(path, name, values, is_label=name in labels)
                 if not is_each:
                     read.row_values.add(name)
@@ -257,7 +257,8 @@ def _edges(
             f"{path_of(file)}: the bounds {name!r} must be there for each of the {len(matches)} "
             f"datasets that they divide. Received: {len(located)}"
         )
-    values = [small_values(file, item) for item in located.values()]
+    opened = OpenedFile.of(file)
+    values = [small_values(opened, item) for item in located.values()]
     for item, found, length in zip(located.values(), values, lengths, strict=True):
         # Zeros are rows of one id, or the start of one recording. More starts than that are not.
         if 1 < len(found) != length and not found.any() and is_unwritten(file, item):

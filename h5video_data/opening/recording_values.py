@@ -17,7 +17,7 @@ from h5video_data.sampling.window_index import WindowIndex
 from h5video_data.set_values import place_of, read_rows
 from h5video_data.storage.attributes import read_sample_count
 from h5video_data.storage.file_identity import Files, absolute_path, require_identity
-from h5video_data.storage.hdf5_files import file_identity, open_file
+from h5video_data.storage.hdf5_files import OpenedFile, open_file
 from h5video_data.storage.paths import Paths, expand_beside
 from h5video_data.storage.picture_rows import Decoding
 from h5video_data.video_set import VideoSet
@@ -97,8 +97,9 @@ def values_elsewhere(
     found, files = [], []
     for path in map(absolute_path, expand_beside(pattern, paths)):
         with open_file(path) as file:
-            files.append((path, file_identity(file)))
-            values = small_values(file, dataset_name)
+            opened = OpenedFile.of(file)
+            files.append((path, opened.identity))
+            values = small_values(opened, dataset_name)
             count = read_sample_count(file, dataset_name, len(values)).num_samples
             found.append(values[:count])
     values = joined_values(pattern, dataset_name, found, is_label=is_label)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError
 from h5video_data.storage.chunk_table import check_chunk_table
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, path_of
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, OpenedFile
 from h5video_data.storage.hdf5_names import dataset_location, find_dataset
 from h5video_data.storage.layout import dtype_of
 from h5video_data.storage.os_errors import read_failure
@@ -24,15 +24,15 @@ MAX_VALUES_NBYTES = 1 << 30
 MAX_UNWRITTEN_CHUNKS = 100_000
 
 
-def small_values(file: Any, name: str) -> NDArray[Any]:
-    """Reads a small dataset whole, a scalar as one value.
+def small_values(file: OpenedFile, name: str) -> NDArray[Any]:
+    """Reads a small dataset of a file whole, a scalar as one value.
 
     Raises:
         FileFormatError: It is large, hardly written, or of a dtype that h5py does not support;
             its index of chunks is damaged.
         H5VideoError: It cannot be found or read.
     """
-    dataset = find_dataset(file, name)
+    dataset = find_dataset(file.file, name)
     try:
         return _whole(file, name, dataset)
     except H5VideoError:
@@ -41,11 +41,11 @@ def small_values(file: Any, name: str) -> NDArray[Any]:
         raise read_failure(dataset_location(dataset), error) from error
 
 
-def _whole(file: Any, name: str, dataset: Any) -> NDArray[Any]:
-    nbytes = math.prod(dataset.shape or (1,)) * dtype_of(dataset, path_of(file)).itemsize
+def _whole(file: OpenedFile, name: str, dataset: Any) -> NDArray[Any]:
+    nbytes = math.prod(dataset.shape or (1,)) * dtype_of(dataset, file.path).itemsize
     if nbytes > MAX_VALUES_NBYTES:
         raise FileFormatError(
-            f"{path_of(file)}: {name!r} has {nbytes} bytes, too many for values of recordings."
+            f"{file.path}: {name!r} has {nbytes} bytes, too many for values of recordings."
         )
     if not dataset.shape:
         find_source_files(dataset)
@@ -55,10 +55,10 @@ def _whole(file: Any, name: str, dataset: Any) -> NDArray[Any]:
     # HDF5 would take minutes, and gigabytes, for as many chunks as a damaged shape has.
     if num_chunks > MAX_UNWRITTEN_CHUNKS and 2 * dataset.id.get_num_chunks() < num_chunks:
         raise FileFormatError(
-            f"{path_of(file)}: {name!r} has the shape {dataset.shape}, and few of its values were "
+            f"{file.path}: {name!r} has the shape {dataset.shape}, and few of its values were "
             "written. If that is not meant, the file is damaged."
         )
-    check_chunk_table(dataset)
+    check_chunk_table(dataset, file)
     return np.asarray(Values(dataset, dataset.shape[0]).read(slice(0, dataset.shape[0])))
 
 

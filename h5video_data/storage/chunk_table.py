@@ -85,17 +85,20 @@ class Chunking:
 Table = tuple[Ints, Ints, NDArray[np.uint32]]
 
 
-def check_chunk_table(dataset: Any) -> None:
+def check_chunk_table(dataset: Any, file: OpenedFile | None = None) -> None:
     """Raises a FileFormatError if HDF5 would find other values by a damaged index, or none.
 
     For what h5py alone reads, as it does labels and bounds of recordings.
 
     Args:
         dataset: An `h5py.Dataset`.
+        file: The file in which it was found, if that is known.
     """
     if dataset.chunks:
+        if file is None or not file.holds(dataset):
+            file = OpenedFile.of(dataset.file)
         with contextlib.suppress(UnreadableTableError):
-            open_chunk_table(dataset, None, OpenedFile.of(dataset.file))
+            open_chunk_table(dataset, None, file)
 
 
 def open_chunk_table(dataset: Any, plist: Any, file: OpenedFile) -> tuple[Chunking, Table]:

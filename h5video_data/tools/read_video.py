@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from h5video_data.errors import ArgumentError, FileFormatError, ReadError, VideoFileNotFoundError
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import find_dataset
-from h5video_data.storage.layout import dtype_name
+from h5video_data.storage.layout import dtype_name, dtype_of
 from h5video_data.storage.picture_rows import Decoding, describe_pictures
 
 from .packing.clip_rules import ClipRule
@@ -82,7 +82,8 @@ def _form_of(like: str, x: str, options: dict[str, Any]) -> tuple[ClipRule, Fram
     with open_file(like) as file:
         dataset = find_dataset(file, x)
         pictures = describe_pictures(dataset, Decoding("image"))
-        shape, dtype = (pictures or dataset).shape, (pictures or dataset).dtype
+        shape = (pictures or dataset).shape
+        dtype = dtype_of(dataset, like) if pictures is None else pictures.dtype
         attributes = dict(file.attrs)
     if dtype != np.uint8:
         raise FileFormatError(

@@ -23,8 +23,9 @@ from h5video_data.errors import (
     ReadError,
     RepackingError,
 )
+from h5video_data.storage.chunk_table import check_chunk_table
 from h5video_data.storage.file_identity import identity_of
-from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_files import HDF5_ERRORS, OpenedFile, open_file
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import matching_names
 from h5video_data.storage.paths import Paths, expand_paths
@@ -186,11 +187,13 @@ def _read(
     """Reads the values (if wanted) and attributes of datasets."""
     values, attributes = [], []
     with open_file(path) as file:
+        opened = OpenedFile.of(file)
         try:
             for name in names:
                 dataset = find_dataset(file, name)
                 attributes.append(dict(dataset.attrs))
                 if has_values:
+                    check_chunk_table(dataset, opened)
                     stored = Values(dataset)  # checks other files with its values
                     values.append(np.asarray(dataset[()]))
                     stored.check_files()

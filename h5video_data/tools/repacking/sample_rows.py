@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import DatasetNotFoundError, FileFormatError
 from h5video_data.storage.attributes import read_sample_count
+from h5video_data.storage.chunk_table import check_chunk_table
 from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.hdf5_files import open_file, path_of
 from h5video_data.storage.hdf5_names import find_dataset, name_bytes, name_text
@@ -121,6 +122,7 @@ class SampleRows:
                         f"{self._set.paths[0]}, {type_name(part)} of shape {part.shape} "
                         f"in {file_path}, which has {length} samples"
                     )
+                check_chunk_table(part)
                 copy_rows(part, new, begin, rows)
         return new
 
