@@ -336,6 +336,8 @@ def test_a_name_with_a_colon_beside_a_file_of_that_name(tmp_path, monkeypatch):
 def test_samples_of_each_class(tmp_path, labels, counts):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"], file["Y"] = np.zeros((4, 2, 4, 4, 3), np.uint8), labels
-    found = VideoLoader(tmp_path / "a.h5")._class_counts()
+    loader = VideoLoader(tmp_path / "a.h5")
+    found = splits.class_counts(loader._set, loader.sample_indices)
     assert tuple((str(name), count) for name, count in found) == counts
-    assert VideoLoader(tmp_path / "a.h5", y=None)._class_counts() == ()
+    unlabelled = VideoLoader(tmp_path / "a.h5", y=None)
+    assert splits.class_counts(unlabelled._set, unlabelled.sample_indices) == ()
