@@ -50,6 +50,7 @@ def test_samples_of_films(tmp_path, shape):
     time, row, column = (int(axis[0]) for axis in place)
     times = (time + np.arange(shape[0])) % len(film)
     np.testing.assert_array_equal(crops[times, :, row, column], X[0])
+    assert time > 0
 
 
 def test_films_have_one_channel_or_three(tmp_path):

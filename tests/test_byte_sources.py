@@ -92,6 +92,21 @@ def test_a_chunk_row_is_read_in_its_ranges(tmp_path):
     np.testing.assert_array_equal(out, sample_values(np.array([4, 7])))
 
 
+def test_chunks_of_a_row_have_filter_masks_of_their_own(tmp_path):
+    path = tmp_path / "a.h5"
+    values = np.arange(4 * 2 * 3 * 8, dtype=np.uint8).reshape(4, 2, 3, 8)
+    with h5py.File(path, "w") as file:
+        X = file.create_dataset("X", values.shape, "u1", chunks=(4, 2, 3, 2), compression="gzip")
+        X[..., :4] = values[..., :4]  # the last chunk is not written
+        X.id.write_direct_chunk((0, 0, 0, 4), values[..., 4:6].tobytes(), 1)
+    values[..., 6:] = 0
+    stored = stored_in(path)
+    decoder = ChunkRowDecoder(direct_access(stored).chunk_rows, None, ByteSources())
+    out = np.full_like(values, 7)
+    decoder.decode(0, 0, range(4), [0] * 4, [out[i : i + 1] for i in range(4)], ReadStats())
+    np.testing.assert_array_equal(out, values)
+
+
 @pytest.mark.parametrize("options", [{}, {"chunks": (1, 4, 3, 8, 8), "compression": "lzf"}])
 def test_an_error_names_the_sample_of_the_range(tmp_path, options):
     stored = stored_in(write_video_file(tmp_path / "a.h5", num_samples=9, **options))
@@ -171,6 +186,17 @@ def test_ranges_in_runs(local, content, at_once, monkeypatch):
     assert all(run[1][:-1].sum() < at_once for run in asked)
     assert len(asked) == (1 if at_once > 3000 else len(asked)) <= len(chosen)
     assert not list(read_in_runs(local, offsets, sizes, chosen[:0]))
+
+
+def test_no_memory_for_a_run_names_its_first_range(local, monkeypatch):
+    def none_left(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(byte_sources, "scratch", none_left)
+    with pytest.raises(RangeError) as caught:
+        next(read_in_runs(local, np.zeros(4, int), np.full(4, 9), np.array([2, 3])))
+    assert caught.value.number == 2
+    assert isinstance(caught.value.__cause__, MemoryError)
 
 
 def test_the_range_that_cannot_be_read_in_runs(local, monkeypatch):

@@ -75,6 +75,16 @@ def test_without_the_remainder_the_end_comes_earlier(video_set):
     assert order.is_used_up(18)
 
 
+def test_what_is_known_if_samples_may_be_left_out(video_set):
+    whole = {"batch_size": 11}  # two batches of the same size
+    assert order_of(video_set, **whole).static_batch_size == 11
+    assert order_of(video_set, **whole, on_error="skip").static_batch_size is None
+    for on_error, single in (("raise", NUM), ("skip", None)):
+        assert order_of(video_set, **whole, on_error=on_error).num_elements == 2
+        order = order_of(video_set, batch_size=None, on_error=on_error)
+        assert (order.num_elements, order.steps_per_epoch) == (single, NUM)
+
+
 def test_one_side_of_a_split(video_set):
     sides = [
         order_of(video_set, validation_split=0.3, subset=subset).sample_indices
