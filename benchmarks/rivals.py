@@ -45,22 +45,59 @@ def fastest(feeds: Mapping[str, Callable[[], Any]]) -> tuple[str, Callable[[], f
     return name, lambda: drain(feed())
 
 
-def data_loader(dataset: Any, batch_size: int, workers: int, **options: Any) -> Any:
+class Order:
+    """Random order of an epoch, which can be ended: a DataLoader makes no further batches then."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.is_ended = False
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        numbers = np.random.default_rng().permutation(self._length).tolist()
+        return itertools.takewhile(lambda _: not self.is_ended, numbers)
+
+
+class WorkerEpochs:
+    """Epochs of a DataLoader whose workers live on, and rest once an epoch is broken off.
+
+    Without an end, they would go on to make batches while another contender has its turn.
+    """
+
+    def __init__(self, loader: Any, order: Order) -> None:
+        self._loader, self._order = loader, order
+
+    def __iter__(self) -> Iterator[Any]:
+        self._order.is_ended = False
+        batches = iter(self._loader)
+        try:
+            yield from batches
+        finally:
+            self._order.is_ended = True
+            for _ in batches:
+                pass
+
+
+def data_loader(dataset: Any, batch_size: int, workers: int, **options: Any) -> WorkerEpochs | None:
     """Returns shuffled batches of a DataLoader with spawned workers; None: no torch."""
     try:
         from torch.utils.data import DataLoader
     except ImportError:
         return None
-    return DataLoader(
+    order = Order(len(dataset))
+    loader = DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=True,
+        sampler=order,
         drop_last=True,
         num_workers=workers,
         multiprocessing_context="spawn",
         persistent_workers=True,
         **options,
     )
+    return WorkerEpochs(loader, order)
 
 
 def has_lance() -> bool:

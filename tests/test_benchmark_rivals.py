@@ -64,6 +64,16 @@ def test_workers_of_torch_take_batches(samples):
     assert sorted(firsts) == [0, 1, 2, 3, 4, 5]
 
 
+def test_an_epoch_of_workers_that_is_broken_off_is_ended():
+    order, made = rivals.Order(6), []
+    ahead = (made.append(number) or number for number in order)
+    for first, _ in zip(rivals.WorkerEpochs(ahead, order), range(2), strict=False):
+        last = first
+    assert len(made) in (2, 3)
+    assert last == made[1]
+    assert sorted(rivals.WorkerEpochs(order, order)) == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.tf
 def test_zea_is_measured_on_its_own_files(capsys, monkeypatch):
     pytest.importorskip("zea")

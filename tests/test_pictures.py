@@ -22,7 +22,7 @@ from h5video_data.storage.pictures.codecs import (
     read_header,
     reduction,
 )
-from h5video_data.storage.pictures.forms import PictureForm, form_of
+from h5video_data.storage.pictures.forms import PictureDecoder, PictureForm, form_of
 from h5video_data.storage.pictures.resizing import Interpolation, resize_into
 
 PIXELS = smooth()
@@ -223,3 +223,41 @@ def test_changed_pictures_end_in_an_error_or_a_picture():
     assert result["errors"] == result["died"] == []
     assert 100 < result["decoded"] < 1900
     assert result["MiB"] < 150
+
+
+# Several of a batch: what is known of one holds for those that begin like it, and for no other.
+
+
+def batch_of(form, pictures):
+    out = np.full((len(pictures), *form.shape), 7, form.dtype)
+    decoder = PictureDecoder(form, out)
+    for place, data in enumerate(pictures):
+        decoder.decode(np.frombuffer(data, np.uint8), place)
+    return out
+
+
+def test_each_picture_of_a_batch_is_decoded_by_its_own_header():
+    others = {name: data for name, data in jpegs().items() if read_header(data).channels == 3}
+    pictures = [data for other in others.values() for data in (others["444"], other, AS_RGB)]
+    pictures += [LARGER, others["420"], encode_picture(smooth(90, 120)), others["420"]]
+    for options in ({}, {"interpolation": "area"}, {"color_mode": "grayscale"}):
+        form = form_of(read_header(AS_RGB), image_size=(60, 83), **options)
+        alone = [delivered(form, data) for data in pictures]
+        np.testing.assert_array_equal(batch_of(form, pictures), alone)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (encode_picture(smooth(90, 120)), "JPEG of 90 x 120 pixels"),
+        (jpegs()["grey"], "JPEG with 1 channels"),
+        (jpegs()["444"][:2000], "remature end|cut short"),
+        (b"\xff\xd8\xff" + bytes(40), "JPEG: damaged"),
+        (bytes(40), "not a picture"),
+        (b"", "not a picture"),
+    ],
+)
+def test_a_picture_after_another_is_checked_like_the_first(second, message):
+    form = form_of(read_header(jpegs()["444"]))
+    with pytest.raises(PictureError, match=message):
+        batch_of(form, [jpegs()["444"], second])

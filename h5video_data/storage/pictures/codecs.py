@@ -62,6 +62,8 @@ class PictureCodec:
 
 def as_bytes(data: Any) -> Bytes:
     """Returns a view of bytes, a memoryview or an array, as uint8 (num_bytes,)."""
+    if type(data) is np.ndarray and data.dtype == np.uint8:
+        return data
     return np.frombuffer(data, np.uint8) if len(data) else np.empty(0, np.uint8)
 
 

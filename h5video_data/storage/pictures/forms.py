@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from h5video_data.storage.scratch import scratch
 
-from .codecs import CHANNELS, PictureError, PictureHeader, decode_picture, read_header, reduction
+from .codecs import (
+    CHANNELS,
+    PictureError,
+    PictureHeader,
+    as_bytes,
+    decode_picture,
+    read_header,
+    reduction,
+)
+from .header import Bytes
 from .resizing import resize_into
 
 
@@ -52,30 +61,10 @@ class PictureForm:
             PictureError: The picture is damaged, cut short, or not of this form.
             ValueError: `out` is another array.
         """
-        if out.shape != self.shape or out.dtype != self.dtype or not out.flags.c_contiguous:
-            raise ValueError(
-                f"`out` must be a C-contiguous {self.dtype} array of shape {self.shape}. Received: "
-                f"{out.dtype} {out.shape} with strides {out.strides}"
-            )
-        header = read_header(data)
-        self._check(header)
-        if (header.rows, header.columns) == (self.rows, self.columns):
-            decode_picture(data, header, out, self.color_mode)
-            return
-        divisor = 1
-        if self.interpolation == "area":  # means of means are means
-            divisor = reduction(header, self.rows, self.columns)
-        rows, columns = header.rows // divisor, header.columns // divisor
-        if (rows, columns) == (self.rows, self.columns):
-            decode_picture(data, header, out, self.color_mode)
-            return
-        num_bytes = rows * columns * self.channels * self.dtype.itemsize
-        picture = scratch("picture", num_bytes).view(self.dtype)
-        picture = picture.reshape(rows, columns, self.channels)
-        decode_picture(data, header, picture, self.color_mode)
-        resize_into(picture, out, self.interpolation)
+        PictureDecoder(self, out[np.newaxis]).decode(as_bytes(data), 0)
 
-    def _check(self, header: PictureHeader) -> None:
+    def check(self, header: PictureHeader) -> None:
+        """Raises a PictureError if a picture with this header is not of this form."""
         name = header.codec.upper()
         if header.dtype != self.dtype:
             raise PictureError(
@@ -93,6 +82,65 @@ class PictureForm:
                 f"others have {self.rows} x {self.columns}; `image_size=({self.rows}, "
                 f"{self.columns})` resizes all to one size"
             )
+
+
+class PictureDecoder:
+    """Decodes pictures into their places in a batch, one after the other.
+
+    Pictures of one writer mostly begin alike. Each that begins like the one before has its header:
+    it is neither read nor checked again, which would hold up the other threads.
+
+    Args:
+        form: What they are delivered as.
+        out: C-contiguous array (pictures, rows, columns, channels) of the form's dtype.
+
+    Raises:
+        ValueError: `out` is another array.
+    """
+
+    def __init__(self, form: PictureForm, out: NDArray[Any]) -> None:
+        if out.shape[1:] != form.shape or out.dtype != form.dtype or not out.flags.c_contiguous:
+            raise ValueError(
+                f"`out` must be a C-contiguous {form.dtype} array of shape {form.shape}. Received: "
+                f"{out.dtype} {out.shape[1:]} with strides {out.strides[1:]}"
+            )
+        self._form = form
+        self._out = out
+        self._header: PictureHeader | None = None  # of pictures of the size that is delivered
+
+    def decode(self, data: Bytes, place: int) -> None:
+        """Decodes a picture, and resizes it where it should be.
+
+        Args:
+            data: The bytes of a picture; zeros may follow them.
+            place: Its place in the batch, which is undefined after an error.
+
+        Raises:
+            PictureError: The picture is damaged, cut short, or not of this form.
+        """
+        header, out = self._header, self._out[place]
+        if header is None or data[: len(header.begins)].tobytes() != header.begins:
+            header = read_header(data)
+            self._form.check(header)
+            if header.shape[:2] != out.shape[:2]:
+                self._decode_and_resize(data, header, out)
+                return
+            self._header = header if header.begins else None
+        decode_picture(data, header, out, self._form.color_mode)
+
+    def _decode_and_resize(self, data: Bytes, header: PictureHeader, out: NDArray[Any]) -> None:
+        form, divisor = self._form, 1
+        if form.interpolation == "area":  # means of means are means
+            divisor = reduction(header, form.rows, form.columns)
+        rows, columns = header.rows // divisor, header.columns // divisor
+        if (rows, columns) == (form.rows, form.columns):
+            decode_picture(data, header, out, form.color_mode)
+            return
+        num_bytes = rows * columns * form.channels * form.dtype.itemsize
+        picture = scratch("picture", num_bytes).view(form.dtype)
+        picture = picture.reshape(rows, columns, form.channels)
+        decode_picture(data, header, picture, form.color_mode)
+        resize_into(picture, out, form.interpolation)
 
 
 def form_of(

@@ -33,6 +33,7 @@ class PictureHeader:
             a JPEG: CMYK). A palette counts as the colors that it stands for.
         dtype: uint8, or uint16 for a PNG of 16 bits.
         details: What the codec has seen on its way, and decodes with.
+        begins: Another picture that begins with these bytes has the same header; empty: not known.
     """
 
     codec: str
@@ -41,6 +42,7 @@ class PictureHeader:
     channels: int
     dtype: np.dtype[Any]
     details: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    begins: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

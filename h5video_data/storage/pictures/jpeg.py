@@ -114,7 +114,8 @@ def _parse(data: bytes) -> tuple[PictureHeader, bool]:
     for marker, start, stop in _segments(view):
         is_adobe |= marker == 0xEE and data[start : start + 5] == b"Adobe"
         if marker == _START_OF_SCAN and header is not None:
-            return replace(header, details=(start - 4, is_adobe, is_sequential)), is_huffman
+            details, begins = (start - 4, is_adobe, is_sequential), data[: start - 2]
+            return replace(header, details=details, begins=begins), is_huffman
         if marker in _START_OF_FRAME:  # libjpeg refuses a second one
             header = _read_frame(view[start:stop], marker)
             is_huffman = marker in _HUFFMAN_FRAMES
