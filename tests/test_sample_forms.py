@@ -176,8 +176,12 @@ def test_a_dataset_a_frame_with_values(tmp_path):
         repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings")
     with pytest.raises(ArgumentError, match=r"with a \*.*Received: x=\['X'\]"):
         repack(tmp_path / "a.h5", tmp_path / "c.h5", layout="recordings")
-    with pytest.raises(ArgumentError, match=r"without .*`dry_run`.*layout='recordings'"):
+    with pytest.raises(FileFormatError, match=r"'frame_5_x' must be like .*shape \(4, 6, 3\)"):
         repack(tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings", dry_run=True)
+    with pytest.raises(ArgumentError, match=r"without .*`shards`.*layout='recordings'"):
+        repack(
+            tmp_path / "a.h5", tmp_path / "c.h5", x=names, layout="recordings", subset="training"
+        )
     assert files_in(tmp_path) == ["a.h5", "b.h5"]
 
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import H5VideoError
@@ -132,7 +133,11 @@ def _cut_bundle(
     timestamps.note_arrival()
 
     def cut(bound: tf.Tensor) -> list[tf.Tensor]:
-        batch = [tensor[bound[0] : bound[1]] for tensor in tf.nest.flatten(bundle)]
+        begin, end = tf.split(bound, 2)
+        batch = [
+            tf.raw_ops.StridedSlice(input=tensor, begin=begin, end=end, strides=[1])
+            for tensor in tf.nest.flatten(bundle)
+        ]
         for tensor, tensor_spec in zip(batch, tf.nest.flatten(spec), strict=True):
             tensor.set_shape(tensor_spec.shape)
         return batch
@@ -149,15 +154,41 @@ def _at_most(count: int, dataset: tf.data.Dataset, zeros: tf.Tensor) -> tf.data.
     begin another epoch.
 
     What chooses holds `zeros`, int64 (n,): they live as long as what is made of the pipeline.
+
+    Made of TensorFlow's operations, as `choose_from_datasets` would take a tenth of the time until
+    the first `iter()` of a process.
     """
     spec = dataset.element_spec
+    as_variant = tf.data.experimental.to_variant
+    types = {"output_types": dataset._flat_types, "output_shapes": dataset._flat_shapes}
     # Of the right types, which is what TensorFlow compares; their shapes would take memory.
-    empty = tf.nest.map_structure(lambda s: tf.zeros([0] * s.shape.rank, s.dtype), spec)
-    endless = tf.data.experimental.to_variant(tf.data.Dataset.from_tensors(empty).repeat())
-    never_asked = tf.data.experimental.from_variant(endless, spec)
-    always_first = tf.data.Dataset.from_tensor_slices(zeros).repeat()
-    both = tf.data.Dataset.choose_from_datasets([dataset, never_asked], always_first)
-    return both.take(count)
+    empty = [
+        tf.constant(np.empty([0] * item.shape.rank, item.dtype.as_numpy_dtype), item.dtype)
+        for item in tf.nest.flatten(spec)
+    ]
+    never_asked = tf.raw_ops.TensorDataset(components=empty, output_shapes=[e.shape for e in empty])
+    always_first = as_variant(tf.data.Dataset.from_tensor_slices(zeros))
+    both = tf.raw_ops.DirectedInterleaveDataset(
+        selector_input_dataset=_repeat(always_first, [tf.int64], [()]),
+        data_input_datasets=[as_variant(dataset), _repeat(never_asked, *types.values())],
+        stop_on_empty_dataset=True,
+        **types,
+    )
+    counted = tf.raw_ops.TakeDataset(
+        input_dataset=both, count=tf.constant(count, tf.int64), **types
+    )
+    made = tf.data.experimental.from_variant(counted, spec)
+    made.source = dataset  # must live as long, as with other stages
+    return made
+
+
+def _repeat(variant: tf.Tensor, output_types: Any, output_shapes: Any) -> tf.Tensor:
+    return tf.raw_ops.RepeatDataset(
+        input_dataset=variant,
+        count=tf.constant(-1, tf.int64),
+        output_types=output_types,
+        output_shapes=output_shapes,
+    )
 
 
 def _options(stream: ElementStream) -> tf.data.Options:

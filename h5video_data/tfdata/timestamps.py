@@ -93,10 +93,12 @@ class _Ring:
     def write(self, times: list[tf.Tensor]) -> None:
         with tf.device("/CPU:0"):
             count = tf.raw_ops.ReadVariableOp(resource=self._count, dtype=tf.int64)
-            one = tf.constant(1, tf.int64)
+            one, length = tf.constant(1, tf.int64), tf.constant(NUM_KEPT, tf.int64)
             tf.raw_ops.AssignAddVariableOp(resource=self._count, value=one)
             tf.raw_ops.ResourceScatterUpdate(
-                resource=self._rows, indices=count % NUM_KEPT, updates=tf.stack(times)
+                resource=self._rows,
+                indices=tf.raw_ops.FloorMod(x=count, y=length),
+                updates=tf.raw_ops.Pack(values=times),
             )
 
     def read(self) -> NDArray[np.float64]:

@@ -290,9 +290,10 @@ def _estimate_text(estimate: Estimate) -> str:
     )
     if estimate.samples_per_second is None:
         return text
-    text += f", and would be read at about {rate_text(estimate.samples_per_second, 0.0)}"
+    new = rate_text(estimate.samples_per_second, 0.0, estimate.unit)
+    text += f", and would be read at about {new}"
     if estimate.old_samples_per_second is not None:
-        old = rate_text(estimate.old_samples_per_second, estimate.old_from_disk)
+        old = rate_text(estimate.old_samples_per_second, estimate.old_from_disk, estimate.unit)
         text += f" (now {old})"
     return text
 

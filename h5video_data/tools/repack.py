@@ -37,6 +37,7 @@ from .repacking.estimates import Estimate, estimated
 from .repacking.frame_datasets import repack_frames
 from .repacking.links import linked_files
 from .repacking.recording_datasets import have_patterns, repack_recordings
+from .repacking.recording_estimates import estimated_frames, estimated_recordings
 from .repacking.repack_samples import repack_samples, sample_nbytes
 from .repacking.sample_batches import Reading
 from .repacking.sample_choice import chosen, shard_paths
@@ -240,13 +241,16 @@ def repack(
     reading = Reading(read_ahead_bytes, progress)
     are_many = have_patterns(path, names)
     if are_many or (layout == "recordings" and codec is None):
-        is_chosen = dry_run or any(map(_is_given, choice.values()))
+        is_chosen = any(map(_is_given, choice.values()))
         if layout == "recordings":
             if is_chosen or chunks is not None or form.changes or level is not None:
                 raise ArgumentError(_FOR_FRAMES)
-            return _repack_frames(path, out, names, stored, progress, overwrite)
+            return _repack_frames(path, out, names, stored, progress, overwrite, dry_run)
         if is_chosen:
             raise ArgumentError(_FOR_RECORDINGS.format(list(names)))
+        if dry_run:
+            count, estimate = estimated_recordings(path, out, names, decode, form, stored)
+            return RepackReport(out, count, names, (), estimate)
         count, saved, skipped = repack_recordings(
             path, out, names, decode, form, stored, reading, overwrite=overwrite
         )
@@ -268,13 +272,13 @@ def repack(
 
 _FOR_FRAMES = (
     "Frames that are datasets are repacked as they are, without `image_size`, `dtype`, "
-    "`channels_last`, `level`, `chunks`, `dry_run`, `subset`, `indices` and `shards`; "
+    "`channels_last`, `level`, `chunks`, `subset`, `indices` and `shards`; "
     "repack the result. Received: layout='recordings'"
 )
 
 _FOR_RECORDINGS = (
-    "Recordings that are datasets of their own are repacked whole, without `dry_run`, `subset`, "
-    "`indices` and `shards`. Received: x={!r}"
+    "Recordings that are datasets of their own are repacked whole, without `subset`, `indices` and "
+    "`shards`. Received: x={!r}"
 )
 
 _Files = list[tuple[Path, NDArray[np.int64]]]
@@ -288,9 +292,15 @@ def _repack_frames(
     stored: SampleLayout,
     progress: bool,
     overwrite: bool,
+    dry_run: bool,
 ) -> RepackReport:
-    """Repacks frames that are datasets of their own."""
+    """Repacks frames that are datasets of their own, or estimates what that would write."""
     check_choice("compression", stored.compression, None, *BUILT_IN_COMPRESSIONS)
+    if dry_run:
+        count, estimate = estimated_frames(
+            path, out, names, compression=stored.compression, encoding=stored.encoding
+        )
+        return RepackReport(out, count, names, (), estimate)
     count, saved, skipped = repack_frames(
         path,
         out,

@@ -68,9 +68,11 @@ def report_text(report: Any, *, is_coloured: bool = False) -> str:
     return "\n".join(lines)
 
 
-def rate_text(samples_per_second: float, from_disk: float | None = None) -> str:
+def rate_text(
+    samples_per_second: float, from_disk: float | None = None, unit: str = "samples"
+) -> str:
     """Returns a rate with two digits that count, and where the bytes came from, if it is known."""
-    text = f"{float(f'{samples_per_second:.2g}'):,.5g} samples/s"
+    text = f"{float(f'{samples_per_second:.2g}'):,.5g} {unit}/s"
     if from_disk is None:
         return text
     if 0.05 < from_disk < 0.95:

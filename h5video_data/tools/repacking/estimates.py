@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5video_data.errors import RepackingError
+from h5video_data.storage.file_identity import FileIdentity
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset
 from h5video_data.storage.picture_rows import StoredPictures
@@ -30,7 +31,7 @@ from .sample_writers import writer_of
 # some batches, of which the first one does not count.
 SAMPLED_BYTES = 128 << 20
 _MOST_RUNS = 16
-_PROBE_SECONDS = 1.0
+PROBE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Estimate:
         old_samples_per_second: The same of the files that are read.
         old_from_disk: Which part of these bytes came from a disk, not from the page cache; None:
             not known.
+        unit: What is counted: "samples", or "frames" of recordings.
     """
 
     old_nbytes: int
@@ -54,6 +56,7 @@ class Estimate:
     samples_per_second: float | None = None
     old_samples_per_second: float | None = None
     old_from_disk: float | None = None
+    unit: str = "samples"
 
 
 def estimated(
@@ -66,8 +69,6 @@ def estimated(
 ) -> Estimate:
     """Repacks some samples to a temporary file, and reads from both files for a second.
 
-    The temporary file is in a folder beside the new file: another disk would have another speed.
-
     Args:
         video_set: The files.
         form: What samples are to become.
@@ -78,10 +79,7 @@ def estimated(
     """
     samples, components = some_samples(video_set), video_set.components
     names = {item.name: item.name for item in components}
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder,
-        ExitStack() as stack,
-    ):
+    with temporary_folder(out) as folder, ExitStack() as stack:
         some = Path(folder) / "some.h5"
         options = {"signature": None, "overwrite": False, "error_type": RepackingError}
         writer = writer_of(components, some, form, len(samples), layout, stack, **options)
@@ -109,11 +107,13 @@ def estimated(
         )
         given: dict[str, Any] = {"x": names, "y": None}
         given |= {} if are_pictures else {"decode": None}
-        new = probe_loader(some, given, _PROBE_SECONDS)
+        new = probe_loader(some, given, PROBE_SECONDS)
         nbytes = writer.nbytes
-    old = probe_loader(video_set.paths, {**arguments, **given}, _PROBE_SECONDS)
+    old = probe_loader(video_set.paths, {**arguments, **given}, PROBE_SECONDS)
     factor = num_samples / len(samples)
-    rest = round(_rest_nbytes(video_set) * num_samples / video_set.num_samples)
+    files = zip(video_set.paths, video_set.identities, strict=True)
+    rest = sum(rest_nbytes(path, names, identity) for path, identity in files)
+    rest = round(rest * num_samples / video_set.num_samples)
     return Estimate(
         sum(item.num_bytes for item in video_set.identities),
         round(nbytes * factor) + rest,
@@ -124,15 +124,17 @@ def estimated(
     )
 
 
-def _rest_nbytes(video_set: VideoSet) -> int:
-    """Returns the bytes of all datasets in the files but those of the samples, as stored."""
-    names = {item.name.strip("/") for item in video_set.components}
-    total = 0
-    for path, identity in zip(video_set.paths, video_set.identities, strict=True):
-        with open_file(path, identity) as file:
-            for name in set(dataset_names(file)) - names:
-                total += find_dataset(file, name).id.get_storage_size()
-    return total
+def temporary_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """Returns a folder beside the new file: another disk would have another speed."""
+    return tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+
+
+def rest_nbytes(path: str, names: Iterable[str], identity: FileIdentity | None = None) -> int:
+    """Returns the bytes of all datasets in a file but those of these names, as stored."""
+    given = {name.strip("/") for name in names}
+    with open_file(path, identity) as file:
+        others = [name for name in dataset_names(file) if name not in given]
+        return sum(find_dataset(file, name).id.get_storage_size() for name in others)
 
 
 def some_samples(video_set: VideoSet) -> NDArray[np.int64]:

@@ -39,11 +39,13 @@ from .copy_others import OtherItems
 from .transfer import SkippedItem
 
 # Frames are handed on in pieces of so many.
-_PIECE_FRAMES = 64
+PIECE_FRAMES = 64
 _CHECKED_FRAMES = 16
 
 
-class _Recording(NamedTuple):
+class Recording(NamedTuple):
+    """A recording whose frames are datasets."""
+
     path: str
     name: str
     found: list[list[str]]
@@ -82,16 +84,7 @@ def repack_frames(
         )
     paths = expand_paths(path)
     check_not_read(out, paths)
-    recordings = [found for file in paths for found in _recordings(file, names)]
-    first = _read(recordings[0].path, recordings[0].found[0][:1])[0][0]
-    if first.ndim > 3:
-        raise ArgumentError(
-            f"{recordings[0].path}: {recordings[0].found[0][0]!r} is a recording already, of shape "
-            f"{first.shape}, no frame: leave out `layout`, and each keeps its name. "
-            f"Received: layout='recordings', x={list(names)!r}"
-        )
-    if encoding is not None:
-        encoding.check(names[0], first.shape, first.dtype)
+    recordings, first = find_frames(paths, names, encoding)
     rows = RowFile(
         out,
         first.shape,
@@ -112,19 +105,14 @@ def repack_frames(
     with rows.opened():
         done = len(rows.entries)
         for number, (file_path, _, found) in enumerate(bar):
-            for begin in range(0, len(found[0]), _PIECE_FRAMES):
-                some = [part[begin : begin + _PIECE_FRAMES] for part in found]
-                frames, of_frames = _read(file_path, some[0], has_values=number >= done)
+            for begin in range(0, len(found[0]), PIECE_FRAMES):
+                some = [part[begin : begin + PIECE_FRAMES] for part in found]
+                frames, of_frames = read_frames(file_path, some[0], has_values=number >= done)
                 attributes += of_frames
                 if len(some) > 1:
-                    values += _read(file_path, some[1])[0]
+                    values += read_frames(file_path, some[1])[0]
                 if number >= done:
-                    _check_alike(file_path, some[0], frames, first)
-                    rows.append(
-                        np.stack(frames)
-                        if encoding is None
-                        else EncodedFrames(map(encoding.encode, frames))
-                    )
+                    append_frames(rows, file_path, some[0], frames, first, encoding)
             if number >= done:
                 rows.commit({})
         beside: dict[str, Any] = {
@@ -158,13 +146,51 @@ def repack_frames(
     return len(recordings), saved, tuple(skipped)
 
 
+def find_frames(
+    paths: Sequence[str], names: Sequence[str], encoding: Encoding | None
+) -> tuple[list[Recording], NDArray[Any]]:
+    """Returns the recordings, and the first frame of the first one."""
+    recordings = [found for file in paths for found in _recordings(file, names)]
+    first = read_frames(recordings[0].path, recordings[0].found[0][:1])[0][0]
+    if first.ndim > 3:
+        raise ArgumentError(
+            f"{recordings[0].path}: {recordings[0].found[0][0]!r} is a recording already, of shape "
+            f"{first.shape}, no frame: leave out `layout`, and each keeps its name. "
+            f"Received: layout='recordings', x={list(names)!r}"
+        )
+    if encoding is not None:
+        encoding.check(names[0], first.shape, first.dtype)
+    return recordings, first
+
+
+def append_frames(
+    rows: RowFile,
+    path: str,
+    names: Sequence[str],
+    frames: Sequence[NDArray[Any]],
+    first: NDArray[Any],
+    encoding: Encoding | None,
+) -> None:
+    """Appends frames of these names, encoded if they should be; they must be like the first one."""
+    for name, frame in zip(names, frames, strict=True):
+        if frame.shape != first.shape or frame.dtype != first.dtype:
+            raise FileFormatError(
+                f"{path}: dataset {name!r} must be like the first frame: {first.dtype} of shape "
+                f"{first.shape}. Received: {frame.dtype} of shape {frame.shape}"
+            )
+    if encoding is None:
+        rows.append(np.stack(frames))
+    else:
+        rows.append(EncodedFrames(map(encoding.encode, frames)))
+
+
 def _signature(path: str) -> list[Any]:
     """Returns what tells a file from others, and from itself before a change."""
     identity = identity_of(path)
     return [path, str(identity)]
 
 
-def _recordings(path: str, names: Sequence[str]) -> Iterator[_Recording]:
+def _recordings(path: str, names: Sequence[str]) -> Iterator[Recording]:
     """Yields the file, name and, for each pattern, the frames of each of its recordings."""
     with open_file(path) as file:
         matches = [matching_names(file, name) for name in names]
@@ -178,10 +204,10 @@ def _recordings(path: str, names: Sequence[str]) -> Iterator[_Recording]:
     for recording, keys in itertools.groupby(matches[0], lambda match: match[:-1]):
         listed = list(keys)
         found_names = [[found[key] for key in listed] for found in matches]
-        yield _Recording(path, "/".join(recording), found_names)
+        yield Recording(path, "/".join(recording), found_names)
 
 
-def _read(
+def read_frames(
     path: str, names: Sequence[str], *, has_values: bool = True
 ) -> tuple[list[NDArray[Any]], list[dict[str, Any]]]:
     """Reads the values (if wanted) and attributes of datasets."""
@@ -204,17 +230,6 @@ def _read(
                 f"{path}: a frame of {names[0]!r}, ... cannot be read: {error}"
             ) from error
     return values, attributes
-
-
-def _check_alike(
-    path: str, names: Sequence[str], frames: Sequence[NDArray[Any]], first: NDArray[Any]
-) -> None:
-    for name, frame in zip(names, frames, strict=True):
-        if frame.shape != first.shape or frame.dtype != first.dtype:
-            raise FileFormatError(
-                f"{path}: dataset {name!r} must be like the first frame: {first.dtype} of shape "
-                f"{first.shape}. Received: {frame.dtype} of shape {frame.shape}"
-            )
 
 
 def _attribute_values(
@@ -242,12 +257,12 @@ def _attribute_values(
     return listed, skipped
 
 
-def _check_frames(path: Path, recordings: Sequence[_Recording], encoding: Encoding | None) -> None:
+def _check_frames(path: Path, recordings: Sequence[Recording], encoding: Encoding | None) -> None:
     """Compares some frames of the new file with those of the old ones, read by h5py."""
     frames = [(item.path, name) for item in recordings for name in item.found[0]]
     with h5py.File(path) as file:
         for row in np.unique(np.linspace(0, len(frames) - 1, _CHECKED_FRAMES, dtype=int)).tolist():
-            (expected,), _ = _read(frames[row][0], [frames[row][1]])
+            (expected,), _ = read_frames(frames[row][0], [frames[row][1]])
             found = file["X"][row : row + 1]
             data = expected.tobytes() if encoding is None else encoding.encode(expected)
             if row_bytes(found).tobytes()[: len(data)] != data:

@@ -5,6 +5,7 @@ each recording -> threads: encode -> RowFile: append, journal -> all else, and t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,10 +15,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, DatasetNotFoundError, H5VideoError, RepackingError
 from h5video_data.reading.threads import Threads
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file
+from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.name_patterns import is_pattern, matching_names
 from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import Decode
@@ -69,7 +72,7 @@ def repack_recordings(
     Returns:
         The number of recordings, what encoding their frames has saved, and what was not copied.
     """
-    sets = _open(path, names, decode, form, layout)
+    sets = [item for found in open_recordings(path, names, decode, form, layout) for item in found]
     if out.exists():
         check_not_read(out, sorted(linked_files(sets[0].paths[0])))
     file = RowFile(
@@ -89,7 +92,9 @@ def repack_recordings(
         with file.opened():
             with closing(Threads(num_processors(), "h5video_data_encode")) as threads:
                 for item, rows in parts:
-                    _append(file, item, rows, form, layout, reading, threads)
+                    samples = np.arange(item.num_samples)
+                    done = min(max(0, file.num_rows - rows.start), item.num_samples)
+                    append_frames(file, item, samples, done, form, layout, reading, threads)
             _finish(file, parts, form, layout, skipped)
     except H5VideoError:
         raise
@@ -102,25 +107,37 @@ def repack_recordings(
     return len(sets), saved, tuple(skipped)
 
 
-def _open(
+def open_recordings(
     path: Paths, names: Sequence[str], decode: Decode, form: SampleForm, layout: SampleLayout
-) -> list[VideoSet]:
-    """Opens each dataset by itself: they are of different lengths."""
+) -> list[list[VideoSet]]:
+    """Opens each dataset by itself: they are of different lengths.
+
+    Returns:
+        For each name, the recordings that have frames, each once.
+    """
     paths = expand_paths(path)
     if len(paths) != 1 or not all("*" in name for name in names):
         raise ArgumentError(
             "Recordings that are datasets of their own are repacked file by file, and all names "
             f"have a *. Received: {counted(len(paths), 'file')}, x={list(names)!r}"
         )
-    found: list[str] = []
+    found: dict[str, list[str]] = {}
     with open_file(paths[0]) as file:
         for name in names:
             matches = list(matching_names(file, name).values())
             if not matches:
                 raise DatasetNotFoundError(f"{paths[0]} has no dataset {name!r}.")
-            found += [match for match in matches if match not in found]
-    sets = [open_frames(paths[0], [name], decode, form) for name in found]
-    for item in sets:
+            known = set(itertools.chain.from_iterable(found.values()))
+            found[name] = [
+                match
+                for match in matches
+                if match not in known and find_dataset(file, match).shape[:1] != (0,)
+            ]
+    sets = [
+        [open_frames(paths[0], [match], decode, form) for match in matches]
+        for matches in found.values()
+    ]
+    for item in itertools.chain.from_iterable(sets):
         (component,) = item.components
         layout.check(item, form)
         if item.num_samples < component.parts[0].shape[0]:
@@ -128,23 +145,22 @@ def _open(
                 f"{paths[0]}: `sample_count` leaves out frames of {component.name!r}; repack it by "
                 f"itself. Received: x={list(names)!r}"
             )
-    with_frames = [item for item in sets if item.num_samples]
-    if not with_frames:
+    if not any(sets):
         raise ArgumentError(f"{paths[0]}: there are no frames. Received: x={list(names)!r}")
-    return with_frames
+    return sets
 
 
-def _append(
+def append_frames(
     file: RowFile,
     video_set: VideoSet,
-    rows: slice,
+    samples: NDArray[np.int64],
+    done: int,
     form: SampleForm,
     layout: SampleLayout,
     reading: Reading,
     threads: Threads,
 ) -> None:
-    """Appends the frames of a recording that the file does not hold yet."""
-    done = min(max(0, file.num_rows - rows.start), video_set.num_samples)
+    """Appends frames of a recording, without the first `done`."""
     (component,) = video_set.components
     chunk_of = layout.encoder(form.shape_of(component), form.dtype_of(component))
     encoding = layout.encoding
@@ -152,9 +168,7 @@ def _append(
     def encode(values: Any) -> tuple[Any, int]:
         return chunk_of(values) if encoding is None else (encoding.encode(values[0]), 0)
 
-    with sample_batches(
-        video_set, form, np.arange(video_set.num_samples), done, reading
-    ) as batches:
+    with sample_batches(video_set, form, samples, done, reading) as batches:
         for (frames,) in batches:
             each = [frames[row : row + 1] for row in range(len(frames))]
             if layout.is_encoded_by_hdf5:
@@ -181,25 +195,21 @@ def _finish(
     with open_file(first.paths[0], rdcc_nbytes=CACHE_BYTES) as source:
 
         def write(target: h5py.File, output: Output) -> None:
-            layouts = {}
-            for item, rows in parts:
-                (component,) = item.components
-                shape, dtype = form.shape_of(component), form.dtype_of(component)
-                options = layout.options(shape, dtype)
-                if options:
-                    options["maxshape"] = (None, *shape)
-                if layout.encoding is not None:  # one length for all, as those of one dataset
-                    shape, dtype = (), file.encoded_dtype()
-                length = rows.stop - rows.start
-                made = target.create_dataset(None, (length, *shape), dtype, **options)
-                layouts[component.name] = {"made": made}
+            layouts = {
+                item.components[0].name: {
+                    "made": make_dataset(file, target, item, rows, form, layout)
+                }
+                for item, rows in parts
+            }
             left_out = lengths_of_pictures(whole)
             copiers.append(Copier(whole, source, target, layouts, left_out, samples))
             copiers[0].copy()
             skipped.extend(copiers[0].skipped)
             for item, rows in parts:
                 name = item.components[0].name
-                _write_rows(file, target, copiers[0].new_datasets[name], name, output, rows, layout)
+                write_frames(
+                    file, target, copiers[0].new_datasets[name], name, output, rows, layout
+                )
 
         def check(complete: Path) -> None:
             copiers[0].check(complete)
@@ -211,7 +221,26 @@ def _finish(
         file.finish_by(write, check)
 
 
-def _write_rows(
+def make_dataset(
+    file: RowFile,
+    target: h5py.File,
+    video_set: VideoSet,
+    rows: slice,
+    form: SampleForm,
+    layout: SampleLayout,
+) -> h5py.Dataset:
+    """Makes the dataset, without a name, that takes rows of a file."""
+    (component,) = video_set.components
+    shape, dtype = form.shape_of(component), form.dtype_of(component)
+    options = layout.options(shape, dtype)
+    if options:
+        options["maxshape"] = (None, *shape)
+    if layout.encoding is not None:  # one length for all, as those of one dataset
+        shape, dtype = (), file.encoded_dtype()
+    return target.create_dataset(None, (rows.stop - rows.start, *shape), dtype, **options)
+
+
+def write_frames(
     file: RowFile,
     target: h5py.File,
     dataset: h5py.Dataset,
@@ -220,6 +249,7 @@ def _write_rows(
     rows: slice,
     layout: SampleLayout,
 ) -> None:
+    """Writes rows of a file to the dataset that was made for them."""
     if layout.encoding is not None:
         file.write_encoded(dataset, output, rows)
         if layout.encoding.rows == "fixed":
