@@ -142,4 +142,9 @@ def test_a_call_that_would_fail_fails(demos):
         repack(demos, new, x=FRONT, dry_run=True, shards=2)
     with pytest.raises(ArgumentError, match="is a recording already"):
         repack(demos, new, x=FRONT, layout="recordings", dry_run=True)
+    with pytest.raises(ArgumentError, match="`out` exists"):
+        repack(demos, demos, x=FRONT, dry_run=True)
+    for options in ({"x": FRONT}, {"x": "data/*/actions", "layout": "recordings"}):
+        with pytest.raises(ArgumentError, match="must not be a file that is read"):
+            repack(demos, demos, dry_run=True, overwrite=True, **options)
     assert files_in(demos.parent) == ["demos.h5"]

@@ -28,7 +28,7 @@ from h5video_data.storage.paths import is_url, shown_url
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.video_set import VideoSet
 
-from .atomic_file import check_not_read
+from .atomic_file import check_not_read, check_out
 from .inspection import size_text
 from .packing.encoded_rows import Saved, sum_of
 from .packing.output_arguments import checked_size
@@ -242,6 +242,8 @@ def repack(
     are_many = have_patterns(path, names)
     if are_many or (layout == "recordings" and codec is None):
         is_chosen = any(map(_is_given, choice.values()))
+        if dry_run:
+            check_out(out, overwrite=overwrite, name="out")
         if layout == "recordings":
             if is_chosen or chunks is not None or form.changes or level is not None:
                 raise ArgumentError(_FOR_FRAMES)

@@ -19,7 +19,7 @@ from h5video_data.storage.file_identity import identity_of
 from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.storage.system import num_processors
-from h5video_data.tools.atomic_file import Output
+from h5video_data.tools.atomic_file import Output, check_not_read
 from h5video_data.tools.inspecting.probe import Prediction, probe_loader
 from h5video_data.tools.packing.encoded_rows import Encoding
 from h5video_data.tools.packing.row_files import RowFile
@@ -56,6 +56,7 @@ def estimated_recordings(
     whole = [item for found in sets for item in found]
     chosen = [item for found in sets for item in _spread(found)]
     (old_path,) = expand_paths(path)
+    check_not_read(out, [old_path])
     with temporary_folder(out) as folder:
         some = Path(folder) / "some.h5"
         file = RowFile(some, encoding=layout.encoding, are_chunks=True, error_type=RepackingError)
@@ -107,6 +108,7 @@ def estimated_frames(
         read is not known: no loader reads them.
     """
     paths = expand_paths(path)
+    check_not_read(out, paths)
     recordings, first = find_frames(paths, names, encoding)
     num_frames = sum(len(item.found[0]) for item in recordings)
     chosen = _spread(recordings)
