@@ -89,6 +89,13 @@ def changed(chunk, place, *numbers):
 
 
 @pytest.mark.parametrize("shapes", [None, ([8, 12], [8, 12], [8, 12])])
+def test_a_frame_around_a_chunk_of_the_first_blosc(shapes):
+    chunk = imagecodecs.blosc_encode(VALUES.tobytes(), typesize=2)
+    found = decoded([BLOSC2], 0, frame_of(chunk, shapes=shapes), VALUES.nbytes)
+    assert found == VALUES.tobytes()
+
+
+@pytest.mark.parametrize("shapes", [None, ([8, 12], [8, 12], [8, 12])])
 def test_frames_of_blosc2_without_a_trailer(shapes):
     found = decoded([BLOSC2], 0, frame_of(WHOLE, shapes=shapes), VALUES.nbytes)
     assert found == VALUES.tobytes()
@@ -102,6 +109,7 @@ def test_a_frame_of_zeros_has_no_chunk():
 @pytest.mark.parametrize(
     ("frame", "message"),
     {
+        "another format": (b"b3frame\0".join(frame_of(WHOLE).split(b"b2frame\0")), "not a frame"),
         "another size": (frame_of(WHOLE, nbytes=190), "190 bytes instead of 192"),
         "longer than the frame": (frame_of(WHOLE) + b"\0", r"\d+ bytes instead of \d+"),
         "no values": (frame_of(b"", offset=bytes(7) + b"\x82"), "that is not all zeros"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -154,22 +155,67 @@ def damage_table(path, row=4, place=None, inside=0, size=int, offset=int):
     path.write_bytes(content.replace(old, new))
 
 
-class ListedTwice:
-    """An `h5py.Dataset`, and its `DatasetID`, whose chunks are listed twice."""
+class ListedID:
+    """An `h5py.h5d.DatasetID` whose chunks are listed in another way; None: it cannot list them."""
 
-    def __init__(self, dataset):
-        self.shape, self._id = dataset.shape, dataset.id
-
-    @property
-    def id(self):
-        return self
-
-    def chunk_iter(self, callback):
-        self._id.chunk_iter(callback)
-        self._id.chunk_iter(callback)
+    def __init__(self, dataset, list_chunks):
+        self._id = dataset.id
+        if list_chunks is not None:
+            self.chunk_iter = list_chunks
 
     def __getattr__(self, name):
+        if name == "chunk_iter":
+            raise AttributeError(name)
         return getattr(self._id, name)
+
+
+def listed(dataset, list_chunks):
+    """Stands for an `h5py.Dataset` with a `ListedID`."""
+    return SimpleNamespace(shape=dataset.shape, id=ListedID(dataset, list_chunks))
+
+
+def listed_twice(dataset):
+    def list_chunks(callback):
+        dataset.id.chunk_iter(callback)
+        dataset.id.chunk_iter(callback)
+
+    return listed(dataset, list_chunks)
+
+
+def listed_elsewhere(dataset, *places):
+    """Of which chunks are listed at other places than they have."""
+
+    def list_chunks(callback):
+        def moved(info):
+            callback(info._replace(chunk_offset=next(left)))
+
+        left = iter(places)
+        dataset.id.chunk_iter(moved)
+
+    return listed(dataset, list_chunks)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [([(0, 0), (0, 3)], "not on the chunk grid"), ([(0, 0), (1, 2)], "outside the dataset")],
+    ids=["grid", "outside"],
+)
+def test_places_that_no_chunk_of_an_extensible_array_has(path, places, message):
+    with h5py.File(path, "w", libver="latest") as file:
+        dataset = file.create_dataset("X", (2, 4), "u1", chunks=(1, 2), maxshape=(2, None))
+        dataset[:, :2] = 1
+    with h5py.File(path) as file:
+        chunking = chunk_table.Chunking(listed_elsewhere(file["X"], *places))
+        with pytest.raises(ValueError, match=f"some chunks are {message}"):
+            chunk_table.read_chunk_table(chunking, OpenedFile.of(file))
+
+
+def test_an_h5py_that_cannot_list_chunks_is_left_to_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", data=np.arange(32).reshape(8, 4), chunks=(1, 4))
+        chunking = chunk_table.Chunking(listed(file["X"], None))
+        with pytest.raises(chunk_table.UnreadableTableError, match="this h5py cannot list chunks"):
+            chunk_table.read_chunk_table(chunking, OpenedFile.of(file))
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 8, 9, 16])
@@ -180,7 +226,7 @@ def test_a_whole_table_that_is_listed_again(path, monkeypatch, at_once):
     with h5py.File(path) as file:
         chunking, opened = chunk_table.Chunking(file["X"]), OpenedFile.of(file)
         assert len(set(chunk_table.read_chunk_table(chunking, opened)[0])) == 8
-        twice = chunk_table.Chunking(ListedTwice(file["X"]))
+        twice = chunk_table.Chunking(listed_twice(file["X"]))
         with pytest.raises(ValueError, match=r"listed twice|outside the dataset"):
             chunk_table.read_chunk_table(twice, opened)
 

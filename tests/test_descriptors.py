@@ -15,8 +15,15 @@ from h5video_data.errors import (
     UnavailableError,
     VideoFileNotFoundError,
 )
-from h5video_data.storage import system
-from h5video_data.storage.descriptors import keep_open, open_descriptor, with_free_descriptors
+from h5video_data.storage import descriptors, system
+from h5video_data.storage.descriptors import (
+    check_openable,
+    keep_open,
+    open_descriptor,
+    open_identities,
+    with_free_descriptors,
+)
+from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.os_errors import unavailable
 from h5video_data.testing import write_recordings, write_video_file
 
@@ -55,6 +62,21 @@ def test_all_that_are_kept_open_give_way():
 def test_a_file_that_was_deleted_has_no_descriptor(tmp_path):
     with pytest.raises(VideoFileNotFoundError, match=r"a\.h5 no longer exists \(deleted or moved"):
         open_descriptor(str(tmp_path / "a.h5"))
+
+
+def test_only_what_is_on_this_machine_must_be_openable(tmp_path):
+    check_openable(ObjectPath("s3://bucket/a.h5"))
+    with pytest.raises(VideoFileNotFoundError, match=r"a\.h5 no longer exists"):
+        check_openable(str(tmp_path / "a.h5"))
+
+
+def test_which_files_are_open(tmp_path, monkeypatch):
+    with open(tmp_path / "a", "w") as file:
+        stat = os.stat(file.fileno())
+        assert (stat.st_dev, stat.st_ino) in open_identities()
+    assert (stat.st_dev, stat.st_ino) not in open_identities()
+    monkeypatch.setattr(descriptors, "open_descriptors", lambda: None)  # as on Windows
+    assert open_identities() is None
 
 
 FEW = """

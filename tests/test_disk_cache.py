@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,11 +20,14 @@ from remote_server import RangeServer
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, FileChangedError, UnavailableError
+from h5video_data.reading import cached_source
+from h5video_data.reading.range_errors import RangeError
 from h5video_data.storage.file_identity import FileIdentity, ObjectIdentity
+from h5video_data.storage.paths import expand_paths
 from h5video_data.storage.remote import disk_cache
 from h5video_data.storage.remote.disk_cache import BLOCK_BYTES, DiskCache
 
-pytest.importorskip("fsspec")
+fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
 
 COUNT = 64
@@ -173,10 +177,10 @@ def test_blocks_that_vanish_are_requested_again(server, tmp_path):
                             path.unlink(missing_ok=True)
 
 
-def test_read_ahead_holds(server, tmp_path):
+@pytest.mark.parametrize("most", [16, 3])
+def test_read_ahead_holds(server, tmp_path, monkeypatch, most):
     # Blocks that are held, of all threads together.
-    from h5video_data.reading import cached_source
-
+    monkeypatch.setattr(cached_source, "BLOCKS_AHEAD", most)
     held = []
     old = cached_source.CachedObject._request
 
@@ -189,7 +193,56 @@ def test_read_ahead_holds(server, tmp_path):
         check(epochs(server, tmp_path, 1, batch_size=64, num_threads=1))
     finally:
         cached_source.CachedObject._request = old
-    assert max(held) <= cached_source.BLOCKS_AHEAD
+    assert 1 < max(held) <= most
+
+
+def test_a_file_system_that_reads_one_range_at_a_time(tmp_path):
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/cached/a.h5", CONTENT)
+    try:
+        with h5v.VideoLoader("memory://cached/a.h5", cache_dir=tmp_path, seed=1) as loader:
+            for _ in range(2):
+                for _, numbers, (x, _) in loader.batches():
+                    np.testing.assert_array_equal(x, X[numbers])
+            (path,) = loader._set.paths
+        assert num_bytes_in(tmp_path) > X.nbytes
+        source = cached_object(path, DiskCache(tmp_path / "new"))
+        source.announce(np.array([0]), np.array([5]))
+        (run,) = source._of_thread.ahead.runs.values()
+        assert run.future is None
+        assert source.identity() == path.identity()
+        assert source._of_thread.ahead is None
+    finally:
+        system.rm("/cached", recursive=True)
+
+
+def cached_object(path, cache):
+    identity = path.identity()
+    return cached_source.CachedObject(path, identity, cache, cache.key_of(path, identity))
+
+
+def test_what_was_announced_and_not_read_is_given_up(server, tmp_path):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    source = cached_object(path, DiskCache(tmp_path))
+    server.fail = lambda *_: "hang"
+    source.announce(np.array([0, 3 * BLOCK_BYTES]), np.array([5, 5]))
+    futures = [run.future for run in source._of_thread.ahead.runs.values()]
+    assert [future.cancelled() for future in futures] == [False, False]
+    assert source.identity() == path._known
+    assert [future.cancelled() for future in futures] == [True, True]
+
+
+def test_what_lies_beyond_the_end_is_not_requested(server, tmp_path):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    source = cached_object(path, DiskCache(tmp_path))
+    server.requests.clear()
+    ranges = np.array([0, len(CONTENT) - 5]), np.array([5, 7])
+    source.announce(*ranges)
+    with pytest.raises(RangeError) as caught:
+        source.read_ranges(*ranges, np.array([0, 5]), np.empty(12, np.uint8))
+    assert caught.value.number == 1
+    assert "2 bytes" in str(caught.value.__cause__)
+    assert not server.requests
 
 
 def test_several_processes_share_it(server, tmp_path):
@@ -292,6 +345,45 @@ def test_blocks(tmp_path):
     cache.write(name, 8, BLOCK[::-1])
     joined = cache.read_range(name, start - 9, start + 9, 10 * BLOCK_BYTES)
     assert joined == BLOCK[::-1][-9:] + BLOCK[:9]
+
+
+def test_of_a_range_whole_blocks_are_kept(tmp_path):
+    cache = DiskCache(tmp_path)
+    name, size = key(cache), 10 * BLOCK_BYTES
+    cache.write_range(name, 0, BLOCK + BLOCK[:-1], size)
+    assert [cache.has(name, number) for number in range(3)] == [True, False, False]
+    assert cache.read_range(name, 0, BLOCK_BYTES, size) == BLOCK
+
+
+def test_a_block_that_is_cut_short_after_it_was_checked_is_removed(tmp_path):
+    cache = DiskCache(tmp_path)
+    cache.write(key(cache), 0, BLOCK)
+    (path,) = tmp_path.rglob("*-0")
+    os.truncate(path, 100)
+    assert cache.read(key(cache), 0, 90, 100, BLOCK_BYTES) == BLOCK[90:100]
+    assert cache.read(key(cache), 0, 90, 101, BLOCK_BYTES) is None
+    assert not path.exists()
+
+
+def test_a_lock_that_a_fork_has_left_behind_is_not_waited_for(tmp_path, monkeypatch):
+    cache = DiskCache(tmp_path)
+    assert cache._lock.acquire()
+    monkeypatch.setattr(cache, "_pid", -5)  # of the parent
+    writing = threading.Thread(target=cache.write, args=(key(cache), 0, BLOCK), daemon=True)
+    writing.start()
+    writing.join(60)
+    assert cache.read(key(cache), 0, 0, 9, BLOCK_BYTES) == BLOCK[:9]
+    assert cache._pid == os.getpid()
+
+
+def test_a_limit_below_a_block_leaves_none(tmp_path):
+    cache = DiskCache(tmp_path)
+    for number in range(3):
+        cache.write(key(cache), number, BLOCK)
+    for path in tmp_path.rglob("*-*"):
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert DiskCache(tmp_path, 1000)._num_bytes == 0
+    assert num_bytes_in(tmp_path) == 0
 
 
 def test_old_blocks_make_room_for_new_ones(tmp_path):

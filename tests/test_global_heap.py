@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5video_data.errors import FileFormatError, H5VideoError, ReadError
+from h5video_data.storage import variable_rows
 from h5video_data.storage.global_heap import (
     describe_variable_rows,
     read_variable_rows,
@@ -392,3 +393,35 @@ def test_a_chunk_index_that_cannot_be_true(path):
     path.write_bytes(data.replace(old, struct.pack("<IIQQQ", info.size, 0, 8, 0, info.byte_offset)))
     with h5py.File(path) as file, pytest.raises(FileFormatError, match="damaged chunk index"):
         describe_variable_rows(file["video"])
+
+
+def test_descriptors_that_the_file_no_longer_has_are_left_to_h5py(path):
+    write(path, [100] * 8, chunks=(4,))
+    with h5py.File(path) as file:
+        info = file["video"].id.get_chunk_info(1)
+    old = struct.pack("<IIQQQ", info.size, 0, 4, 0, info.byte_offset)
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, struct.pack("<IIQQQ", info.size, 0, 4, 0, 1 << 40)))
+    with h5py.File(path) as file:
+        found = describe_variable_rows(file["video"])
+    assert found == "its row descriptors cannot be read: 64 bytes of those of row 4 are missing"
+
+
+def test_a_heap_that_is_elsewhere_than_behind_the_userblock_is_left_to_h5py(path):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("video", (4,), VLEN)[0] = content(0, 100)
+    address = int(described(path).addresses[0])
+    with open(path, "r+b") as file:
+        file.seek(address)
+        file.write(b"GCOX")
+    with h5py.File(path) as file:
+        found = describe_variable_rows(file["video"])
+    assert found == "its heap is not where its userblock says"
+
+
+def test_very_many_rows_are_left_to_h5py(path, monkeypatch):
+    write(path, [10] * 4)
+    monkeypatch.setattr(variable_rows, "_MAX_ROWS", 3)
+    with h5py.File(path) as file:
+        assert describe_variable_rows(file["video"]) == "it has more than 3 rows"

@@ -1,5 +1,6 @@
 """Damaged files: `inspect` reports what is whole, and all errors are those of this package."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import h5video_data as h5v
 from h5video_data import VideoLoader
+from h5video_data.errors import ReadError, UnavailableError
 from h5video_data.storage import hdf5_files
 from h5video_data.testing import write_video_file
 
@@ -44,6 +46,38 @@ def test_inspect_of_damaged_files(tmp_path, libver, content, call):
     assert [line for line in lines if line.startswith("foreign")] == []
     # HDF5 itself dies of some (1.14.6: one in 400), whoever calls it.
     assert len(lines) <= 4, done.stdout
+
+
+def test_a_version_that_hdf5_does_not_know_is_its_error(tmp_path):
+    path = write_video_file(tmp_path / "a.h5")
+    with open(path, "r+b") as file:
+        file.seek(8)  # behind the signature
+        file.write(b"\x63")
+    with pytest.raises(ReadError, match=r"cannot open .*a\.h5\. HDF5 error: .*superblock version"):
+        VideoLoader(path)
+
+
+def test_what_the_system_refuses_is_told_by_its_number(tmp_path, monkeypatch):
+    path = str(write_video_file(tmp_path / "a.h5"))
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(hdf5_files.h5py, "File", refuse)
+    with pytest.raises(UnavailableError, match=r"cannot open .*a\.h5: .*ulimit -n"):
+        hdf5_files.connect(path)
+
+
+def test_equal_values_are_one_until_there_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5_files, "_VALUES_SHARED", 2)
+    with hdf5_files.open_file(str(write_video_file(tmp_path / "a.h5"))) as file:
+        opened = hdf5_files.OpenedFile.of(file)
+        first = (1, 2)
+        assert opened.shared(first) is first
+        assert opened.shared(tuple([1, 2])) is first  # noqa: C409
+        assert opened.shared((3, 4)) == (3, 4)
+        assert opened.shared((5, 6)) == (5, 6)
+        assert len(opened._shared) == 1
 
 
 @pytest.mark.slow

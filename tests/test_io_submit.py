@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import gc
 import os
+import platform
 import threading
 
 import numpy as np
@@ -236,3 +239,36 @@ def test_no_queue_where_the_kernel_refuses(monkeypatch):
     # Whose attributes are missing then; its end must not mind.
     monkeypatch.setattr(aio.ReadQueue, "_context", None, raising=False)
     assert aio.open_queue() is None
+
+
+def test_no_queue_where_the_system_call_is_forbidden(monkeypatch):
+    calls = (1 << 20, *aio._SYSTEM_CALLS[platform.machine()][1:])
+    monkeypatch.setitem(aio._SYSTEM_CALLS, platform.machine(), calls)
+    with pytest.raises(OSError, match="io_setup failed") as caught:
+        aio.ReadQueue()
+    assert caught.value.errno == errno.ENOSYS
+    assert aio.open_queue() is None
+
+
+@pytest.mark.parametrize("number", [errno.EINTR, errno.EINVAL])
+def test_only_a_signal_has_the_answers_asked_for_again(fd, content, number):
+    queue, asked = aio.ReadQueue(), []
+    call = queue._call
+
+    def fail_at_first(function, *args):
+        if function == queue._get_events:
+            asked.append(args)
+            if len(asked) == 1:
+                ctypes.set_errno(number)
+                return -1
+        return call(function, *args)
+
+    queue._call = fail_at_first
+    if number == errno.EINTR:
+        done, found = read(queue, fd, [5, 50], [10, 20])
+        assert (done.tolist(), len(asked)) == ([10, 20], 2)
+        np.testing.assert_array_equal(found[1], content[50:70])
+    else:
+        with pytest.raises(OSError, match="io_getevents failed") as caught:
+            read(queue, fd, [5], [10])
+        assert caught.value.errno == number

@@ -177,6 +177,29 @@ def test_jpeg_of_very_many_scans(monkeypatch):
         decode(data[:-2] + data[start:-2] * 500 + data[-2:])
 
 
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [(0xDA, "no frame header before the first scan"), (0xD9, "no scan before the end")],
+)
+def test_jpeg_without_a_part(first, message):
+    """Its marker in place of the frame's, or of the scan's."""
+    data = bytearray(jpegs()["420"])
+    data[data.index(b"\xff\xc0" if first == 0xDA else b"\xff\xda") + 1] = first
+    with pytest.raises(PictureError, match=f"JPEG: damaged: {message}"):
+        read_header(bytes(data))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_jpeg_cut_short_where_its_values_begin(left):
+    data = jpegs()["progressive-420"]
+    scan = data.index(b"\xff\xda")
+    data = data[: scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big") + left]
+    header = read_header(jpegs()["progressive-420"])
+    out = np.zeros(header.shape, header.dtype)
+    with pytest.raises(PictureError, match=f"JPEG: cut short: {len(data)} bytes, and no end-of"):
+        jpeg.decode(np.frombuffer(data, np.uint8), header, out, None)
+
+
 def test_jpeg_with_fill_bytes():
     """Any number of 0xFF may precede a marker."""
     data = jpegs()["restarts"]

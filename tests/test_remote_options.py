@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ import h5video_data as h5v
 from h5video_data.errors import ArgumentError, UnavailableError
 from h5video_data.storage.os_errors import RequestError
 from h5video_data.storage.remote.request_options import RequestOptions, request_options
-from h5video_data.storage.remote.requests import Attempts
+from h5video_data.storage.remote.requests import Attempts, check_length
 from h5video_data.tools.cli import main
 
 pytest.importorskip("fsspec")
@@ -188,6 +189,74 @@ def test_pauses_grow_and_half_of_each_is_drawn():
     for column, most in zip(pauses.T, [1, 2, 4, 6, 6, 6], strict=True):
         assert most / 2 <= column.min() < 0.6 * most
         assert 0.9 * most < column.max() <= most
+
+
+def failed(name, module="botocore.exceptions", text="", base=Exception, **attributes):
+    """An error of a library that may not be installed."""
+    error = type(name, (base,), {"__module__": module})(text)
+    error.__dict__.update(attributes)
+    return error
+
+
+FAILURES = {
+    "as told before": (RequestError("fsspec cannot open it"), "fsspec cannot open it", False),
+    "permission": (PermissionError(13, "secret"), "permission denied", False),
+    "forbidden": (OSError("Forbidden: secret"), "permission denied", False),
+    "no credentials": (
+        failed("NoCredentialsError", text="secret"),
+        "no valid credentials (NoCredentialsError)",
+        False,
+    ),
+    "token": (
+        failed("RefreshError", "google.auth.exceptions", "secret"),
+        "no valid credentials (RefreshError)",
+        False,
+    ),
+    "token, not reached": (
+        failed("TransportError", "google.auth.exceptions", "secret"),
+        "no valid credentials (TransportError)",
+        True,
+    ),
+    "token, later": (
+        failed("RefreshError", "google.auth.exceptions", "secret", retryable=True),
+        "no valid credentials (RefreshError)",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "message", "is_transient"), FAILURES.values(), ids=FAILURES)
+def test_only_what_may_pass_is_sent_again(error, message, is_transient):
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        Attempts(RequestOptions(max_retries=0)).pause_after(error)
+    attempts = Attempts(RequestOptions())
+    if is_transient:
+        assert attempts.pause_after(error) > 0
+    else:
+        with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+            attempts.pause_after(error)
+
+
+def test_answers_of_another_length():
+    assert check_length(b"abc", 3) == b"abc"
+    for expected, message, is_transient in (
+        (4, "3 bytes came of 4", True),
+        (2, "the server does not read byte ranges: 3 bytes came instead of 2", False),
+    ):
+        with pytest.raises(Exception, match=f"^{message}$") as caught:
+            check_length(b"abc", expected)
+        with pytest.raises(RequestError, match=f"^{message}$"):
+            Attempts(RequestOptions(max_retries=0)).pause_after(caught.value)
+        if is_transient:
+            assert Attempts(RequestOptions()).pause_after(caught.value) > 0
+
+
+@pytest.mark.parametrize(("wished", "pause"), [("40", 40), ("Fri, 27 Nov 2026", 0.1)])
+def test_an_object_store_that_asks_to_wait_is_not_asked_before(wished, pause):
+    about = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": wished}}
+    error = failed("ClientError", response={"Error": {}, "ResponseMetadata": about})
+    options = RequestOptions(first_pause_seconds=0.2, deadline_seconds=1000)
+    assert pause <= Attempts(options).pause_after(error) <= 2 * pause
 
 
 def test_much_that_is_being_read_takes_longer():

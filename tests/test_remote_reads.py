@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
+import os
+import threading
 import time
 import traceback
+import weakref
 from collections import Counter
 from types import SimpleNamespace
 
@@ -15,11 +20,18 @@ from remote_server import RangeServer, Together
 
 import h5video_data as h5v
 from h5video_data.errors import FileChangedError, UnavailableError
-from h5video_data.storage.hdf5_files import connect
+from h5video_data.reading.range_errors import RangeError
+from h5video_data.reading.remote_source import RemoteObject
+from h5video_data.storage.hdf5_files import connect, handle_of
 from h5video_data.storage.layout import describe
+from h5video_data.storage.os_errors import ObjectChangedError
 from h5video_data.storage.paths import expand_paths
-from h5video_data.storage.remote import metadata_blocks
+from h5video_data.storage.remote import connection, files, metadata_blocks, reads
 from h5video_data.storage.remote.metadata_blocks import MetadataBlocks, children_of, level_of
+from h5video_data.storage.remote.paths import ask_ahead
+from h5video_data.storage.remote.request_options import RequestOptions
+from h5video_data.storage.remote.requests import wait_for
+from h5video_data.storage.remote.store import open_filesystem
 
 pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
@@ -198,7 +210,240 @@ def test_many_small_files_are_read_at_once(server, tmp_path, cached, monkeypatch
     assert together.most >= 20  # of 24 for each thread
 
 
+# --------------------------------------------------------------------------- by itself
+
+
+def read_bytes(source, offsets, sizes):
+    starts, target = np.cumsum(sizes) - sizes, np.zeros(sum(sizes), np.uint8)
+    source.read_ranges(np.array(offsets), np.array(sizes), starts, target)
+    return target.tobytes()
+
+
+def test_ranges_that_were_not_announced_are_requested(server):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    source, whole = RemoteObject(path, path.identity()), server.objects["/a.h5"]
+    source.announce(np.array([90_000]), np.array([100]))
+    assert read_bytes(source, [90_010], [50]) == whole[90_010:90_060]
+    assert methods(server)["GET"] == 1
+    for offset in (10, 89_999, 90_090):  # before it, and in part
+        assert read_bytes(source, [offset], [50]) == whole[offset : offset + 50]
+    assert methods(server)["GET"] == 4
+
+
+def test_ranges_beyond_the_end_are_not_requested(server):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    source, size = RemoteObject(path, path.identity()), len(server.objects["/a.h5"])
+    source.announce(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    source.announce(np.array([0, size]), np.array([5, 1]))
+    with pytest.raises(RangeError) as caught:
+        read_bytes(source, [0, size - 1], [5, 4])
+    assert caught.value.number == 1
+    assert "3 bytes" in str(caught.value.__cause__)
+    assert methods(server) == {"HEAD": 1}
+
+
+def test_an_object_of_another_identity_is_not_read(server):
+    (path,), (other,) = (expand_paths(f"{server.url}/a.h5") for _ in range(2))
+    identity = path.identity()
+    server.put("/a.h5", content(3))
+    with pytest.raises(FileChangedError, match=r"a\.h5 was changed"):
+        RemoteObject(other, identity)
+
+
+def test_requests_that_are_cancelled_before_they_are_sent_are_not_sent(server):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    identity, held = path.identity(), threading.Event()
+    path.store.connection.filesystem.loop.call_soon_threadsafe(held.wait, 60)
+    first, second = path.begin([10, 20], [15, 25], identity)
+    assert first.cancel()
+    held.set()
+    assert wait_for(second) == server.objects["/a.h5"][20:25]
+    assert [span for method, _, span, _ in server.requests if method == "GET"] == ["bytes=20-24"]
+
+
+def test_what_ends_a_request_reaches_who_waits_for_it(server):
+    class Ended(BaseException):
+        pass
+
+    async def end():
+        raise Ended
+
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    (future,) = path.store.connection._begin([(end, 0)])
+    with pytest.raises(Ended):
+        wait_for(future)
+
+
+def test_only_the_process_that_opened_a_loop_closes_it():
+    loop = asyncio.new_event_loop()
+    system = SimpleNamespace()  # nothing was requested: it has no session
+    connection._close(system, loop, os.getpid() + 1)
+    assert not loop.is_closed()
+    assert connection._left_to_parent.pop() == (system, loop)
+    connection._close(system, loop, os.getpid())
+    assert loop.is_closed()
+
+
+def test_a_lock_that_a_fork_has_left_behind_is_not_waited_for(server, monkeypatch):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    size = len(server.objects["/a.h5"])
+    monkeypatch.setattr(path, "_lock", SimpleNamespace(acquire=lambda **_: False))
+    assert path.identity().num_bytes == size
+    assert not path._lock.locked()
+    store = path.store
+    of_parent = store.connection
+    assert store._lock.acquire()
+    monkeypatch.setattr(store, "_pid", -5)
+    opened = []
+    opening = threading.Thread(target=lambda: opened.append(store.connection), daemon=True)
+    opening.start()
+    opening.join(60)
+    assert opened == [store.connection]
+    assert opened != [of_parent]
+
+
+def test_of_an_object_without_bytes_none_are_requested(server):
+    server.put("/b.h5", b"")
+    with pytest.raises(h5v.errors.NotHDF5Error, match=r"/b\.h5 \(0 bytes\)"):
+        h5v.VideoLoader([f"{server.url}/{name}.h5" for name in "ab"])
+    assert {path for method, path, *_ in server.requests if method == "GET"} == {"/a.h5"}
+
+
+def test_an_object_is_asked_for_its_identity_once_ahead(server):
+    server.put("/b.h5", content())
+    both = [expand_paths(f"{server.url}/{name}.h5")[0] for name in "ab"]
+    for _ in range(2):
+        ask_ahead(both)
+    sizes = [path.identity_once().num_bytes for path in both]
+    ask_ahead(both)
+    assert sizes == [len(server.objects["/a.h5"])] * 2
+    assert methods(server) == {"HEAD": 2}
+
+
+def test_a_server_that_does_not_say_how_large_an_object_is(server, monkeypatch):
+    (path,) = expand_paths(f"{server.url}/a.h5")
+    info = {"name": path.key, "type": "file", "size": None}
+    monkeypatch.setattr(path.store.connection, "info", lambda _: info)
+    with pytest.raises(UnavailableError, match=r"a\.h5: the server does not say how large it is"):
+        path.identity()
+
+
+# --------------------------------------------------------------------------- Google's store
+
+
+class GoogleSystem:
+    """As much of gcsfs as is called: one object, of a generation.
+
+    Attributes:
+        urls: Of the requests.
+        generation: That the answers say.
+    """
+
+    __module__ = "gcsfs.core"
+    async_impl, session_kwargs = True, {}
+
+    def __init__(self, generation="7"):
+        self.urls, self.generation = [], generation
+
+    def url(self, key):
+        return f"http://host/{key}?alt=media"
+
+    async def _call(self, method, url, headers):
+        self.urls.append(url)
+        if self.generation is None:
+            raise FileNotFoundError(url)
+        assert (method, headers) == ("GET", {"Range": "bytes=2-4"})
+        return {"X-Goog-Generation": self.generation}, b"abc"
+
+    async def _request(self):
+        return "not once"
+
+    async def once(self):
+        return "once"
+
+    _request.__wrapped__ = once
+
+
+def test_a_read_of_googles_store_is_of_a_generation():
+    system = GoogleSystem()
+    assert reads.compared_version(system) == "generation"
+    for key in ("b/a.h5", "b/a.h5?x&generation=7"):
+        assert asyncio.run(reads.read_range(system, key, 2, 5, "7")) == b"abc"
+    assert system.urls == [
+        "http://host/b/a.h5?alt=media&generation=7",
+        "http://host/b/a.h5?x&generation=7?alt=media",
+    ]
+    for generation, message in (("8", "its generation is 8 now"), (None, "no generation 7 any")):
+        with pytest.raises(ObjectChangedError, match=message):
+            asyncio.run(reads.read_range(GoogleSystem(generation), "b/a.h5", 2, 5, "7"))
+
+
+def test_gcsfs_does_not_send_a_request_again(monkeypatch):
+    import fsspec.core
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda *_, **__: (GoogleSystem(), "a"))
+    system = open_filesystem("gs://bucket/a", {}, 5)
+    assert asyncio.run(system._request()) == "once"
+    gone = weakref.ref(system)
+    del system
+    assert gone() is None
+
+
+def test_gcsfs_has_a_client_in_the_loop_that_reads():
+    opened = connection.Connection(lambda **_: GoogleSystem(), RequestOptions())
+    system, loop = opened._own_system()
+    assert system._session._loop is loop
+    assert not system._session.closed
+    session = system._session
+    del opened, system
+    assert session.closed
+    assert loop.is_closed()
+
+
 # --------------------------------------------------------------------------- metadata
+
+
+def test_values_that_hdf5_reads_are_requested_in_parts(server, monkeypatch):
+    for module in (files, metadata_blocks):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(files, "MAX_REQUEST_BYTES", 150_000)
+    with connect(expand_paths(f"{server.url}/a.h5")[0]) as file:
+        file["bits"].shape  # noqa: B018
+        server.requests.clear()
+        np.testing.assert_array_equal(
+            file["bits"][()], np.arange(COUNT * 4000).reshape(COUNT, -1) % 2000
+        )
+    spans = sorted(tuple(map(int, span[6:].split("-"))) for _, _, span, _ in server.requests)
+    assert [last - first + 1 for first, last in spans] == [150_000, 150_000, 84_000]
+
+
+def test_a_remote_file_ends_where_the_object_does(server):
+    whole = server.objects["/a.h5"]
+    with connect(expand_paths(f"{server.url}/a.h5")[0]) as file:
+        found = bytearray(4)
+        assert handle_of(file).read_at(memoryview(found), len(whole) - 3) == 3
+        assert found == whole[-3:] + b"\0"
+        for offset in (len(whole), len(whole) + 9):
+            assert handle_of(file).read_at(memoryview(found), offset) == 0
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_garbage_is_collected_after_a_read_if_it_was_before(server, is_enabled):
+    (gc.enable if is_enabled else gc.disable)()
+    try:
+        with connect(expand_paths(f"{server.url}/a.h5")[0]) as file:
+            assert file["Y"][3] == 3
+        assert gc.isenabled() is is_enabled
+    finally:
+        gc.enable()
+
+
+def test_remote_files_are_closed_at_the_end_of_the_process_and_not_others(server, tmp_path):
+    with h5py.File(tmp_path / "b.h5", "w") as local:
+        opened = [connect(expand_paths(f"{server.url}/a.h5")[0]) for _ in range(2)]
+        files._close_all()
+        assert [bool(file) for file in opened] == [False, False]
+        assert local
 
 
 def spread(num_chunks, **options):

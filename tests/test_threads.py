@@ -110,6 +110,19 @@ def test_close():
     assert not running()
 
 
+def test_closed_by_one_of_them():
+    threads, held = Threads(2, "test_threads"), threading.Event()
+    other = threads.submit(held.wait, 60)
+    closing = threads.submit(threads.close)
+    wait_until(lambda: threads._closed)
+    held.set()
+    assert closing.result() is None
+    assert other.result() is True
+    with pytest.raises(CancelledError):
+        threads.submit(len, "").result()
+    wait_until(lambda: not running())
+
+
 def test_threads_that_are_dropped_end():
     threads = Threads(3, "test_threads")
     threads.submit(len, "").result()

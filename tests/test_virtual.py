@@ -21,6 +21,7 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.storage.values import Values
+from h5video_data.storage.virtual import UnopenedSources, find_source_files
 
 SAMPLE = (5, 6)
 UNLIMITED = h5py.h5s.UNLIMITED
@@ -144,6 +145,19 @@ def of_other_dimensions():
         file.create_virtual_dataset("X", layout)
 
 
+def cut_short_behind_parts_that_do_not_repeat():
+    write(1, samples=6)
+    space = h5py.h5s.create_simple((9, *SAMPLE))
+    space.select_none()
+    for first, count in ((0, 1), (5, 3)):
+        space.select_hyperslab((first, 0, 0), (count, *SAMPLE), op=h5py.h5s.SELECT_OR)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    whole = h5py.h5s.create_simple((4, *SAMPLE))
+    properties.set_virtual(whole, b"1.h5", b"data", space)
+    with h5py.File("v.h5", "w") as file:
+        h5py.h5d.create(file.id, b"X", h5py.h5t.STD_U8LE, whole, properties)
+
+
 def of_different_lengths():
     write(2, samples=3)
     write_growing("1.h5", "2.h5")
@@ -211,6 +225,11 @@ WRONG = [
     (cut_short, FileFormatError, "1.h5: dataset '/data', which is too small. .* 120 .*3, 5, 6"),
     (cut_short_behind_a_selection, FileFormatError, r"1.h5: .*\(8, 5, 6\) .*shape \(6, 5, 6\)"),
     (of_other_dimensions, FileFormatError, r"1.h5: .*\(8, 5, 6\) or larger.*shape \(8, 30\)"),
+    (
+        cut_short_behind_parts_that_do_not_repeat,
+        FileFormatError,
+        r"1.h5: .*\(8, 5, 6\) or larger.*shape \(6, 5, 6\)",
+    ),
     (of_different_lengths, FileFormatError, r"2.h5: .*\(4, 5, 6\) .*shape \(3, 5, 6\)"),
     (not_hdf5, NotHDF5Error, "2.h5 .* is not an HDF5 file"),
     (a_pipe, NotHDF5Error, "2.h5 is not a regular file"),
@@ -284,6 +303,14 @@ def of_a_pattern():
     return [4, 5, 6]
 
 
+def of_a_pattern_of_folders():
+    for number in range(2):
+        os.mkdir(f"part{number}")
+        write(number + 4, path=f"part{number}/a.h5")
+    write_pattern("part%b/a.h5", "data")
+    return [4, 5]
+
+
 def of_a_pattern_of_datasets():
     with h5py.File("parts.h5", "w") as file:
         for number in range(3):
@@ -300,6 +327,7 @@ RIGHT = [
     longer_than_needed,
     growing,
     of_a_pattern,
+    of_a_pattern_of_folders,
     of_a_pattern_of_datasets,
 ]
 
@@ -391,3 +419,27 @@ def test_a_source_that_hdf5_could_not_open(tmp_path, monkeypatch):
         assert (values.read(slice(0, 2)) == 9).all()
         with pytest.raises(UnavailableError, match=r"HDF5 could not open .*source\.h5"):
             values.read(slice(1, 3))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_source_that_is_gone_where_the_open_files_are_not_known(monkeypatch):
+    write_virtual(("1.h5", "data"), ("2.h5", "data"))
+    monkeypatch.setattr("h5video_data.storage.virtual.open_identities", lambda: None)
+    with h5py.File("v.h5") as file:
+        values = Values(file["X"])
+        assert (values.read(slice(0, 4)) == 1).all()
+        os.remove("2.h5")
+        with pytest.raises(VideoFileNotFoundError, match=r"2\.h5 no longer exists"):
+            values.read(slice(3, 5))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_selection_of_no_values_needs_no_source(monkeypatch):
+    write_virtual(("1.h5", "data"))
+    with h5py.File("v.h5") as file:
+        unopened = UnopenedSources(find_source_files(file["X"]).mappings)
+        monkeypatch.setattr("h5video_data.storage.virtual.open_identities", set)
+        unopened.check(file["X"], [(slice(0, 4), slice(2, 2))])
+        assert unopened._is_unopened.all()
+        with pytest.raises(UnavailableError, match=r"HDF5 could not open .*1\.h5"):
+            unopened.check(file["X"], [(slice(0, 4), slice(2, 3))])
