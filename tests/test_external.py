@@ -392,7 +392,6 @@ ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 """
 
 
-@pytest.mark.slow
 def test_the_process_ends_well_if_modules_are_kept(tmp_path):
     path = write_plain(tmp_path / "a.h5")
     run = [sys.executable, "-c", KEPT, path]

@@ -32,6 +32,17 @@ def test_each_value_is_compared(tmp_path, monkeypatch):
     def rename(item):
         item.attrs["note"] = np.arange(NUM_SAMPLES, dtype="i8")
 
+    def replaced(item, value):
+        file, name = item.file, item.name
+        del file[name]
+        file[name] = value
+
+    def set_type(item):
+        replaced(item, np.float32(1.5))
+
+    def set_shape(item):
+        replaced(item, [1.5])
+
     def set_last(value):
         return lambda item: item.__setitem__(-1, value)
 
@@ -43,6 +54,9 @@ def test_each_value_is_compared(tmp_path, monkeypatch):
         ("names", set_last("e"), "dataset '/names'"),
         ("one", lambda item: item.__setitem__((), 1.25), "dataset '/one'"),
         ("X", rename, "attribute 'note' of '/X'"),
+        ("X", lambda item: item.attrs.modify("note", [0] * NUM_SAMPLES), "attribute 'note' of"),
+        ("one", set_type, "dataset '/one'"),
+        ("one", set_shape, "dataset '/one'"),
         ("/", lambda item: item.attrs.__delitem__("note"), "cannot be compared with the new"),
         ("/", lambda item: item.__delitem__("names"), "cannot be compared with the new"),
     ]
