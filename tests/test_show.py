@@ -11,7 +11,7 @@ import h5video_data as h5v
 from h5video_data.errors import ArgumentError
 from h5video_data.testing import recording_values, write_recordings, write_video_file
 from h5video_data.tools.showing.frames import as_frames, as_pixels, resized, value_range
-from h5video_data.tools.showing.labels import label_text
+from h5video_data.tools.showing.labels import class_of, label_text
 from h5video_data.tools.showing.lettering import written
 from h5video_data.tools.showing.png import encode_png
 
@@ -160,6 +160,13 @@ LABELS = {
 @pytest.mark.parametrize(("value", "expected"), LABELS.values(), ids=LABELS)
 def test_labels(value, expected):
     assert label_text(value, ["a", "b", "c"]) == expected
+
+
+def test_classes():
+    assert class_of(np.int64([2])) == 2
+    assert class_of(np.float32([0.1, 0.9])) == 1
+    for no_class in (np.zeros((2, 3)), [0.5, np.nan], np.array([b"a", b"b"]), 0.5, [0.2, 0.3]):
+        assert class_of(no_class, ["a", "b"]) is None
 
 
 def test_a_file(tmp_path):
