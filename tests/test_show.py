@@ -261,6 +261,18 @@ def test_pictures_of_x_beside_those_of_y(tmp_path, num_y, shape, how):
     assert (first[0], last[0]) == (50, 200)
 
 
+def test_limits_are_those_of_both_and_sizes_those_of_x(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.full((4, 5, 32, 32, 3), 60, np.uint8)
+        file["y"] = np.full((4, 5, 128, 96, 3), 80, np.uint8)
+    options = {"x": "x", "y": "y", "num_samples": 1, "shuffle": False}
+    (cell,) = h5v.show(tmp_path / "a.h5", limits=(0, 100), **options).cells
+    assert cell.frames.shape == (5, 64, 64 + 48, 3)
+    assert (cell.frames[0, 0, 0, 0], cell.frames[0, 0, -1, 0]) == (153, 204)
+    (cell,) = h5v.show(tmp_path / "a.h5", **options).cells
+    assert (cell.frames[0, 0, 0, 0], cell.frames[0, 0, -1, 0]) == (60, 80)
+
+
 def test_single_samples(tmp_path):
     file = write_video_file(tmp_path / "a.h5", num_samples=8)
     batches = h5v.show(h5v.VideoLoader(file, batch_size=4, seed=3), num_samples=5).cells

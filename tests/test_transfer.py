@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from h5py import h5t
+from layout_helpers import change_numbers
 from stored_types_helpers import NUM_SAMPLES, write_typed
 
 from h5video_data.errors import RepackingError
@@ -86,3 +87,31 @@ def test_chunks(tmp_path, monkeypatch, is_recoded):
     with h5py.File(tmp_path / "b.h5") as file:
         np.testing.assert_array_equal(file["grown"], expected)
         np.testing.assert_array_equal(file["packed"], expected)
+
+
+def test_an_index_that_cannot_grow_where_the_shape_could(tmp_path):
+    path = tmp_path / "a.h5"
+    values = np.arange(11 * 6, dtype=np.uint8).reshape(11, 6)
+    with h5py.File(path, "w", libver="latest") as file:
+        file["X"] = np.zeros((NUM_SAMPLES, 2), "u1")
+        options = {"maxshape": (13, 6), "chunks": (4, 6), "compression": "gzip"}
+        file.create_dataset("packed", data=values, **options)
+    change_numbers(path, [(13, 0)], (1 << 64) - 1)
+    with h5py.File(path) as file:
+        assert file["packed"].maxshape == (None, 6)
+        assert transfer._has_damaged_chunks(file["packed"])
+    assert repack(path, tmp_path / "b.h5").skipped == ()
+    with h5py.File(tmp_path / "b.h5") as file:
+        np.testing.assert_array_equal(file["packed"], values)
+
+
+def test_lists_in_chunks_are_copied(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.zeros((NUM_SAMPLES, 2), "u1")
+        options = {"chunks": (2,), "compression": "gzip"}
+        lists = file.create_dataset("lists", (5,), h5py.vlen_dtype(np.int32), **options)
+        for i in range(5):
+            lists[i] = np.arange(i)
+    assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert [item.tolist() for item in file["lists"]] == [[*range(i)] for i in range(5)]
