@@ -428,3 +428,15 @@ def test_a_page_with_predictions(tmp_path, monkeypatch):
     report, page = page_of(tmp_path / "a.h5", probe=True)
     assert any(item.samples_per_second for item in report.datasets)
     assert re.search(r"Predicted: (<b>)?[0-9.,]+ ", page)
+
+
+def test_no_prediction_where_nothing_was_measured(tmp_path, monkeypatch):
+    write_video_file(tmp_path / "a.h5")
+    monkeypatch.setattr(probe, "rate", lambda *_, **__: None)
+    assert h5v.inspect(tmp_path / "a.h5", probe=True).datasets[0].samples_per_second is None
+
+
+def test_sizes_are_told_in_units_of_their_own():
+    sizes = [1, 1023, 1024, 5 << 20, 3 << 30, 2 << 40, 5000 << 40]
+    texts = ["1 byte", "1023 bytes", "1.0 KiB", "5.0 MiB", "3.0 GiB", "2.0 TiB", "5000.0 TiB"]
+    assert [inspection.size_text(size) for size in sizes] == texts

@@ -321,6 +321,8 @@ TABLES = {
     "no seconds": ("path,start\nhere/v.mkv,x\n", r"row 1: start must be seconds.*start='x'"),
     "backwards": ("path,start,end\nhere/v.mkv,2,1\n", r"row 1: start must be before end"),
     "ragged": ("path,label\nhere/v.mkv\n", r"row 1: expected 2 values"),
+    "no name": ("path,label\n,a\n", r"list.csv, row 1: the path is empty"),
+    "large": ("path,label\nhere/v.mkv,1000000\n", r"classes from 0 on\. Received: 1000000"),
     "half": ("path,label\nhere/v.mkv,a\nhere/w.mkv,\n", r"or none may\. Without: row 2"),
 }
 
@@ -331,6 +333,24 @@ def test_wrong_tables(listed, case):
     listed.write_text(text)
     with pytest.raises(FileFormatError, match=message):
         pack(listed, listed.parent / "out.h5")
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    with pytest.raises(VideoFileNotFoundError, match=r"There is no table .*none\.csv"):
+        pack(tmp_path / "none.csv", tmp_path / "out.h5")
+
+
+@pytest.mark.parametrize("options", [{"num_frames": 2}, {"layout": "recordings"}], ids=str)
+def test_parts_beyond_the_end_of_a_video(listed, options):
+    listed.write_text("path,start,end\nhere/w.mkv,5,6\nhere/v.mkv,0,0.4\n")
+    report = pack(listed, listed.parent / "out.h5", **options)
+    assert reasons(report) == {"here/w.mkv": "has no clip between start and end: it has 10 frames"}
+
+
+@pytest.mark.parametrize("frame_rate", [0, -1.0, float("inf"), float("nan"), "25"])
+def test_what_is_no_frame_rate(tmp_path, frame_rate):
+    with pytest.raises(ArgumentError, match=r"more than 0\. Received: frame_rate="):
+        pack(tmp_path, tmp_path / "out.h5", frame_rate=frame_rate)
 
 
 def test_a_table_with_class_numbers(listed):
@@ -559,6 +579,7 @@ WRONG = {
     "dtypes": ([np.zeros(2), np.zeros(2, np.uint8)], None, r"Sample 1 .* uint8"),
     "labels": (np.zeros((2, 3)), [1], r"for each sample\. Received: 2 samples, 1 label"),
     "texts": (["a", "b"], None, r"arrays of numbers"),
+    "complex": (np.zeros((2, 3)), [1j, 2], r"`labels` must be numbers.*: dtype complex128"),
 }
 
 

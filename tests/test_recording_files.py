@@ -372,3 +372,12 @@ def test_inferred_classes_that_no_name_tells(tmp_path):
     with pytest.raises(ArgumentError, match=r"the first `\*` of .* stands for in .*/one/\]a\.h5"):
         VideoLoader(f"{tmp_path}/*/[]]a.h5", **arguments)
     assert VideoLoader(f"{tmp_path}/*/?a.h5", **arguments).class_names == ["one"]
+
+
+def test_values_of_recordings_that_are_too_many_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(small_values, "MAX_VALUES_NBYTES", 15)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        file["ends"] = np.array([4, 9])
+    with pytest.raises(FileFormatError, match="'ends' has 16 bytes, too many for values"):
+        VideoLoader(tmp_path / "a.h5", x="frames", y=None, windows=Windows(2, bounds="ends"))

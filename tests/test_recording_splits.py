@@ -65,6 +65,13 @@ def test_groups_stay_whole(path, arguments):
     assert len(groups[0] | groups[1]) == 3
 
 
+@pytest.mark.parametrize("split_by", [None, "recording"])
+def test_recordings_stay_whole_by_themselves(path, split_by):
+    training, validation = sides(path, split_by=split_by)
+    assert not training & validation
+    assert len(validation) in (2, 3)
+
+
 def test_stratified_recordings(path):
     for classes in ("group", "group_of_row", np.array([3, 3, 5, 5, 7, 7])):
         training, validation = sides(path, stratify_by=classes, validation_split=0.5)

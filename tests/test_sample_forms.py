@@ -235,6 +235,16 @@ def test_a_dataset_a_frame_with_attributes_and_others(tmp_path, options, num_fil
     assert skipped == expected
 
 
+def test_arguments_that_need_or_exclude_each_other(source):
+    path, _ = source
+    with pytest.raises(ArgumentError, match=r'for dtype="uint8" alone\. Received: scale=255, '):
+        repack(path, path.with_name("b.h5"), scale=255)
+    for options in ({"compression": "gzip"}, {"chunks": "sample"}):
+        with pytest.raises(ArgumentError, match=r"neither compressed nor in chunks\. Received: "):
+            repack(path, path.with_name("b.h5"), layout="contiguous", **options)
+    assert files_in(path.parent) == ["a.h5"]
+
+
 def test_frames_whose_names_match_nothing(tmp_path):
     frames_of(tmp_path / "a.h5", ["0/0", "0/1"], range(2))
     with pytest.raises(DatasetNotFoundError, match=r"a\.h5 has no dataset 'frame_\*'"):

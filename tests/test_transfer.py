@@ -115,3 +115,21 @@ def test_lists_in_chunks_are_copied(tmp_path):
     assert repack(tmp_path / "a.h5", tmp_path / "b.h5").skipped == ()
     with h5py.File(tmp_path / "b.h5") as file:
         assert [item.tolist() for item in file["lists"]] == [[*range(i)] for i in range(5)]
+
+
+def test_rows_of_several_files_are_compared(tmp_path, monkeypatch):
+    for number in range(2):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["X"] = np.zeros((NUM_SAMPLES, 2, 4, 4, 3), "u1")
+            file["Y"] = np.arange(NUM_SAMPLES) + 10 * number
+    check = Copier.check
+
+    def spoiled(self, path):
+        with h5py.File(path, "a") as file:
+            file["Y"][NUM_SAMPLES + 1] = 5
+        check(self, path)
+
+    monkeypatch.setattr(Copier, "check", spoiled)
+    with pytest.raises(RepackingError, match="dataset '/Y': HDF5 reads something else"):
+        repack(tmp_path / "?.h5", tmp_path / "new.h5")
+    assert not (tmp_path / "new.h5").exists()
