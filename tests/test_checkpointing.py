@@ -9,6 +9,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import h5video_data as h5v
 from h5video_data.errors import ArgumentError, StateError
@@ -330,6 +331,48 @@ def test_beside_model_checkpoint(tmp_path, path):
     assert seen.epochs == [2, 3]
     records = json.loads((tmp_path / "feed.json").read_text())["records"]
     assert [record["epoch"] for record in records] == [0, 1, 2, 2, 3, 4]
+
+
+def test_positions_are_saved_every_few_steps(tmp_path, path, expected):
+    train = h5v.video_dataset_from_hdf5(path, y="numbers", batch_size=8, seed=3)
+    file = tmp_path / "feed.json"
+
+    def fit(model):
+        callback = h5v.callbacks.FeedCheckpoint(train, file, save_freq=4, delete_checkpoint=False)
+        model.fit(train, shuffle=False, verbose=0, callbacks=[callback])
+        assert model.steps == expected[:NUM_STEPS][-len(model.steps) :]
+        return [list(item.values()) for item in json.loads(file.read_text())["records"]]
+
+    assert fit(Noting()) == [[0, 0, 0, 8], [4, 0, 32, 8], [6, 1, 0, 8]]
+    model = Noting()
+    model.optimizer.iterations.assign(4)  # as if it had been killed after these
+    assert fit(model)[1:] == [[4, 0, 32, 8], [4, 0, 32, 8], [6, 1, 0, 8]]
+    assert len(model.steps) == NUM_STEPS - 4
+
+
+def test_the_epoch_that_keras_restored_is_that_of_the_weights(tmp_path, path):
+    train = h5v.video_dataset_from_hdf5(path, y="numbers", batch_size=8, seed=3)
+    record = {"iterations": 6, "epoch": 1, "samples": 0, "batch_size": 8}
+    content = {"state": train.loader.state_dict(epoch=1, step=0), "records": [record]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    for restored, expected in ((7, 1), (None, None)):
+        model = Noting()
+        model._initial_epoch = restored
+        model.optimizer.iterations.assign(6)
+        callback = h5v.callbacks.FeedCheckpoint(train, tmp_path / "a.json")
+        callback.set_model(model)
+        callback.on_train_begin()
+        assert model._initial_epoch == expected
+
+
+def test_the_first_worker_alone_writes(tmp_path, path):
+    for number in (1, 0):
+        context = tf.distribute.InputContext(2, number, 2)
+        train = h5v.video_dataset_from_hdf5(path, batch_size=8, seed=3, input_context=context)
+        file = tmp_path / f"{number}.json"
+        callback = h5v.callbacks.FeedCheckpoint(train, file, delete_checkpoint=False)
+        small_model().fit(train, shuffle=False, verbose=0, callbacks=[callback])
+    assert os.listdir(tmp_path) == ["0.json"]
 
 
 def test_other_data_is_an_error(tmp_path, path):

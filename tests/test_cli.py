@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import os
 import re
@@ -7,15 +9,17 @@ from inspect import signature
 from os.path import getsize
 
 import h5py
+import imagecodecs
 import numpy as np
 import pytest
 
 from h5video_data import __version__
 from h5video_data.testing import write_recordings, write_video_file
+from h5video_data.tools import cli
 from h5video_data.tools.cli import _parser, main
 from h5video_data.tools.inspection import inspect, size_text
 from h5video_data.tools.pack import pack
-from h5video_data.tools.repack import repack
+from h5video_data.tools.repack import Estimate, repack
 
 
 def run(*arguments, **options):
@@ -294,6 +298,51 @@ def test_reasons_for_skipping_name_flags(tmp_path, capsys):
         file.create_virtual_dataset("many values", layout)
     assert main(["repack", str(tmp_path / "a.h5"), str(tmp_path / "b.h5"), "--quiet"]) == 0
     assert "repack it by itself: --x '/many values'\n" in capsys.readouterr().err
+
+
+def test_interrupted(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "inspect", interrupted)
+    assert main(["inspect", str(tmp_path / "a.h5")]) == 130
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "h5video-data: interrupted\n")
+    with pytest.raises(KeyboardInterrupt):
+        main(["--debug", "inspect", str(tmp_path / "a.h5")])
+
+
+def test_output_into_a_stream_of_text(tmp_path):
+    file = write_video_file(tmp_path / "a.h5")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["inspect", file]) == 0
+    assert "X: (20, 4, 3, 8, 8) uint8" in printed.getvalue()
+
+
+def test_none_where_a_function_takes_none(tmp_path, capsys):
+    path, out = tmp_path / "a.h5", tmp_path / "b.h5"
+    rows = [imagecodecs.png_encode(np.full((4, 5), i, np.uint8)) for i in range(3)]
+    with h5py.File(path, "w") as file:
+        file["X"] = np.array(rows, h5py.string_dtype(length=max(map(len, rows))))
+    command = ["repack", str(path), str(out), "--dtype", "uint8"]
+    assert main([*command, "--decode", "none"]) == 1
+    assert "'/X'" in capsys.readouterr().err
+    assert main(command) == 0
+    with h5py.File(out) as file:
+        assert file["X"].shape == (3, 4, 5, 1)
+    write_clip(tmp_path / "videos/one/a.mp4", 4)
+    command = ["pack", str(tmp_path / "videos"), str(tmp_path / "c.h5"), "--frames", "4"]
+    assert main([*command, "--labels", "none"]) == 0
+    with h5py.File(tmp_path / "c.h5") as file:
+        assert "Y" not in file
+
+
+def test_an_estimate_without_a_prediction():
+    expected = "would take 2.0 KiB (now 1.0 KiB) and about 0.5 s to write"
+    assert cli._estimate_text(Estimate(1024, 2048, 0.5)) == expected
+    text = cli._estimate_text(Estimate(1024, 2048, 0.5, 30.0, unit="frames"))
+    assert text.startswith(f"{expected}, and would be read at about 30 frames/s")
+    assert "(now" not in text.removeprefix(expected)
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "inspect"], ["inspect", "--debug"]])

@@ -259,14 +259,15 @@ def test_any_datasets_of_any_layout(tmp_path_factory, data):
         ((64, 64, 9), {}, "(rows, columns, frames)"),
         ((64, 64, 3), {"axis": 0}, "(rows, columns, channels)"),
         ((3, 64, 48), {"axis": 1}, "without frames"),
+        ((32, 64, 3), {"axis": 2}, "(rows, columns, channels)"),
     ],
     ids=str,
 )
 def test_y_that_may_have_no_frames(y, options, could_be):
     """As many rows as x has frames: one image for each sample, perhaps."""
-    x = (2, 64, 64, 48) if options.get("axis") else (64, 3, 64, 48)
+    x = {1: (2, 64, 64, 48), 2: (32, 64, 3, 2)}.get(options.get("axis"), (64, 3, 64, 48))
     shapes = {"X": x, "Y": y}
-    clip = Clip(8, **options)
+    clip = Clip(2, **options)
     with pytest.raises(ArgumentError, match=re.escape(could_be)) as caught:
         clips_of_datasets(clip, shapes, ["X"], ["Y"])
     for said in (f"'Y' have the shape {y}", "y=True", "y=False", "Received: clip=Clip("):

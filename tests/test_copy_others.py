@@ -4,7 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from h5video_data.errors import RepackingError
 from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking.copy_others import OtherItems
 
 
 def write(path, number=0):
@@ -59,3 +61,33 @@ def test_links_of_several_files(tmp_path):
             for name in ("alias", "pose/near", "pose/again", "length"):
                 assert file[f"{number}.h5/{name}"][0] == 10 * number
             assert file[f"{number}.h5/other"][:].tolist() == [7, 8]
+
+
+def test_what_has_a_name_that_is_taken_and_types(tmp_path):
+    path, out = write(tmp_path / "a.h5"), tmp_path / "b.h5"
+    with h5py.File(path, "a") as file:
+        file["source"] = h5py.ExternalLink("elsewhere.h5", "/values")
+        file["kinds/small"] = np.dtype("i2")
+        file["kinds/small"].attrs["unit"] = "m"
+    report = repack(path, out, x="images/image*", layout="recordings")
+    taken = "has a name that another dataset has in the new file"
+    assert f"link to '/values' of {path}" in {i.name for i in report.skipped if i.reason == taken}
+    with h5py.File(out) as file:
+        assert file["source"].asstr()[:].tolist() == ["a.h5:"]
+        assert file["kinds/small"].dtype == np.int16
+        assert file["kinds/small"].attrs["unit"] == "m"
+
+
+def test_what_reads_otherwise_is_no_copy(tmp_path, monkeypatch):
+    path, out = write(tmp_path / "a.h5"), tmp_path / "b.h5"
+    original = OtherItems.check
+
+    def check(self, complete):
+        with h5py.File(complete, "a") as file:
+            file["pose/left"][2] = 9
+        original(self, complete)
+
+    monkeypatch.setattr(OtherItems, "check", check)
+    with pytest.raises(RepackingError, match=r"a.h5: 'pose/\w+': HDF5 reads something else in the"):
+        repack(path, out, x="images/image*", layout="recordings")
+    assert not out.exists()

@@ -11,7 +11,7 @@ import pytest
 from repack_helpers import GZIP, MANY, assert_same, files_in, noise, stored
 
 import h5video_data as h5v
-from h5video_data.errors import ArgumentError
+from h5video_data.errors import ArgumentError, FileFormatError
 from h5video_data.testing import SAMPLE_SHAPE, labels, sample_values, write_video_file
 from h5video_data.tools.repack import SkippedItem, repack
 
@@ -268,3 +268,34 @@ def test_a_count_of_other_groups_does_not_cut_what_was_joined(tmp_path):
     for name, count in (("train/X", 15), ("test/X", 12)):
         with h5v.VideoLoader(tmp_path / "new.h5", x=name, y=None, shuffle=False) as loader:
             assert loader.num_samples == count
+
+
+def test_a_link_of_a_kind_of_its_own(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.zeros((3, 2, 4, 4), np.uint8)
+        created = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+        created.set_link_creation_order(h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED)
+        h5py.h5g.create(file.id, b"group", gcpl=created)
+        file["group/odd"] = h5py.SoftLink("/nowhere")
+    content = (tmp_path / "a.h5").read_bytes()
+    # A message of a link: version 1, flags, the kind, its creation order, the name.
+    soft = b"\x01\x0c\x01" + bytes(8) + b"\x03odd"
+    assert content.count(soft) == 1
+    (tmp_path / "a.h5").write_bytes(content.replace(soft, soft[:2] + b"\xbb" + soft[3:]))
+    report = repack(tmp_path / "a.h5", tmp_path / "b.h5")
+    reason = "is of a kind that only its writer knows"
+    assert report.skipped == (SkippedItem("link '/group/odd'", reason),)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert list(file["group"]) == []
+
+
+def test_a_virtual_dataset_over_a_source_that_is_too_small(tmp_path):
+    write_video_file(tmp_path / "a.h5", num_samples=3)
+    layout = h5py.VirtualLayout((5,), "i4")
+    layout[:] = h5py.VirtualSource("b.h5", "values", (5,))
+    with h5py.File(tmp_path / "a.h5", "a") as file, h5py.File(tmp_path / "b.h5", "w") as source:
+        file.create_virtual_dataset("extra", layout)
+        source["values"] = [1, 2]
+    with pytest.raises(FileFormatError, match=r"'/extra' maps to .*small.*shape \(2,\)"):
+        repack(tmp_path / "a.h5", tmp_path / "c.h5")
+    assert not (tmp_path / "c.h5").exists()

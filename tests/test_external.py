@@ -1,6 +1,8 @@
 """What an HDF5 file may lead to: its own folder and below, unless more is allowed."""
 
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -376,3 +378,21 @@ def test_the_argument_is_checked(tmp_path):
     for function in (h5v.VideoLoader, h5v.inspect):
         with pytest.raises(ArgumentError, match="`allow_external` must be True or False"):
             function(path, allow_external="yes")
+
+
+KEPT = """
+import ctypes, sys
+import h5py
+from h5video_data.storage import external
+
+with h5py.File(sys.argv[1]) as file:
+    external.open_checked(file, b"X")
+kept = external._no_external_links  # beyond the end of the interpreter, as TensorFlow keeps modules
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+"""
+
+
+def test_the_process_ends_well_if_modules_are_kept(tmp_path):
+    path = write_plain(tmp_path / "a.h5")
+    run = [sys.executable, "-c", KEPT, path]
+    assert subprocess.run(run, check=False, timeout=100).returncode == 0

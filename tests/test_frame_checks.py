@@ -53,6 +53,7 @@ def test_trajectories(tmp_path):
         ((8, 8, 3), np.arange(12) % 4, 12),
         ((2, 8, 8, 3), np.arange(12) % 4, None),  # cameras
         ((2, 8, 8, 3), np.ones((12, 4), np.float32), 12),  # actions
+        ((2, 8, 8, 3), np.ones((12, 1), np.int64), None),
     ],
 )
 def test_frames_are_frames(tmp_path, shape, y, count):

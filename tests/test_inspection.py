@@ -11,6 +11,7 @@ from h5video_data.storage.hdf5_files import open_file
 from h5video_data.testing import write_recordings, write_video_file
 from h5video_data.tools import inspection
 from h5video_data.tools.cli import main
+from h5video_data.tools.inspecting import probe
 from h5video_data.tools.inspecting.file_facts import read_file
 
 CASES = {
@@ -393,3 +394,49 @@ def test_bytes_that_are_not_decoded_twice_are_not_one_times(tmp_path):
     assert re.search(
         r"decodes   the bytes of a sample, for it alone; .* each chunk [\d.]+ times", text
     )
+
+
+def page_of(path, **options):
+    report = h5v.inspect(path, html=path.with_suffix(".html"), **options)
+    return report, path.with_suffix(".html").read_text()
+
+
+def test_a_page_of_problems(tmp_path):
+    path = tmp_path / "a.h5"
+    write_video_file(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_count"] = 21
+    report, page = page_of(path)
+    problem = report.problems[0].replace("'", "&#x27;").replace("`", "`")
+    assert f'<h2 class="bad">Problems</h2><ul><li>{problem}' in page
+    assert "<h2>Advice</h2>" not in page
+    assert "They cannot be shown: " in page
+
+
+def test_a_page_of_a_file_without_samples(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["names"] = ["a", "b"]
+    report, page = page_of(tmp_path / "a.h5")
+    assert (report.call, report.sample_call) == (None, None)
+    assert "Open it" not in page
+    assert "<p>They cannot be shown: no dataset looks like samples or recordings</p>" in page
+
+
+def test_a_page_with_predictions(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 0.05)
+    write_video_file(tmp_path / "a.h5")
+    report, page = page_of(tmp_path / "a.h5", probe=True)
+    assert any(item.samples_per_second for item in report.datasets)
+    assert re.search(r"Predicted: (<b>)?[0-9.,]+ ", page)
+
+
+def test_no_prediction_where_nothing_was_measured(tmp_path, monkeypatch):
+    write_video_file(tmp_path / "a.h5")
+    monkeypatch.setattr(probe, "rate", lambda *_, **__: None)
+    assert h5v.inspect(tmp_path / "a.h5", probe=True).datasets[0].samples_per_second is None
+
+
+def test_sizes_are_told_in_units_of_their_own():
+    sizes = [1, 1023, 1024, 5 << 20, 3 << 30, 2 << 40, 5000 << 40]
+    texts = ["1 byte", "1023 bytes", "1.0 KiB", "5.0 MiB", "3.0 GiB", "2.0 TiB", "5000.0 TiB"]
+    assert [inspection.size_text(size) for size in sizes] == texts

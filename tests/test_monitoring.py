@@ -522,6 +522,19 @@ def test_more_elements_than_are_kept(path, monkeypatch):
     check(report, training.waits[-1])
 
 
+def test_steps_outside_of_an_epoch_do_not_count(path):
+    monitor = FeedMonitor(make(path), verbose=0)
+    for _ in range(2):
+        monitor.on_test_begin()  # of `evaluate`
+        monitor.on_train_batch_begin(0)
+        monitor.on_train_batch_end(0)
+        assert monitor._meter is None
+        monitor.on_train_begin()
+    monitor.on_epoch_begin(0)
+    monitor.on_epoch_end(0)
+    assert monitor.history == []
+
+
 def test_an_epoch_without_steps(path):
     monitor = FeedMonitor(make(path))
     monitor.on_epoch_begin(0)

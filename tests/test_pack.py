@@ -24,6 +24,7 @@ from h5video_data.errors import (
 )
 from h5video_data.tools import pack as packing
 from h5video_data.tools.pack import SkippedVideo, pack
+from h5video_data.tools.packing import decoding
 from h5video_data.tools.packing import videos as video_files
 from h5video_data.tools.packing.clip_rules import clip_starts
 
@@ -251,6 +252,7 @@ UNREADABLE = {
     "empty": ("v.mp4", lambda p: p.write_bytes(b""), "^is not a video, or a damaged one: "),
     "noise": ("v.avi", lambda p: p.write_bytes(np.random.default_rng(0).bytes(9999)), "^is not a "),
     "broken link": ("v.mkv", lambda p: p.symlink_to("nowhere"), "^cannot be opened: No such file"),
+    "link to a folder": ("v", lambda p: p.symlink_to("../.."), "^is a link to a folder, which is"),
     "sound": ("v.wav", sound, "^has no video stream$"),
     "short": (
         "v.mkv",
@@ -350,6 +352,13 @@ def test_a_video_whose_packets_announce_other_frames(videos, monkeypatch):
     assert numbers(found["X"]) == [[0, 1, 2, 3], [8, 9, 10, 11], [0, 1, 2, 3], [6, 7, 8, 9]]
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_videos_that_are_others_each_time(videos, monkeypatch):
+    monkeypatch.setattr(decoding, "_are_same", lambda *_: False)
+    message = r"a walk/2.mkv \(changed while it was read\), b run/1.mkv \(changed while it was"
+    with pytest.raises(PackingError, match=message):
+        pack(videos, videos.parent / "out.h5", num_frames=4)
 
 
 def test_each_video_is_decoded_once(videos, monkeypatch):

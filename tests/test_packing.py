@@ -25,13 +25,16 @@ import h5video_data as h5v
 from h5video_data.errors import (
     ArgumentError,
     FileFormatError,
+    PackingError,
     ReadError,
     VideoFileNotFoundError,
 )
 from h5video_data.tools.cli import main
 from h5video_data.tools.pack import pack
-from h5video_data.tools.packing import decoding
+from h5video_data.tools.packing import decoding, row_files
 from h5video_data.tools.packing.clip_rules import ClipRule, regular_frames, usual_interval
+from h5video_data.tools.packing.row_files import RowFile
+from h5video_data.tools.packing.videos import cut_scenes
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -243,6 +246,29 @@ def test_folders_of_frames(tmp_path):
     assert reasons(report)["a/v"].startswith("has a frame that cannot be read: 4.png is not a")
 
 
+def test_a_part_of_a_folder_of_frames_needs_a_frame_rate(tmp_path):
+    for number, picture in enumerate(numbered(6)):
+        write_video(tmp_path / f"v/{number}.png", [picture], "png", "rgb24")
+    table = tmp_path / "list.csv"
+    table.write_text("path,start,end\nv,0.2,0.5\n")
+    message = "has no time stamps, which start, end .*; for a folder of frames, give `frame_rate`"
+    with pytest.raises(PackingError, match=message):
+        pack(table, tmp_path / "out.h5", num_frames=3)
+    pack(table, tmp_path / "out.h5", num_frames=3, frame_rate=10.0)
+    assert numbers(contents(tmp_path / "out.h5")[0]["X"]) == [[2, 3, 4]]
+
+
+def test_scenes_that_are_cut_from_a_video(tmp_path):
+    write_video(tmp_path / "v.mkv", numbered(11, rows=36, columns=64))
+    assert cut_scenes(tmp_path / "v.mkv", tmp_path / "scenes/v", 4) == 2
+    assert files_in(tmp_path / "scenes/v") == ["scene_00.mkv", "scene_01.mkv"]
+    report = pack(tmp_path / "scenes", tmp_path / "out.h5", num_frames=4, size=(144, 256))
+    assert report.skipped == ()
+    data, _ = contents(tmp_path / "out.h5")
+    assert numbers(data["X"]) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert data["frame_rate"].tolist() == [25, 25]
+
+
 def test_videos_without_classes(tmp_path):
     write_video(tmp_path / "videos/b/c/v.mkv", numbered(5))
     write_video(tmp_path / "videos/a.mkv", numbered(4))
@@ -295,6 +321,8 @@ TABLES = {
     "no seconds": ("path,start\nhere/v.mkv,x\n", r"row 1: start must be seconds.*start='x'"),
     "backwards": ("path,start,end\nhere/v.mkv,2,1\n", r"row 1: start must be before end"),
     "ragged": ("path,label\nhere/v.mkv\n", r"row 1: expected 2 values"),
+    "no name": ("path,label\n,a\n", r"list.csv, row 1: the path is empty"),
+    "large": ("path,label\nhere/v.mkv,1000000\n", r"classes from 0 on\. Received: 1000000"),
     "half": ("path,label\nhere/v.mkv,a\nhere/w.mkv,\n", r"or none may\. Without: row 2"),
 }
 
@@ -305,6 +333,24 @@ def test_wrong_tables(listed, case):
     listed.write_text(text)
     with pytest.raises(FileFormatError, match=message):
         pack(listed, listed.parent / "out.h5")
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    with pytest.raises(VideoFileNotFoundError, match=r"There is no table .*none\.csv"):
+        pack(tmp_path / "none.csv", tmp_path / "out.h5")
+
+
+@pytest.mark.parametrize("options", [{"num_frames": 2}, {"layout": "recordings"}], ids=str)
+def test_parts_beyond_the_end_of_a_video(listed, options):
+    listed.write_text("path,start,end\nhere/w.mkv,5,6\nhere/v.mkv,0,0.4\n")
+    report = pack(listed, listed.parent / "out.h5", **options)
+    assert reasons(report) == {"here/w.mkv": "has no clip between start and end: it has 10 frames"}
+
+
+@pytest.mark.parametrize("frame_rate", [0, -1.0, float("inf"), float("nan"), "25"])
+def test_what_is_no_frame_rate(tmp_path, frame_rate):
+    with pytest.raises(ArgumentError, match=r"more than 0\. Received: frame_rate="):
+        pack(tmp_path, tmp_path / "out.h5", frame_rate=frame_rate)
 
 
 def test_a_table_with_class_numbers(listed):
@@ -394,7 +440,7 @@ def test_it_goes_on_after_a_kill(tmp_path, monkeypatch, compression):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["arguments", "video", "bytes"])
+@pytest.mark.parametrize("change", ["arguments", "video", "bytes", "end"])
 def test_it_does_not_go_on_with_what_has_changed(tmp_path, change):
     for number in range(7):
         write_video(tmp_path / f"videos/a/{number}.mkv", numbered(5 + number))
@@ -408,11 +454,33 @@ def test_it_does_not_go_on_with_what_has_changed(tmp_path, change):
         data = bytearray((tmp_path / "out.h5.partial").read_bytes())
         data[-100_000] ^= 255
         (tmp_path / "out.h5.partial").write_bytes(data)
+    if change == "end":
+        os.truncate(tmp_path / "out.h5.partial", 5000)
     pack(folder, out, num_frames=4, stride=stride)
     pack(folder, tmp_path / "whole.h5", num_frames=4, stride=stride)
     found, expected = contents(out)[0], contents(tmp_path / "whole.h5")[0]
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def write_rows(rows, before_the_end=lambda: None):
+    with rows.opened():
+        rows.append(np.arange(8, dtype=np.uint8).reshape(2, 4))
+        rows.commit({})
+        before_the_end()
+        rows.finish("X", lambda _: None)
+
+
+def test_rows_that_are_not_where_they_were_written(tmp_path, monkeypatch):
+    packed = RowFile(tmp_path / "a.h5", (4,), compression="gzip")
+    with pytest.raises(OSError, match=r"a\.h5\.partial ends early"):
+        write_rows(packed, lambda: os.truncate(tmp_path / "a.h5.partial", 1))
+    with pytest.raises(TypeError, match="rows are not encoded"):
+        packed.encoded_dtype()
+    monkeypatch.setattr(row_files, "_first_address", lambda *_: 8192)
+    with pytest.raises(PackingError, match=r"has put the rows at .*, and they begin at 8192\. N"):
+        write_rows(RowFile(tmp_path / "b.h5", (4,)))
+    assert files_in(tmp_path) == []
 
 
 def test_two_processes_do_not_write_one_file(tmp_path):
@@ -511,6 +579,7 @@ WRONG = {
     "dtypes": ([np.zeros(2), np.zeros(2, np.uint8)], None, r"Sample 1 .* uint8"),
     "labels": (np.zeros((2, 3)), [1], r"for each sample\. Received: 2 samples, 1 label"),
     "texts": (["a", "b"], None, r"arrays of numbers"),
+    "complex": (np.zeros((2, 3)), [1j, 2], r"`labels` must be numbers.*: dtype complex128"),
 }
 
 

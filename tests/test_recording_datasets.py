@@ -154,6 +154,32 @@ def test_what_is_not_for_recordings(path, tmp_path):
     assert files_in(tmp_path) == ["a.h5"]
 
 
+def test_recordings_of_which_some_or_all_frames_are_not_there(path, tmp_path):
+    out = tmp_path / "b.h5"
+    with h5py.File(path, "a") as file:
+        file["data/demo_1"].attrs["sample_count"] = 4
+        file.create_group("empty/0")["view"] = np.zeros((0, 24, 32, 3), np.uint8)
+    with pytest.raises(ArgumentError, match="leaves out frames of 'data/demo_1/obs/view'; repack"):
+        repack(path, out, x=X)
+    with pytest.raises(
+        ArgumentError, match=r"there are no frames\. Received: x=\['empty/\*/view'\]"
+    ):
+        repack(path, out, x="empty/*/view")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_a_file_that_recordings_are_read_from_is_not_replaced(path, tmp_path):
+    with h5py.File(path, "a") as file, h5py.File(tmp_path / "c.h5", "w") as other:
+        file.move("data/demo_1", "gone")
+        del file["gone"]
+        other["obs/view"] = frames_of(1)
+        file["data/demo_1"] = h5py.ExternalLink("c.h5", "/")
+    before = (tmp_path / "c.h5").read_bytes()
+    with pytest.raises(ArgumentError, match=r"c\.h5"):
+        repack(path, tmp_path / "c.h5", x=X, overwrite=True)
+    assert (tmp_path / "c.h5").read_bytes() == before
+
+
 def test_a_star_may_be_a_part_of_a_name(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X*"] = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)

@@ -303,3 +303,81 @@ def test_bounds_of_which_none_is_written(tmp_path, is_written):
     damage_tree(path, 6, b"\0")
     with pytest.raises(FileFormatError, match=r"a.h5: no values of the bounds 'bounds' were writ"):
         VideoLoader(path, x="frames", y=None, windows=windows["bounds"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ([1, 2], [1, 2, 3, 4, 5], "the rows of the recordings in {}1.h5, and a value for each"),
+        ([1, 2], [1.5, 2.5], "alike in all files. Received: "),
+    ],
+    ids=["of rows in another file", "of another dtype"],
+)
+def test_values_that_are_not_the_same_in_all_files(tmp_path, first, second, text):
+    for name, values in {"0.h5": first, "1.h5": second}.items():
+        with h5py.File(tmp_path / name, "w") as file:
+            file["frames"] = np.zeros((5, 4, 4), np.uint8)
+            file["length"] = [2, 3]
+            file["label"] = values
+    windows = Windows(1, bounds=("lengths", "length"))
+    with pytest.raises(FileFormatError) as caught:
+        VideoLoader(tmp_path / "?.h5", x="frames", y="label", windows=windows)
+    assert "'label' must be " in str(caught.value)
+    assert text.format(f"{tmp_path}/") in str(caught.value)
+
+
+def test_windowed_values_need_the_rows_of_the_frames(paths):
+    with pytest.raises(FileFormatError) as caught:
+        VideoLoader(paths, x="frames", y="label", windows=Windows(2, 1))
+    received = "'frames' has 5, 'label' has 1"
+    message = f"{paths[0]}: 'label' must have as many rows as 'frames'. Received: {received}"
+    assert str(caught.value) == message
+
+
+def test_frames_without_pixels(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frames"] = np.zeros((5, 0, 4), np.uint8)
+    with pytest.raises(FileFormatError, match=r"'frames' are empty. Received: shape \(5, 0, 4\)"):
+        VideoLoader(tmp_path / "a.h5", x="frames", y=None, windows=2)
+
+
+def test_bounds_of_several_datasets(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(2):
+            file[f"e/{i}/frames"] = np.full((5, 4, 4), i, np.uint8)
+            file[f"e/{i}/ends"] = [2, 5]
+    windows = Windows(2, bounds=("ends", "e/*/ends"))
+    arguments = {"x": "e/*/frames", "y": None, "windows": windows, "shuffle": False}
+    with VideoLoader(path, **arguments) as loader:
+        assert loader.num_samples == 2 * (1 + 2)
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_count"] = 3  # neither the rows nor the recordings
+    with pytest.raises(FileFormatError, match="is 3, and there are 10 rows: the bounds 'e/"):
+        VideoLoader(path, **arguments)
+    with h5py.File(path, "a") as file:
+        del file["e/1/ends"]
+    with pytest.raises(FileFormatError, match=r"each of the 2 datasets .*Received: 1$"):
+        VideoLoader(path, **arguments)
+
+
+def test_inferred_classes_that_no_name_tells(tmp_path):
+    path = tmp_path / "one" / "]a.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((5, 4, 4), np.uint8)
+    arguments = {"x": "frames", "y": "inferred", "windows": 2}
+    with pytest.raises(ArgumentError, match=r'y="inferred" needs a `\*` in .*Received: path='):
+        VideoLoader(path, **arguments)
+    with pytest.raises(ArgumentError, match=r"the first `\*` of .* stands for in .*/one/\]a\.h5"):
+        VideoLoader(f"{tmp_path}/*/[]]a.h5", **arguments)
+    assert VideoLoader(f"{tmp_path}/*/?a.h5", **arguments).class_names == ["one"]
+
+
+def test_values_of_recordings_that_are_too_many_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(small_values, "MAX_VALUES_NBYTES", 15)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        file["ends"] = np.array([4, 9])
+    with pytest.raises(FileFormatError, match="'ends' has 16 bytes, too many for values"):
+        VideoLoader(tmp_path / "a.h5", x="frames", y=None, windows=Windows(2, bounds="ends"))

@@ -184,6 +184,15 @@ def test_a_file_that_leads_to_another_is_not_saved(paths, tmp_path, change, monk
     assert loader_of(paths[0:], index=index, **options).num_samples > expected
 
 
+def test_frames_with_values_in_another_file_are_not_saved(paths, tmp_path):
+    layout = h5py.VirtualLayout(FRAMES.shape, "u1")
+    layout[:] = h5py.VirtualSource("0.h5", "flat", FRAMES.shape)
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("flat", layout)
+    index = saved_index([paths[0], tmp_path / "virtual.h5"], tmp_path / "a.h5i", x="flat")
+    assert [*Index(index).notes] == [paths[0]]
+
+
 def test_rows_that_are_samples_need_none(paths, tmp_path):
     loader, message = h5v.VideoLoader(paths, x="flat", y=None), "those of this set are on the disk"
     with loader, pytest.raises(ArgumentError, match=message):

@@ -65,6 +65,22 @@ def test_groups_stay_whole(path, arguments):
     assert len(groups[0] | groups[1]) == 3
 
 
+@pytest.mark.parametrize("split_by", [None, "recording"])
+def test_recordings_stay_whole_by_themselves(path, split_by):
+    training, validation = sides(path, split_by=split_by)
+    assert not training & validation
+    assert len(validation) in (2, 3)
+
+
+def test_recordings_of_chosen_windows_stay_whole(path):
+    chosen = np.arange(0, len(RECORDINGS), 2)
+    opened = open_video_set(path, "frames", None, windows=Windows(3, bounds="length"))
+    training, validation = split_set(opened, 0.4, 0, indices=chosen)
+    assert sorted([*training, *validation]) == chosen.tolist()
+    assert len(validation) > 0
+    assert not {*RECORDINGS[training]} & {*RECORDINGS[validation]}
+
+
 def test_stratified_recordings(path):
     for classes in ("group", "group_of_row", np.array([3, 3, 5, 5, 7, 7])):
         training, validation = sides(path, stratify_by=classes, validation_split=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 
@@ -628,3 +629,33 @@ def test_a_missing_filter_that_only_some_recordings_went_through(tmp_path, skipp
             write_filtered(file[f"{number}"], b"y", np.arange(3), int(number == skipping))
     with pytest.raises(MissingFilterError, match=f"'/{1 - skipping}/y' needs an HDF5 filter"):
         VideoLoader(tmp_path / "a.h5", x="*/x", y="*/y", windows=2)
+
+
+def test_the_same_frames_by_two_keys_are_one_component(tmp_path):
+    arguments, more = write_flat(tmp_path)
+    keys = {"a": "pixels", "b": "pixels", "c": "action"}
+    windows = Windows(3, **more)
+    with VideoLoader(**{**arguments, "x": keys, "y": None}, windows=windows, seed=0) as loader:
+        assert [item.name for item in loader._set.components] == ["pixels", "action"]
+        x = next(iter(loader))
+    np.testing.assert_array_equal(x["a"], x["b"])
+    assert x["a"].shape[1:] == (3, *FRAME)
+
+
+def test_weights_are_no_classes(tmp_path):
+    arguments, more = write_flat(tmp_path)
+    arguments |= {"y": "name", "sample_weight": "label", "windows": Windows(2, **more)}
+    with VideoLoader(**arguments, shuffle=False, batch_size=500) as loader:
+        ((_, y, weight),) = loader
+        assert loader.class_names == ["class 0", "class 1", "class 2"]
+    np.testing.assert_array_equal(y, weight)
+
+
+def test_a_mask_of_windows_that_differ(tmp_path):
+    arguments, more = write_flat(tmp_path)
+    arguments |= {"x": {"a": "pixels", "b": "action"}, "y": None}
+    windows = Windows({"a": 2, "b": 3}, pad="zeros", mask="is_there", **more)
+    with pytest.raises(ArgumentError, match="all windows of x must have the same frames"):
+        VideoLoader(**arguments, windows=windows)
+    with VideoLoader(**arguments, windows=dataclasses.replace(windows, x=2)) as loader:
+        assert next(iter(loader))["is_there"].shape == (32, 2)

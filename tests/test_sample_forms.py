@@ -13,10 +13,16 @@ import pytest
 from pack_helpers import contents, files_in
 
 import h5video_data as h5v
-from h5video_data.errors import ArgumentError, FileFormatError, RepackingError
+from h5video_data.errors import (
+    ArgumentError,
+    DatasetNotFoundError,
+    FileFormatError,
+    RepackingError,
+)
 from h5video_data.tools.cli import main
 from h5video_data.tools.packing.row_files import RowFile
 from h5video_data.tools.repack import repack
+from h5video_data.tools.repacking import frame_datasets
 from h5video_data.tools.repacking.sample_forms import _resized
 
 
@@ -227,6 +233,57 @@ def test_a_dataset_a_frame_with_attributes_and_others(tmp_path, options, num_fil
         name = f"'Y' of {tmp_path / '0.h5'}"
         expected[name] = "has a name that another dataset has in the new file"
     assert skipped == expected
+
+
+def test_arguments_that_need_or_exclude_each_other(source):
+    path, _ = source
+    with pytest.raises(ArgumentError, match=r'for dtype="uint8" alone\. Received: scale=255, '):
+        repack(path, path.with_name("b.h5"), scale=255)
+    for options in ({"compression": "gzip"}, {"chunks": "sample"}):
+        with pytest.raises(ArgumentError, match=r"neither compressed nor in chunks\. Received: "):
+            repack(path, path.with_name("b.h5"), layout="contiguous", **options)
+    assert files_in(path.parent) == ["a.h5"]
+
+
+def test_frames_whose_names_match_nothing(tmp_path):
+    frames_of(tmp_path / "a.h5", ["0/0", "0/1"], range(2))
+    with pytest.raises(DatasetNotFoundError, match=r"a\.h5 has no dataset 'frame_\*'"):
+        repack(tmp_path / "a.h5", tmp_path / "b.h5", x="frame_*", layout="recordings")
+    assert files_in(tmp_path) == ["a.h5"]
+
+
+def test_attributes_of_frames_that_become_no_dataset(tmp_path):
+    frames_of(tmp_path / "a.h5", ["0/0", "0/1"], range(2))
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        for number in range(2):
+            attributes = file[f"0/{number}"].attrs
+            attributes.update(size=[1] * (1 + number), length=number)
+            attributes["kind"] = "grey" if number else 3
+            attributes["pair"] = np.array((1, 2.5), np.dtype([("a", "i2"), ("b", "f8")]))
+            attributes["a/b"] = 1
+    report = repack(tmp_path / "a.h5", tmp_path / "b.h5", x="*/*", layout="recordings")
+    unlike = "is not alike for all frames"
+    taken = "has a name that another dataset has in the new file"
+    reasons = {"a/b": taken, "kind": unlike, "length": taken, "pair": unlike, "size": unlike}
+    found = {item.name: item.reason for item in report.skipped}
+    assert found == {f"attribute {name!r} of frames": why for name, why in reasons.items()}
+    assert contents(tmp_path / "b.h5")[0]["length"].tolist() == [2]
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "png"}], ids=str)
+def test_frames_that_read_otherwise_are_noticed(tmp_path, monkeypatch, options):
+    frames_of(tmp_path / "a.h5", ["0/0", "0/1", "0/2"], range(3))
+    check = frame_datasets._check_frames
+
+    def spoiled(complete, recordings, encoding):
+        with h5py.File(complete, "a") as file:
+            file["X"][2] = file["X"][0]
+        check(complete, recordings, encoding)
+
+    monkeypatch.setattr(frame_datasets, "_check_frames", spoiled)
+    with pytest.raises(RepackingError, match=r"'0/2': h5py reads other values there than in row 2"):
+        repack(tmp_path / "a.h5", tmp_path / "b.h5", x="*/*", layout="recordings", **options)
+    assert files_in(tmp_path) == ["a.h5"]
 
 
 KILLED = """

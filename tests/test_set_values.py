@@ -6,10 +6,18 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import set_values
-from h5video_data.errors import H5VideoError
-from h5video_data.set_values import read_rows
+from h5video_data import Clip, Windows, set_values
+from h5video_data.errors import FileFormatError, H5VideoError
+from h5video_data.opening import open_video_set
+from h5video_data.set_values import (
+    component_values,
+    read_clip_lengths,
+    read_rows,
+    read_values,
+    rows_in_use,
+)
 from h5video_data.storage.layout import describe
+from h5video_data.testing import write_video_file
 
 VALUES = np.arange(24).reshape(8, 3)
 
@@ -56,3 +64,47 @@ def test_values_beyond_the_end_of_a_file_are_an_error(tmp_path):
         file.truncate(int(part.offsets[0]) + 4)
     with pytest.raises(H5VideoError):
         read_rows([part], [8])
+
+
+def test_values_of_windows_are_those_of_their_rows(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["frames"] = np.zeros((9, 4, 4), np.uint8)
+        file["ends"] = [4, 9]
+        file["label"] = np.arange(9)
+    windows = Windows(3, hop=2, bounds=("ends", "ends"))
+    opened = open_video_set(path, "frames", "label", windows=windows)
+    assert component_values(opened.components[1]).tolist() == [0, 4, 6]
+    assert read_values(opened, "label").tolist() == [0, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "counts", "stored", "expected"),
+    [
+        ([2, 3], [4, 1], [9, 9], [2, 3]),
+        ([9], [4], [5], [4]),
+        ([9, 8], [4, 5], [9, 8], [4, 5]),
+        ([9, 8], [4, 5], [9, 9], None),
+        ([9, 3], [4, 5], [9, 3], None),
+        ([3, 3, 3, 9], [4, 5], [9, 9], None),
+    ],
+)
+def test_rows_in_use_of_other_files(lengths, counts, stored, expected):
+    if expected is not None:
+        assert rows_in_use("a:Y", lengths, counts, stored, is_count_given=True) == expected
+        return
+    received = rf"Received: {' . '.join(map(str, lengths))} rows; the attribute `sample_count`"
+    with pytest.raises(FileFormatError, match=f"each of the 9 samples. {received}"):
+        rows_in_use("a:Y", lengths, counts, stored, is_count_given=True)
+
+
+def test_lengths_of_clips_in_another_file_or_of_a_wrong_shape(tmp_path):
+    path, other = write_video_file(tmp_path / "a.h5", num_samples=6), tmp_path / "b.h5"
+    with h5py.File(path, "a") as file, h5py.File(other, "w") as beside:
+        beside["n"] = [[4], [3], [4], [2], [4], [3]]
+        file["n"] = np.full((6, 2), 4)
+    clip = Clip(2, lengths=f"{other}:n")
+    lengths = read_clip_lengths(open_video_set(path, "X", None, clip=clip), clip)
+    assert lengths.values.tolist() == [4, 3, 4, 2, 4, 3]
+    with pytest.raises(FileFormatError, match=r"shape \(samples,\), .*Received: shape \(6, 2\)"):
+        open_video_set(path, "X", None, clip=Clip(2, lengths="n"))

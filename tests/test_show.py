@@ -11,7 +11,7 @@ import h5video_data as h5v
 from h5video_data.errors import ArgumentError
 from h5video_data.testing import recording_values, write_recordings, write_video_file
 from h5video_data.tools.showing.frames import as_frames, as_pixels, resized, value_range
-from h5video_data.tools.showing.labels import label_text
+from h5video_data.tools.showing.labels import class_of, label_text
 from h5video_data.tools.showing.lettering import written
 from h5video_data.tools.showing.png import encode_png
 
@@ -57,6 +57,7 @@ def test_letters():
     assert text.shape == (8, 6)
     assert text[:7, 2].all()
     assert not text[:, 0].any()
+    assert written("", 2).shape == (16, 0)
     np.testing.assert_array_equal(written("\u00e9"), written("?"))
     assert len({written(chr(code)).tobytes() for code in range(32, 127)}) == 95
 
@@ -69,6 +70,7 @@ FORMS = {
     "an image, channels first": ((3, 8, 9), None, None, (1, 8, 9, 3)),
     "three grey frames": ((3, 8, 9), None, 0, (3, 8, 9, 1)),
     "said": ((4, 3, 8, 3), "channels_last", None, (4, 3, 8, 3)),
+    "a grey image": ((8, 9), None, None, (1, 8, 9, 1)),
     "frames last": ((8, 9, 6), None, 2, (6, 8, 9, 1)),
 }
 
@@ -162,6 +164,13 @@ def test_labels(value, expected):
     assert label_text(value, ["a", "b", "c"]) == expected
 
 
+def test_classes():
+    assert class_of(np.int64([2])) == 2
+    assert class_of(np.float32([0.1, 0.9])) == 1
+    for no_class in (np.zeros((2, 3)), [0.5, np.nan], np.array([b"a", b"b"]), 0.5, [0.2, 0.3]):
+        assert class_of(no_class, ["a", "b"]) is None
+
+
 def test_a_file(tmp_path):
     file = write_video_file(tmp_path / "a.h5", num_samples=20)
     with h5py.File(file, "a") as opened:
@@ -226,6 +235,16 @@ def test_predictions(tmp_path):
         h5v.show(drawn, predictions=guesses)
 
 
+def test_predictions_of_several_outputs_and_a_note_below(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["X"] = np.linspace(-3, 5, 4 * 2 * 8 * 8 * 3).reshape(4, 2, 8, 8, 3).astype("f4")
+    loader = h5v.VideoLoader(tmp_path / "a.h5", y=None, batch_size=4, shuffle=False)
+    predictions = {"a": np.arange(4), "b": np.full((4, 1), 0.5)}
+    grid = h5v.show(loader, num_samples=2, predictions=lambda _: predictions)
+    assert [cell.caption for cell in grid.cells] == ["#0 -> a: 0, b: 0.5", "#1 -> a: 1, b: 0.5"]
+    assert "<p>Black is -3, white is 0.9974.</p>" in grid.html(is_moving=False)
+
+
 def test_a_dict_and_pictures_as_y(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["pose"], file["rgb"] = np.zeros((4, 7)), np.zeros((4, 5, 32, 32, 3), np.uint8)
@@ -252,6 +271,18 @@ def test_pictures_of_x_beside_those_of_y(tmp_path, num_y, shape, how):
     assert cell.frames.shape == shape
     first, last = cell.frames[0, 0, 0], cell.frames[-1, 0, -1]
     assert (first[0], last[0]) == (50, 200)
+
+
+def test_limits_are_those_of_both_and_sizes_those_of_x(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.full((4, 5, 32, 32, 3), 60, np.uint8)
+        file["y"] = np.full((4, 5, 128, 96, 3), 80, np.uint8)
+    options = {"x": "x", "y": "y", "num_samples": 1, "shuffle": False}
+    (cell,) = h5v.show(tmp_path / "a.h5", limits=(0, 100), **options).cells
+    assert cell.frames.shape == (5, 64, 64 + 48, 3)
+    assert (cell.frames[0, 0, 0, 0], cell.frames[0, 0, -1, 0]) == (153, 204)
+    (cell,) = h5v.show(tmp_path / "a.h5", **options).cells
+    assert (cell.frames[0, 0, 0, 0], cell.frames[0, 0, -1, 0]) == (60, 80)
 
 
 def test_single_samples(tmp_path):
@@ -310,6 +341,9 @@ def test_datasets_with_their_map_functions(tmp_path):
     shown, dark = h5v.show(inverted).cells, h5v.show(make()).cells
     np.testing.assert_array_equal(shown[0].frames, 255 - dark[0].frames)
     assert numbers(inverted) == expected
+    as_dict = make(map_fn=lambda x, y: ({"video": 255 - x}, y))
+    for found, wanted in zip(h5v.show(as_dict).cells, shown, strict=True):
+        np.testing.assert_array_equal(found.frames, wanted.frames)
     train = make()
     derived = train.map(lambda x, y: (x, y)).repeat().prefetch(2)
     h5v.show(derived)

@@ -330,8 +330,9 @@ def test_a_name_with_a_colon_beside_a_file_of_that_name(tmp_path, monkeypatch):
         (np.full((4, 3), 0.25), ()),
         (np.arange(4) / 2, ()),
         (np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]]), (("0", 2), ("1", 2), ("2", 0))),
+        (np.eye(1001)[:4], ()),
     ],
-    ids=["one-hot", "a column", "bool", "probabilities", "numbers", "several"],
+    ids=["one-hot", "a column", "bool", "probabilities", "numbers", "several", "too many"],
 )
 def test_samples_of_each_class(tmp_path, labels, counts):
     with h5py.File(tmp_path / "a.h5", "w") as file:

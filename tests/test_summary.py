@@ -1,11 +1,12 @@
 """`repr` says in one line what a loader or a dataset holds."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
-from h5video_data.summary import counted
+from h5video_data.summary import counted, summary
 from h5video_data.testing import write_video_file
 
 
@@ -76,3 +77,15 @@ def test_str_and_a_notebook_tell_how_it_is_read_and_the_classes(tmp_path):
 def test_one_of_a_thing_has_no_plural():
     assert [counted(number, "row") for number in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
     assert [counted(number, "class", "classes") for number in (1, 3)] == ["1 class", "3 classes"]
+
+
+def test_what_is_no_array_is_shown_as_it_is():
+    counts = {"num_files": 1, "num_samples": 2, "num_stored": 2, "batch_size": 3}
+    text = summary({"a": "a ragged tensor"}, names=["x"], **counts)
+    assert text == "1 file, 2 samples, batch_size=3, x: {a: a ragged tensor}"
+
+
+def test_arrays_are_read_by_nothing(tmp_path):
+    path = write_video_file(tmp_path / "a.h5", num_samples=3)
+    lines = str(VideoLoader(path, y=np.arange(3))).splitlines()
+    assert lines[1:] == ["  X: read by direct (it is contiguous)", "  classes: 0 1, 1 1, 2 1"]

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5video_data import Clip
+from h5video_data import Clip, Windows
 from h5video_data.errors import FileFormatError
 from h5video_data.opening import open_video_set
 from h5video_data.set_values import read_values
@@ -78,3 +78,21 @@ def test_too_few_values(tmp_path):
     for name in ("id", "one"):
         with pytest.raises(FileFormatError, match=f"'{name}' .* each of the 3 samples"):
             read_values(opened, name)
+
+
+def test_arrays_do_not_change_what_is_decoded_together(tmp_path):
+    path = write(tmp_path, 0, 10, chunks=(4, *SHAPE), **GZIP)
+    numbers, nbytes = open_video_set(path, "X", None).chunk_rows()
+    for y in (np.arange(10), {"a": np.arange(10), "b": "Y"}):
+        found, found_nbytes = open_video_set(path, "X", y).chunk_rows()
+        assert (found.tolist(), found_nbytes) == (numbers.tolist(), nbytes)
+
+
+def test_recordings_that_are_skipped(tmp_path):
+    path = write(tmp_path, 0, 5)
+    assert open_video_set(path, "X", None).skipped_recordings() == []
+    with h5py.File(path, "a") as file:
+        file["ends"] = [1, 5]
+    windows = Windows(2, bounds=("ends", "ends"))
+    ((place, num_rows),) = open_video_set(path, "X", None, windows=windows).skipped_recordings()
+    assert (place.path, place.name, place.row, num_rows) == (path, "/X", 0, 1)

@@ -191,8 +191,7 @@ def _check_matches(
 
 def _rows_of(file: OpenedFile, dataset: Any, name: str, decoding: Decoding) -> StoredArray:
     stored: Stored = described_dataset(file, dataset, name, decoding, is_label=False)
-    if not isinstance(stored, StoredArray):  # strings are read as values of recordings alone
-        raise FileFormatError(f"{stored.path}: {name!r} must hold numbers. Received: strings")
+    assert isinstance(stored, StoredArray)  # others are strings, which are labels
     if 0 in stored.shape[1:]:
         raise FileFormatError(
             f"{stored.path}: the rows of {name!r} are empty. Received: shape {stored.shape}"

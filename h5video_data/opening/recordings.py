@@ -65,11 +65,8 @@ def open_recordings(
     """
     leaves = _leaves(items, windows)
     windowed = {leaf.name for leaf in leaves if leaf.offsets is not None}
-    first = next(
-        (leaf.name for leaf in leaves if leaf.offsets is not None and leaf.item == "x"), ""
-    )
-    if not first:
-        raise ArgumentError(f"`windows` must have frames of x. Received: {windows!r}")
+    # There is one: x of Windows is never empty, and has no keys but those of x.
+    first = next(leaf.name for leaf in leaves if leaf.offsets is not None and leaf.item == "x")
     paths = tuple(map(absolute_path, expand_paths(path)))
     others = {
         leaf.name: found

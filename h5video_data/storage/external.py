@@ -8,6 +8,7 @@ more.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -160,6 +161,8 @@ def _no_external_links() -> Any:
     files.set_fapl_split(nowhere, members, nowhere, members)
     links = h5py.h5p.create(h5py.h5p.LINK_ACCESS)
     links.set_elink_fapl(files)
+    # HDF5 1.14 crashes if it has to close the driver's lists itself, at the end of the process.
+    atexit.register(_no_external_links.cache_clear)
     return links
 
 

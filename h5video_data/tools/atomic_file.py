@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,14 +124,12 @@ class Output(io.FileIO):
 def file_when_complete(
     out: Path,
     error_type: type[H5VideoError],
-    check: Callable[[Path], None] | None = None,
 ) -> Iterator[tuple[h5py.File, Output]]:
     """Opens a new file, which is renamed to `out` when the context ends, and removed on an error.
 
     Args:
         out: The final path of the file.
         error_type: Raised if the file cannot be written: no space, or a failing disk.
-        check: Called with the path of the complete, closed file before it is renamed; may raise.
 
     Yields:
         The `h5py.File`, open for writing, and the `Output` behind it. Long loops of writes should
@@ -148,8 +146,6 @@ def file_when_complete(
                     raise
             output.check()
             os.fsync(output.fileno())
-        if check is not None:
-            check(partial)
         os.replace(partial, out)
     except H5VideoError:
         raise

@@ -99,15 +99,18 @@ class OtherItems:
             self._skipped.append(SkippedItem(what, _TAKEN))
             return False
         try:
+            where = PurePosixPath("/", new_name)
+            link = transfer.link_properties(where.name.encode())
             if isinstance(item, h5py.Dataset):
                 transfer.check_copyable(item)
-                where = PurePosixPath("/", new_name)
                 group = target.require_group(str(where.parent))
-                link = transfer.link_properties(where.name.encode())
                 if not transfer.copy_by_hdf5(item, group.id, where.name.encode(), link):
                     new = transfer.make_like(item, target)
                     transfer.copy_rows(item, new)
                     group[where.name] = new
+            elif isinstance(item, h5py.Datatype):
+                group = target.require_group(str(where.parent))
+                transfer.copy_object(item.id, group.id, where.name.encode(), link)
             elif not len(item.attrs):
                 return False  # made when something is in it
             else:
@@ -159,5 +162,4 @@ def _items(file: h5py.File) -> Iterator[tuple[str, Any]]:
         with contextlib.suppress(*HDF5_ERRORS):
             link = file.get(name, getlink=True)
             item = file[name] if isinstance(link, h5py.HardLink) else link
-            if isinstance(item, (h5py.Dataset, h5py.Group, h5py.SoftLink, h5py.ExternalLink)):
-                yield name, item
+            yield name, item
