@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
-
 from h5video_data.errors import (
     ArgumentError,
-    H5VideoError,
     MissingDependencyError,
     VideoFileNotFoundError,
 )
@@ -77,12 +72,6 @@ class Output(io.FileIO):
         if self.error is not None:
             raise self.error
 
-    def watched(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yields the items, and calls `check` after each."""
-        for item in items:
-            yield item
-            self.check()
-
     # BaseException: HDF5 cannot handle a KeyboardInterrupt in these functions, either.
 
     def write(self, data: Any, /) -> int:
@@ -118,41 +107,6 @@ class Output(io.FileIO):
         except BaseException as error:
             self.error = error
         return size
-
-
-@contextmanager
-def file_when_complete(
-    out: Path,
-    error_type: type[H5VideoError],
-) -> Iterator[tuple[h5py.File, Output]]:
-    """Opens a new file, which is renamed to `out` when the context ends, and removed on an error.
-
-    Args:
-        out: The final path of the file.
-        error_type: Raised if the file cannot be written: no space, or a failing disk.
-
-    Yields:
-        The `h5py.File`, open for writing, and the `Output` behind it. Long loops of writes should
-        be `watched`.
-    """
-    partial = out.with_name(f"{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with Output(partial) as output:
-            with h5py.File(partial, "w", fileobj=output, **HDF5_OPTIONS) as file:
-                try:
-                    yield file, output
-                except Exception:
-                    output.check()  # data that were discarded may be the reason
-                    raise
-            output.check()
-            os.fsync(output.fileno())
-        os.replace(partial, out)
-    except H5VideoError:
-        raise
-    except OSError as error:
-        raise error_type(not_written(out, error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def not_written(out: Path, error: Exception) -> str:

@@ -86,7 +86,10 @@ class PartialFile:
     def opened(self) -> Iterator[None]:
         """Opens the file; on an error, nothing of it is left behind."""
         # Not the file itself is locked, which HDF5 locks, too.
-        lock = os.open(self._journal, _FLAGS, 0o666)
+        try:
+            lock = os.open(self._journal, _FLAGS, 0o666)
+        except OSError as error:
+            raise self._error_type(not_written(self._out, error)) from error
         if not lock_file(lock):
             os.close(lock)
             raise ArgumentError(
