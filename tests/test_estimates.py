@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from picture_helpers import save
 from PIL import Image
 from repack_helpers import GZIP, files_in, noise
 
+from h5video_data.errors import RepackingError
 from h5video_data.reading import chunk_decoder
 from h5video_data.testing import SAMPLE_SHAPE
 from h5video_data.tools.cli import main
@@ -105,3 +109,12 @@ def test_all_else_that_is_copied_counts(path, tmp_path):
     whole = repack(path, new)
     assert new.stat().st_size == pytest.approx(400 * 768 + 140_000, rel=0.05)
     assert whole.num_samples == 400
+
+
+def test_a_folder_that_takes_no_file_is_an_error(path, monkeypatch):
+    def mkdir(*_):
+        raise PermissionError(errno.EACCES, "")
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(RepackingError, match=r"b\.h5 could not be written.*Permission denied"):
+        repack(path, path.with_name("b.h5"), dry_run=True)

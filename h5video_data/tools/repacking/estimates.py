@@ -19,6 +19,7 @@ from h5video_data.storage.file_identity import FileIdentity
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset
 from h5video_data.storage.picture_rows import StoredPictures
+from h5video_data.tools.atomic_file import not_written
 from h5video_data.tools.inspecting.probe import probe_loader
 from h5video_data.video_set import VideoSet
 
@@ -126,7 +127,10 @@ def estimated(
 
 def temporary_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
     """Returns a folder beside the new file: another disk would have another speed."""
-    return tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+    try:
+        return tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+    except OSError as error:
+        raise RepackingError(not_written(out, error)) from error
 
 
 def rest_nbytes(path: str, names: Iterable[str], identity: FileIdentity | None = None) -> int:
