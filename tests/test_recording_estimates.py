@@ -10,7 +10,7 @@ import pytest
 from picture_helpers import smooth
 from repack_helpers import files_in
 
-from h5video_data.errors import ArgumentError, DatasetNotFoundError
+from h5video_data.errors import ArgumentError, DatasetNotFoundError, H5VideoError
 from h5video_data.tools.cli import main
 from h5video_data.tools.repack import repack
 from h5video_data.tools.repacking import recording_estimates
@@ -147,4 +147,12 @@ def test_a_call_that_would_fail_fails(demos):
     for options in ({"x": FRONT}, {"x": "data/*/actions", "layout": "recordings"}):
         with pytest.raises(ArgumentError, match="must not be a file that is read"):
             repack(demos, demos, dry_run=True, overwrite=True, **options)
+    assert files_in(demos.parent) == ["demos.h5"]
+
+
+def test_a_recording_that_is_a_dataset_of_nothing_is_an_error(demos):
+    with h5py.File(demos, "a") as file:
+        file["data/demo_6/obs/front"] = h5py.Empty("u1")
+    with pytest.raises(H5VideoError, match="demo_6"):
+        repack(demos, demos.with_name("new.h5"), x=FRONT)
     assert files_in(demos.parent) == ["demos.h5"]

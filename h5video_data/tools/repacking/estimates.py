@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from h5video_data.storage.hdf5_files import open_file
 from h5video_data.storage.hdf5_names import dataset_names, find_dataset
 from h5video_data.storage.picture_rows import StoredPictures
 from h5video_data.tools.atomic_file import not_written
-from h5video_data.tools.inspecting.probe import probe_loader
+from h5video_data.tools.inspecting.probe import Prediction, probe_loader
 from h5video_data.video_set import VideoSet
 
 from .sample_batches import Reading, rows_per_chunk, sample_batches
@@ -115,10 +115,18 @@ def estimated(
     files = zip(video_set.paths, video_set.identities, strict=True)
     rest = sum(rest_nbytes(path, names, identity) for path, identity in files)
     rest = round(rest * num_samples / video_set.num_samples)
-    return Estimate(
+    estimate = Estimate(
         sum(item.num_bytes for item in video_set.identities),
         round(nbytes * factor) + rest,
         _seconds(times) * num_samples + finishing * (factor + rest / max(1, nbytes)),
+    )
+    return with_speeds(estimate, new, old)
+
+
+def with_speeds(estimate: Estimate, new: Prediction | None, old: Prediction | None) -> Estimate:
+    """Adds how fast the new file and the old ones are read; None: not known."""
+    return replace(
+        estimate,
         samples_per_second=None if new is None else new.samples_per_second,
         old_samples_per_second=None if old is None else old.samples_per_second,
         old_from_disk=None if old is None else old.from_disk,

@@ -94,7 +94,7 @@ def repack_recordings(
                 for item, rows in parts:
                     samples = np.arange(item.num_samples)
                     done = min(max(0, file.num_rows - rows.start), item.num_samples)
-                    append_frames(file, item, samples, done, form, layout, reading, threads)
+                    append_rows(file, item, samples, done, form, layout, reading, threads)
             _finish(file, parts, form, layout, skipped)
     except H5VideoError:
         raise
@@ -131,7 +131,7 @@ def open_recordings(
             found[name] = [
                 match
                 for match in matches
-                if match not in known and find_dataset(file, match).shape[:1] != (0,)
+                if match not in known and (find_dataset(file, match).shape or ())[:1] != (0,)
             ]
     sets = [
         [open_frames(paths[0], [match], decode, form) for match in matches]
@@ -150,7 +150,7 @@ def open_recordings(
     return sets
 
 
-def append_frames(
+def append_rows(
     file: RowFile,
     video_set: VideoSet,
     samples: NDArray[np.int64],
@@ -207,9 +207,7 @@ def _finish(
             skipped.extend(copiers[0].skipped)
             for item, rows in parts:
                 name = item.components[0].name
-                write_frames(
-                    file, target, copiers[0].new_datasets[name], name, output, rows, layout
-                )
+                write_rows(file, target, copiers[0].new_datasets[name], name, output, rows, layout)
 
         def check(complete: Path) -> None:
             copiers[0].check(complete)
@@ -240,7 +238,7 @@ def make_dataset(
     return target.create_dataset(None, (rows.stop - rows.start, *shape), dtype, **options)
 
 
-def write_frames(
+def write_rows(
     file: RowFile,
     target: h5py.File,
     dataset: h5py.Dataset,

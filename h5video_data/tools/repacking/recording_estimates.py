@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,15 +19,21 @@ from h5video_data.storage.paths import Paths, expand_paths
 from h5video_data.storage.picture_rows import Decode
 from h5video_data.storage.system import num_processors
 from h5video_data.tools.atomic_file import Output, check_not_read
-from h5video_data.tools.inspecting.probe import Prediction, probe_loader
+from h5video_data.tools.inspecting.probe import probe_loader
 from h5video_data.tools.packing.encoded_rows import Encoding
 from h5video_data.tools.packing.row_files import RowFile
 from h5video_data.video_set import VideoSet
 
-from .estimates import PROBE_SECONDS, SAMPLED_BYTES, Estimate, rest_nbytes, temporary_folder
+from .estimates import (
+    PROBE_SECONDS,
+    SAMPLED_BYTES,
+    Estimate,
+    rest_nbytes,
+    temporary_folder,
+    with_speeds,
+)
 from .frame_datasets import PIECE_FRAMES, append_frames, find_frames, read_frames
-from .recording_datasets import append_frames as append_rows
-from .recording_datasets import make_dataset, open_recordings, write_frames
+from .recording_datasets import append_rows, make_dataset, open_recordings, write_rows
 from .sample_batches import Reading, rows_per_chunk
 from .sample_forms import SampleForm
 from .sample_layout import SampleLayout
@@ -76,7 +81,7 @@ def estimated_recordings(
                 for item, rows in parts:
                     name = item.components[0].name
                     target[name] = dataset = make_dataset(file, target, item, rows, form, layout)
-                    write_frames(file, target, dataset, name, output, rows, layout)
+                    write_rows(file, target, dataset, name, output, rows, layout)
 
             file.finish_by(write)
         times.append(time.perf_counter())
@@ -90,7 +95,7 @@ def estimated_recordings(
         given: dict[str, Any] = {"x": {name: name for name in names}, "y": None, "windows": 1}
         old = probe_loader([old_path], {**given, "decode": decode}, PROBE_SECONDS)
         given |= {} if layout.encoding is not None else {"decode": None}
-        return len(whole), _with_speeds(estimate, probe_loader(some, given, PROBE_SECONDS), old)
+        return len(whole), with_speeds(estimate, probe_loader(some, given, PROBE_SECONDS), old)
 
 
 def estimated_frames(
@@ -141,7 +146,7 @@ def estimated_frames(
             rest=sum(rest_nbytes(*item) for item in names_of.items()),
         )
         given = {"x": "X", "y": None, "windows": 1}
-        return len(recordings), _with_speeds(
+        return len(recordings), with_speeds(
             estimate, probe_loader(some, given, PROBE_SECONDS), None
         )
 
@@ -182,12 +187,3 @@ def _estimate(
     seconds = (middle - begin) * factor + (end - middle) * (factor + rest / max(1, nbytes))
     old_nbytes = sum(identity_of(path).num_bytes for path in paths)
     return Estimate(old_nbytes, round(nbytes * factor) + rest, seconds, unit="frames")
-
-
-def _with_speeds(estimate: Estimate, new: Prediction | None, old: Prediction | None) -> Estimate:
-    return replace(
-        estimate,
-        samples_per_second=None if new is None else new.samples_per_second,
-        old_samples_per_second=None if old is None else old.samples_per_second,
-        old_from_disk=None if old is None else old.from_disk,
-    )
