@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -197,6 +198,34 @@ def test_shards_that_are_complete_are_not_written_again(tmp_path, monkeypatch, o
     assert (before == after) != is_changed
     found = np.concatenate([stored(shard)[-1] for shard in shards])
     assert_same(found, sample_values(np.arange(30) + 5 * is_changed))
+    assert files_in(tmp_path) == ["a.h5", *[shard.name for shard in shards]]
+
+
+@pytest.mark.parametrize("num_removed", range(5))
+def test_killed_while_the_journals_go(tmp_path, monkeypatch, num_removed):
+    path = write_video_file(tmp_path / "a.h5", num_samples=30)
+    with h5py.File(path, "a") as file:
+        file["elsewhere"] = h5py.SoftLink("/nothing")
+    removed, remove = [], PartialFile.remove_journal
+
+    def remove_some(file):
+        if len(removed) == num_removed:
+            raise KeyboardInterrupt
+        removed.append(file)
+        remove(file)
+
+    shards = [tmp_path / f"b-{number:05}-of-00004.h5" for number in range(4)]
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "remove_journal", remove_some)
+        with contextlib.suppress(KeyboardInterrupt):
+            repack(path, tmp_path / "b.h5", shards=4, compression="gzip")
+    before = [os.stat(shard).st_mtime_ns for shard in shards]
+    if num_removed < 4:
+        report = repack(path, tmp_path / "b.h5", shards=4, compression="gzip")
+        assert list(report.shards) == shards
+    with pytest.raises(ArgumentError, match=r"`out` exists\."):
+        repack(path, tmp_path / "b.h5", shards=4, compression="gzip")
+    assert [os.stat(shard).st_mtime_ns for shard in shards] == before
     assert files_in(tmp_path) == ["a.h5", *[shard.name for shard in shards]]
 
 

@@ -32,7 +32,7 @@ from .atomic_file import check_not_read, check_out
 from .inspection import size_text
 from .packing.encoded_rows import Saved, sum_of
 from .packing.output_arguments import checked_size
-from .packing.partial_files import PartialFile
+from .packing.partial_files import PartialFile, remove_journals
 from .repacking.estimates import Estimate, estimated
 from .repacking.frame_datasets import repack_frames
 from .repacking.links import linked_files
@@ -346,8 +346,7 @@ def _write(
         skipped.update(dict.fromkeys(left_out))
         savings += [] if saved is None else [saved]
         complete.append(file)
-    for file in complete:
-        file.remove_journal()
+    remove_journals(complete)
     return tuple(skipped), sum_of(savings)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class PartialFile:
         overwrite: Replaces `out` if it exists.
         argument: Name of the argument that `out` is from, for messages.
         error_type: Raised if the file cannot be written: no space, or a failing disk.
-        keeps_journal: Whether the journal stays when the file is complete, until `remove_journal`:
-            as long as it is there, the same call finds the file `complete`.
+        keeps_journal: Whether the journal stays when the file is complete, until
+            `remove_journals`: as long as it is there, the same call finds the file complete.
 
     Attributes:
         num_rows: Rows that have been written.
@@ -138,8 +138,20 @@ class PartialFile:
         with contextlib.suppress(OSError):
             if found and found[0].get("complete") == _identity(self._out):
                 self.result = found[0]["result"]
+                for name, lines in found[0].get("others", {}).items():
+                    self._journal.with_name(name).write_text("".join(lines))
                 return True
         return False
+
+    def _hold_others(self, others: Sequence[PartialFile]) -> None:
+        """Writes what the journals of other complete files say into this one's, in one step."""
+        with contextlib.suppress(OSError, IndexError):  # a journal may have been removed
+            line = json.loads(self._lines()[-1])
+            line["others"] = {
+                file._journal.name: [f"{file._signature}\n", file._lines()[-1]] for file in others
+            }
+            self._partial.write_text(f"{self._signature}\n{json.dumps(line)}\n")
+            os.replace(self._partial, self._journal)
 
     def _go_on(self) -> None:
         """Takes over the rows that an earlier process has committed, if they are as they were."""
@@ -239,6 +251,18 @@ class PartialFile:
         self._note({"complete": _identity(complete), "result": self.result})
         os.replace(complete, self._out)
         self.is_complete = True
+
+
+def remove_journals(files: Sequence[PartialFile]) -> None:
+    """Removes the journals of complete files that belong together.
+
+    A process that is killed meanwhile leaves the first file's, by which all are complete.
+    """
+    first, *others = files
+    if others:
+        first._hold_others(others)
+    for file in (*others, first):
+        file.remove_journal()
 
 
 def make_contiguous(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
