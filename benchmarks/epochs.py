@@ -86,7 +86,7 @@ def measure_layout(path: str, options: argparse.Namespace) -> dict[str, float]:
 
     measures = {"epochs": epoch}
     if limit is not None:
-        measures["limit"] = limit[1]
+        measures["limit"] = limit.measure
     speeds = in_turns(measures, options.rounds)
     start = float(np.median(starts[1:] or starts))
     found |= {"start, ms": 1e3 * start, "start / batch": start / float(np.median(steps))}

@@ -4,9 +4,10 @@
 
 Both feeds are `tf.data.Dataset`s that give shuffled batches of 32 with the page cache warm, to a
 loop inside TensorFlow, as Keras's `fit` is one; the limit is positioned reads of the same samples,
-or decoding of the same chunks from memory, by all threads. They take turns of some seconds, the
-first round warms up, and medians are reported with the spread (the range of the middle half). The
-bytes delivered are verified at first.
+or decoding of the same chunks from memory, by all threads. Of files that are decoded, a second
+limit reads each chunk before: what is left to gain for whoever has no copy of them in memory. They
+take turns of some seconds, the first round warms up, and medians are reported with the spread (the
+range of the middle half). The bytes delivered are verified at first.
 """
 
 from __future__ import annotations
@@ -47,18 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     print("bytes per second in MB/s: median ± half the range of the middle half")
     heads = f"{'limit':>16}{'h5video_data':>16}{'plain':>16}{'of limit':>10}{'x plain':>9}"
-    print(f"{'layout':12}{heads}")
+    print(f"{'layout':12}{heads}{'with reads':>12}")
     for layout, path, folder in open_sets(options):
         found = _measure(Job.of_file(path, folder, BATCH_SIZE), layout, options.rounds)
-        limit, ours, plain = (np.array(speeds) for speeds in found.values())
+        limit, ours, plain, *with_reads = (np.array(speeds) for speeds in found.values())
         ratio, times = np.median(ours / limit), np.median(ours) / np.median(plain)
         text = "".join(f"{megabytes(spread(speeds)):>16}" for speeds in (limit, ours, plain))
-        print(f"{layout:12}{text}{ratio:10.2f}{times:9.1f}", flush=True)
+        rest = "".join(f"{np.median(ours / speeds):12.2f}" for speeds in with_reads)
+        print(f"{layout:12}{text}{ratio:10.2f}{times:9.1f}{rest}", flush=True)
     return 0
 
 
 def _measure(job: Job, layout: str, rounds: int) -> dict[str, list[float]]:
-    """Bytes per second in each round: of the limit, of this package, of the plain generator."""
+    """Bytes per second in each round: of the limit, of this package, of the plain generator.
+
+    If samples are decoded, there is a fourth: of the limit with the reads.
+    """
     batch_bytes = job.batch_bytes
     limit = limit_of(job)
     assert limit is not None
@@ -79,11 +84,11 @@ def _measure(job: Job, layout: str, rounds: int) -> dict[str, list[float]]:
         epochs = math.ceil(SECONDS * speed / (job.steps * batch_bytes))
         return speed
 
-    def repeat_limit() -> float:
+    def repeat(limit: Callable[[], float]) -> float:
         begin = time.perf_counter()
         speeds: list[float] = []
         while not speeds or time.perf_counter() - begin < SECONDS / 2:
-            speeds.append(limit[1]())
+            speeds.append(limit())
         return statistics.harmonic_mean(speeds)
 
     with feed.loader, CONTENDERS["plain"].open(job) as plain:
@@ -93,8 +98,13 @@ def _measure(job: Job, layout: str, rounds: int) -> dict[str, list[float]]:
         dataset: Any = plain.batches
         dataset = dataset if layout == "contiguous" else dataset.take(PLAIN_BATCHES)
         measures: dict[str, Callable[[], float]] = {
-            "limit": repeat_limit, "h5video_data": drain_ours, "plain": lambda: drain(dataset),
-        }  # fmt: skip
+            "limit": lambda: repeat(limit.measure),
+            "h5video_data": drain_ours,
+            "plain": lambda: drain(dataset),
+        }
+        if limit.measure_with_reads is not None:
+            with_reads = limit.measure_with_reads
+            measures["limit with reads"] = lambda: repeat(with_reads)
         return in_turns(measures, rounds)
 
 

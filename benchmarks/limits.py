@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -22,9 +22,12 @@ from h5video_data.storage.layout import describe
 from .contenders import Job
 from .facts import filter_names, num_processors, open_file, sample_bytes
 
-# Bytes that one measurement reads at most, and chunks that it decodes.
+# Bytes that one measurement reads, or decodes to, at most.
 MAX_BYTES = 2 << 30
-MAX_CHUNKS = 512
+
+# What one measurement decodes at least, if there is as much: more than processors' caches hold.
+MIN_CHUNKS = 512
+MIN_BYTES = 256 << 20
 
 # Direct reads start at a multiple of this.
 PAGE = 4096
@@ -38,8 +41,15 @@ CODECS: dict[int, Callable[..., object]] = {
 }
 
 
-# Its name, and a function that measures bytes of samples per second.
-Limit = tuple[str, Callable[[], float]]
+class Limit(NamedTuple):
+    """What a file's layout, and the machine, allow."""
+
+    name: str
+    """What is done."""
+    measure: Callable[[], float]
+    """Measures bytes of samples per second."""
+    measure_with_reads: Callable[[], float] | None = None
+    """The same if chunks that are decoded are read before."""
 
 
 def limit_of(job: Job, *, cold: bool = False) -> Limit | None:
@@ -52,13 +62,15 @@ def limit_of(job: Job, *, cold: bool = False) -> Limit | None:
         return None
     if not cold:
         if stored.filters:
-            return f"decoding {names} from memory", functools.partial(decoding, job)
-        return f"positioned reads of {unit}", functools.partial(reads, job)
+            decode = functools.partial(decoding, job)
+            with_reads = functools.partial(decoding, job, with_reads=True)
+            return Limit(f"decoding {names} from memory", decode, with_reads)
+        return Limit(f"positioned reads of {unit}", functools.partial(reads, job))
     direct = functools.partial(reads, job, direct=True)
     if not stored.filters:
-        return "direct reads from the disk", direct
+        return Limit("direct reads from the disk", direct)
     name = "the slower of direct reads from the disk and decoding"
-    return name, lambda: min(direct(), decoding(job))
+    return Limit(name, lambda: min(direct(), decoding(job)))
 
 
 def _buffer_bytes(job: Job) -> int:
@@ -104,10 +116,11 @@ def reads(job: Job, *, direct: bool = False) -> float:
     return sum(wanted[: num_reads * per_buffer]) * bytes_per_stored_byte / seconds
 
 
-def decoding(job: Job) -> float:
+def decoding(job: Job, *, with_reads: bool = False) -> float:
     """Measures the decoding of chunks in memory, into buffers that are used in turn.
 
     By the codec alone, or for several filters after each other by this package's `decode_chunk`.
+    `with_reads` reads each chunk before, which whoever has no copy of them in memory has to.
     """
     num_threads = job.num_threads
     with open_file(job.path) as file:
@@ -116,22 +129,30 @@ def decoding(job: Job) -> float:
         chunk_bytes = int(np.prod(X.chunks)) * int(X.dtype.itemsize)
         table: list[Any] = []
         X.id.chunk_iter(table.append)
-        chosen = table[: max(1, min(MAX_CHUNKS, MAX_BYTES // chunk_bytes))]
-        chunks = [X.id.read_direct_chunk(info.chunk_offset) for info in chosen]
+        count = min(max(MIN_CHUNKS, MIN_BYTES // chunk_bytes), MAX_BYTES // chunk_bytes)
+        infos = table[: max(1, count)]
+        chunks = [] if with_reads else [X.id.read_direct_chunk(i.chunk_offset)[1] for i in infos]
     codec = CODECS.get(filters[0].id) if len(filters) == 1 else None
     # A multiple, so that two threads do not write to one row at once.
     num_rows = max(1, _buffer_bytes(job) // chunk_bytes // num_threads) * num_threads
     rows = np.ones((num_rows, chunk_bytes), np.uint8)
+    largest = max(info.size for info in infos)
 
-    def work(thread: int) -> None:
-        for number in range(thread, len(chunks), num_threads):
-            mask, data = chunks[number]
-            if codec is not None and not mask:
+    def decode(thread: int, fd: int) -> None:
+        memory = np.ones(largest, np.uint8)
+        for number in range(thread, len(infos), num_threads):
+            info = infos[number]
+            data = memory[: info.size] if with_reads else chunks[number]
+            if with_reads:
+                os.preadv(fd, [data.data], info.byte_offset)
+            if codec is not None and not info.filter_mask:
                 codec(data, out=rows[number % num_rows])
             else:
-                decode_chunk(filters, mask, data, rows[number % num_rows])
+                decode_chunk(filters, info.filter_mask, data, rows[number % num_rows])
 
-    return len(chunks) * chunk_bytes / _in_threads(work, num_threads)
+    with open(job.path, "rb") as file:
+        work = functools.partial(decode, fd=file.fileno())
+        return len(infos) * chunk_bytes / _in_threads(work, num_threads)
 
 
 def _ranges(job: Job) -> tuple[list[tuple[int, int]], float]:

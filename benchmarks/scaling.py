@@ -126,7 +126,7 @@ def _speed(job: Job, *, turn: Turn | None = None, with_limit: bool = False) -> d
 
     measures: dict[str, Callable[[], Any]] = {"feed": measure}
     if limit is not None:
-        measures["limit"] = limit[1]
+        measures["limit"] = limit.measure
     with feed.loader:
         found = in_turns(measures, ROUNDS)
     speeds, seconds = np.array(found["feed"]).T

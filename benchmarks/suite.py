@@ -132,7 +132,7 @@ def measure_layout(
     def measure_limit() -> Runs:
         settle()
         assert limit is not None
-        return [{"contender": "limit", "bytes_per_second": limit[1]()}]
+        return [{"contender": "limit", "bytes_per_second": limit.measure()}]
 
     measures: dict[str, Callable[[], Runs]] = {}
     limit = limit_of(job, cold=options.cold)
@@ -170,7 +170,7 @@ def measure_layout(
         rows[entry] |= _summary(entry, found, facts)
     return {
         **facts,
-        "limit_name": limit and limit[0],
+        "limit_name": limit and limit.name,
         "limit": spread(_speeds(found["limit"])) if "limit" in found else None,
         "step_seconds": step or None,
         "resident_utilisation": _utilisation(found.get("resident", [])),

@@ -288,7 +288,7 @@ def _graph(function: Callable[..., Any], *specs: tf.TensorSpec) -> Any:
     """Traces a function of tensors, to be run on the CPU."""
 
     def run(*arguments: tf.Tensor) -> Any:
-        # XLA's clusters need an executor with several threads; see `map_inline`.
+        # XLA's clusters need an executor with several threads; see `raw_stages`.
         with tf.device("/CPU:0"), tf.xla.experimental.jit_scope(compile_ops=False):
             return function(*arguments)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from h5video_data.errors import H5VideoError
@@ -19,17 +18,14 @@ from . import process_end as process_end  # registers what it does
 from .described import DescribedDataset
 from .devices import check_device, cuda_gpu
 from .epoch_iterators import EpochIterators
-from .inline_map import map_inline
 from .map_stages import MapStage
+from .raw_stages import at_most, flat_map, map_inline
 from .resources import make_token
 from .stream import ElementStream, bundled_elements
 from .timestamps import Timestamps
 
 # Finished batches that wait for the training step, so that it never waits for the hand-over.
 PREFETCH_BATCHES = 2
-
-# AutoGraph takes 300 ms to convert the functions below, the first ones of a process.
-_as_it_is: Any = tf.autograph.experimental.do_not_convert
 
 
 def make_dataset(stream: ElementStream, timestamps: Timestamps) -> tf.data.Dataset:
@@ -115,10 +111,10 @@ def _batches(stream: ElementStream, timestamps: Timestamps, *, with_seeds: bool)
     token = make_token(functools.partial(_forget, stream, held))
     batch_spec = stream.element_spec(stream.static_batch_size, with_seeds=with_seeds)
 
-    def cut(bounds: tf.Tensor, bundle: Any) -> tf.data.Dataset:
+    def cut(bounds: tf.Tensor, *bundle: tf.Tensor) -> tf.data.Dataset:
         return _cut_bundle(timestamps, batch_spec, bounds, bundle)
 
-    return _at_most(stream.num_batches, dataset.flat_map(_as_it_is(cut)), token)
+    return at_most(stream.num_batches, flat_map(dataset, cut, batch_spec), token)
 
 
 def _forget(stream: ElementStream, held: list[Any]) -> None:
@@ -127,7 +123,7 @@ def _forget(stream: ElementStream, held: list[Any]) -> None:
 
 
 def _cut_bundle(
-    timestamps: Timestamps, spec: Any, bounds: tf.Tensor, bundle: Any
+    timestamps: Timestamps, spec: Any, bounds: tf.Tensor, bundle: Sequence[tf.Tensor]
 ) -> tf.data.Dataset:
     """Returns the batches of a bundle: slices, which TensorFlow makes without a copy."""
     timestamps.note_arrival()
@@ -136,59 +132,13 @@ def _cut_bundle(
         begin, end = tf.split(bound, 2)
         batch = [
             tf.raw_ops.StridedSlice(input=tensor, begin=begin, end=end, strides=[1])
-            for tensor in tf.nest.flatten(bundle)
+            for tensor in bundle
         ]
         for tensor, tensor_spec in zip(batch, tf.nest.flatten(spec), strict=True):
             tensor.set_shape(tensor_spec.shape)
         return batch
 
     return map_inline(tf.data.Dataset.from_tensor_slices(bounds), cut, spec)
-
-
-def _at_most(count: int, dataset: tf.data.Dataset, zeros: tf.Tensor) -> tf.data.Dataset:
-    """Returns a dataset of the same elements whose cardinality is `count`, as Keras wants.
-
-    An epoch that goes on from a saved position has fewer elements, which `assert_cardinality` would
-    make an error. A choice between two datasets counts as infinite if one of them is. This one
-    always chooses the first, and ends with it: an iterator runs the generator once, and cannot
-    begin another epoch.
-
-    What chooses holds `zeros`, int64 (n,): they live as long as what is made of the pipeline.
-
-    Made of TensorFlow's operations, as `choose_from_datasets` would take a tenth of the time until
-    the first `iter()` of a process.
-    """
-    spec = dataset.element_spec
-    as_variant = tf.data.experimental.to_variant
-    types = {"output_types": dataset._flat_types, "output_shapes": dataset._flat_shapes}
-    # Of the right types, which is what TensorFlow compares; their shapes would take memory.
-    empty = [
-        tf.constant(np.empty([0] * item.shape.rank, item.dtype.as_numpy_dtype), item.dtype)
-        for item in tf.nest.flatten(spec)
-    ]
-    never_asked = tf.raw_ops.TensorDataset(components=empty, output_shapes=[e.shape for e in empty])
-    always_first = as_variant(tf.data.Dataset.from_tensor_slices(zeros))
-    both = tf.raw_ops.DirectedInterleaveDataset(
-        selector_input_dataset=_repeat(always_first, [tf.int64], [()]),
-        data_input_datasets=[as_variant(dataset), _repeat(never_asked, *types.values())],
-        stop_on_empty_dataset=True,
-        **types,
-    )
-    counted = tf.raw_ops.TakeDataset(
-        input_dataset=both, count=tf.constant(count, tf.int64), **types
-    )
-    made = tf.data.experimental.from_variant(counted, spec)
-    made.source = dataset  # must live as long, as with other stages
-    return made
-
-
-def _repeat(variant: tf.Tensor, output_types: Any, output_shapes: Any) -> tf.Tensor:
-    return tf.raw_ops.RepeatDataset(
-        input_dataset=variant,
-        count=tf.constant(-1, tf.int64),
-        output_types=output_types,
-        output_shapes=output_shapes,
-    )
 
 
 def _options(stream: ElementStream) -> tf.data.Options:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from .inline_map import map_inline
+from .raw_stages import map_inline, pairs
 from .resources import make_resource
 
 # Times that are kept of each kind: a monitor reads them several times before they are overwritten.
@@ -64,11 +64,10 @@ class Timestamps:
 
     def follow(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Returns a dataset of the same elements that records when each is asked for and given."""
-        # `zip` asks the first dataset, then the second one, in the thread that asks it.
+        # In the thread that asks for a pair.
         numbers = tf.data.Dataset.range(tf.int64.max)
         asked = map_inline(numbers, self._ask, tf.TensorSpec((), tf.float64))
-        both = tf.data.Dataset.zip((asked, dataset))
-        return map_inline(both, self._note, dataset.element_spec)
+        return map_inline(pairs(asked, dataset), self._note, dataset.element_spec)
 
     def _ask(self, number: tf.Tensor) -> tf.Tensor:
         del number

@@ -1,10 +1,10 @@
-"""`map_inline` gives what `Dataset.map` gives, and keeps what is known of the dataset."""
+"""Stages made of operations give what the methods of a dataset give."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from h5video_data.tfdata.inline_map import map_inline
+from h5video_data.tfdata.raw_stages import flat_map, map_inline, pairs
 
 
 def elements(dataset):
@@ -27,9 +27,9 @@ def test_the_same_elements_as_map():
 
 def test_several_tensors_and_what_a_function_captures():
     factor = tf.constant(3, tf.int64)
-    pairs = tf.data.Dataset.from_tensor_slices({"a": [1, 2], "b": [10, 20]})
+    items = tf.data.Dataset.from_tensor_slices({"a": [1, 2], "b": [10, 20]})
     mapped = map_inline(
-        pairs,
+        items,
         lambda a, b: (tf.cast(a, tf.int64) * factor, b),
         {"first": tf.TensorSpec((), tf.int64), "second": tf.TensorSpec((), tf.int32)},
     )
@@ -50,3 +50,37 @@ def test_the_dataset_lives_as_long_as_what_was_made_of_it():
     numbers = tf.data.Dataset.range(3)
     mapped = map_inline(numbers, lambda number: number, tf.TensorSpec((), tf.int64))
     assert mapped.source is numbers
+    flat = flat_map(mapped, tf.data.Dataset.range, tf.TensorSpec((), tf.int64))
+    assert flat.source is mapped
+    assert pairs(flat, numbers).source == (flat, numbers)
+
+
+def test_the_same_elements_as_flat_map():
+    items = tf.data.Dataset.from_tensor_slices(([0, 3, 1], [10, 20, 30]))
+    spec = {"value": tf.TensorSpec((2,), tf.int32)}
+
+    def function(count, value):
+        values = tf.fill([count, 2], value)
+        return tf.data.Dataset.from_tensor_slices({"value": values})
+
+    flat, expected = flat_map(items, function, spec), items.flat_map(function)
+    assert flat.element_spec == spec == expected.element_spec
+    for _ in range(2):
+        for found, wanted in zip(elements(flat), elements(expected), strict=True):
+            np.testing.assert_array_equal(found["value"], wanted["value"])
+
+
+def test_pairs_as_zip_makes_them_and_the_first_one_is_asked_first():
+    asked = []
+
+    def note(name):
+        def function(number):
+            tf.py_function(lambda: asked.append(name), [], [])
+            return number
+
+        return map_inline(tf.data.Dataset.range(3), function, tf.TensorSpec((), tf.int64))
+
+    both = pairs(note("first"), note("second").take(2))
+    assert both.element_spec == (tf.TensorSpec((), tf.int64),) * 2
+    assert elements(both) == [(0, 0), (1, 1)]
+    assert asked == ["first", "second"] * 2 + ["first"]
