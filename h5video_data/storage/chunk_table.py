@@ -68,7 +68,7 @@ class Chunking:
             raise ValueError(f"its chunk shape is {self.chunks}")
         self.grid = tuple(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
         self.num_filters = int(plist.get_nfilters())
-        self.chunk_nbytes = math.prod(self.chunks) * int(dataset.id.get_type().get_size())
+        self.chunk_nbytes: int = math.prod(self.chunks) * int(dataset.id.get_type().get_size())
 
     @functools.cached_property
     def max_shape(self) -> tuple[int | None, ...]:
@@ -98,7 +98,19 @@ def check_chunk_table(dataset: Any, file: OpenedFile | None = None) -> None:
         if file is None or not file.holds(dataset):
             file = OpenedFile.of(dataset.file)
         with contextlib.suppress(UnreadableTableError):
-            open_chunk_table(dataset, None, file)
+            _, (offsets, _, _) = open_chunk_table(dataset, None, file)
+            if is_lost(offsets, file.identity.num_bytes).any():
+                raise FileFormatError(
+                    f"{location_in(file.path, dataset)} is damaged: some of its chunks have a "
+                    "wrong size, or lie outside of the file. Restore the file from a backup. h5py "
+                    "may return what happens to be in memory."
+                )
+
+
+def is_lost(offsets: Ints, num_bytes: int) -> NDArray[np.bool_]:
+    """Tells which chunks of a table cannot be read, in a file of so many bytes."""
+    lost: NDArray[np.bool_] = offsets >= num_bytes
+    return lost
 
 
 def open_chunk_table(dataset: Any, plist: Any, file: OpenedFile) -> tuple[Chunking, Table]:
@@ -198,6 +210,28 @@ def read_chunk_table(chunking: Chunking, file: OpenedFile) -> Table:
     return offsets, sizes, masks
 
 
+def _whole_nbytes(chunking: Chunking) -> int | None:
+    """Returns the bytes of each chunk in the file, if there is no filter; None: not known."""
+    stored_type = chunking.dataset.id.get_type()
+    if not has_variable_length(stored_type):
+        return chunking.chunk_nbytes
+    if stored_type.get_class() not in (h5py.h5t.VLEN, h5py.h5t.STRING):
+        return None  # HDF5 gives the size of a part of variable length in memory, not in the file
+    address_nbytes, _ = chunking.dataset.file.id.get_create_plist().get_sizes()
+    # A length, and where the values are: specification, IV.A.2.d and III.E.
+    return math.prod(chunking.chunks) * (4 + int(address_nbytes) + 4)
+
+
+def has_variable_length(stored_type: Any) -> bool:
+    """Tells if values of an HDF5 type, or parts of them, are stored elsewhere in the file."""
+    if stored_type.detect_class(h5py.h5t.VLEN):
+        return True
+    try:
+        return bool(stored_type.dtype.hasobject)  # strings, which are a class of their own
+    except HDF5_ERRORS:
+        return False
+
+
 @functools.lru_cache(maxsize=4)
 def _corners(grid: tuple[int, ...], chunks: tuple[int, ...]) -> Ints:
     """Returns the places of all chunks' first values, int64 (chunks, axes), in row-major order."""
@@ -218,7 +252,8 @@ def _check_ranges(chunking: Chunking, file: OpenedFile, offsets: Ints, sizes: In
         stops = offsets + sizes  # without an overflow
         if int(stops.max()) <= end and (stops[:-1] <= offsets[1:]).all():
             return  # as in most files
-    is_bad = (sizes <= 0) if is_filtered else (sizes != chunk_nbytes)
+    whole_nbytes = None if is_filtered else _whole_nbytes(chunking)
+    is_bad = (sizes <= 0) if whole_nbytes is None else (sizes != whole_nbytes)
     # Without a sum that could overflow.
     is_bad |= (offsets > end) | (sizes > end - np.minimum(offsets, end))
     # HDF5 adds the userblock to an address, and may overflow.

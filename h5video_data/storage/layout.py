@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import FileFormatError, H5VideoError, UnsupportedDtypeError
 
-from .chunk_table import Chunking, UnreadableTableError, open_chunk_table
+from .chunk_table import Chunking, UnreadableTableError, is_lost, open_chunk_table
 from .file_identity import FileIdentity, Files
 from .hdf5_files import HDF5_ERRORS, MIN_SUPERBLOCK_NBYTES, OpenedFile
 from .hdf5_names import FoundDataset, location_in, own_name
@@ -88,6 +88,19 @@ class StoredArray:
     def files(self) -> Files:
         """Path and identity of all files that contain its values, its own first."""
         return ((self.path, self.identity), *self.sources.files)
+
+    @property
+    def lost_rows(self) -> tuple[int, NDArray[np.bool_]] | None:
+        """Which rows cannot be read, if the chunks of some cannot: None: there are none.
+
+        The rows of a chunk; and for each run of so many rows, whether a chunk of it is lost.
+        """
+        lost = is_lost(self.offsets, self.identity.num_bytes)
+        if self.chunk_shape is None or not lost.any():
+            return None
+        num_rows = self.chunk_shape[0]
+        of_rows = np.logical_or.reduce(lost.reshape(-(-self.shape[0] // num_rows), -1), axis=1)
+        return num_rows, np.asarray(of_rows)
 
     @property
     def itemsize(self) -> int:
@@ -309,10 +322,22 @@ def _filters(plist: Any) -> tuple[Filter, ...]:
     if not plist.get_nfilters():
         return ()
     found = (plist.get_filter(i) for i in range(plist.get_nfilters()))
-    return tuple(
+    filters = tuple(
         Filter(int(number), name.decode("utf-8", "replace") or f"filter {number}", tuple(params))
         for number, _, params, name in found
     )
+    for item in filters:
+        if item.id == h5py.h5z.FILTER_SZIP and not _is_valid_szip(item.params):
+            raise ValueError(f"the parameters of its filter szip: {item.params}")
+    return filters
+
+
+def _is_valid_szip(params: tuple[int, ...]) -> bool:
+    """Whether HDF5 survives them: by others, its library writes beyond its memory (1.14.6)."""
+    # H5Zszip.c: options, pixels of a block, bits of a pixel, pixels of a scan line; szlib.h.
+    _, block, bits, line = (*params, 0, 0, 0, 0)[:4]
+    is_block = 2 <= block <= 32 and block % 2 == 0
+    return is_block and (1 <= bits <= 32 or bits == 64) and 1 <= line <= 128 * block
 
 
 _STORAGES = {

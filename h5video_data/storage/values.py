@@ -71,6 +71,7 @@ class Values:
                     f"{dataset_location(dataset)} is in another file than when it was opened. "
                     "Recreate the dataset."
                 )
+        self._lost_rows = None if expected is None else expected.lost_rows
         kind = dataset.id.get_type().get_class()
         # HDF5 converts neither array types nor big-endian bit fields to plain numbers.
         self._is_converted = kind not in (h5py.h5t.ARRAY, h5py.h5t.BITFIELD)
@@ -126,6 +127,7 @@ class Values:
             for selection, target in zip(selections, targets, strict=True):
                 count = selection[0].stop - selection[0].start
                 rows = out[target : target + count]
+                self._check_chunks(selection)
                 try:
                     if not self._is_converted:
                         self._read_converted(selection, rows)
@@ -179,6 +181,8 @@ class Values:
     @contextlib.contextmanager
     def reading(self, *selections: Selection) -> Iterator[None]:
         """Returns a context in which to read selections; the caller then calls `check_files`."""
+        for selection in selections:
+            self._check_chunks(selection)
         with phil:
             try:
                 yield
@@ -186,8 +190,17 @@ class Values:
                 raise self._failure(selections, error) from error
             self._unopened.check(self.dataset, selections)
 
+    def _check_chunks(self, selection: Selection) -> None:
+        """Raises a ReadError where HDF5 would leave memory as it is: see `check_chunk_table`."""
+        if self._lost_rows is None:
+            return
+        num_rows, is_lost = self._lost_rows
+        if is_lost[selection[0].start // num_rows : -(-selection[0].stop // num_rows)].any():
+            error = ValueError("where a chunk lies in the file, or its stored size, is damaged")
+            raise self._failure((selection,), error)
+
     def _failure(self, selections: Sequence[Selection], error: Exception) -> Exception:
-        """Returns the error to raise if HDF5 could not read selections."""
+        """Returns the error to raise if selections cannot be read."""
         self.check_files()
         for path, _ in self.files:
             check_openable(path)

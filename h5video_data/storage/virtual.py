@@ -29,6 +29,7 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 
+from .chunk_table import check_chunk_table
 from .descriptors import check_openable, open_identities
 from .external import SOURCE_PREFIX, STORAGE_PREFIX, check_place
 from .external_storage import external_segments
@@ -181,6 +182,8 @@ class _Search:
             )
         self.found[_path_of(dataset)] = file_identity(dataset.file)
         _check_remote(dataset)
+        if self._above:  # a source
+            check_chunk_table(dataset)
         self._above.append(dataset)
         self.has_chunks |= dataset.chunks is not None
         if dataset.is_virtual:

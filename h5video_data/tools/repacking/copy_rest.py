@@ -22,6 +22,7 @@ from h5video_data.errors import (
     RepackingError,
 )
 from h5video_data.storage.attributes import SAMPLE_COUNT
+from h5video_data.storage.chunk_table import has_variable_length
 from h5video_data.storage.external import check_links
 from h5video_data.storage.file_identity import ObjectPath
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, open_file, path_of
@@ -322,7 +323,7 @@ class Copier:
             return self._rows.are_joined(path, new)
         if old.shape != new.shape:
             return False
-        if old.chunks is not None and not transfer.has_variable_length(old.id.get_type()):
+        if old.chunks is not None and not has_variable_length(old.id.get_type()):
             # They may differ if values were encoded again. HDF5 1.14 lists wrong offsets for the
             # chunks of some datasets, and then finds none there.
             with contextlib.suppress(*HDF5_ERRORS):

@@ -13,7 +13,13 @@ import numpy as np
 from h5py._objects import phil
 from numpy.typing import NDArray
 
-from h5video_data.storage.chunk_table import check_index, has_fixed_index
+from h5video_data.errors import FileFormatError
+from h5video_data.storage.chunk_table import (
+    check_chunk_table,
+    check_index,
+    has_fixed_index,
+    has_variable_length,
+)
 from h5video_data.storage.hdf5_files import HDF5_ERRORS
 from h5video_data.storage.hdf5_names import dataset_location
 from h5video_data.storage.layout import dtype_name
@@ -74,7 +80,8 @@ def check_copyable(dataset: Any) -> None:
     check_type(dataset.id.get_type())
     try:
         check_index(dataset)
-    except ValueError as error:
+        check_chunk_table(dataset)
+    except (ValueError, FileFormatError) as error:
         raise SkipError(f"is damaged: {error}") from None
 
 
@@ -82,16 +89,6 @@ def check_type(stored_type: Any) -> None:
     """Raises a SkipError if values of an HDF5 type are references, or have a part that is."""
     if stored_type.detect_class(h5py.h5t.REFERENCE):
         raise SkipError("holds references, which lead into their own file")
-
-
-def has_variable_length(stored_type: Any) -> bool:
-    """Tells if values of an HDF5 type, or parts of them, are stored elsewhere in the file."""
-    if stored_type.detect_class(h5py.h5t.VLEN):
-        return True
-    try:
-        return bool(stored_type.dtype.hasobject)  # strings, which are a class of their own
-    except HDF5_ERRORS:
-        return False
 
 
 def nbytes_of(dataset: Any) -> int:
