@@ -130,7 +130,7 @@ def test_many_threads_have_more_memory():
     batch_nbytes = 20 << 20
     found = [default_read_ahead_bytes(batch_nbytes, n) for n in (1, 8, 16)]
     assert found == [DEFAULT_READ_AHEAD_BYTES, DEFAULT_READ_AHEAD_BYTES, 1 << 30]
-    assert default_read_ahead_bytes(100, 16) == 9600  # 96 batches are enough
+    assert default_read_ahead_bytes(100, 16) == 19200  # 192 batches are enough
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_what_is_predicted_comes_out_of_tensorflow(tmp_path, monkeypatch, case):
 @pytest.mark.parametrize(
     ("given", "batch_nbytes", "expected"),
     [
-        (None, 1 << 20, None),  # the default is no more: 96 batches
+        (None, 1 << 19, None),  # the default is no more: 192 batches
         (None, 4 << 20, 128 << 20),
         (None, 40 << 20, 240 << 20),  # six batches
         (64 << 20, 4 << 20, 64 << 20),

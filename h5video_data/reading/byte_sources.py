@@ -48,8 +48,9 @@ BYTES_PER_READ = 8 << 10
 # Threads that wait for answers need no processor. Not more: `default_read_ahead_bytes` counts them.
 LEAST_REMOTE_THREADS = 8
 
-# Stored bytes that a thread reads before it decodes them: a call takes 70 us, mostly of Python.
-BYTES_AT_ONCE = 1 << 21
+# Stored bytes that a thread reads before it decodes them: a call takes 70 us, mostly of Python, as
+# long as to decode a chunk of 64 KiB.
+BYTES_AT_ONCE = 1 << 23
 
 Ranges = NDArray[np.int64]
 Bytes = NDArray[np.uint8]

@@ -9,7 +9,7 @@ from h5video_data.storage.scratch import ALIGNMENT
 from h5video_data.video_set import Component, VideoSet
 
 # The memory if `read_ahead_bytes` is not given: these many batches, but no more bytes than this.
-DEFAULT_BATCHES = 96
+DEFAULT_BATCHES = 192
 DEFAULT_READ_AHEAD_BYTES = 512 << 20
 # More threads need more bundles in flight, or they wait for the next one to begin.
 DEFAULT_BYTES_PER_THREAD = 64 << 20
@@ -29,7 +29,7 @@ BUNDLE_BYTES = 80 << 20
 # work at the first bundles of an epoch.
 DECODED_BUNDLE_BYTES = 40 << 20
 DECODED_TASK_BYTES = 8 << 20
-MAX_BUNDLE_BATCHES = 16
+MAX_BUNDLE_BATCHES = 32
 # A bundle is no more than this part of an epoch, nor of the memory.
 MIN_BUNDLES = 6
 

@@ -242,18 +242,43 @@ class DirectSource:
         stats.read_bytes += int(plan.sizes[direct].sum())
         stats.num_reads += len(plan)
         filtered = np.flatnonzero(is_written & ~is_plain)
-        begin = time.perf_counter()
-        for number, data in read_in_runs(source, plan.offsets, plan.sizes, filtered):
+        if len(filtered):
+            self._decode_ranges(source, plan, filtered, target, stats)
+
+    def _decode_ranges(
+        self,
+        source: ByteSource,
+        plan: ReadPlan,
+        chosen: NDArray[np.intp],
+        target: NDArray[np.uint8],
+        stats: ReadStats,
+    ) -> None:
+        """Reads and decodes ranges of a plan. What is done for each holds the interpreter's lock.
+
+        Raises:
+            RangeError: One of them cannot be read or decoded; its number is that in the plan.
+        """
+        filters, chunk_nbytes = self._stored.filters, self._planner.chunk_nbytes
+        places = [item[chosen].tolist() for item in (plan.starts, plan.stops, plan.masks)]
+        begin, seconds = time.perf_counter(), 0.0
+        for (number, data), start, stop, mask in zip(
+            read_in_runs(source, plan.offsets, plan.sizes, chosen), *places, strict=True
+        ):
             middle = time.perf_counter()
+            place = target[start:stop]
             try:
-                self._decode(plan, number, data, target)
+                if stop - start == chunk_nbytes:
+                    decode_chunk(filters, mask, data, place)
+                else:
+                    skip = 0 if plan.skips is None else int(plan.skips[number])
+                    self._decode_part(mask, data, skip, place)
             except (ValueError, MemoryError) as error:
                 raise RangeError(number) from error
-            stats.read_seconds += middle - begin
-            begin = time.perf_counter()
-            stats.decode_seconds += begin - middle
-            stats.read_bytes += len(data)
-            stats.num_chunks += 1
+            seconds += time.perf_counter() - middle
+        stats.decode_seconds += seconds
+        stats.read_seconds += time.perf_counter() - begin - seconds
+        stats.read_bytes += int(plan.sizes[chosen].sum())
+        stats.num_chunks += len(chosen)
 
     def _is_plain(self, plan: ReadPlan) -> NDArray[np.bool_]:
         """Finds the ranges that are the values themselves: none of the filters was applied."""
@@ -267,24 +292,17 @@ class DirectSource:
         )
         return is_plain
 
-    def _decode(
-        self, plan: ReadPlan, number: int, stored: NDArray[np.uint8], target: NDArray[np.uint8]
+    def _decode_part(
+        self, mask: int, stored: NDArray[np.uint8], skip: int, place: NDArray[np.uint8]
     ) -> None:
-        """Decodes a chunk into its place."""
-        mask = int(plan.masks[number])
-        place = target[plan.starts[number] : plan.stops[number]]
-        chunk_nbytes = self._planner.chunk_nbytes
-        if len(place) == chunk_nbytes:
-            decode_chunk(self._stored.filters, mask, stored, place)
+        """Decodes a chunk, of which a part is wanted: from byte `skip` on, or frames of that."""
+        whole = scratch("chunk", self._planner.chunk_nbytes)
+        decode_chunk(self._stored.filters, mask, stored, whole)
+        clip = self._planner.clip
+        frame = self._planner.frame_nbytes
+        if clip is None or clip.stride == 1 or len(place) <= frame:
+            place[:] = whole[skip : skip + len(place)]
         else:
-            whole = scratch("chunk", chunk_nbytes)
-            decode_chunk(self._stored.filters, mask, stored, whole)
-            skip = 0 if plan.skips is None else int(plan.skips[number])
-            clip = self._planner.clip
-            frame = self._planner.frame_nbytes
-            if clip is None or clip.stride == 1 or len(place) <= frame:
-                place[:] = whole[skip : skip + len(place)]
-            else:
-                wanted = place.reshape(-1, frame)
-                frames = whole[skip:].reshape(-1, frame)
-                wanted[:] = frames[: len(wanted) * clip.stride : clip.stride]
+            wanted = place.reshape(-1, frame)
+            frames = whole[skip:].reshape(-1, frame)
+            wanted[:] = frames[: len(wanted) * clip.stride : clip.stride]

@@ -10,7 +10,6 @@ bytes if the decoded bytes have another length.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -57,7 +56,8 @@ def unpack(layout: struct.Struct, data: Data | memoryview, offset: int = 0) -> t
     """Returns the fields of a header."""
     if len(data) < offset + layout.size:
         raise ValueError(f"too short for its header: {len(data)} bytes")
-    return layout.unpack_from(view(data), offset)
+    buffer: Any = data
+    return layout.unpack_from(buffer, offset)
 
 
 def view(data: Data | memoryview) -> memoryview:
@@ -72,9 +72,11 @@ def decoded(result: Bytes, target: Bytes) -> Bytes:
 
 def deflate(params: Params, data: Data, target: Bytes) -> Data:
     """Decodes a zlib stream, HDF5's own compression."""
-    with contextlib.suppress(RuntimeError):
+    try:
         if len(deflate_decode(data, out=target)) == len(target):
             return target
+    except RuntimeError:
+        pass
     # Another number of bytes than expected, perhaps more: HDF5 accepts any number (H5Zdeflate.c).
     stream = zlib.decompressobj()
     try:

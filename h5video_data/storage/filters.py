@@ -47,20 +47,20 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes)
         ValueError: The bytes are corrupt: a checksum differs, or they decode to another number
             of bytes than `out` has.
     """
-    applied = [item for i, item in enumerate(filters) if not mask >> i & 1]
+    applied = filters if not mask else [f for i, f in enumerate(filters) if not mask >> i & 1]
     data: Data = stored
-    while applied:
-        item = applied.pop()
+    for number in range(len(applied) - 1, -1, -1):
+        item = applied[number]
         codec = CODECS[item.id]
         size = len(data)
         if codec.added_nbytes(item.params) != 0:
             size = len(out)
-            for before in applied:  # e.g. a checksum, which made the input of this filter longer
+            for before in applied[:number]:  # as a checksum, of which this filter's input is longer
                 size += CODECS[before.id].added_nbytes(before.params) or 0
         # All steps but the last one need a buffer of their own for their result. (Not two in turns:
         # fletcher32 returns a view of its input.)
-        is_last = not applied and size == len(out)
-        target = out if is_last else scratch(f"filter{len(applied)}", size)
+        is_last = not number and size == len(out)
+        target = out if is_last else scratch(f"filter{number}", size)
         try:
             data = codec.decode(item.params, data, target)
         except (RuntimeError, ValueError) as error:  # RuntimeError: all errors of imagecodecs
