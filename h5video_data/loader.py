@@ -210,7 +210,8 @@ class VideoLoader(Described, NotAnArray):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Has the next iterator go on from a position, with the samples that were not used yet.
 
-        A loader that was given no seed takes that of the state.
+        A loader that was given no seed takes that of the state. If its batches are larger, and
+        drop_remainder=True leaves none of them, the next epoch comes next.
 
         Args:
             state: A dict that `state_dict` returned.
@@ -222,7 +223,10 @@ class VideoLoader(Described, NotAnArray):
         self._order.reseed(saved.seed)
         check_fingerprint(saved.fingerprint, self._order.fingerprint(saved.epoch))
         self._feed.forget_ahead()  # it may be of another seed, and is of the epoch's beginning
-        self._feed.seek(saved.epoch, saved.samples)
+        if self._order.is_used_up(saved.samples):  # by larger batches than those of the state
+            self._feed.seek(saved.epoch + 1)
+        else:
+            self._feed.seek(saved.epoch, saved.samples)
 
     def save_index(self, path: str | os.PathLike[str]) -> None:
         """Saves what is read of files to open the set, for the argument `index`.

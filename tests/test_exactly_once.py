@@ -282,12 +282,17 @@ class ExactlyOnce(RuleBasedStateMachine):
     def _state(self):
         """A state after what was delivered, and that; None: a whole epoch was."""
         used = min(self.used, len(self.samples))
-        if used == len(self.samples):
+        if not self._num_left(used):
             return None
         found = self.loaders[0].state_at(epoch=self.epoch, samples=used)
         numbers = [*self.before, *joined(map(joined, self.delivered))]
         assert len(numbers) == used
         return json.loads(json.dumps(found)), used, numbers
+
+    def _num_left(self, used):
+        """Samples of the epoch that are still to come."""
+        left = len(self.samples) - used
+        return left - (left % self.batch_size if self.options["drop_remainder"] else 0)
 
     def _resume(self, found, plan):
         state, used, numbers = found
@@ -295,7 +300,11 @@ class ExactlyOnce(RuleBasedStateMachine):
             self._open(plan)
         for loader in self.loaders:
             loader.load_state_dict(state)
-        self._begin(used, numbers)
+        if self._num_left(used):
+            self._begin(used, numbers)
+        else:  # of larger batches, none is left
+            self.epoch += 1
+            self._begin(0, [])
 
     @rule(plan=st.none() | PLANS)
     def resume(self, plan):

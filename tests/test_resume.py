@@ -4,6 +4,7 @@ import contextlib
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -377,3 +378,26 @@ def test_a_balanced_order_takes_the_seed_of_the_state(path):
     second.load_state_dict(over_json(first.state_dict(epoch=0, step=2)))
     assert epoch(second) == expected[16:]
     assert epoch(second) == epoch(first)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_larger_batches_of_which_none_is_left(tmp_path, workers):
+    path = write_video_file(tmp_path / "a.h5", num_samples=32, sample_shape=SHAPE)
+
+    def make(batch_size, worker=0):
+        context = workers and SimpleNamespace(
+            num_replicas_in_sync=2, num_input_pipelines=2, input_pipeline_id=worker
+        )
+        return VideoLoader(
+            path, batch_size=batch_size, seed=1, drop_remainder=True, input_context=context
+        )
+
+    state = make(8).state_at(epoch=0, samples=24)
+    assert (state["epoch"], state["samples"]) == (0, 24)
+    for worker in range(workers or 1):
+        loader, whole = make(12, worker), make(12, worker)
+        whole.set_epoch(1)
+        expected = [(epoch, i.tolist()) for epoch, i, _ in whole.batches()]
+        loader.load_state_dict(state)
+        assert [(epoch, i.tolist()) for epoch, i, _ in loader.batches()] == expected
+        assert {epoch for epoch, _ in expected} == {1}
