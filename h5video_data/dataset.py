@@ -129,8 +129,8 @@ def video_dataset_from_hdf5(  # noqa: D417 - documents what `**options` may be
             `dataset.loader.skipped`; batches then have no static size.
         read_ahead_bytes: Memory for batches being read, buffers for reuse, and samples decoded
             together with others, beyond what TensorFlow holds. At least one batch is always being
-            read. Default: 192 batches, at most 512 MiB, or 64 MiB a thread if that is more; 1 GiB if
-            chunks hold many samples.
+            read. Default: 192 batches, at most 512 MiB, or 64 MiB a thread if that is more; 1 GiB
+            if chunks hold many samples.
         num_threads: Number of threads that read and decode. Default: the number of CPUs that this
             process may use; 8 if that is more and `path` has URLs, for they wait for answers.
         num_parallel_calls: Number of parallel calls of each map stage. Default: `num_threads`.
