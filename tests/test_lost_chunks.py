@@ -7,6 +7,7 @@ import struct
 import h5py
 import numpy as np
 import pytest
+from picture_rows_helpers import FORMS, jpeg
 
 import h5video_data as h5v
 from h5video_data import VideoLoader
@@ -160,3 +161,22 @@ def test_elements_of_variable_length_are_not_lost(tmp_path):
         change_size(path, "texts", 1, 0)
         with h5py.File(path) as file, pytest.raises(FileFormatError, match=LOST):
             check_chunk_table(file["texts"])
+
+
+@pytest.mark.parametrize("nbytes", [0, 16])
+@pytest.mark.parametrize("form", ["variable", "strings", "variable opaque", "padded"])
+def test_pictures(tmp_path, form, nbytes):
+    path = tmp_path / "a.h5"
+    rows = [jpeg(number, (12, 16)) for number in range(9)]
+    with h5py.File(path, "w") as file:
+        FORMS[form](file, "X", rows, chunks=(3,))
+    options = {"y": None, "batch_size": 1, "shuffle": False, "decode": "image"}
+    with VideoLoader(path, **options) as loader:
+        expected = {int(i): arrays[0][0].copy() for _, (i,), arrays in loader.batches()}
+    change_size(path, "X", 1, nbytes)
+    with VideoLoader(path, **options, on_error="skip") as loader:
+        found = {int(i): arrays[0][0].copy() for _, (i,), arrays in loader.batches()}
+    assert [*found] == [0, 1, 2, 6, 7, 8]
+    assert all((found[number] == expected[number]).all() for number in found)
+    with VideoLoader(path, **options) as loader, pytest.raises(ReadError, match=r"sample 3: "):
+        list(loader.batches())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
@@ -44,6 +44,8 @@ class Filter:
     params: tuple[int, ...]
     """The client data values."""
 
+
+LostRows: TypeAlias = tuple[int, NDArray[np.bool_]]
 
 _NO_SOURCES = SourceFiles()
 
@@ -90,8 +92,8 @@ class StoredArray:
         return ((self.path, self.identity), *self.sources.files)
 
     @property
-    def lost_rows(self) -> tuple[int, NDArray[np.bool_]] | None:
-        """Which rows cannot be read, if the chunks of some cannot: None: there are none.
+    def lost_rows(self) -> LostRows | None:
+        """Which rows cannot be read, as a chunk of them cannot; None: there are none.
 
         The rows of a chunk; and for each run of so many rows, whether a chunk of it is lost.
         """

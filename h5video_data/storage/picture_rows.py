@@ -27,7 +27,7 @@ from h5video_data.errors import (
 
 from .hdf5_files import HDF5_ERRORS
 from .hdf5_names import dataset_location
-from .layout import StoredArray, describe
+from .layout import LostRows, StoredArray, describe
 from .pictures.codecs import PictureError, PictureHeader, picture_codec_of, read_header
 from .pictures.forms import PictureForm, form_of
 from .pictures.resizing import Interpolation
@@ -84,6 +84,13 @@ class StoredPictures(StoredArray):
     """Where the bytes of each row are, if lengths vary."""
     heap_obstacle: str | None = None
     """Why only h5py can read rows whose lengths vary; None: positioned reads can."""
+    encoded_lost_rows: LostRows | None = None
+    """`lost_rows` of the dataset as it is stored."""
+
+    @property
+    def lost_rows(self) -> LostRows | None:
+        """See `StoredArray.lost_rows`."""
+        return self.encoded_lost_rows
 
 
 def describe_pictures(
@@ -146,6 +153,7 @@ def describe_pictures(
         fixed=fixed,
         variable=None if isinstance(variable, str) else variable,
         heap_obstacle=variable if isinstance(variable, str) else None,
+        encoded_lost_rows=rows.lost_rows,
     )
 
 
