@@ -16,7 +16,8 @@ import imagecodecs
 import numpy as np
 
 from h5video_data.reading.memory_budget import default_read_ahead_bytes
-from h5video_data.storage.filters import decode_chunk, undecodable
+from h5video_data.storage.chunk_runs import decode_run
+from h5video_data.storage.filters import decode_chunk, run_codec, undecodable
 from h5video_data.storage.layout import describe
 
 from .contenders import Job
@@ -28,6 +29,9 @@ MAX_BYTES = 2 << 30
 # What one measurement decodes at least, if there is as much: more than processors' caches hold.
 MIN_CHUNKS = 512
 MIN_BYTES = 256 << 20
+
+# Decoded by one call of the helper.
+CHUNKS_AT_ONCE = 16
 
 # Direct reads start at a multiple of this.
 PAGE = 4096
@@ -119,8 +123,9 @@ def reads(job: Job, *, direct: bool = False) -> float:
 def decoding(job: Job, *, with_reads: bool = False) -> float:
     """Measures the decoding of chunks in memory, into buffers that are used in turn.
 
-    By the codec alone, or for several filters after each other by this package's `decode_chunk`.
-    `with_reads` reads each chunk before, which whoever has no copy of them in memory has to.
+    By the codec alone, `CHUNKS_AT_ONCE` in one call where the package's helper does that; or for
+    several filters after each other by this package's `decode_chunk`. `with_reads` reads each chunk
+    before, which whoever has no copy of them in memory has to.
     """
     num_threads = job.num_threads
     with open_file(job.path) as file:
@@ -132,23 +137,40 @@ def decoding(job: Job, *, with_reads: bool = False) -> float:
         count = min(max(MIN_CHUNKS, MIN_BYTES // chunk_bytes), MAX_BYTES // chunk_bytes)
         infos = table[: max(1, count)]
         chunks = [] if with_reads else [X.id.read_direct_chunk(i.chunk_offset)[1] for i in infos]
-    codec = CODECS.get(filters[0].id) if len(filters) == 1 else None
-    # A multiple, so that two threads do not write to one row at once.
-    num_rows = max(1, _buffer_bytes(job) // chunk_bytes // num_threads) * num_threads
-    rows = np.ones((num_rows, chunk_bytes), np.uint8)
-    largest = max(info.size for info in infos)
+    is_masked = any(info.filter_mask for info in infos)
+    codec = CODECS.get(filters[0].id) if len(filters) == 1 and not is_masked else None
+    run = None if is_masked else run_codec(filters)
+    runs = [infos[begin : begin + CHUNKS_AT_ONCE] for begin in range(0, len(infos), CHUNKS_AT_ONCE)]
+    stored = [
+        np.frombuffer(b"".join(chunks[begin : begin + CHUNKS_AT_ONCE]), np.uint8)
+        for begin in range(0, len(chunks), CHUNKS_AT_ONCE)
+    ]
+    # A multiple, so that two threads do not write to one place at once.
+    num_places = max(1, _buffer_bytes(job) // chunk_bytes // CHUNKS_AT_ONCE // num_threads)
+    places = np.ones((num_places * num_threads, CHUNKS_AT_ONCE, chunk_bytes), np.uint8)
+    most = max(sum(info.size for info in some) for some in runs)
 
     def decode(thread: int, fd: int) -> None:
-        memory = np.ones(largest, np.uint8)
-        for number in range(thread, len(infos), num_threads):
-            info = infos[number]
-            data = memory[: info.size] if with_reads else chunks[number]
+        memory = np.ones(most, np.uint8)
+        for number in range(thread, len(runs), num_threads):
+            some, out = runs[number], places[number % len(places)]
+            sizes = np.array([info.size for info in some])
+            starts = np.cumsum(sizes) - sizes
+            data = memory if with_reads else stored[number]
             if with_reads:
-                os.preadv(fd, [data.data], info.byte_offset)
-            if codec is not None and not info.filter_mask:
-                codec(data, out=rows[number % num_rows])
-            else:
-                decode_chunk(filters, info.filter_mask, data, rows[number % num_rows])
+                for info, start in zip(some, starts.tolist(), strict=True):
+                    os.preadv(fd, [data[start : start + info.size].data], info.byte_offset)
+            done = 0
+            if run is not None:
+                to = chunk_bytes * np.arange(len(some))
+                done = decode_run(run, data, starts, sizes, out.reshape(-1), to, chunk_bytes)
+            for i in range(done, len(some)):
+                info, row = some[i], out[i]
+                chunk = data[starts[i] : starts[i] + info.size]
+                if codec is not None:
+                    codec(chunk, out=row)
+                else:
+                    decode_chunk(filters, info.filter_mask, chunk, row)
 
     with open(job.path, "rb") as file:
         work = functools.partial(decode, fd=file.fileno())

@@ -5,7 +5,7 @@ import pytest
 
 from h5video_data.errors import ReadError
 from h5video_data.reading.batch import EpochPlan, PendingBatch
-from h5video_data.reading.sample_sources import ReadStats
+from h5video_data.reading.read_stats import ReadStats
 from h5video_data.reading.threads import Threads
 
 

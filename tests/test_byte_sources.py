@@ -7,9 +7,10 @@ import pytest
 from h5video_data.errors import FileChangedError, ReadError, VideoFileNotFoundError
 from h5video_data.planning.access import direct_access
 from h5video_data.reading import byte_sources
-from h5video_data.reading.byte_sources import ByteSources, RangeError, read_in_runs
+from h5video_data.reading.byte_sources import ByteSources, RangeError, each_range, read_in_runs
 from h5video_data.reading.chunk_decoder import ChunkRowDecoder
-from h5video_data.reading.sample_sources import DirectSource, ReadStats, RowRequest
+from h5video_data.reading.read_stats import ReadStats
+from h5video_data.reading.sample_sources import DirectSource, RowRequest
 from h5video_data.storage.file_identity import FileIdentity, identity_of
 from h5video_data.storage.layout import describe
 from h5video_data.testing import sample_values, write_video_file
@@ -177,7 +178,7 @@ def test_ranges_in_runs(local, content, at_once, monkeypatch):
     offsets = rng.integers(0, 10_000 - 50, 60)
     chosen = np.flatnonzero(rng.integers(0, 4, 60))
     numbers = []
-    for number, data in read_in_runs(local, offsets, sizes, chosen):
+    for number, data in each_range(read_in_runs(local, offsets, sizes, chosen)):
         begin = offsets[number]
         np.testing.assert_array_equal(data, content[begin : begin + sizes[number]])
         numbers.append(number)
@@ -202,7 +203,7 @@ def test_no_memory_for_a_run_names_its_first_range(local, monkeypatch):
 def test_the_range_that_cannot_be_read_in_runs(local, monkeypatch):
     monkeypatch.setattr(byte_sources, "BYTES_AT_ONCE", 60)
     offsets, sizes = np.array([0, 20, 9_990, 40, 60, 9_995]), np.full(6, 20)
-    found = read_in_runs(local, offsets, sizes, np.array([0, 1, 3, 4, 5]))
+    found = each_range(read_in_runs(local, offsets, sizes, np.array([0, 1, 3, 4, 5])))
     assert [next(found)[0] for _ in range(3)] == [0, 1, 3]
     with pytest.raises(RangeError) as caught:
         next(found)

@@ -11,7 +11,7 @@ from chunk_decoder_helpers import SHAPE, epoch
 from h5video_data import VideoLoader
 from h5video_data.errors import ReadError
 from h5video_data.reading.batch import EpochPlan
-from h5video_data.reading.sample_sources import ReadStats
+from h5video_data.reading.read_stats import ReadStats
 from h5video_data.storage.layout import describe
 from h5video_data.testing import labels, sample_values, write_video_file
 

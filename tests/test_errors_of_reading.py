@@ -29,7 +29,8 @@ from h5video_data.errors import (
 from h5video_data.loader import VideoLoader
 from h5video_data.planning.byte_ranges import row_planner
 from h5video_data.reading.byte_sources import ByteSources
-from h5video_data.reading.sample_sources import DirectSource, ReadStats, RowRequest
+from h5video_data.reading.read_stats import ReadStats
+from h5video_data.reading.sample_sources import DirectSource, RowRequest
 from h5video_data.storage.layout import describe
 
 

@@ -6,12 +6,12 @@ import os
 import h5py
 import numpy as np
 import pytest
+from decoding_helpers import before_each_chunk
 from picture_helpers import save
 from PIL import Image
 from repack_helpers import GZIP, files_in, noise
 
 from h5video_data.errors import RepackingError
-from h5video_data.reading import chunk_decoder
 from h5video_data.testing import SAMPLE_SHAPE
 from h5video_data.tools.cli import main
 from h5video_data.tools.inspecting.probe import Prediction
@@ -29,13 +29,8 @@ def path(tmp_path):
 
 
 def test_each_chunk_of_many_samples_is_decoded_once(path, monkeypatch):
-    decode_chunk, decoded, probed = chunk_decoder.decode_chunk, [], []
-
-    def count(*arguments):
-        decoded.append(1)
-        decode_chunk(*arguments)
-
-    monkeypatch.setattr(chunk_decoder, "decode_chunk", count)
+    decoded, probed = [], []
+    before_each_chunk(monkeypatch, lambda: decoded.append(1))
     monkeypatch.setattr(
         estimates, "probe_loader", lambda *_: probed.append(len(decoded)) or Prediction(100.0, None)
     )

@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 
 from h5video_data import VideoLoader
 from h5video_data.planning.access import direct_access
+from h5video_data.storage.chunk_runs import HAS_HELPER
 from h5video_data.storage.filters import undecodable
 from h5video_data.storage.layout import Filter, describe
 
@@ -241,7 +242,8 @@ def test_the_order_of_netcdf_is_read_fast():
 HOSTILE = """
 import ctypes, itertools, mmap, resource, signal, sys
 import hdf5plugin, numpy as np
-from h5video_data.storage.filters import decode_chunk
+from h5video_data.storage.chunk_runs import decode_run
+from h5video_data.storage.filters import decode_chunk, run_codec
 from test_filters import stored_chunk
 
 PAGE = mmap.PAGESIZE
@@ -285,7 +287,7 @@ arrays = (
     np.zeros((3, 41, 7), "<f4"),
     np.random.default_rng(0).integers(0, 256, (11, 100), np.uint8),
 )
-before = None
+before, num_runs = None, 0
 for options, values in itertools.product(eval(sys.argv[1]), arrays):
     filters, mask, stored = stored_chunk(values, **options)
     for seed in range(200):
@@ -303,8 +305,19 @@ for options, values in itertools.product(eval(sys.argv[1]), arrays):
                 results.append(None)
         # Nothing is left as it was before.
         assert results[0] == results[1], (options, seed)
+        codec = run_codec(filters)
+        if codec is not None:  # the same chunk twice in a run
+            twice, many = np.zeros(2, np.int64), outputs(2 * values.nbytes)
+            many[:] = 0x5A
+            places = np.array([0, values.nbytes])
+            sizes = twice + len(place)
+            found = decode_run(codec, place, twice, sizes, many, places, values.nbytes)
+            assert found in (0, 2)
+            assert not found or many.tobytes() == 2 * results[0], (options, seed)
+            num_runs += bool(found)
     before = before or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+print(num_runs)
 """
 
 HOSTILE_OPTIONS = {
@@ -341,4 +354,6 @@ def test_damaged_chunks_are_an_error_or_filled(options):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])
     }
-    subprocess.run([sys.executable, "-c", HOSTILE, f"[{options}]"], env=environment, check=True)
+    command = [sys.executable, "-c", HOSTILE, f"[{options}]"]
+    found = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    assert (int(found.stdout) > 0) == (HAS_HELPER and "Blosc2" not in options)

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from decoding_helpers import before_each_chunk
 
 import h5video_data as h5v
 from h5video_data import testing
 from h5video_data.callbacks import FeedMonitor, monitoring
 from h5video_data.reading import byte_sources
 from h5video_data.reading import hdf5_source as fallback
-from h5video_data.reading import sample_sources as sources
 from h5video_data.reading.prefetcher import Prefetcher
 from h5video_data.tfdata import timestamps as stamps
 from h5video_data.video_set import VideoSet
@@ -220,7 +220,7 @@ def test_a_slow_disk_under_compressed_chunks(gzip_path):
 
 @at_any_load
 def test_slow_decoding(gzip_path, monkeypatch):
-    slow_down(monkeypatch, sources, "decode_chunk", 0.01)
+    before_each_chunk(monkeypatch, lambda: sleep(0.01))
     report = train(gzip_path, read_ahead_bytes=0)
     assert report.wait > 0.2
     assert report.decode > 0.6 * report.wait
@@ -232,7 +232,7 @@ def test_slow_decoding(gzip_path, monkeypatch):
 @at_any_load
 def test_slow_decoding_before_a_map_stage_that_has_time(gzip_path, monkeypatch):
     """A batch spends longer in the map stage than in its decoding, but several do at once."""
-    slow_down(monkeypatch, sources, "decode_chunk", 0.018)
+    before_each_chunk(monkeypatch, lambda: sleep(0.018))
     # A thread for each sample of a batch; of the calls, two at once at the least.
     report = train(gzip_path, read_ahead_bytes=0, map_fn=sleepy(0.02), num_threads=4, compute=0)
     assert report.decode > 0.4 * report.wait

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from decoding_helpers import before_each_chunk
 from picture_helpers import save
 from PIL import Image
 
 import h5video_data as h5v
-from h5video_data.reading import chunk_decoder, sample_sources
-from h5video_data.storage import filters
 from h5video_data.storage.system import disk_nbytes
 from h5video_data.testing import write_video_file
 from h5video_data.tools.inspecting import probe
@@ -212,13 +211,7 @@ SLOW = {
 def test_what_is_predicted_comes_out_of_tensorflow(tmp_path, monkeypatch, case):
     """Where each chunk takes as long as a sleep, on machines that are busy as well."""
     chunks, read_ahead_bytes, num_samples, seconds = case
-
-    def decode_chunk(*arguments):
-        time.sleep(seconds)
-        filters.decode_chunk(*arguments)
-
-    monkeypatch.setattr(chunk_decoder, "decode_chunk", decode_chunk)
-    monkeypatch.setattr(sample_sources, "decode_chunk", decode_chunk)
+    before_each_chunk(monkeypatch, lambda: time.sleep(seconds))
     file = write_video_file(
         tmp_path / "a.h5", num_samples=num_samples, chunks=chunks, compression="gzip"
     )

@@ -12,6 +12,7 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
+from decoding_helpers import before_each_chunk
 from repack_helpers import GZIP, MANY, ONE, assert_same, change, files_in, native, noise, stored
 
 import h5video_data as h5v
@@ -26,8 +27,6 @@ from h5video_data.errors import (
     VideoFileNotFoundError,
 )
 from h5video_data.reading import buffers
-from h5video_data.reading import chunk_decoder as slabs
-from h5video_data.reading import sample_sources as sources
 from h5video_data.testing import sample_values, write_video_file
 from h5video_data.tools.cli import main
 from h5video_data.tools.repack import repack
@@ -49,19 +48,14 @@ def no_threads_left(new_threads):
 def test_each_chunk_is_decoded_once_and_batches_are_small(tmp_path, monkeypatch, chunks):
     write_video_file(tmp_path / "a.h5", num_samples=60, chunks=chunks, **GZIP)
     monkeypatch.setattr(samples_of, "BATCH_BYTES", 3 * 768)
-    append, decode_chunk, sizes, decoded = ContiguousFile.append, sources.decode_chunk, [], []
+    append, sizes, decoded = ContiguousFile.append, [], []
 
     def record(self, arrays):
         sizes.append(len(arrays[0]))
         append(self, arrays)
 
-    def count(*arguments):
-        decoded.append(1)
-        decode_chunk(*arguments)
-
     monkeypatch.setattr(ContiguousFile, "append", record)
-    for module in (sources, slabs):
-        monkeypatch.setattr(module, "decode_chunk", count)
+    before_each_chunk(monkeypatch, lambda: decoded.append(1))
     repack(tmp_path / "a.h5", tmp_path / "b.h5")
     with h5py.File(tmp_path / "a.h5") as file:
         assert len(decoded) == file["X"].id.get_num_chunks()

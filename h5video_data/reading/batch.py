@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .sample_sources import ReadStats
+from .read_stats import ReadStats
 from .threads import Task
 
 Indices = NDArray[np.int64]

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,9 +104,22 @@ def runs_of_bytes(sizes: Ranges) -> Iterator[slice]:
         yield slice(begin, stop)
 
 
+class StoredRun(NamedTuple):
+    """Ranges of a file that were read together."""
+
+    numbers: NDArray[np.intp]
+    """(n,), which ranges, among those that there are."""
+    data: Bytes
+    """Their bytes, uint8 (m,), until the next run is asked for, or the thread asks for others."""
+    starts: Ranges
+    """int64 (n,), where each begins in `data`."""
+    stops: Ranges
+    """int64 (n,), where it ends (exclusive)."""
+
+
 def read_in_runs(
     source: ByteSource, offsets: Ranges, sizes: Ranges, chosen: NDArray[np.intp]
-) -> Iterator[tuple[int, Bytes]]:
+) -> Iterator[StoredRun]:
     """Reads ranges of the file, about `BYTES_AT_ONCE` at a time.
 
     Args:
@@ -114,10 +127,6 @@ def read_in_runs(
         offsets: int64 (n,), first byte of each range in the file.
         sizes: int64 (n,), bytes of each range.
         chosen: Integers (m,), the ranges to read.
-
-    Yields:
-        For each of them, its number and its bytes: uint8, valid until the next is asked for, and
-        until the thread calls this again.
 
     Raises:
         RangeError: A range cannot be read.
@@ -133,10 +142,16 @@ def read_in_runs(
             raise RangeError(int(numbers[error.number])) from error.__cause__
         except MemoryError as error:
             raise RangeError(int(numbers[0])) from error
+        yield StoredRun(numbers, data, starts, stops)
+
+
+def each_range(runs: Iterable[StoredRun]) -> Iterator[tuple[int, Bytes]]:
+    """Yields the number and the bytes of each range of these runs."""
+    for run in runs:
         for number, start, stop in zip(
-            numbers.tolist(), starts.tolist(), stops.tolist(), strict=True
+            run.numbers.tolist(), run.starts.tolist(), run.stops.tolist(), strict=True
         ):
-            yield number, data[start:stop]
+            yield number, run.data[start:stop]
 
 
 def check_source(source: ByteSource, path: str, expected: FileIdentity) -> None:

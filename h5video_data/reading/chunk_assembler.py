@@ -24,7 +24,7 @@ from .batch import EpochPlan, PendingBatch
 from .batch_rows import BatchRows
 from .buffers import BufferPool
 from .chunk_decoder import ChunkRowDecoder
-from .sample_sources import ReadStats
+from .read_stats import ReadStats
 from .threads import Task
 
 # A task copies about this many items: few, so that all threads take part in a batch.

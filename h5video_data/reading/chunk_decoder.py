@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5video_data.planning.byte_ranges import ReadPlan
 from h5video_data.planning.chunk_rows import ChunkRows
 from h5video_data.sampling.clips import Clip
-from h5video_data.storage.filters import decode_chunk
 from h5video_data.storage.scratch import scratch
 
 from .byte_sources import (
@@ -26,9 +26,10 @@ from .byte_sources import (
     ByteSources,
     RangeError,
     check_source,
-    read_in_runs,
 )
-from .sample_sources import ReadStats, read_error
+from .read_stats import ReadStats
+from .sample_sources import read_error
+from .stored_chunks import decode_chunks
 
 
 class ChunkRowDecoder:
@@ -137,7 +138,7 @@ class ChunkRowDecoder:
             self._decode(source, chunks, whole, stats)
         else:
             self._read(source, offsets, whole, stats)
-        stats.num_chunks += int((offsets >= 0).sum())
+            stats.num_chunks += int((offsets >= 0).sum())
         by_row = np.moveaxis(whole, len(layout.grid), 0)
         return [by_row[row] for row in rows]
 
@@ -169,18 +170,16 @@ class ChunkRowDecoder:
     ) -> None:
         """Fills an array with decoded chunks."""
         stored = self._stored
-        offsets, sizes = stored.offsets[chunks], stored.sizes[chunks]
+        offsets, places = stored.offsets[chunks], out.reshape(len(stored.offsets[chunks]), -1)
         is_written = offsets >= 0
-        masks, places = stored.masks[chunks].tolist(), out.reshape(len(offsets), -1)
         for number in np.flatnonzero(~is_written).tolist():
             places[number] = stored.fill_value
-        source.announce(offsets[is_written], sizes[is_written])
-        begin = time.perf_counter()
-        for number, data in read_in_runs(source, offsets, sizes, np.flatnonzero(is_written)):
-            middle = time.perf_counter()
-            decode_chunk(stored.filters, masks[number], data, places[number].view(np.uint8))
-            stats.read_seconds += middle - begin
-            begin = time.perf_counter()
-            stats.decode_seconds += begin - middle
-            stats.read_bytes += len(data)
-            stats.num_reads += 1
+        chosen = np.flatnonzero(is_written)
+        if not len(chosen):
+            return
+        starts = self.chunk_rows.chunk_nbytes * np.arange(len(offsets))
+        stops = starts + self.chunk_rows.chunk_nbytes
+        plan = ReadPlan(offsets, stored.sizes[chunks], stored.masks[chunks], starts, stops)
+        source.announce(offsets[chosen], plan.sizes[chosen])
+        decode_chunks(source, stored.filters, plan, chosen, out.reshape(-1).view(np.uint8), stats)
+        stats.num_reads += len(chosen)

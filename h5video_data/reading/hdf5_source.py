@@ -32,7 +32,8 @@ from h5video_data.storage.layout import StoredArray
 from h5video_data.storage.values import Values
 from h5video_data.storage.virtual import source_bounds
 
-from .sample_sources import ReadStats, RowRequest, Rows
+from .read_stats import ReadStats
+from .sample_sources import RowRequest, Rows
 
 # HDF5's chunk cache holds the chunks that cross one sample, within these bounds. Without, a chunk
 # that holds many samples would be decoded anew for each; HDF5's own default is the lower one.

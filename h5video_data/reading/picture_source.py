@@ -25,7 +25,8 @@ from h5video_data.storage.variable_rows import VariableRows
 from .byte_sources import BYTES_AT_ONCE, ByteSources, check_source, runs_of_bytes
 from .chunk_decoder import ChunkRowDecoder
 from .hdf5_source import Hdf5Files
-from .sample_sources import DirectSource, ReadStats, RowRequest, Rows, read_error
+from .read_stats import ReadStats
+from .sample_sources import DirectSource, RowRequest, Rows, read_error
 
 Encoded = NDArray[np.uint8]
 

@@ -20,7 +20,7 @@ from .batch_reader import BatchReader, EpochReader
 from .memory_budget import MemoryBudget
 from .one_pass import read_together
 from .pinned_memory import PinnedMemory
-from .sample_sources import ReadStats
+from .read_stats import ReadStats
 from .threads import is_process_ending
 
 _log = logging.getLogger(__name__)

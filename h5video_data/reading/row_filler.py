@@ -15,7 +15,8 @@ from h5video_data.errors import FileChangedError, ReadError
 
 from .batch import Indices, PendingBatch
 from .batch_rows import BatchRows
-from .sample_sources import ReadStats, RowRequest, Source, announce_all
+from .read_stats import ReadStats
+from .sample_sources import RowRequest, Source, announce_all
 from .threads import Task
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,37 +29,13 @@ from .byte_sources import (
     ByteSources,
     RangeError,
     check_source,
-    is_slow,
+    each_range,
     read_in_runs,
 )
+from .read_stats import ReadStats
+from .stored_chunks import decode_chunks
 
 Rows = NDArray[np.int64]
-
-
-@dataclass
-class ReadStats:
-    """Seconds, summed over the threads, bytes and counts of what was read."""
-
-    read_seconds: float = 0.0
-    """Waiting for the operating system, or for HDF5 if that does it all."""
-    decode_seconds: float = 0.0
-    """Undoing filters."""
-    read_bytes: int = 0
-    """Stored bytes that were read."""
-    num_reads: int = 0
-    """Ranges of files, or runs of rows by HDF5, that they were read in."""
-    num_chunks: int = 0
-    """Chunks that were read and decoded."""
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether reading waited for a disk, to judge by its speed."""
-        return is_slow(self.read_bytes, self.num_reads, self.read_seconds)
-
-    def add(self, other: ReadStats) -> None:
-        """Adds the figures of another one."""
-        for field in fields(ReadStats):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,25 +229,36 @@ class DirectSource:
         target: NDArray[np.uint8],
         stats: ReadStats,
     ) -> None:
-        """Reads and decodes ranges of a plan. What is done for each holds the interpreter's lock.
+        """Reads and decodes ranges of a plan.
 
         Raises:
             RangeError: One of them cannot be read or decoded; its number is that in the plan.
         """
-        filters, chunk_nbytes = self._stored.filters, self._planner.chunk_nbytes
+        is_whole = plan.stops[chosen] - plan.starts[chosen] == self._planner.chunk_nbytes
+        whole, parts = chosen[is_whole], chosen[~is_whole]
+        if len(whole):
+            decode_chunks(source, self._stored.filters, plan, whole, target, stats)
+        if len(parts):
+            self._decode_parts(source, plan, parts, target, stats)
+
+    def _decode_parts(
+        self,
+        source: ByteSource,
+        plan: ReadPlan,
+        chosen: NDArray[np.intp],
+        target: NDArray[np.uint8],
+        stats: ReadStats,
+    ) -> None:
+        """Reads and decodes chunks of which a part is wanted. See `_decode_ranges`."""
         places = [item[chosen].tolist() for item in (plan.starts, plan.stops, plan.masks)]
         begin, seconds = time.perf_counter(), 0.0
         for (number, data), start, stop, mask in zip(
-            read_in_runs(source, plan.offsets, plan.sizes, chosen), *places, strict=True
+            each_range(read_in_runs(source, plan.offsets, plan.sizes, chosen)), *places, strict=True
         ):
             middle = time.perf_counter()
-            place = target[start:stop]
+            skip = 0 if plan.skips is None else int(plan.skips[number])
             try:
-                if stop - start == chunk_nbytes:
-                    decode_chunk(filters, mask, data, place)
-                else:
-                    skip = 0 if plan.skips is None else int(plan.skips[number])
-                    self._decode_part(mask, data, skip, place)
+                self._decode_part(mask, data, skip, target[start:stop])
             except (ValueError, MemoryError) as error:
                 raise RangeError(number) from error
             seconds += time.perf_counter() - middle

@@ -14,6 +14,7 @@ from typing import Any
 from imagecodecs import deflate_encode, lzf_encode
 
 from . import blosc, decoders
+from .chunk_runs import RunCodec
 from .decoders import CHECKSUM_NBYTES, Bytes, Data, Params
 
 # The level of deflate, 1 to 9. On image-like bytes, imagecodecs' deflate at 4 is 2.4 times as fast
@@ -35,6 +36,7 @@ class Codec:
             permutation, 4 for a checksum; None: any number, for a compressor.
         is_valid: Given the filter's parameters, returns whether `decode` handles them. Others are
             left to HDF5, which raises an error in nearly all cases.
+        run: The same for many chunks in one call, if there is a library's function for it.
         encode: Encodes a chunk at a level (None: the default one); None: HDF5 encodes it.
         options: Arguments of h5py's `create_dataset` for a dataset with this filter.
         plugin: Class of hdf5plugin that makes such arguments instead.
@@ -48,6 +50,7 @@ class Codec:
     decode: Callable[[Params, Data, Bytes], Data]
     added_nbytes: Callable[[Params], int | None] = lambda _: None
     is_valid: Callable[[Params], bool] = lambda _: True
+    run: RunCodec | None = None
     encode: Callable[[Data, int | None], bytes] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     plugin: str | None = None
@@ -77,6 +80,13 @@ CODECS = {
             name="gzip",
             decode=decoders.deflate,
             is_valid=lambda params: len(params) == 1 and params[0] <= 9,
+            run=RunCodec(
+                "deflate",
+                "_deflate",
+                "libdeflate_zlib_decompress",
+                "libdeflate_alloc_decompressor",
+                "libdeflate_free_decompressor",
+            ),
             encode=lambda data, level: deflate_encode(data, level=level or DEFLATE_LEVEL),
             options={"compression": "gzip", "compression_opts": DEFLATE_LEVEL},
             levels=range(1, 10),
@@ -86,6 +96,7 @@ CODECS = {
             id=32000,
             name="lzf",
             decode=decoders.lzf,
+            run=RunCodec("lzf", "_lzf", "lzf_decompress"),
             encode=lambda data, _: lzf_encode(data, header=False),
             options={"compression": "lzf"},
         ),
@@ -93,15 +104,25 @@ CODECS = {
             id=32015,
             name="zstd",
             decode=decoders.zstd,
+            run=RunCodec(
+                "zstd", "_zstd", "ZSTD_decompressDCtx", "ZSTD_createDCtx", "ZSTD_freeDCtx"
+            ),
             plugin="Zstd",
             levels=range(1, 23),
             level_name="clevel",
         ),
-        Codec(id=32004, name="lz4", decode=decoders.lz4, plugin="LZ4"),
+        Codec(
+            id=32004,
+            name="lz4",
+            decode=decoders.lz4,
+            run=RunCodec("lz4", "_lz4", "LZ4_decompress_safe"),
+            plugin="LZ4",
+        ),
         Codec(
             id=32001,
             name="blosc",
             decode=blosc.blosc,
+            run=RunCodec("blosc", "_blosc", "blosc_decompress_ctx"),
             plugin="Blosc",
             shuffles=True,
             levels=range(10),

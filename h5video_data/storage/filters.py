@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from h5video_data.errors import ArgumentError, MissingDependencyError
 
+from .chunk_runs import RunCodec, can_decode
 from .codecs import CODECS, COMPRESSIONS
 from .decoders import Bytes, Data, wrong_size
 from .layout import Filter
@@ -69,6 +70,12 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes)
         raise wrong_size(len(data), len(out))
     if data is not out:
         out[:] = np.frombuffer(data, np.uint8)[: len(out)]
+
+
+def run_codec(filters: Sequence[Filter]) -> RunCodec | None:
+    """Returns what decodes many chunks with these filters in one call; None: nothing does."""
+    codec = CODECS[filters[0].id].run if len(filters) == 1 else None
+    return codec if codec is not None and can_decode(codec) else None
 
 
 def sample_chunks(
