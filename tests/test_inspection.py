@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import h5video_data as h5v
+from h5video_data.storage import chunk_runs
 from h5video_data.storage.hdf5_files import open_file
 from h5video_data.testing import write_recordings, write_video_file
 from h5video_data.tools import inspection
@@ -238,6 +239,21 @@ def test_unwritten_chunks(tmp_path):
     assert report.datasets[0].num_unwritten_chunks == 5
     assert report.advice[0].text == "5 of 20 chunks were never written, and are read as 0"
     assert "(5 of 20 never written)" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("compression", "rows", "is_told"),
+    [("gzip", 8, True), (None, 8, False), ("gzip", 500, False)],
+)
+def test_small_chunks_without_the_helper(tmp_path, monkeypatch, compression, rows, is_told):
+    monkeypatch.setattr(chunk_runs, "HAS_HELPER", False)
+    shape = (3, 4, 3, rows, rows)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", shape, "u1", chunks=(1, *shape[1:]), compression=compression)[
+            :
+        ] = 1
+    texts = [item.text for item in h5v.inspect(tmp_path / "a.h5").advice]
+    assert any("C compiler" in text for text in texts) == is_told
 
 
 def test_samples_have_a_call_too(tmp_path):

@@ -73,9 +73,20 @@ def decode_chunk(filters: Sequence[Filter], mask: int, stored: Data, out: Bytes)
 
 
 def run_codec(filters: Sequence[Filter]) -> RunCodec | None:
-    """Returns what decodes many chunks with these filters in one call; None: nothing does."""
-    codec = CODECS[filters[0].id].run if len(filters) == 1 else None
+    """Returns what decodes many chunks with these filters in one call; None: nothing here does."""
+    codec = _run_codec(filters)
     return codec if codec is not None and can_decode(codec) else None
+
+
+def lacks_run_codec(filters: Sequence[Filter]) -> bool:
+    """Returns whether it is the compiled helper that is missing for that."""
+    codec = _run_codec(filters)
+    return codec is not None and not can_decode(codec)
+
+
+def _run_codec(filters: Sequence[Filter]) -> RunCodec | None:
+    codec = CODECS.get(filters[0].id) if len(filters) == 1 else None
+    return None if codec is None else codec.run
 
 
 def sample_chunks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ BAD_AMPLIFICATION = 2.0
 # A sample in fewer pieces than this is read well enough, however small they are.
 _MANY_PIECES = 8
 
+# Chunks of as many bytes gain nothing by the compiled helper.
+_LARGE = 1 << 20
+
 # Commands for one file; where more would be needed, none is given.
 _MAX_COMMANDS = 4
 
@@ -38,6 +42,8 @@ class Facts:
     """Its rows in use; None: the attribute that says it is not valid."""
     whole_cache_nbytes: int = 0
     """`read_ahead_bytes` with which each chunk is decoded once an epoch."""
+    lacks_helper: bool = False
+    """Whether the compiled helper would decode many of its chunks in one call, and is missing."""
 
 
 def advise(
@@ -82,6 +88,13 @@ def advise(
             were, are = ("was", "is") if count == 1 else ("were", "are")
             chunks = counted(report.num_chunks, "chunk")
             text = f"{count} of {chunks} {were} never written, and {are} read as {value!s}"
+            found.append((item, Advice(text)))
+        shape = item.access.stored.chunk_shape or ()
+        if item.lacks_helper and math.prod(shape) * item.access.stored.dtype.itemsize < _LARGE:
+            text = (
+                "its small chunks are decoded one by one: install this package where there is a C "
+                "compiler, and many are decoded in a call"
+            )
             found.append((item, Advice(text)))
         if item.access.stored.dtype.kind == "f":
             part = _PARTS.get(item.access.stored.dtype.itemsize, "a part")

@@ -18,6 +18,7 @@ from h5video_data.reading.memory_budget import (
 )
 from h5video_data.sampling.sample_index import SampleIndex
 from h5video_data.storage.attributes import read_sample_count
+from h5video_data.storage.filters import lacks_run_codec
 from h5video_data.storage.hdf5_files import HDF5_ERRORS, OpenedFile
 from h5video_data.storage.hdf5_names import find_dataset
 from h5video_data.storage.layout import describe, dtype_name
@@ -98,7 +99,8 @@ def facts_of(
         num_unwritten_chunks=int((stored.offsets < 0).sum()) if is_chunked else 0,
     )
     in_use = _known(lambda: read_sample_count(file.file, name, num_samples).num_samples, None)
-    return Facts(report, access, in_use, whole_cache_nbytes)
+    lacks_helper = access.kind in ("direct", "chunks") and lacks_run_codec(stored.filters)
+    return Facts(report, access, in_use, whole_cache_nbytes, lacks_helper)
 
 
 def _epoch_of_chunks(access: Access, read_ahead_bytes: int | None) -> tuple[float, int]:
