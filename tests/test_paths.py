@@ -149,7 +149,7 @@ def test_files_that_pathlib_finds(tmp_path):
     loader = VideoLoader(tmp_path.glob("*.h5"), shuffle=False)
     ((x, _),) = loader
     np.testing.assert_array_equal(x, sample_values(np.arange(9)))
-    with pytest.raises(ArgumentError, match=r"at least one file. Received: none in path=<gen"):
+    with pytest.raises(ArgumentError, match=r"at least one file. Received: none in path=<"):
         VideoLoader(tmp_path.glob("*.hdf5"))
 
 

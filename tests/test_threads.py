@@ -111,8 +111,9 @@ def test_close():
 
 
 def test_closed_by_one_of_them():
-    threads, held = Threads(2, "test_threads"), threading.Event()
-    other = threads.submit(held.wait, 60)
+    threads, begun, held = Threads(2, "test_threads"), threading.Event(), threading.Event()
+    other = threads.submit(lambda: begun.set() or held.wait(60))
+    assert begun.wait(60)
     closing = threads.submit(threads.close)
     wait_until(lambda: threads._closed)
     held.set()

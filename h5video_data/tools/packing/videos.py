@@ -59,10 +59,10 @@ class Reader:
 
     def _turn(self, frame: VideoFrame) -> Turn:
         try:
-            items: Any = frame.side_data
-            for item in items:
-                if item.type.name == "DISPLAYMATRIX":
-                    return turn_of_matrix(np.frombuffer(bytes(item), np.int32))
+            # Not in a loop, which gives the items themselves before PyAV 19, and since then keys.
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+            if matrix is not None:
+                return turn_of_matrix(np.frombuffer(bytes(matrix), np.int32))
             # PyAV 12 with FFmpeg 6: of the stream, in degrees.
             degrees = (getattr(self._stream, "side_data", None) or {}).get("DISPLAYMATRIX")
         except ValueError:  # PyAV 18 does not know all that FFmpeg 8 finds, such as EXIF
