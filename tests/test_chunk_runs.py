@@ -124,7 +124,10 @@ def test_a_frame_that_does_not_say_its_size_is_not_decoded():
 @needs_helper
 @pytest.mark.parametrize(
     ("start", "size", "place", "nbytes"),
-    [(-1, 4, 0, 8), (0, -4, 0, 8), (6, 3, 0, 8), (0, 9, 0, 8), (0, 4, -1, 8), (0, 4, 1, 8)],
+    [
+        *[(-1, 4, 0, 8), (0, -4, 0, 8), (6, 3, 0, 8), (0, 9, 0, 8), (0, 4, -1, 8), (0, 4, 1, 8)],
+        *[(2**62, 2**62, 0, 8), (0, 4, 2**63 - 8, 8), (0, 4, 0, 2**63), (0, 4, 0, 0)],
+    ],
 )
 def test_chunks_outside_of_their_arrays_are_refused(start, size, place, nbytes):
     arguments = [np.array([item]) for item in (start, size, place)]
