@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import zlib
 
 import h5py
@@ -13,7 +14,7 @@ from filters_helpers import BLOSC, GZIP, LZ4, LZF, SHUFFLE, ZSTD, decoded, store
 import h5video_data as h5v
 from h5video_data.errors import ReadError
 from h5video_data.reading import stored_chunks
-from h5video_data.storage import chunk_runs
+from h5video_data.storage import chunk_runs, codecs
 from h5video_data.storage.chunk_runs import HAS_HELPER, RunCodec, can_decode, decode_run
 from h5video_data.storage.filters import run_codec
 
@@ -123,7 +124,10 @@ def test_a_frame_that_does_not_say_its_size_is_not_decoded():
 @needs_helper
 @pytest.mark.parametrize(
     ("start", "size", "place", "nbytes"),
-    [(-1, 4, 0, 8), (0, -4, 0, 8), (6, 3, 0, 8), (0, 9, 0, 8), (0, 4, -1, 8), (0, 4, 1, 8)],
+    [
+        *[(-1, 4, 0, 8), (0, -4, 0, 8), (6, 3, 0, 8), (0, 9, 0, 8), (0, 4, -1, 8), (0, 4, 1, 8)],
+        *[(2**62, 2**62, 0, 8), (0, 4, 2**63 - 8, 8), (0, 4, 0, 2**63), (0, 4, 0, 0)],
+    ],
 )
 def test_chunks_outside_of_their_arrays_are_refused(start, size, place, nbytes):
     arguments = [np.array([item]) for item in (start, size, place)]
@@ -139,6 +143,23 @@ def test_a_target_that_cannot_be_written_is_refused():
     zero = np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="outside of their arrays"):
         decode_run(run_codec([GZIP]), np.zeros(8, np.uint8), zero, zero, target, zero, 8)
+
+
+@needs_helper
+@pytest.mark.parametrize(("size", "num_calls"), [(0, 0), (1, 1)])
+def test_lzf_which_reads_a_byte_of_nothing_is_not_asked(monkeypatch, size, num_calls):
+    calls = []
+    unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
+    record = ctypes.CFUNCTYPE(unsigned, pointer, unsigned, pointer, unsigned)(
+        lambda *arguments: calls.append(arguments) or 0
+    )
+    address = ctypes.cast(record, pointer).value
+    monkeypatch.setattr(chunk_runs, "_functions", lambda _: (address, 0, 0))
+    zero = np.zeros(1, np.int64)
+    codec = codecs.CODECS[LZF.id].run
+    sizes, target = np.array([size]), np.zeros(8, np.uint8)
+    assert decode_run(codec, np.zeros(8, np.uint8), zero, sizes, target, zero, 8) == 0
+    assert len(calls) == num_calls
 
 
 def test_only_single_codecs_decode_in_runs():

@@ -91,13 +91,13 @@ blosc(void *const *functions, void *context, const uint8_t *data, size_t size, u
            decompress(data, out, nbytes, 1) == (int)nbytes;
 }
 
-/* lzf.h: 0 is an error. */
+/* lzf.h: 0 is an error. It reads one byte of nothing. */
 static int
 lzf(void *const *functions, void *context, const uint8_t *data, size_t size, uint8_t *out, size_t nbytes)
 {
     unsigned int (*decompress)(const void *, unsigned int, void *, unsigned int) = functions[0];
     (void)context;
-    return size <= UINT32_MAX && nbytes <= UINT32_MAX &&
+    return size > 0 && size <= UINT32_MAX && nbytes <= UINT32_MAX &&
            decompress(data, (unsigned int)size, out, (unsigned int)nbytes) == nbytes;
 }
 

@@ -82,7 +82,7 @@ def decode_run(
         sizes: int64 (n,), how many bytes it has.
         target: uint8 (k,), contiguous.
         places: int64 (n,), where each goes there.
-        nbytes: Bytes of a decoded chunk.
+        nbytes: Bytes of a decoded chunk, at least 1.
 
     Returns:
         How many were decoded before the first that is damaged, decodes to another number of bytes,
@@ -93,10 +93,10 @@ def decode_run(
         data.flags.c_contiguous
         and target.flags.c_contiguous
         and target.flags.writeable
-        and min(starts.min(), sizes.min(), places.min(), nbytes) >= 0
-        and (starts + sizes).max() <= len(data)
-        and places.max() + nbytes <= len(target)
         and len(starts) == len(sizes) == len(places)
+        and min(starts.min(), sizes.min(), places.min(), nbytes - 1) >= 0
+        and (sizes <= len(data) - starts).all()  # sums might be too large for their type
+        and places.max() <= len(target) - nbytes
     )
     if functions is None or not fits:
         raise ValueError(f"chunks outside of their arrays, or no such codec: {codec.name}")
