@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.random  # on first use, NumPy would import it while another thread may fork
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import check_whole_number

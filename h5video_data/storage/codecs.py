@@ -14,7 +14,7 @@ from typing import Any
 from imagecodecs import deflate_encode, lzf_encode
 
 from . import blosc, decoders
-from .chunk_runs import RunCodec
+from .chunk_runs import RunCodec, can_decode
 from .decoders import CHECKSUM_NBYTES, Bytes, Data, Params
 
 # The level of deflate, 1 to 9. On image-like bytes, imagecodecs' deflate at 4 is 2.4 times as fast
@@ -147,3 +147,7 @@ COMPRESSIONS = {codec.name: codec for codec in CODECS.values() if codec.encode o
 
 BUILT_IN_COMPRESSIONS = tuple(name for name, codec in COMPRESSIONS.items() if not codec.plugin)
 """The names of those that need no plugin, which `pack` writes."""
+
+for _codec in CODECS.values():
+    if _codec.run is not None:
+        can_decode(_codec.run)  # finds its functions now: no import while another thread forks
