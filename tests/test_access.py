@@ -47,6 +47,12 @@ def test_without_memory(tmp_path, options, kind, reason):
     assert found.stored is part
 
 
+def test_what_stands_in_the_way(tmp_path):
+    part = dataclasses.replace(stored(tmp_path), obstacle="it is external")
+    found = direct_access(part)
+    assert (found.kind, found.stored, found.reason) == ("h5py", part, "it is external")
+
+
 def test_small_labels_are_kept(tmp_path):
     (found,) = decide_access([stored(tmp_path, (12, 10), "f4")], 12, (10,))
     assert found.kind == "memory"

@@ -38,6 +38,7 @@ def played(order, batch_size, starts, stops, capacity):
         kept.difference_update(step.evicted.tolist())
         assert len(kept) <= capacity
         batches.append(batch)
+    assert not kept  # what is not used again
     return batches, num_decodes
 
 
@@ -113,5 +114,6 @@ def test_samples_that_repeat_are_kept_for_their_next_use():
     order = np.array([0, 5, 0, 5, 0, 5])
     assert played(order, 2, *slabs(8, 4), 8)[1] == 2
     assert played(order, 2, *slabs(8, 4), 1)[1] == 4  # one of the two is kept
+    assert played(np.array([0, 0, 1, 0, 0]), 1, *slabs(2, 2), 1)[1] == 2
     order = np.random.default_rng(0).integers(60, size=400)
     assert played(order, 10, *slabs(60, 6), 60)[1] == 10

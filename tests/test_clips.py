@@ -289,9 +289,15 @@ COULD_BE = {
 @pytest.mark.parametrize(("shape", "could_be"), COULD_BE.items(), ids=str)
 def test_what_else_samples_could_be(shape, could_be):
     assert other_reading(shape) == could_be
-    with pytest.raises(ArgumentError, match=re.escape(f"could also be {could_be}.")):
+    with pytest.raises(ArgumentError, match=f"'X' .* also be {re.escape(could_be)}\\."):
         Clip(2).of_samples("X", shape)
     assert Clip(2, axis=0).of_samples("X", shape).axis == 0
+
+
+@pytest.mark.parametrize("axis", [3, -4])
+def test_an_axis_that_samples_do_not_have(axis):
+    with pytest.raises(ArgumentError, match=r"from -3 to 2\. Received: clip="):
+        Clip(2, axis=axis).of_samples("X", (8, 9, 10))
 
 
 @pytest.mark.parametrize(("shape", "could_be"), COULD_BE.items(), ids=str)
