@@ -423,6 +423,8 @@ def test_clips_are_equal_by_value():
     assert hash(clip) == hash(Clip(4, lengths=[8, 9]))
     lengths[:] = 1
     assert clip == Clip(4, lengths=[8, 9])
+    with pytest.raises(ValueError, match="read-only"):
+        clip.lengths[0] = 1
     assert Clip(4) == Clip(4, 1) != Clip(4, y=True) != Clip(4, lengths="n")
     assert Clip(4) != 4
 

@@ -211,6 +211,10 @@ def test_a_key_for_what_is_padded():
     assert Windows(4, pad="edge", mask="is_pad").mask == "is_pad"
 
 
+def test_bounds_may_say_what_they_are():
+    assert Windows(4, bounds=("lengths", "ep_len")).bounds == ("lengths", "ep_len")
+
+
 def test_the_largest_numbers():
     windows = Windows(
         MAX_FRAMES, [-MAX_OFFSET, MAX_OFFSET], hop=MAX_OFFSET, per_recording=MAX_FRAMES
