@@ -47,6 +47,12 @@ def test_without_memory(tmp_path, options, kind, reason):
     assert found.stored is part
 
 
+def test_what_stands_in_the_way(tmp_path):
+    part = dataclasses.replace(stored(tmp_path), obstacle="it is external")
+    found = direct_access(part)
+    assert (found.kind, found.stored, found.reason) == ("h5py", part, "it is external")
+
+
 def test_small_labels_are_kept(tmp_path):
     (found,) = decide_access([stored(tmp_path, (12, 10), "f4")], 12, (10,))
     assert found.kind == "memory"
@@ -66,8 +72,9 @@ def test_what_is_no_label_is_read(tmp_path, shape, sample_shape):
 
 def test_labels_that_are_many_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(access, "MEMORY_BYTES", 100)
-    (found,) = decide_access([stored(tmp_path, (101, 1))], 101, (1,))
-    assert found.kind == "direct"
+    for num_samples, kind in ((100, "memory"), (101, "direct")):
+        (found,) = decide_access([stored(tmp_path, (num_samples, 1))], num_samples, (1,))
+        assert found.kind == kind
 
 
 MANY = {"num_samples": access.MANY_SAMPLES, "budget_nbytes": 10**6}
@@ -92,6 +99,16 @@ def test_many_small_samples_are_kept_if_there_is_memory(tmp_path, change, kind):
     if kind == "memory":
         # It takes a part of the budget; without that, it is read so.
         assert found.without_memory.kind == "chunks"
+
+
+def test_small_samples_as_many_as_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(access, "MANY_SAMPLES", 12)
+    monkeypatch.setattr(access, "MEMORY_ROW_BYTES", 30)
+    part = stored(tmp_path, (12, 5, 6))
+    (found,) = decide_access([part], 12, (5, 6), budget_nbytes=12 * 30)
+    assert (found.kind, found.stored) == ("memory", part)
+    assert found.reason == "it has many small samples: read once and kept"
+    assert found.without_memory.kind == "direct"
 
 
 def test_all_parts_are_kept_or_none(tmp_path):

@@ -122,6 +122,19 @@ def test_a_hole_just_before_the_file_s_first_byte_is_not_merged():
     # -1 + 1 byte = offset 0: numbers that follow each other by accident.
     stored = stored_array((2, 1), (1, 1), offsets=[-1, 0])
     assert planned(stored, [0, 1]) == [(-1, 1, 0, 0, 1), (0, 1, 0, 1, 2)]
+    stored = stored_array((3, 1), (1, 1), offsets=[5, -1, 0])
+    assert planned(stored, [1, 2]) == [(-1, 1, 0, 0, 1), (0, 1, 0, 1, 2)]
+    assert planned(stored, [0, 1, 2]) == [(5, 1, 0, 0, 1), (-1, 1, 0, 1, 2), (0, 1, 0, 2, 3)]
+
+
+def test_chunks_of_many_samples_that_were_never_written():
+    stored = stored_array((4, 3), (2, 3), offsets=[-1, 500])
+    assert planned(stored, [0, 1, 3]) == [(-1, 3, 0, 0, 3), (-1, 3, 0, 3, 6), (503, 3, 0, 6, 9)]
+
+
+def test_a_chunk_at_the_file_s_first_byte():
+    assert planned(stored_array((2, 3), (2, 3), offsets=[0]), [1]) == [(3, 3, 0, 0, 3)]
+    assert planned(stored_array((2, 3), (1, 3), offsets=[0, 3]), [0, 1]) == [(0, 6, 0, 0, 6)]
 
 
 def test_labels_of_one_dimension():

@@ -34,9 +34,11 @@ def played(order, batch_size, starts, stops, capacity):
                 assert sample in inside
                 assert sample not in kept
                 kept.add(sample)
+        assert step.evicted.dtype == np.int64
         kept.difference_update(step.evicted.tolist())
         assert len(kept) <= capacity
         batches.append(batch)
+    assert not kept  # what is not used again
     return batches, num_decodes
 
 
@@ -97,6 +99,11 @@ def test_fewer_decodes_than_the_best_that_keeps_whole_slabs(share):
     assert found <= 1.15 * 125 * np.ceil(1 / share)
 
 
+def test_what_is_needed_next_is_kept():
+    order = np.tile(np.arange(8), 2)
+    assert played(order, 1, *slabs(8, 8), 3)[1] == 4  # 1 to 3 stay, then 5 to 7; and again
+
+
 def test_without_memory_each_batch_decodes_its_slabs():
     order = np.random.default_rng(0).permutation(200)
     batches, num_decodes = played(order, 10, *slabs(200, 8), 0)
@@ -107,3 +114,6 @@ def test_samples_that_repeat_are_kept_for_their_next_use():
     order = np.array([0, 5, 0, 5, 0, 5])
     assert played(order, 2, *slabs(8, 4), 8)[1] == 2
     assert played(order, 2, *slabs(8, 4), 1)[1] == 4  # one of the two is kept
+    assert played(np.array([0, 0, 1, 0, 0]), 1, *slabs(2, 2), 1)[1] == 2
+    order = np.random.default_rng(0).integers(60, size=400)
+    assert played(order, 10, *slabs(60, 6), 60)[1] == 10

@@ -44,6 +44,14 @@ def test_a_dataset_of_one_dimension_has_rows_of_one_frame(tmp_path):
     assert out.tolist() == [7]
 
 
+def test_chunks_that_are_larger_than_a_frame(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (4, 2, 3), "u1", chunks=(2, 1, 5), maxshape=(4, 2, 5))
+    with h5py.File(tmp_path / "a.h5") as file:
+        (region,) = ChunkRows(describe(file["X"])).regions
+    assert (region.inside, region.in_frame) == ((slice(0, 3),), (slice(0, 3),))
+
+
 def test_a_dataset_without_chunks_has_no_chunk_rows(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["X"] = np.zeros((4, 4))

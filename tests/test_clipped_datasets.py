@@ -75,12 +75,18 @@ def test_a_clip_that_fits_into_the_longer_stream_only():
     assert set(clips_of_datasets(Clip(12), shapes, [*shapes], [])) == {"rgb", "flow"}
     with pytest.raises(ArgumentError, match=r"have 12 frames along axis 0; .* which takes 13"):
         clips_of_datasets(Clip(13), shapes, [*shapes], [])
+    shapes = {"depth": (13, 3, 6, 5), "flow": (12, 2, 6, 5)}
+    with pytest.raises(ArgumentError, match="have 12 frames along axis 0; "):
+        clips_of_datasets(Clip(13), shapes, [*shapes], [])
 
 
-@pytest.mark.parametrize("other", [6, 7, 1, 25, 26, 100])
-def test_streams_of_another_rate(other):
-    shapes = {"rgb": (13, 3, 6, 5), "audio": (other, 2, 6, 5)}
-    with pytest.raises(ArgumentError, match=rf"frame rates.*'rgb' with 13, 'audio' with {other}"):
+@pytest.mark.parametrize(
+    ("one", "other"), [*((13, other) for other in (6, 7, 1, 25, 26, 100)), (5, 3)]
+)
+def test_streams_of_another_rate(one, other):
+    shapes = {"rgb": (one, 3, 6, 5), "audio": (other, 2, 6, 5)}
+    said = f"frame rates.*'rgb' with {one}, 'audio' with {other}"
+    with pytest.raises(ArgumentError, match=said):
         clips_of_datasets(Clip(1), shapes, [*shapes], [])
 
 
@@ -99,8 +105,9 @@ def test_features_are_not_a_shorter_stream(pose):
 
 @pytest.mark.parametrize(("one", "other"), [(13, 8), (2, 1), (3, 2), (24, 13)])
 def test_streams_that_are_short_by_some_frames(one, other):
-    shapes = {"rgb": (one, 3, 6, 5), "flow": (other, 2, 6, 5)}
-    assert len(clips_of_datasets(Clip(1), shapes, [*shapes], [])) == 2
+    for frame in ((2, 6, 5), (6, 5)):
+        shapes = {"rgb": (one, 3, 6, 5), "other": (other, *frame)}
+        assert len(clips_of_datasets(Clip(1), shapes, [*shapes], [])) == 2
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
@@ -275,6 +282,24 @@ def test_y_that_may_have_no_frames(y, options, could_be):
     for answer in (True, False):
         found = clips_of_datasets(dataclasses.replace(clip, y=answer), shapes, ["X"], ["Y"])
         assert ("Y" in found) == answer
+
+
+def test_y_without_the_axis_of_the_frames():
+    shapes = {"X": (2, 6, 5, 13), "Y": (13, 6, 5)}
+    assert [*clips_of_datasets(Clip(3, axis=3), shapes, ["X"], ["Y"])] == ["X"]
+
+
+@pytest.mark.parametrize(("y", "axis", "found"), [((13,), 2, 0), ((4, 13), -1, 1)])
+def test_classes_of_frames_along_the_last_axis(y, axis, found):
+    shapes = {"X": (6, 5, 13), "Y": y}
+    clips = clips_of_datasets(Clip(3, axis=axis, y=True), shapes, ["X"], ["Y"])
+    assert clips["Y"].axis == found
+
+
+def test_the_first_axis_counted_from_the_last():
+    shapes = {"X": (13, 6, 7), "Y": (13, 6, 7)}
+    found = clips_of_datasets(Clip(3, axis=-3), shapes, ["X"], ["Y"])
+    assert {name: clip.axis for name, clip in found.items()} == {"X": 0, "Y": 0}
 
 
 def test_three_frames_or_three_channels():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import h5video_data as h5v
 from h5video_data import Clip, VideoLoader
 from h5video_data.errors import ArgumentError, ReadError, StateError
+from h5video_data.sampling.clips import other_reading
 from h5video_data.testing import sample_values, write_video_file
 
 SHAPE = (11, 2, 6, 5)
@@ -275,18 +276,31 @@ def test_a_damaged_sample_is_skipped_along_another_axis(tmp_path):
         assert "sample 6" in loader.skipped[6]
 
 
-@pytest.mark.parametrize(
-    ("shape", "could_be"),
-    [
-        ((8, 9), "(rows, columns)"),
-        ((8, 9, 1), "(rows, columns, channels)"),
-        ((8, 9, 3), "(rows, columns, channels)"),
-        ((8, 9, 4), "(rows, columns, channels)"),
-        ((8, 8, 9), "(rows, columns, frames)"),
-        ((3, 8, 9, 9), "(channels, frames, rows, columns)"),
-    ],
-    ids=str,
-)
+COULD_BE = {
+    (8, 9): "(rows, columns)",
+    (8, 9, 1): "(rows, columns, channels)",
+    (8, 9, 3): "(rows, columns, channels)",
+    (8, 9, 4): "(rows, columns, channels)",
+    (8, 8, 9): "(rows, columns, frames)",
+    (3, 8, 9, 9): "(channels, frames, rows, columns)",
+}
+
+
+@pytest.mark.parametrize(("shape", "could_be"), COULD_BE.items(), ids=str)
+def test_what_else_samples_could_be(shape, could_be):
+    assert other_reading(shape) == could_be
+    with pytest.raises(ArgumentError, match=f"'X' .* also be {re.escape(could_be)}\\."):
+        Clip(2).of_samples("X", shape)
+    assert Clip(2, axis=0).of_samples("X", shape).axis == 0
+
+
+@pytest.mark.parametrize("axis", [3, -4])
+def test_an_axis_that_samples_do_not_have(axis):
+    with pytest.raises(ArgumentError, match=r"from -3 to 2\. Received: clip="):
+        Clip(2, axis=axis).of_samples("X", (8, 9, 10))
+
+
+@pytest.mark.parametrize(("shape", "could_be"), COULD_BE.items(), ids=str)
 def test_samples_whose_first_axis_may_not_be_frames(tmp_path, shape, could_be):
     path = write_video_file(tmp_path / "a.h5", sample_shape=shape)
     with pytest.raises(ArgumentError, match=re.escape(could_be)) as caught:
@@ -409,6 +423,8 @@ def test_clips_are_equal_by_value():
     assert hash(clip) == hash(Clip(4, lengths=[8, 9]))
     lengths[:] = 1
     assert clip == Clip(4, lengths=[8, 9])
+    with pytest.raises(ValueError, match="read-only"):
+        clip.lengths[0] = 1
     assert Clip(4) == Clip(4, 1) != Clip(4, y=True) != Clip(4, lengths="n")
     assert Clip(4) != 4
 

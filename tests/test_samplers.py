@@ -5,13 +5,13 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import numbers_of
+from conftest import Order, numbers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from loader_helpers import Own
 
 from h5video_data import testing
-from h5video_data.errors import ArgumentError
+from h5video_data.errors import ArgumentError, SamplerError
 from h5video_data.loader import VideoLoader
 from h5video_data.samplers import (
     BalancedSampler,
@@ -20,6 +20,7 @@ from h5video_data.samplers import (
     SequentialSampler,
     ShuffleSampler,
     WeightedSampler,
+    checked_positions,
 )
 
 
@@ -123,6 +124,36 @@ def test_own_samplers(sizes, positions):
     # Once for the number of samples, then once an epoch, the last time for the one to come.
     assert [call[0] for call in sampler.calls] == [0, 0, 1, 2]
     assert {call[1] for call in sampler.calls} == {threading.current_thread()}
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([[1], [1, 2]], r"of shape \(samples,\)\. Received: object of shape \(2,\)"),
+        ([0.5], r"must return whole numbers .* Received: float64 of shape \(1,\)"),
+        ([[1, 2]], r"must return whole numbers .* Received: int64 of shape \(1, 2\)"),
+        (
+            [0, 1, 2],
+            r"^Own\.epoch\(4\) must return 2 .* as for the first epoch\. Received: 3",
+        ),
+        ([0, 6], "positions from 0 to 5. Received: from 0 to 6"),
+        ([-1, 2], "positions from 0 to 5. Received: from -1 to 2"),
+    ],
+    ids=str,
+)
+def test_what_are_no_positions(positions, message):
+    with pytest.raises(SamplerError, match=message):
+        checked_positions(Own(positions), 4, 6, 2)
+
+
+def test_there_is_a_position_at_least():
+    with pytest.raises(SamplerError, match=r"must return at least one position\. Received: 0"):
+        checked_positions(Own(np.zeros(0, int)), 4, 6)
+
+
+def test_positions_are_not_copied():
+    positions = np.array([5, 0, 5])
+    assert checked_positions(Order(positions), 4, 6) is positions
 
 
 def test_a_sampler_counts_in_the_positions_of_its_side(sizes):

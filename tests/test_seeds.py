@@ -27,6 +27,7 @@ def test_the_first_coming_has_the_seeds_that_it_always_had():
     ]
     again = sample_seeds(7, 3, np.arange(4), np.array([0, 0, 1, 0]))
     assert (again == first).all(axis=1).tolist() == [True, True, False, True]
+    assert again[2].tolist() == [-1731761086, 1523596458]
     comings = sample_seeds(7, 3, np.repeat(np.arange(300), 300), np.tile(np.arange(300), 300))
     assert len(np.unique(comings, axis=0)) == 300 * 300
 

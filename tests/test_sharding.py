@@ -183,6 +183,7 @@ def context_of(workers, worker, replicas):
 def test_the_replicas_of_a_worker():
     shard = replica_shard(context_of(2, 1, 6), 12)
     assert shard == ReplicaShard(num_replicas=6, first=3, count=3)
+    assert shard.cut(24, 12, drop_remainder=False)[0].tolist() == [*range(6, 12), *range(18, 24)]
     assert shard.is_one_of_several
     assert not replica_shard(context_of(1, 0, 6), 12).is_one_of_several
 

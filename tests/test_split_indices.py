@@ -105,6 +105,8 @@ def test_a_choice_may_be_all_a_range_or_a_mask():
         ([True] * 3, r"for each of the 4 samples. Received: bool values of shape \(3,\)"),
         ([0, 2, 2], "each sample once. .* Received: 2 2 times"),
         ([0, 1, 1, 0], "a mask must be of dtype bool"),
+        ([0, 2, 2, 1], r"each sample once\. \(A sampler"),
+        ([1, 1], r"each sample once\. \(A sampler"),
         ([-1, 2], "from 0 to 3.*do not count from the end. Received: from -1 to 2"),
         ([0, 4], "from 0 to 3, the numbers of the samples. Received: from 0 to 4"),
         ([0.0, 1.0], r"integers \(n,\).* Received: float64 values of shape \(2,\)"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from h5video_data.errors import ArgumentError
 from h5video_data.sampling.window_index import Recordings
-from h5video_data.sampling.windows import Windows
+from h5video_data.sampling.windows import MAX_FRAMES, MAX_OFFSET, Windows
 
 
 def make(windows, recordings, num_rows):
@@ -207,6 +207,21 @@ def test_a_hundred_million_windows_take_no_memory():
     ]
 
 
+def test_a_key_for_what_is_padded():
+    assert Windows(4, pad="edge", mask="is_pad").mask == "is_pad"
+
+
+def test_bounds_may_say_what_they_are():
+    assert Windows(4, bounds=("lengths", "ep_len")).bounds == ("lengths", "ep_len")
+
+
+def test_the_largest_numbers():
+    windows = Windows(
+        MAX_FRAMES, [-MAX_OFFSET, MAX_OFFSET], hop=MAX_OFFSET, per_recording=MAX_FRAMES
+    )
+    assert windows.reach == (-MAX_OFFSET, MAX_OFFSET)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -214,6 +229,7 @@ def test_a_hundred_million_windows_take_no_memory():
         ({"x": []}, "`x` of Windows must be a number of frames, or their offsets"),
         ({"x": [0.5]}, "`x` of Windows must be a number of frames, or their offsets"),
         ({"x": "pixels"}, "`x` of Windows must be a number of frames, or their offsets"),
+        ({"x": [[1], [2, 3]]}, "`x` of Windows must be a number of frames, or their offsets"),
         ({"x": None}, "`x` of Windows must be a number of frames, or their offsets"),
         ({"x": True}, "`x` of Windows must be a number of frames, or their offsets"),
         ({"x": {}}, "`x` of Windows must not be an empty dict"),
@@ -226,8 +242,10 @@ def test_a_hundred_million_windows_take_no_memory():
         ({"x": 4, "position": "center"}, "`position` says which windows `per_recording` takes"),
         ({"x": 4, "position": "end"}, '`position` must be "random", "center", "start" or "spread"'),
         ({"x": 4, "per_recording": 2, "position": "center"}, "There is one window at position"),
+        ({"x": 4, "per_recording": 2, "position": "start"}, "There is one window at position"),
         ({"x": 4, "pad": "mirror"}, '`pad` must be None, "edge" or "zeros"'),
         ({"x": 4, "mask": "is_pad"}, "it needs `pad`"),
+        ({"x": 4, "pad": "edge", "mask": 3}, "Received: mask=3, pad='edge'"),
         ({"x": 4, "bounds": ("length", "n")}, "`bounds` must be the name of a dataset, or a pair"),
         ({"x": 10**12}, "`x` of Windows must be at most 16777216"),
         ({"x": {"a": [2**63]}}, "`x['a']` of Windows must be at most"),
