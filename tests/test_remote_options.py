@@ -50,17 +50,25 @@ def server():
 class AtOnce:
     """Counts requests that are answered at once.
 
+    Args:
+        seconds: How long each takes.
+        at_least: None is answered before there were so many at once; for a minute at most.
+
     Attributes:
         most: How many there were.
     """
 
-    def __init__(self, seconds=0.05):
+    def __init__(self, seconds=0.05, at_least=0):
         self.most, self._now, self._lock, self._seconds = 0, 0, threading.Lock(), seconds
+        self._at_least, self._are_enough = at_least, threading.Event()
 
     def __call__(self, *_):
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
+            if self.most >= self._at_least:
+                self._are_enough.set()
+        self._are_enough.wait(60)
         time.sleep(self._seconds)
         with self._lock:
             self._now -= 1
@@ -90,12 +98,12 @@ def test_no_more_requests_at_once(server, most):
 
 def test_more_at_once_than_a_client_has_by_default(server):
     with h5v.VideoLoader(f"{server.url}/a.h5", remote_options={"max_requests": 70}) as loader:
-        at_once = server.fail = AtOnce(0.5)
+        at_once = server.fail = AtOnce(0.2, at_least=70)
         read_samples(loader, 80)
     assert at_once.most == 70
     with h5v.VideoLoader(f"{server.url}/a.h5", remote_options={"max_requests": 200}) as loader:
         starts = [2 * number for number in range(120)]
-        at_once = server.fail = AtOnce(0.5)
+        at_once = server.fail = AtOnce(at_least=106)
         loader._set.paths[0].read(starts, [n + 1 for n in starts], loader._set.identities[0])
     assert at_once.most > 105  # aiohttp's own limit is 100
 

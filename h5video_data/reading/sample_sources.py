@@ -217,29 +217,12 @@ class DirectSource:
         stats.read_seconds += time.perf_counter() - begin
         stats.read_bytes += int(plan.sizes[direct].sum())
         stats.num_reads += len(plan)
-        filtered = np.flatnonzero(is_written & ~is_plain)
-        if len(filtered):
-            self._decode_ranges(source, plan, filtered, target, stats)
-
-    def _decode_ranges(
-        self,
-        source: ByteSource,
-        plan: ReadPlan,
-        chosen: NDArray[np.intp],
-        target: NDArray[np.uint8],
-        stats: ReadStats,
-    ) -> None:
-        """Reads and decodes ranges of a plan.
-
-        Raises:
-            RangeError: One of them cannot be read or decoded; its number is that in the plan.
-        """
-        is_whole = plan.stops[chosen] - plan.starts[chosen] == self._planner.chunk_nbytes
-        whole, parts = chosen[is_whole], chosen[~is_whole]
-        if len(whole):
-            decode_chunks(source, self._stored.filters, plan, whole, target, stats)
-        if len(parts):
-            self._decode_parts(source, plan, parts, target, stats)
+        decoded = np.flatnonzero(is_written & ~is_plain)
+        is_whole = plan.stops[decoded] - plan.starts[decoded] == self._planner.chunk_nbytes
+        if is_whole.any():
+            decode_chunks(source, self._stored.filters, plan, decoded[is_whole], target, stats)
+        if not is_whole.all():
+            self._decode_parts(source, plan, decoded[~is_whole], target, stats)
 
     def _decode_parts(
         self,
@@ -249,7 +232,7 @@ class DirectSource:
         target: NDArray[np.uint8],
         stats: ReadStats,
     ) -> None:
-        """Reads and decodes chunks of which a part is wanted. See `_decode_ranges`."""
+        """Reads and decodes chunks of which a part is wanted. See `decode_chunks`."""
         places = [item[chosen].tolist() for item in (plan.starts, plan.stops, plan.masks)]
         begin, seconds = time.perf_counter(), 0.0
         for (number, data), start, stop, mask in zip(
