@@ -7,6 +7,7 @@ import zlib
 
 import h5py
 import hdf5plugin
+import imagecodecs
 import numpy as np
 import pytest
 from filters_helpers import BLOSC, GZIP, LZ4, LZF, SHUFFLE, ZSTD, decoded, stored_chunk
@@ -115,10 +116,21 @@ def test_a_chunk_of_another_size_is_not_decoded(options, nbytes):
 @needs_helper
 def test_a_frame_that_does_not_say_its_size_is_not_decoded():
     # As HDF5's own filter refuses it. The bits of the fifth byte say so.
-    data = np.frombuffer(bytes.fromhex("28b52ffd 00 58 610000 78 0100 000000"), np.uint8)
+    data = np.frombuffer(bytes.fromhex("28b52ffd 00 58 090000 78"), np.uint8)
+    assert imagecodecs.zstd_decode(data, out=1) == b"x"
     zero = np.zeros(1, np.int64)
     size = np.array([len(data)])
     assert decode_run(run_codec([ZSTD]), data, zero, size, np.zeros(9, np.uint8), zero, 1) == 0
+
+
+@needs_helper
+def test_lz4_whose_header_states_another_size_is_not_decoded():
+    values = [CHUNKS["smooth"](np.random.default_rng(6))]
+    filters, data, starts, sizes, places, nbytes = encoded_run(CODECS["lz4"], values)
+    target = np.zeros(nbytes, np.uint8)
+    assert decode_run(run_codec(filters), data, starts, sizes, target, places, nbytes) == 1
+    data[starts[0] + 7] ^= 1
+    assert decode_run(run_codec(filters), data, starts, sizes, target, places, nbytes) == 0
 
 
 @needs_helper
@@ -240,3 +252,11 @@ def test_a_damaged_chunk_in_a_run_is_named(tmp_path):
 def test_decoding_one_by_one_gives_the_same_error():
     with pytest.raises(ValueError, match="deflate: "):
         decoded([GZIP], 0, b"none", 16)
+
+
+def test_a_chunk_without_its_filter_is_no_stream_even_if_it_looks_like_one(tmp_path):
+    raw = zlib.compress(bytes(320)).ljust(320, b"\0")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        X = file.create_dataset("X", (5, 8, 8), "u1", chunks=(5, 8, 8), compression="gzip")
+        X.id.write_direct_chunk((0, 0, 0), raw, filter_mask=1)
+    np.testing.assert_array_equal(read_all(tmp_path / "a.h5").ravel(), np.frombuffer(raw, np.uint8))

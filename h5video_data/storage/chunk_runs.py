@@ -39,7 +39,7 @@ class RunCodec(NamedTuple):
     decode: str
     """The library's function."""
     begin: str | None = None
-    """Makes what all of its calls in a thread use."""
+    """Makes what the calls of one run share."""
     end: str | None = None
     """Frees that."""
 
